@@ -1,0 +1,56 @@
+use async_trait::async_trait;
+
+use super::Cx;
+use crate::{
+    error::Result,
+    model::{Database, NewDatabase, NewUser, Page, PageRequest, User},
+    secret::SecretString,
+};
+
+/// Databases, users and rights inside an instance, and the tenant's root.
+///
+/// Names were checked against the [`AccountRules`](super::AccountRules) already; they may still hold quotes,
+/// semicolons, percent signs and any letter, and reach the server only quoted or as bound parameters. The engine's own
+/// accounts and databases are never listed, changed or dropped.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Creates databases; one that exists already is left as it is.
+    async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()>;
+
+    /// Lists databases in order of name.
+    async fn databases(&self, cx: &Cx, page: &PageRequest) -> Result<Page<Database>>;
+
+    /// Drops a database with all it holds, and the connections to it. One that is absent is `Ok`.
+    async fn drop_database(&self, cx: &Cx, name: &str) -> Result<()>;
+
+    /// Creates users, all or none. A user that exists already is [`Conflict`](crate::error::Kind::Conflict), a database
+    /// that does not [`NotFound`](crate::error::Kind::NotFound).
+    async fn create_users(&self, cx: &Cx, users: &[NewUser]) -> Result<()>;
+
+    /// Lists users in order of name.
+    async fn users(&self, cx: &Cx, page: &PageRequest) -> Result<Page<User>>;
+
+    /// One user; [`NotFound`](crate::error::Kind::NotFound) where there is none.
+    async fn user(&self, cx: &Cx, name: &str) -> Result<User>;
+
+    /// Changes a user's password. Sessions that are open stay open.
+    async fn set_password(&self, cx: &Cx, user: &str, password: &SecretString) -> Result<()>;
+
+    /// Lets a user use databases; a right it has already stays.
+    async fn grant(&self, cx: &Cx, user: &str, databases: &[String]) -> Result<()>;
+
+    /// Takes a database from a user, and ends its sessions there; a right it does not have is `Ok`.
+    async fn revoke(&self, cx: &Cx, user: &str, database: &str) -> Result<()>;
+
+    /// Drops a user and ends its sessions. What it owned stays, with the databases. One that is absent is `Ok`.
+    async fn drop_user(&self, cx: &Cx, name: &str) -> Result<()>;
+
+    /// Gives the tenant's root this password and lets it log in; returns its name.
+    async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String>;
+
+    /// Keeps the tenant's root from logging in, and ends its sessions. What it made stays.
+    async fn disable_root(&self, cx: &Cx) -> Result<()>;
+
+    /// True where the tenant's root may log in.
+    async fn root_enabled(&self, cx: &Cx) -> Result<bool>;
+}

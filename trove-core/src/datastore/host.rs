@@ -1,0 +1,73 @@
+use std::path::PathBuf;
+
+use crate::{
+    id::InstanceId,
+    model::{ByteSize, Endpoint, Flavor},
+};
+
+/// The place of one instance: what its platform gives the engine to live in.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GuestHost {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The name from which the names of all that the driver makes are derived.
+    pub name: String,
+    /// The tenant.
+    pub project: String,
+    /// Whose resources these are, where several services share a host.
+    pub scope: String,
+    /// The datastore version, one of the driver's manifest.
+    pub version: String,
+    /// The image to run.
+    pub image: String,
+    /// The limits to keep.
+    pub flavor: Flavor,
+    /// The root of the instance's volume. The server owns it; its data lives in a directory below.
+    pub volume: PathBuf,
+    /// How large the volume is meant to be.
+    pub volume_size: ByteSize,
+    /// A directory of the agent's own, on the same host: configuration, sockets. Not part of the volume.
+    pub directory: PathBuf,
+    /// Whom the server runs as.
+    pub server: ServerIdentity,
+    /// The network to attach the server to, as the platform names it.
+    pub network: String,
+    /// The host address and port at which the server is to be reached.
+    pub endpoint: Endpoint,
+}
+
+impl GuestHost {
+    /// A place with the parts that every platform has; the rest is public fields with defaults for a test.
+    pub fn new(instance: InstanceId, volume: impl Into<PathBuf>, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            instance,
+            name: resource_name(instance),
+            project: String::new(),
+            scope: String::new(),
+            version: String::new(),
+            image: String::new(),
+            flavor: Flavor::new("", ByteSize::default(), 1),
+            volume: volume.into(),
+            volume_size: ByteSize::default(),
+            directory: directory.into(),
+            server: ServerIdentity { uid: 0, gid: 0 },
+            network: String::new(),
+            endpoint: Endpoint { host: String::new(), port: 0 },
+        }
+    }
+}
+
+/// The name of an instance's resources, whichever platform they are on: `trove-` and its id.
+pub fn resource_name(instance: InstanceId) -> String {
+    format!("trove-{instance}")
+}
+
+/// The numeric user and group that a server runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerIdentity {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}

@@ -1,0 +1,94 @@
+//! The driver contract: what an engine implements to be offered as a service.
+//!
+//! A [`Driver`] is registered once. Each [`attach`](Driver::attach) gives the [`Datastore`] of one instance, through
+//! which the [guest agent](crate::guest) that lives beside the server prepares, starts, stops, watches and removes it.
+//! What not every engine can do is an optional ability, returned as a typed handle: [`Datastore::accounts`].
+//!
+//! # Rules
+//!
+//! Every method keeps these:
+//!
+//! - **Idempotent.** Called twice it ends where once would. Removing what is absent is `Ok`. Asked for something that
+//!   exists differently, it is [`Conflict`](crate::error::Kind::Conflict).
+//! - **Found again.** What a method makes, it finds and removes by a name derived from [`GuestHost::name`]: the process
+//!   may be killed between any two lines.
+//! - **Cancellable.** Long waits end early when [`Cx::cancelled`] does; a future that is dropped loses nothing.
+//! - **Never silent.** Long work tells [`Cx::progress`] what it is doing.
+//! - **Honest.** An [`Error`](crate::error::Error) says what to act on, whether trying again may help and what may have
+//!   happened already, and holds no secret. [`observe`](Datastore::observe) never says healthy without an answer.
+//!
+//! Fencing is done for the driver: the agent refuses a caller with a lower epoch than the highest it has seen.
+
+mod accounts;
+mod context;
+mod host;
+mod manifest;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use accounts::Accounts;
+pub use context::{Cx, ProgressSink};
+pub use host::{GuestHost, ServerIdentity, resource_name};
+pub use manifest::{AccountRules, Manifest, Version};
+
+use crate::{
+    error::Result,
+    model::{NewDatabase, NewUser, Observed},
+};
+
+/// A datastore that an embedder offers: `.datastore(PostgreSql::new())`.
+pub trait Driver: Send + Sync + 'static {
+    /// What it is called, which versions it has, what it asks of names, ports and memory.
+    fn manifest(&self) -> &Manifest;
+
+    /// The engine of one instance. Makes nothing; errors only where the host cannot carry it at all.
+    fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>>;
+}
+
+/// The engine of one instance.
+#[async_trait]
+pub trait Datastore: Send + Sync + 'static {
+    /// Brings the instance from an empty volume to a running server with these databases and users.
+    async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()>;
+
+    /// Brings a prepared server to answering; does nothing to one that answers. Never initialises a volume.
+    async fn start(&self, cx: &Cx) -> Result<()>;
+
+    /// Stops the server cleanly, within the engine's own time limit.
+    async fn stop(&self, cx: &Cx) -> Result<()>;
+
+    /// Removes all that runs and all that was made outside the volume.
+    async fn remove(&self, cx: &Cx) -> Result<()>;
+
+    /// Tells what the server is like now. Answers within a few seconds, whatever the server does.
+    async fn observe(&self, cx: &Cx) -> Result<Observed>;
+
+    /// Ends when something about the server may have changed, so that it is observed at once. The default never ends.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
+    /// Databases, users, rights and the tenant's root, where the engine has them.
+    fn accounts(&self) -> Option<&dyn Accounts> {
+        None
+    }
+}
+
+/// What to prepare an instance with.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Prepare {
+    /// Databases to create.
+    pub databases: Vec<NewDatabase>,
+    /// Users to create, with rights on those databases.
+    pub users: Vec<NewUser>,
+}
+
+impl Prepare {
+    /// An instance with these databases and users.
+    pub fn new(databases: Vec<NewDatabase>, users: Vec<NewUser>) -> Self {
+        Self { databases, users }
+    }
+}

@@ -1,0 +1,15 @@
+//! Plain data that is stored and shown. No behaviour beyond reading it.
+
+mod account;
+mod event;
+mod health;
+mod instance;
+mod operation;
+mod size;
+
+pub use account::{Database, NewDatabase, NewUser, Page, PageRequest, User};
+pub use event::{Event, EventKind, Progress};
+pub use health::{Condition, Disk, Health, Observed, Problem};
+pub use instance::{Endpoint, Fault, Flavor, Instance, Status};
+pub use operation::{Operation, OperationStatus};
+pub use size::{ByteSize, gib, mib};

@@ -1,0 +1,75 @@
+//! The infrastructure contract: where instances get their compute, volumes and networks from.
+//!
+//! Every call is `ensure_*` or `release_*`, finds its resource by the [name](resource_name) derived from the instance's
+//! id, and may be repeated: an `ensure` that finds what it would make returns it, a `release` that finds nothing is
+//! `Ok`. What takes long is [`Ensured::Pending`] and asked again later, so that waiting holds nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+pub use crate::datastore::resource_name;
+use crate::{
+    datastore::GuestHost,
+    error::Result,
+    id::InstanceId,
+    model::{ByteSize, Endpoint, Instance},
+};
+
+/// The infrastructure that instances are made of.
+#[derive(Clone)]
+pub struct Platform {
+    /// Where guests run.
+    pub compute: Arc<dyn Compute>,
+    /// Where their data lives.
+    pub volumes: Arc<dyn Volumes>,
+    /// How they are reached.
+    pub networks: Arc<dyn Networks>,
+}
+
+/// What an `ensure_*` call found or made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ensured<T> {
+    /// It is there.
+    Ready(T),
+    /// It is being made; ask again after this long.
+    Pending(Duration),
+}
+
+/// Volumes.
+#[async_trait]
+pub trait Volumes: Send + Sync {
+    /// Makes sure the instance has a volume of this size. [`NoSpace`](crate::error::Kind::NoSpace) where it cannot be had.
+    async fn ensure_volume(&self, instance: InstanceId, size: ByteSize) -> Result<Ensured<()>>;
+
+    /// Removes the instance's volume with all it holds.
+    async fn release_volume(&self, instance: InstanceId) -> Result<()>;
+}
+
+/// Networks.
+#[async_trait]
+pub trait Networks: Send + Sync {
+    /// Makes sure the instance has an address, the same at every call; `public` where other machines are to reach it.
+    async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>>;
+
+    /// Gives the instance's address back.
+    async fn release_endpoint(&self, instance: InstanceId) -> Result<()>;
+}
+
+/// Compute.
+#[async_trait]
+pub trait Compute: Send + Sync {
+    /// Makes sure the instance has a place to run, with its volume and endpoint, which are ready.
+    async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>>;
+
+    /// Removes the instance's place. Its guest has been removed before.
+    async fn release_compute(&self, instance: InstanceId) -> Result<()>;
+}
+
+/// Where the guest agent of an instance lives.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Placement {
+    /// In this process, beside a host of this description.
+    InProcess(Box<GuestHost>),
+}
