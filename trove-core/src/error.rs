@@ -12,19 +12,19 @@
 //! assert_eq!(error.effect(), Effect::None);
 //! ```
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Source = Box<dyn StdError + Send + Sync>;
+type Source = Arc<dyn StdError + Send + Sync>;
 
 /// A failure, with all that its handler needs to decide.
-#[derive(thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<Inner>);
 
-#[derive(thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{message}")]
 struct Inner {
     kind: Kind,
@@ -125,8 +125,8 @@ impl Error {
 
     /// Adds the error that caused this one.
     #[must_use]
-    pub fn because(mut self, source: impl Into<Source>) -> Self {
-        self.0.source = Some(source.into());
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -67,8 +67,8 @@ pub enum EventKind {
         #[serde(flatten)]
         progress: Progress,
     },
-    /// A step failed and will be tried again.
-    Retrying {
+    /// A try of a step failed. It is tried again or, where that cannot help, taken back.
+    Failed {
         /// The operation.
         operation: OperationId,
         /// The step.

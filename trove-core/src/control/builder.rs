@@ -1,0 +1,189 @@
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Inner, Trove};
+use crate::{
+    conductor,
+    datastore::Driver,
+    error::{Error, Result},
+    events::Events,
+    flow::{self, Engine},
+    guest::{self, Guests},
+    model::{ByteSize, Flavor, gib, mib},
+    platform::Platform,
+    secret::MasterKey,
+    store::Store,
+    taskmanager::{ControlPlane, keep_guests, registry},
+    time::Clock,
+};
+
+/// What a request may ask for at the most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest volume. Default: 16 TiB.
+    pub volume: ByteSize,
+    /// The most databases, and the most users, in one request. Default: 100.
+    pub accounts: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { volume: gib(16 << 10), accounts: 100 }
+    }
+}
+
+/// Puts a [`Trove`] together.
+///
+/// A store, a platform and a datastore are needed; the rest has defaults.
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    store: Option<String>,
+    platform: Option<Platform>,
+    drivers: Vec<Arc<dyn Driver>>,
+    flavors: Vec<Flavor>,
+    limits: Limits,
+    master_key: Option<MasterKey>,
+    flow: flow::Settings,
+    guest: guest::Settings,
+    clock: Clock,
+}
+
+impl Builder {
+    /// Where instances are written down: `sqlite:trove.db` or `postgres://user:password@host/database`.
+    pub fn store(mut self, url: impl Into<String>) -> Self {
+        self.store = Some(url.into());
+        self
+    }
+
+    /// What instances are made of.
+    pub fn platform(mut self, platform: impl Into<Platform>) -> Self {
+        self.platform = Some(platform.into());
+        self
+    }
+
+    /// Adds a datastore to offer.
+    pub fn datastore(mut self, driver: impl Driver) -> Self {
+        self.drivers.push(Arc::new(driver));
+        self
+    }
+
+    /// Adds a flavor to offer. The first added is the default; without any there are `small` (512 MiB, 1 processor),
+    /// `medium` (2 GiB, 2) and `large` (8 GiB, 4).
+    pub fn flavor(mut self, flavor: Flavor) -> Self {
+        self.flavors.push(flavor);
+        self
+    }
+
+    /// What a request may ask for at the most.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The key under which passwords wait in the store to be used.
+    ///
+    /// Without one, a SQLite store keeps its own in a file beside it, of the same name with `.key` added, readable to its
+    /// owner only. A PostgreSQL store, which several processes and its backups share, needs one.
+    pub fn master_key(mut self, key: MasterKey) -> Self {
+        self.master_key = Some(key);
+        self
+    }
+
+    /// How the flow engine works.
+    pub fn flow_settings(mut self, settings: flow::Settings) -> Self {
+        self.flow = settings;
+        self
+    }
+
+    /// How guest agents work.
+    pub fn guest_settings(mut self, settings: guest::Settings) -> Self {
+        self.guest = settings;
+        self
+    }
+
+    /// The clock to go by; the system's unless told otherwise.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, goes on with what an earlier process left unfinished, and gives existing instances their agents.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::error::Kind::Invalid) where a part is missing or two datastores share a name, and what
+    /// [`Store::connect`] says.
+    pub async fn start(self) -> Result<Trove> {
+        let missing = |what: &str| Error::invalid(format!("the service needs a {what}"));
+        let url = self.store.ok_or_else(|| missing("store"))?;
+        let platform = self.platform.ok_or_else(|| missing("platform"))?;
+        if self.drivers.is_empty() {
+            return Err(missing("datastore"));
+        }
+        let manifests: Vec<_> = self.drivers.iter().map(|driver| driver.manifest().clone()).collect();
+        let mut drivers = HashMap::new();
+        for driver in self.drivers {
+            let name = driver.manifest().name.clone();
+            if drivers.insert(name.clone(), driver).is_some() {
+                return Err(Error::invalid(format!("two datastores are called {name:?}")));
+            }
+        }
+        let flavors = if self.flavors.is_empty() { default_flavors() } else { self.flavors };
+        let store = Store::connect(&url).await?;
+        let master_key = match self.master_key {
+            Some(key) => key,
+            None => own_key(&store, &url).await?,
+        };
+
+        let events = Events::new();
+        let (reports, conductor) = conductor::start(store.clone(), events.clone());
+        let guests = Guests::new(drivers, self.guest, self.clock.clone(), reports);
+        let control = Arc::new(ControlPlane { store: store.clone(), platform, guests, master_key });
+        let engine = Engine::new(
+            Uuid::new_v4().to_string(),
+            Arc::new(store),
+            control.clone(),
+            registry(),
+            self.flow,
+            self.clock.clone(),
+            events.clone(),
+        );
+        let shutdown = CancellationToken::new();
+        let keeper = tokio::spawn(keep_guests(control.clone(), shutdown.clone()));
+        engine.start(shutdown.clone());
+        Ok(Trove(Arc::new(Inner {
+            control,
+            engine,
+            manifests,
+            flavors,
+            limits: self.limits,
+            clock: self.clock,
+            events,
+            _stop: shutdown.clone().drop_guard(),
+            shutdown,
+            tasks: Mutex::new(vec![keeper, conductor]),
+        })))
+    }
+}
+
+async fn own_key(store: &Store, url: &str) -> Result<MasterKey> {
+    let Some(file) = store.file() else {
+        if url.starts_with("sqlite:") {
+            return MasterKey::generate();
+        }
+        return Err(Error::invalid("a store that several processes share needs a master key"));
+    };
+    let mut name = file.into_os_string();
+    name.push(".key");
+    tokio::task::spawn_blocking(move || MasterKey::from_file(name))
+        .await
+        .unwrap_or_else(|error| Err(Error::internal("the master key could not be read").because(error)))
+}
+
+fn default_flavors() -> Vec<Flavor> {
+    vec![Flavor::new("small", mib(512), 1), Flavor::new("medium", gib(2), 2), Flavor::new("large", gib(8), 4)]
+}

@@ -1,0 +1,305 @@
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use super::Limits;
+use crate::{
+    datastore::{AccountRules, Manifest},
+    error::{Error, Result},
+    id::InstanceId,
+    lifecycle::State,
+    model::{ByteSize, Flavor, Health, Instance, NewDatabase, NewUser, gib},
+    secret::SecretString,
+    time::Timestamp,
+};
+
+const MAX_NAME_BYTES: usize = 255;
+const MIN_VOLUME: ByteSize = gib(1);
+
+/// An instance to create.
+///
+/// ```
+/// use trove_core::{control::NewInstance, model::gib};
+///
+/// let orders = NewInstance::new("orders", "postgresql").volume(gib(5)).database("app").user("app", "correct horse");
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct NewInstance {
+    id: InstanceId,
+    project: String,
+    name: String,
+    datastore: String,
+    version: Option<String>,
+    flavor: Option<String>,
+    volume: ByteSize,
+    public: bool,
+    pub(super) databases: Vec<NewDatabase>,
+    pub(super) users: Vec<NewUser>,
+}
+
+impl NewInstance {
+    /// An instance of this name on this datastore, with the default version and flavor and a volume of 1 GiB.
+    pub fn new(name: impl Into<String>, datastore: impl Into<String>) -> Self {
+        Self {
+            id: InstanceId::new_v4(),
+            project: "default".to_owned(),
+            name: name.into(),
+            datastore: datastore.into(),
+            version: None,
+            flavor: None,
+            volume: MIN_VOLUME,
+            public: false,
+            databases: Vec::new(),
+            users: Vec::new(),
+        }
+    }
+
+    /// The id to give it, so that the request can be repeated without making a second one.
+    pub fn id(mut self, id: InstanceId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// The tenant it belongs to; `default` unless said.
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.project = project.into();
+        self
+    }
+
+    /// The datastore's version.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// The flavor, by name.
+    pub fn flavor(mut self, flavor: impl Into<String>) -> Self {
+        self.flavor = Some(flavor.into());
+        self
+    }
+
+    /// The size of the volume; 1 GiB at the least.
+    pub fn volume(mut self, size: ByteSize) -> Self {
+        self.volume = size;
+        self
+    }
+
+    /// Lets it be reached from other machines.
+    pub fn public(mut self) -> Self {
+        self.public = true;
+        self
+    }
+
+    /// Adds a database to begin with.
+    pub fn database(mut self, database: impl Into<NewDatabase>) -> Self {
+        self.databases.push(database.into());
+        self
+    }
+
+    /// Adds a user to begin with, who may use all databases added so far.
+    pub fn user(self, name: impl Into<String>, password: impl Into<SecretString>) -> Self {
+        let mut user = NewUser::new(name, password);
+        user.databases = self.databases.iter().map(|database| database.name.clone()).collect();
+        self.with_user(user)
+    }
+
+    /// Adds a user to begin with, who may use the databases it says.
+    pub fn with_user(mut self, user: NewUser) -> Self {
+        self.users.push(user);
+        self
+    }
+
+    /// The instance this asks for and a description of the request without its secrets, or why it cannot be.
+    pub(super) fn admit(
+        &self,
+        manifests: &[Manifest],
+        flavors: &[Flavor],
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<(Instance, String)> {
+        let manifest = find_datastore(manifests, &self.datastore)?;
+        let version = manifest.version(self.version.as_deref())?;
+        let flavor = find_flavor(flavors, self.flavor.as_deref())?;
+        check_label("name", &self.name)?;
+        check_label("project", &self.project)?;
+        if self.volume < MIN_VOLUME {
+            return Err(Error::invalid(format!("a volume must have at least {MIN_VOLUME}; asked for {}", self.volume)));
+        }
+        if self.volume > limits.volume {
+            let most = limits.volume;
+            return Err(Error::invalid(format!("a volume must not exceed {most}; asked for {}", self.volume)));
+        }
+        if flavor.memory < manifest.min_memory {
+            return Err(Error::invalid(format!(
+                "datastore {} needs {} of memory; flavor {} has {}",
+                manifest.name, manifest.min_memory, flavor.name, flavor.memory
+            )));
+        }
+        if self.databases.len() > limits.accounts || self.users.len() > limits.accounts {
+            return Err(Error::invalid(format!("at most {0} databases and {0} users at once", limits.accounts)));
+        }
+        self.check_accounts(manifest)?;
+        let request = json!({
+            "project": self.project, "name": self.name, "datastore": self.datastore, "version": version.name,
+            "flavor": flavor, "volume": self.volume, "public": self.public, "databases": self.databases,
+            "users": self.users.iter().map(|user| (&user.name, &user.databases)).collect::<Vec<_>>(),
+        });
+        let instance = Instance {
+            id: self.id,
+            project: self.project.clone(),
+            name: self.name.clone(),
+            datastore: manifest.name.clone(),
+            version: version.name.clone(),
+            image: version.image.clone(),
+            flavor: flavor.clone(),
+            volume: self.volume,
+            public: self.public,
+            state: State::Build,
+            health: Health::Starting,
+            reported_at: None,
+            server_version: None,
+            disk: None,
+            endpoint: None,
+            fault: None,
+            created_at: now,
+            updated_at: now,
+            epoch: 0,
+        };
+        Ok((instance, request.to_string()))
+    }
+
+    fn check_accounts(&self, manifest: &Manifest) -> Result<()> {
+        let Some(rules) = &manifest.accounts else {
+            return if self.databases.is_empty() && self.users.is_empty() {
+                Ok(())
+            } else {
+                Err(Error::unsupported(format!("datastore {} has no databases and users", manifest.name)))
+            };
+        };
+        check_databases(rules, &self.databases)?;
+        check_users(rules, &self.users)?;
+        for user in &self.users {
+            for database in &user.databases {
+                if !self.databases.iter().any(|known| known.name == *database) {
+                    return Err(Error::invalid(format!(
+                        "user {:?} is granted database {database:?}, which is not created",
+                        user.name
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses names that may not be, and a name twice.
+pub(super) fn check_databases(rules: &AccountRules, databases: &[NewDatabase]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for database in databases {
+        rules.check_database(&database.name)?;
+        if !seen.insert(&database.name) {
+            return Err(Error::invalid(format!("database {:?} is named twice", database.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses names and passwords that may not be, and a name twice.
+pub(super) fn check_users(rules: &AccountRules, users: &[NewUser]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for user in users {
+        rules.check_user(&user.name)?;
+        rules.check_password(&user.password)?;
+        for database in &user.databases {
+            rules.check_database(database)?;
+        }
+        if !seen.insert(&user.name) {
+            return Err(Error::invalid(format!("user {:?} is named twice", user.name)));
+        }
+    }
+    Ok(())
+}
+
+fn find_datastore<'a>(manifests: &'a [Manifest], name: &str) -> Result<&'a Manifest> {
+    manifests.iter().find(|manifest| manifest.name == name).ok_or_else(|| {
+        let known = manifests.iter().map(|manifest| manifest.name.as_str()).collect::<Vec<_>>().join(", ");
+        Error::not_found(format!("there is no datastore {name:?}; there are: {known}"))
+    })
+}
+
+fn find_flavor<'a>(flavors: &'a [Flavor], name: Option<&str>) -> Result<&'a Flavor> {
+    let found = match name {
+        None => flavors.first(),
+        Some(name) => flavors.iter().find(|flavor| flavor.name == name),
+    };
+    found.ok_or_else(|| {
+        let known = flavors.iter().map(|flavor| flavor.name.as_str()).collect::<Vec<_>>().join(", ");
+        Error::not_found(format!("there is no flavor {:?}; there are: {known}", name.unwrap_or_default()))
+    })
+}
+
+fn check_label(what: &str, label: &str) -> Result<()> {
+    if label.trim().is_empty() {
+        Err(Error::invalid(format!("the {what} of an instance must not be empty")))
+    } else if label.len() > MAX_NAME_BYTES {
+        Err(Error::invalid(format!("the {what} of an instance must not exceed {MAX_NAME_BYTES} bytes")))
+    } else if label.chars().any(char::is_control) {
+        Err(Error::invalid(format!("the {what} of an instance must not hold control characters: {label:?}")))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        datastore::Version,
+        error::Kind,
+        model::{gib, mib},
+    };
+
+    fn admit(new: &NewInstance) -> Result<(Instance, String)> {
+        let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
+        manifest.accounts = Some(AccountRules::new(63));
+        let flavors = [Flavor::new("small", mib(512), 1), Flavor::new("tiny", mib(8), 1)];
+        new.admit(&[manifest], &flavors, &Limits::default(), Timestamp::UNIX_EPOCH)
+    }
+
+    fn new() -> NewInstance {
+        NewInstance::new("orders", "memory")
+    }
+
+    #[test]
+    fn bad_requests_are_refused_for_their_own_reason() {
+        let cases: Vec<(NewInstance, Kind, &str)> = vec![
+            (NewInstance::new("orders", "oracle"), Kind::NotFound, "no datastore \"oracle\"; there are: memory"),
+            (new().version("2"), Kind::NotFound, "no version \"2\"; it has: 1"),
+            (new().flavor("huge"), Kind::NotFound, "no flavor \"huge\"; there are: small, tiny"),
+            (new().flavor("tiny"), Kind::Invalid, "needs 64 MiB of memory"),
+            (NewInstance::new("", "memory"), Kind::Invalid, "name of an instance must not be empty"),
+            (NewInstance::new("x".repeat(256), "memory"), Kind::Invalid, "255 bytes"),
+            (NewInstance::new("a\0", "memory"), Kind::Invalid, "control characters"),
+            (new().project(" "), Kind::Invalid, "project of an instance must not be empty"),
+            (new().volume(gib(0)), Kind::Invalid, "at least 1 GiB"),
+            (new().volume(gib(16 << 11)), Kind::Invalid, "must not exceed 16384 GiB"),
+            (new().database(""), Kind::Invalid, "database name must not be empty"),
+            (new().database("a").database("a"), Kind::Invalid, "named twice"),
+            (new().user("u", ""), Kind::Invalid, "password must not be empty"),
+            (new().user("trove_x", "p"), Kind::Invalid, "reserved"),
+            (new().with_user(NewUser::new("u", "p").granted("nope")), Kind::Invalid, "database \"nope\", which is not"),
+        ];
+        for (request, kind, message) in cases {
+            let error = admit(&request).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(message), "{error} does not say {message}");
+        }
+    }
+
+    #[test]
+    fn the_description_of_a_request_holds_no_secret() {
+        let (_, request) = admit(&new().database("app").user("app", "hunter2")).unwrap();
+        assert!(request.contains("app") && !request.contains("hunter2"));
+    }
+}

@@ -1,0 +1,53 @@
+//! The event stream: what happens to instances, as it happens, to any number of listeners in this process.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::model::Event;
+
+const CAPACITY: usize = 1024;
+
+/// Publishes events. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Events(Arc<broadcast::Sender<Event>>);
+
+/// The events since it was made. One that falls more than 1024 events behind loses the oldest.
+#[derive(Debug)]
+pub struct EventStream {
+    receiver: broadcast::Receiver<Event>,
+    missed: u64,
+}
+
+impl Events {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(broadcast::Sender::new(CAPACITY)))
+    }
+
+    pub(crate) fn publish(&self, event: Event) {
+        // Nobody listening is no error.
+        let _ = self.0.send(event);
+    }
+
+    pub(crate) fn subscribe(&self) -> EventStream {
+        EventStream { receiver: self.0.subscribe(), missed: 0 }
+    }
+}
+
+impl EventStream {
+    /// The next event; `None` once the service has shut down.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(count)) => self.missed += count,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// How many events were lost to falling behind.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}

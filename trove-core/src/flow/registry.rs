@@ -1,0 +1,118 @@
+//! Flows by kind, with their types forgotten.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+
+use super::{End, Flow, Limits, Next, StepCx, plan::Shape};
+use crate::{
+    error::{Error, Result},
+    id::OperationId,
+    store::{InstanceChange, NewOperation},
+};
+
+/// The flows an engine knows. Old kinds stay registered until no journal holds them.
+pub struct Registry<C>(HashMap<&'static str, Revive<C>>);
+
+type Revive<C> = fn(Json) -> Result<Box<dyn AnyFlow<C>>>;
+
+impl<C: Send + Sync + 'static> Registry<C> {
+    /// A registry of no flows.
+    pub fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// Adds a flow.
+    #[must_use]
+    pub fn with<F: Flow<Context = C>>(mut self) -> Self {
+        self.0.insert(F::KIND, |state| {
+            let flow: F = serde_json::from_value(state)
+                .map_err(|error| Error::corrupt(format!("the journal of {} cannot be read", F::KIND)).because(error))?;
+            Ok(Box::new(flow))
+        });
+        self
+    }
+
+    pub(super) fn revive(&self, kind: &str, state: Json) -> Result<Box<dyn AnyFlow<C>>> {
+        let revive = self
+            .0
+            .get(kind)
+            .ok_or_else(|| Error::unsupported(format!("this version of the library does not know operation {kind}")))?;
+        revive(state)
+    }
+}
+
+impl<C: Send + Sync + 'static> Default for Registry<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+pub(super) fn first_row<F: Flow>(flow: &F, id: OperationId) -> Result<NewOperation> {
+    Ok(NewOperation { id, kind: F::KIND, step: name::<F>(0), state: state(flow)? })
+}
+
+fn name<F: Flow>(step: usize) -> &'static str {
+    F::STEPS.get(step).map_or("", |step| F::name(*step))
+}
+
+fn state<F: Flow>(flow: &F) -> Result<Json> {
+    serde_json::to_value(flow).map_err(|error| {
+        Error::internal(format!("the state of {} cannot be written to its journal", F::KIND)).because(error)
+    })
+}
+
+/// A [`Flow`] whose type is forgotten: steps are numbers, state is JSON.
+#[async_trait]
+pub(super) trait AnyFlow<C>: Send + Sync {
+    fn shape(&self) -> Shape;
+    fn step_name(&self, step: usize) -> &'static str;
+    fn step_number(&self, name: &str) -> Option<usize>;
+    fn limits(&self, step: usize) -> Limits;
+    fn state(&self) -> Result<Json>;
+    async fn run(&mut self, step: usize, cx: &mut StepCx<'_, C>) -> Result<Next>;
+    async fn undo(&mut self, step: usize, cx: &mut StepCx<'_, C>) -> Result<Next>;
+    fn ended(&self, end: End<'_>) -> InstanceChange;
+}
+
+#[async_trait]
+impl<F: Flow> AnyFlow<F::Context> for F {
+    fn shape(&self) -> Shape {
+        Shape { steps: F::STEPS.len(), reversible: F::REVERSIBLE }
+    }
+
+    fn step_name(&self, step: usize) -> &'static str {
+        name::<F>(step)
+    }
+
+    fn step_number(&self, name: &str) -> Option<usize> {
+        (0..F::STEPS.len()).find(|step| self.step_name(*step) == name)
+    }
+
+    fn limits(&self, step: usize) -> Limits {
+        F::STEPS.get(step).map_or_else(Limits::default, |step| F::limits(*step))
+    }
+
+    fn state(&self) -> Result<Json> {
+        state(self)
+    }
+
+    async fn run(&mut self, step: usize, cx: &mut StepCx<'_, F::Context>) -> Result<Next> {
+        match F::STEPS.get(step) {
+            Some(step) => Flow::run(self, *step, cx).await,
+            None => Ok(Next::Done),
+        }
+    }
+
+    async fn undo(&mut self, step: usize, cx: &mut StepCx<'_, F::Context>) -> Result<Next> {
+        match F::STEPS.get(step) {
+            Some(step) => Flow::undo(self, *step, cx).await,
+            None => Ok(Next::Done),
+        }
+    }
+
+    fn ended(&self, end: End<'_>) -> InstanceChange {
+        Flow::ended(self, end)
+    }
+}

@@ -1,0 +1,343 @@
+//! The agent of one instance.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, RwLock, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    heal::{Healer, Remedy},
+    protocol::{AccountsCall, AccountsReply, Work},
+};
+use crate::{
+    datastore::{Cx, Datastore, ProgressSink},
+    error::{Error, Kind, Result},
+    id::{InstanceId, OperationId},
+    model::{Condition, Health, Observed, Problem},
+    store::Report,
+    time::Clock,
+};
+
+/// How many finished jobs an agent remembers.
+const REMEMBERED_JOBS: usize = 16;
+/// How long an observation may take before the server counts as not answering.
+const OBSERVE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a call about accounts may take.
+const ACCOUNTS_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How an [`Agent`] works.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How often it looks at its server, besides at once when the driver says that something changed.
+    pub observe_every: Duration,
+    /// How often it reports when nothing changes.
+    pub report_every: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { observe_every: Duration::from_secs(2), report_every: Duration::from_secs(10) }
+    }
+}
+
+/// On whose behalf a guest is called.
+#[derive(Clone)]
+pub struct Call {
+    /// The operation; the key by which a repeated call is recognised.
+    pub operation: OperationId,
+    /// The caller's epoch.
+    pub epoch: u64,
+    /// Whom to tell how far it is.
+    pub progress: Option<ProgressSink>,
+}
+
+/// Hosts the engine of one instance.
+pub(super) struct Agent {
+    instance: InstanceId,
+    datastore: Arc<dyn Datastore>,
+    surroundings: Surroundings,
+    intent: AtomicU8,
+    epoch: AtomicU64,
+    // Changes to the server hold it for writing, calls about accounts for reading.
+    server: RwLock<()>,
+    jobs: Mutex<VecDeque<Job>>,
+    // Cancels the mending that runs now, to make room for a job.
+    mending: Mutex<CancellationToken>,
+    look: Notify,
+    tasks: TaskTracker,
+}
+
+/// What all agents of a process share.
+pub(super) struct Surroundings {
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) stop: CancellationToken,
+}
+
+/// What an agent is to do about its server by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Intent {
+    /// Nothing: it is being made or removed.
+    None,
+    Run,
+    Stop,
+}
+
+struct Job {
+    key: (OperationId, &'static str),
+    cancel: CancellationToken,
+    end: watch::Receiver<Option<Result<()>>>,
+}
+
+impl Agent {
+    /// An agent that watches its server from now on. `serves` tells whether the server should run (or be stopped);
+    /// `None` leaves it alone until a job says. Callers of a lower epoch are refused.
+    pub(super) fn spawn(
+        instance: InstanceId,
+        datastore: Arc<dyn Datastore>,
+        serves: Option<bool>,
+        epoch: u64,
+        surroundings: Surroundings,
+    ) -> Arc<Self> {
+        let intent = match serves {
+            None => Intent::None,
+            Some(true) => Intent::Run,
+            Some(false) => Intent::Stop,
+        };
+        let agent = Arc::new(Self {
+            instance,
+            datastore,
+            surroundings,
+            intent: AtomicU8::new(intent as u8),
+            epoch: AtomicU64::new(epoch),
+            server: RwLock::new(()),
+            jobs: Mutex::default(),
+            mending: Mutex::default(),
+            look: Notify::new(),
+            tasks: TaskTracker::new(),
+        });
+        let watcher = agent.clone();
+        agent.tasks.spawn(async move { watcher.watch().await });
+        agent
+    }
+
+    /// Begins a job, or joins the one of the same key, and returns where its end will be seen.
+    pub(super) fn begin(self: &Arc<Self>, call: &Call, work: Work) -> Result<watch::Receiver<Option<Result<()>>>> {
+        self.fence(call.epoch)?;
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (call.operation, work.name());
+        if let Some(at) = jobs.iter().position(|job| job.key == key) {
+            // A failure is not a result to keep: asked again, it is tried again.
+            let failed = matches!(&*jobs[at].end.borrow(), Some(Err(_)));
+            if !failed {
+                return Ok(jobs[at].end.clone());
+            }
+            jobs.remove(at);
+        }
+        self.mending.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        if matches!(work, Work::Remove) {
+            jobs.iter().for_each(|job| job.cancel.cancel());
+        }
+        while jobs.len() >= REMEMBERED_JOBS {
+            jobs.pop_front();
+        }
+        let (done, end) = watch::channel(None);
+        let cancel = self.surroundings.stop.child_token();
+        jobs.push_back(Job { key, cancel: cancel.clone(), end: end.clone() });
+        let mut cx = Cx::new(call.operation, call.epoch).with_cancel(cancel);
+        if let Some(sink) = &call.progress {
+            cx = cx.with_progress(sink.clone());
+        }
+        let agent = self.clone();
+        self.tasks.spawn(async move {
+            let result = agent.work(&cx, work).await;
+            agent.look.notify_one();
+            done.send_replace(Some(result));
+        });
+        Ok(end)
+    }
+
+    async fn work(&self, cx: &Cx, work: Work) -> Result<()> {
+        let _server = self.server.write().await;
+        cx.check()?;
+        match work {
+            Work::Prepare(spec) => {
+                self.datastore.prepare(cx, &spec).await?;
+                self.intend(Intent::Run);
+            }
+            Work::Start => {
+                self.intend(Intent::Run);
+                self.datastore.start(cx).await?;
+            }
+            Work::Stop => {
+                self.intend(Intent::Stop);
+                self.datastore.stop(cx).await?;
+            }
+            Work::Restart => {
+                self.datastore.stop(cx).await?;
+                self.intend(Intent::Run);
+                self.datastore.start(cx).await?;
+            }
+            Work::Remove => {
+                self.intend(Intent::None);
+                return self.datastore.remove(cx).await;
+            }
+        }
+        // What the caller hears as done is in the store by the time it looks, or very soon after.
+        let observed = self.observe().await;
+        self.report(observed).await;
+        Ok(())
+    }
+
+    /// Answers a question about accounts, or changes them.
+    pub(super) async fn accounts(&self, call: &Call, question: AccountsCall) -> Result<AccountsReply> {
+        self.fence(call.epoch)?;
+        let accounts =
+            self.datastore.accounts().ok_or_else(|| Error::unsupported("this datastore has no databases and users"))?;
+        let _server = self.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;
+        let cx = Cx::new(call.operation, call.epoch).with_cancel(self.surroundings.stop.child_token());
+        tokio::time::timeout(ACCOUNTS_DEADLINE, question.answer(accounts, &cx))
+            .await
+            .unwrap_or_else(|_| Err(Error::timeout("the server did not answer in time")))
+    }
+
+    /// Lets running jobs know, awaits them, and stops watching. The server goes on.
+    pub(super) async fn shut_down(&self) {
+        self.surroundings.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn fence(&self, epoch: u64) -> Result<()> {
+        let highest = self.epoch.fetch_max(epoch, Ordering::AcqRel);
+        if epoch < highest { Err(Error::fenced("another owner has taken the instance over")) } else { Ok(()) }
+    }
+
+    fn intend(&self, intent: Intent) {
+        self.intent.store(intent as u8, Ordering::Release);
+    }
+
+    fn intent(&self) -> Intent {
+        match self.intent.load(Ordering::Acquire) {
+            run if run == Intent::Run as u8 => Intent::Run,
+            stop if stop == Intent::Stop as u8 => Intent::Stop,
+            _ => Intent::None,
+        }
+    }
+
+    /// Looks at the server, mends it where that is safe, and reports, until shut down.
+    async fn watch(&self) {
+        let mut healer = Healer::default();
+        let mut start_failure: Option<String> = None;
+        let mut last: Option<(Observed, Instant)> = None;
+        loop {
+            let intent = self.intent();
+            if intent != Intent::None {
+                let mut observed = self.observe().await;
+                match observed.health {
+                    Health::Healthy => {
+                        healer.serving(Instant::now());
+                        start_failure = None;
+                    }
+                    Health::Down(ref mut problem) => {
+                        if let Some(failure) = &start_failure {
+                            problem.message = format!("{}; starting it again failed: {failure}", problem.message);
+                        }
+                    }
+                    _ => {}
+                }
+                let stale = last
+                    .as_ref()
+                    .is_none_or(|(last, at)| *last != observed || at.elapsed() >= self.surroundings.settings.report_every);
+                if stale && self.intent() == intent {
+                    last = Some((observed.clone(), Instant::now()));
+                    self.report(observed.clone()).await;
+                }
+                if self.mend(intent, &observed.health, &mut healer, &mut start_failure).await {
+                    continue;
+                }
+            }
+            tokio::select! {
+                () = self.surroundings.stop.cancelled() => return,
+                () = self.look.notified() => {}
+                () = self.datastore.changed() => {}
+                () = tokio::time::sleep(self.surroundings.settings.observe_every) => {}
+            }
+        }
+    }
+
+    /// True where something was done, so that the server is worth another look at once.
+    async fn mend(&self, intent: Intent, health: &Health, healer: &mut Healer, failure: &mut Option<String>) -> bool {
+        let remedy = healer.remedy(intent == Intent::Run, health, Instant::now());
+        if remedy == Remedy::Leave {
+            return false;
+        }
+        // A job that changes the server has it; whatever is wrong is that job's to mend.
+        let Ok(_server) = self.server.try_write() else { return false };
+        if self.intent() != intent {
+            return true;
+        }
+        let cancel = self.surroundings.stop.child_token();
+        *self.mending.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
+        let cx = Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire)).with_cancel(cancel);
+        let result = match remedy {
+            Remedy::Leave => return false,
+            Remedy::Stop => self.datastore.stop(&cx).await,
+            Remedy::Start => {
+                tracing::warn!(instance = %self.instance, ?health, "starting the server again");
+                healer.starting(Instant::now());
+                self.datastore.start(&cx).await
+            }
+        };
+        match result {
+            Ok(()) => true,
+            Err(error) if error.kind() == Kind::Cancelled => false,
+            Err(error) => {
+                tracing::warn!(instance = %self.instance, error = error.report(), "the server could not be mended");
+                *failure = Some(error.to_string());
+                false
+            }
+        }
+    }
+
+    async fn observe(&self) -> Observed {
+        let cx =
+            Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire)).with_cancel(self.surroundings.stop.child_token());
+        let mut observed = match tokio::time::timeout(OBSERVE_DEADLINE, self.datastore.observe(&cx)).await {
+            Ok(Ok(observed)) => observed,
+            Ok(Err(error)) => {
+                Observed::new(Health::Unknown(Problem::new(Condition::RuntimeUnavailable, error.to_string())))
+            }
+            Err(_) => Observed::new(Health::Unknown(Problem::new(
+                Condition::NotAnswering,
+                "the server could not be looked at in time",
+            ))),
+        };
+        if self.intent() == Intent::Stop && matches!(observed.health, Health::Down(_)) {
+            observed.health = Health::Stopped;
+        }
+        observed
+    }
+
+    async fn report(&self, observed: Observed) {
+        let report = Report { instance: self.instance, observed, at: self.surroundings.clock.now() };
+        tokio::select! {
+            biased;
+            // The receiver ends only with the service.
+            _ = self.surroundings.reports.send(report) => {}
+            () = self.surroundings.stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a guest can be asked, and what it answers.
+
+use crate::{
+    datastore::{Accounts, Cx, Prepare},
+    error::{Error, Result},
+    model::{Database, NewDatabase, NewUser, Page, PageRequest, User},
+    secret::SecretString,
+};
+
+/// Long work on an instance's server.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// From an empty volume to a running server.
+    Prepare(Prepare),
+    /// To a running server.
+    Start,
+    /// To a stopped server.
+    Stop,
+    /// To a stopped server and back.
+    Restart,
+    /// To nothing.
+    Remove,
+}
+
+impl Work {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare(_) => "prepare",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// A question about, or a change to, the accounts inside an instance. See [`Accounts`] for what each means.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each variant is the method of the same name, with its arguments")]
+pub enum AccountsCall {
+    CreateDatabases(Vec<NewDatabase>),
+    Databases(PageRequest),
+    DropDatabase(String),
+    CreateUsers(Vec<NewUser>),
+    Users(PageRequest),
+    User(String),
+    SetPassword { user: String, password: SecretString },
+    Grant { user: String, databases: Vec<String> },
+    Revoke { user: String, database: String },
+    DropUser(String),
+    EnableRoot(SecretString),
+    DisableRoot,
+    RootEnabled,
+}
+
+/// The answer to an [`AccountsCall`].
+#[derive(Clone, Debug)]
+pub enum AccountsReply {
+    /// It is done.
+    Done,
+    /// A part of the list of databases.
+    Databases(Page<Database>),
+    /// A part of the list of users.
+    Users(Page<User>),
+    /// One user.
+    User(User),
+    /// The name of the tenant's root.
+    Root(String),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl AccountsCall {
+    /// What it changes, for the event stream; `None` where it only looks.
+    pub fn action(&self) -> Option<&'static str> {
+        match self {
+            Self::CreateDatabases(_) => Some("create databases"),
+            Self::DropDatabase(_) => Some("drop database"),
+            Self::CreateUsers(_) => Some("create users"),
+            Self::SetPassword { .. } => Some("set password"),
+            Self::Grant { .. } => Some("grant"),
+            Self::Revoke { .. } => Some("revoke"),
+            Self::DropUser(_) => Some("drop user"),
+            Self::EnableRoot(_) => Some("enable root"),
+            Self::DisableRoot => Some("disable root"),
+            Self::Databases(_) | Self::Users(_) | Self::User(_) | Self::RootEnabled => None,
+        }
+    }
+
+    pub(super) async fn answer(self, accounts: &dyn Accounts, cx: &Cx) -> Result<AccountsReply> {
+        let done = |()| AccountsReply::Done;
+        match self {
+            Self::CreateDatabases(databases) => accounts.create_databases(cx, &databases).await.map(done),
+            Self::Databases(page) => accounts.databases(cx, &page).await.map(AccountsReply::Databases),
+            Self::DropDatabase(name) => accounts.drop_database(cx, &name).await.map(done),
+            Self::CreateUsers(users) => accounts.create_users(cx, &users).await.map(done),
+            Self::Users(page) => accounts.users(cx, &page).await.map(AccountsReply::Users),
+            Self::User(name) => accounts.user(cx, &name).await.map(AccountsReply::User),
+            Self::SetPassword { user, password } => accounts.set_password(cx, &user, &password).await.map(done),
+            Self::Grant { user, databases } => accounts.grant(cx, &user, &databases).await.map(done),
+            Self::Revoke { user, database } => accounts.revoke(cx, &user, &database).await.map(done),
+            Self::DropUser(name) => accounts.drop_user(cx, &name).await.map(done),
+            Self::EnableRoot(password) => accounts.enable_root(cx, &password).await.map(AccountsReply::Root),
+            Self::DisableRoot => accounts.disable_root(cx).await.map(done),
+            Self::RootEnabled => accounts.root_enabled(cx).await.map(AccountsReply::Flag),
+        }
+    }
+}
+
+impl AccountsReply {
+    /// The error for an answer to another question.
+    pub fn unexpected(self) -> Error {
+        Error::internal("the guest answered another question")
+    }
+}

@@ -1,0 +1,83 @@
+//! The store: instances and the journal of their operations, on SQLite or PostgreSQL.
+//!
+//! ```
+//! # tokio_test(async {
+//! use trove_core::store::Store;
+//!
+//! let store = Store::connect("sqlite::memory:").await?;
+//! assert!(store.instances(None, None, 10).await?.is_empty());
+//! # trove_core::error::Result::Ok(()) });
+//! # fn tokio_test(f: impl Future<Output = trove_core::error::Result<()>>) {
+//! #     tokio::runtime::Runtime::new().unwrap().block_on(f).unwrap()
+//! # }
+//! ```
+//!
+//! - `sqlite:trove.db` is embedded: one control process, which holds a lock beside the file. Every commit reaches the
+//!   disk before it counts.
+//! - `postgres://user:password@host/database` serves several control processes; operations are theirs by lease.
+//!
+//! Both run the same SQL text and pass the same [suite](crate::conformance::store).
+
+mod db;
+mod instances;
+mod journal;
+mod lock;
+mod rows;
+mod schema;
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+pub use instances::{Admitted, Report};
+pub use journal::{Cancel, Entry, InstanceChange, Journal, NewOperation, Record};
+
+use crate::error::Result;
+
+/// A connection pool to the store. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: db::Db,
+    // Held, not read: the lock goes with the last clone.
+    _lock: Option<lock::StoreLock>,
+}
+
+impl Store {
+    /// Opens the store at a URL, makes it where it is an absent SQLite file, and brings its tables up to date.
+    ///
+    /// [`Conflict`](crate::error::Kind::Conflict) where another process serves the same SQLite file;
+    /// [`Unavailable`](crate::error::Kind::Unavailable) where the server does not answer.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let db = db::Db::connect(url).await?;
+        let lock = db.file().map(|file| lock::StoreLock::take(&file)).transpose()?;
+        schema::migrate(&db).await?;
+        let store = Self { inner: Arc::new(Inner { db, _lock: lock }) };
+        if store.inner._lock.is_some() {
+            // Nobody else can be alive: what a killed process held need not wait for its leases.
+            store.db().execute("UPDATE operations SET lease_until = 0 WHERE finished = 0", &[]).await?;
+        }
+        Ok(store)
+    }
+
+    /// The file of an embedded store; `None` for one in memory or on a server.
+    pub fn file(&self) -> Option<PathBuf> {
+        self.db().file()
+    }
+
+    /// Closes all connections, once what runs on them has ended.
+    pub async fn close(&self) {
+        self.inner.db.close().await;
+    }
+
+    fn db(&self) -> &db::Db {
+        &self.inner.db
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! How values are written into columns and read back: times as microseconds, ids and words as text, the rest as JSON.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
+
+use super::db::Row;
+use crate::{
+    error::{Error, Result},
+    model::{ByteSize, Instance, Operation},
+    time::Timestamp,
+};
+
+pub(super) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+pub(super) fn timestamp(micros: i64) -> Result<Timestamp> {
+    Timestamp::from_microsecond(micros).map_err(unreadable)
+}
+
+pub(super) fn to_int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn from_int(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+pub(super) fn id<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>>(text: &str) -> Result<T> {
+    text.parse().map_err(unreadable)
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::internal("a value cannot be written as JSON").because(error))
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(unreadable)
+}
+
+/// The one word by which an enum without data is serialised.
+pub(super) fn word(value: &impl Serialize) -> Result<String> {
+    match serde_json::to_value(value) {
+        Ok(Json::String(word)) => Ok(word),
+        _ => Err(Error::internal("a value cannot be written as one word")),
+    }
+}
+
+pub(super) fn from_word<T: DeserializeOwned>(word: &str) -> Result<T> {
+    serde_json::from_value(Json::String(word.to_owned())).map_err(unreadable)
+}
+
+pub(super) fn instance(row: &Row) -> Result<Instance> {
+    Ok(Instance {
+        id: id(&row.text("id")?)?,
+        project: row.text("project")?,
+        name: row.text("name")?,
+        datastore: row.text("datastore")?,
+        version: row.text("version")?,
+        image: row.text("image")?,
+        flavor: from_json(&row.text("flavor")?)?,
+        volume: ByteSize::bytes(from_int(row.int("volume_bytes")?)),
+        public: row.int("public")? != 0,
+        state: from_word(&row.text("state")?)?,
+        health: from_json(&row.text("health")?)?,
+        reported_at: row.maybe_int("reported_at")?.map(timestamp).transpose()?,
+        server_version: row.maybe_text("server_version")?,
+        disk: row.maybe_text("disk")?.as_deref().map(from_json).transpose()?,
+        endpoint: row.maybe_text("endpoint")?.as_deref().map(from_json).transpose()?,
+        fault: row.maybe_text("fault")?.as_deref().map(from_json).transpose()?,
+        created_at: timestamp(row.int("created_at")?)?,
+        updated_at: timestamp(row.int("updated_at")?)?,
+        epoch: from_int(row.int("epoch")?),
+    })
+}
+
+pub(super) fn operation(row: &Row) -> Result<Operation> {
+    Ok(Operation {
+        id: id(&row.text("id")?)?,
+        instance: id(&row.text("instance")?)?,
+        kind: row.text("kind")?,
+        status: from_word(&row.text("status")?)?,
+        step: row.text("step")?,
+        attempt: u32::try_from(row.int("attempt")?).unwrap_or(u32::MAX),
+        error: row.maybe_text("error")?,
+        created_at: timestamp(row.int("created_at")?)?,
+        updated_at: timestamp(row.int("updated_at")?)?,
+    })
+}
+
+fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::corrupt("a row of the store cannot be read").because(error)
+}

@@ -1,0 +1,72 @@
+//! The tables, as numbered steps that are only ever appended to. The same text serves both databases.
+
+use super::db::{Db, Value};
+use crate::error::{Error, Result};
+
+const STEPS: &[&str] = &[
+    "CREATE TABLE instances (
+        id TEXT NOT NULL PRIMARY KEY,
+        project TEXT NOT NULL,
+        name TEXT NOT NULL,
+        datastore TEXT NOT NULL,
+        version TEXT NOT NULL,
+        image TEXT NOT NULL,
+        flavor TEXT NOT NULL,
+        volume_bytes BIGINT NOT NULL,
+        public BIGINT NOT NULL,
+        request TEXT NOT NULL,
+        state TEXT NOT NULL,
+        endpoint TEXT,
+        fault TEXT,
+        health TEXT NOT NULL,
+        server_version TEXT,
+        disk TEXT,
+        reported_at BIGINT,
+        epoch BIGINT NOT NULL,
+        created_at BIGINT NOT NULL,
+        updated_at BIGINT NOT NULL
+    )",
+    "CREATE INDEX instances_in_order ON instances (project, created_at, id)",
+    "CREATE TABLE operations (
+        id TEXT NOT NULL PRIMARY KEY,
+        instance TEXT NOT NULL REFERENCES instances (id) ON DELETE CASCADE,
+        sequence BIGINT NOT NULL,
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        status TEXT NOT NULL,
+        finished BIGINT NOT NULL,
+        undoing BIGINT NOT NULL,
+        step TEXT NOT NULL,
+        step_since BIGINT NOT NULL,
+        attempt BIGINT NOT NULL,
+        error TEXT,
+        cancel TEXT,
+        wake_at BIGINT NOT NULL,
+        owner TEXT,
+        lease_until BIGINT NOT NULL,
+        epoch BIGINT NOT NULL,
+        created_at BIGINT NOT NULL,
+        updated_at BIGINT NOT NULL
+    )",
+    "CREATE UNIQUE INDEX operations_in_order ON operations (instance, sequence)",
+    "CREATE INDEX operations_due ON operations (wake_at) WHERE finished = 0",
+];
+
+/// Brings the schema up to date; refuses one that a later version of this library made.
+pub(super) async fn migrate(db: &Db) -> Result<()> {
+    let mut tx = db.begin().await?;
+    tx.lock_schema().await?;
+    tx.execute("CREATE TABLE IF NOT EXISTS trove_schema (step BIGINT NOT NULL PRIMARY KEY)", &[]).await?;
+    let done = match tx.row("SELECT COUNT(*) AS done FROM trove_schema", &[]).await? {
+        Some(row) => usize::try_from(row.int("done")?).unwrap_or(usize::MAX),
+        None => 0,
+    };
+    if done > STEPS.len() {
+        return Err(Error::unsupported("the store was written by a later version of this library"));
+    }
+    for (number, step) in (0i64..).zip(STEPS).skip(done) {
+        tx.execute(step, &[]).await?;
+        tx.execute("INSERT INTO trove_schema (step) VALUES ($1)", &[Value::from(number)]).await?;
+    }
+    tx.commit().await
+}

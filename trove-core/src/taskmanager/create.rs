@@ -1,0 +1,140 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{ControlPlane, guest_job};
+use crate::{
+    datastore::Prepare,
+    error::Result,
+    flow::{End, Flow, Limits, Next, StepCx},
+    guest::Work,
+    id::InstanceId,
+    lifecycle::State,
+    model::{NewDatabase, NewUser, OperationStatus},
+    platform::Ensured,
+    secret::{MasterKey, Sealed},
+    store::InstanceChange,
+};
+
+/// Makes an instance.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CreateInstance {
+    databases: Vec<NewDatabase>,
+    users: Vec<SealedUser>,
+}
+
+/// A user to create, with its password as it may be written down.
+#[derive(Debug, Serialize, Deserialize)]
+struct SealedUser {
+    name: String,
+    password: Sealed,
+    databases: Vec<String>,
+}
+
+/// A step of [`CreateInstance`].
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Get a volume.
+    Volume,
+    /// Get an address.
+    Endpoint,
+    /// Get a place to run and an agent.
+    Compute,
+    /// Have the agent initialise the volume, start the server, create databases and users.
+    Prepare,
+}
+
+impl CreateInstance {
+    /// The creation of this instance with these databases and users, whose passwords are sealed for the journal.
+    pub fn new(instance: InstanceId, databases: Vec<NewDatabase>, users: &[NewUser], key: &MasterKey) -> Result<Self> {
+        let seal = |user: &NewUser| {
+            Ok(SealedUser {
+                name: user.name.clone(),
+                password: key.seal(&owner(instance, &user.name), &user.password)?,
+                databases: user.databases.clone(),
+            })
+        };
+        Ok(Self { databases, users: users.iter().map(seal).collect::<Result<_>>()? })
+    }
+
+    fn spec(&self, instance: InstanceId, key: &MasterKey) -> Result<Prepare> {
+        let open = |user: &SealedUser| {
+            let password = key.open(&owner(instance, &user.name), &user.password)?;
+            let mut opened = NewUser::new(&user.name, password);
+            opened.databases.clone_from(&user.databases);
+            Ok(opened)
+        };
+        Ok(Prepare::new(self.databases.clone(), self.users.iter().map(open).collect::<Result<_>>()?))
+    }
+}
+
+#[async_trait]
+impl Flow for CreateInstance {
+    const KIND: &'static str = "instance.create/v1";
+    const STEPS: &'static [Step] = &[Step::Volume, Step::Endpoint, Step::Compute, Step::Prepare];
+    type Step = Step;
+    type Context = ControlPlane;
+
+    fn name(step: Step) -> &'static str {
+        match step {
+            Step::Volume => "volume",
+            Step::Endpoint => "endpoint",
+            Step::Compute => "compute",
+            Step::Prepare => "prepare",
+        }
+    }
+
+    fn limits(step: Step) -> Limits {
+        match step {
+            Step::Volume | Step::Endpoint | Step::Compute => Limits::default(),
+            // An image may have to be fetched.
+            Step::Prepare => Limits { patience: Duration::from_secs(1800), ..Limits::default() },
+        }
+    }
+
+    async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+        let control = cx.context;
+        let instance = control.instance(cx.instance).await?;
+        match step {
+            Step::Volume => Ok(control.platform.volumes.ensure_volume(instance.id, instance.volume).await?.into()),
+            Step::Endpoint => {
+                match control.platform.networks.ensure_endpoint(instance.id, instance.public).await? {
+                    Ensured::Ready(endpoint) => cx.change.endpoint = Some(Some(endpoint)),
+                    Ensured::Pending(pause) => return Ok(Next::Wait(pause)),
+                }
+                Ok(Next::Done)
+            }
+            Step::Compute => Ok(control.ensure_guest(&instance).await?.into()),
+            Step::Prepare => guest_job(cx, Work::Prepare(self.spec(instance.id, &control.master_key)?)).await,
+        }
+    }
+
+    async fn undo(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+        let control = cx.context;
+        match step {
+            Step::Prepare => return guest_job(cx, Work::Remove).await,
+            Step::Compute => {
+                control.guests.detach(cx.instance).await;
+                control.platform.compute.release_compute(cx.instance).await?;
+            }
+            Step::Endpoint => {
+                control.platform.networks.release_endpoint(cx.instance).await?;
+                cx.change.endpoint = Some(None);
+            }
+            Step::Volume => control.platform.volumes.release_volume(cx.instance).await?,
+        }
+        Ok(Next::Done)
+    }
+
+    fn ended(&self, end: End<'_>) -> InstanceChange {
+        match end.status {
+            OperationStatus::Succeeded => InstanceChange::to(State::Active),
+            _ => InstanceChange::failed(State::Error, end.fault("the instance could not be created"), end.at),
+        }
+    }
+}
+
+fn owner(instance: InstanceId, user: &str) -> String {
+    format!("{instance}/{user}")
+}

@@ -1,0 +1,82 @@
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{ControlPlane, guest_job};
+use crate::{
+    error::Result,
+    flow::{End, Flow, Limits, Next, StepCx},
+    guest::Work,
+    lifecycle::State,
+    model::OperationStatus,
+    store::InstanceChange,
+};
+
+/// Removes an instance and all that belongs to it, whatever it was doing.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DeleteInstance {}
+
+/// A step of [`DeleteInstance`].
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Have the agent remove the server.
+    Guest,
+    /// Give the place to run back.
+    Compute,
+    /// Give the address back.
+    Endpoint,
+    /// Give the volume back.
+    Volume,
+}
+
+#[async_trait]
+impl Flow for DeleteInstance {
+    const KIND: &'static str = "instance.delete/v1";
+    const STEPS: &'static [Step] = &[Step::Guest, Step::Compute, Step::Endpoint, Step::Volume];
+    const REVERSIBLE: bool = false;
+    type Step = Step;
+    type Context = ControlPlane;
+
+    fn name(step: Step) -> &'static str {
+        match step {
+            Step::Guest => "guest",
+            Step::Compute => "compute",
+            Step::Endpoint => "endpoint",
+            Step::Volume => "volume",
+        }
+    }
+
+    fn limits(_step: Step) -> Limits {
+        // Half a minute apart at the most: it outlives ten minutes without the platform.
+        Limits { tries: 25, patience: std::time::Duration::from_secs(1200), ..Limits::default() }
+    }
+
+    async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+        let platform = &cx.context.platform;
+        match step {
+            Step::Guest => {
+                // Nothing runs of an instance that never had an address.
+                if cx.context.instance(cx.instance).await?.endpoint.is_some() {
+                    return guest_job(cx, Work::Remove).await;
+                }
+            }
+            Step::Compute => {
+                cx.context.guests.detach(cx.instance).await;
+                platform.compute.release_compute(cx.instance).await?;
+            }
+            Step::Endpoint => platform.networks.release_endpoint(cx.instance).await?,
+            Step::Volume => platform.volumes.release_volume(cx.instance).await?,
+        }
+        Ok(Next::Done)
+    }
+
+    async fn undo(&mut self, _step: Step, _cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+        Ok(Next::Done)
+    }
+
+    fn ended(&self, end: End<'_>) -> InstanceChange {
+        match end.status {
+            OperationStatus::Succeeded => InstanceChange { remove: true, ..InstanceChange::default() },
+            _ => InstanceChange::failed(State::Error, end.fault("the instance could not be deleted"), end.at),
+        }
+    }
+}

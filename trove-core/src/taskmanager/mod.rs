@@ -1,0 +1,96 @@
+//! The task manager: one flow for each operation on an instance, and what they act on.
+//!
+//! | flow | steps | taken back |
+//! |---|---|---|
+//! | [`CreateInstance`] | volume, endpoint, compute, prepare | each, so that nothing is left; the instance shows why |
+//! | [`DeleteInstance`] | guest, compute, endpoint, volume | never: it goes on until everything is gone |
+//! | [`RestartServer`] | server | the agent goes on trying to start it |
+//! | [`StopServer`] | server | it is started |
+//! | [`StartServer`] | server | it is stopped |
+
+mod create;
+mod delete;
+mod keeper;
+mod server;
+
+#[cfg(all(test, feature = "sqlite"))]
+mod crash_matrix;
+
+use std::{sync::Arc, time::Duration};
+
+pub use create::CreateInstance;
+pub use delete::DeleteInstance;
+pub(crate) use keeper::keep_guests;
+pub use server::{RestartServer, StartServer, StopServer};
+
+use crate::{
+    error::{Error, Result},
+    flow::{Next, Registry, StepCx},
+    guest::{Call, Guests, JobEnd, Work},
+    id::InstanceId,
+    model::Instance,
+    platform::{Ensured, Placement, Platform},
+    secret::MasterKey,
+    store::Store,
+};
+
+/// How long a step waits for a guest's job before it lets go and asks again.
+const JOB_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What operations act on.
+pub struct ControlPlane {
+    /// Where instances are written down.
+    pub store: Store,
+    /// What they are made of.
+    pub platform: Platform,
+    /// Who looks after their servers.
+    pub guests: Guests,
+    /// What secrets in journals are sealed with.
+    pub master_key: MasterKey,
+}
+
+/// All flows there are.
+pub(crate) fn registry() -> Registry<ControlPlane> {
+    Registry::new()
+        .with::<CreateInstance>()
+        .with::<DeleteInstance>()
+        .with::<RestartServer>()
+        .with::<StopServer>()
+        .with::<StartServer>()
+}
+
+impl ControlPlane {
+    async fn instance(&self, id: InstanceId) -> Result<Instance> {
+        self.store.instance(id).await?.ok_or_else(|| Error::not_found(format!("there is no instance {id}")))
+    }
+
+    /// Makes sure the instance has its place and its agent, once it has an endpoint.
+    async fn ensure_guest(&self, instance: &Instance) -> Result<Ensured<()>> {
+        if self.guests.is_attached(instance.id) {
+            return Ok(Ensured::Ready(()));
+        }
+        let endpoint =
+            instance.endpoint.as_ref().ok_or_else(|| Error::internal("the instance has no endpoint to run at"))?;
+        match self.platform.compute.ensure_compute(instance, endpoint).await? {
+            Ensured::Ready(Placement::InProcess(host)) => {
+                self.guests.attach(instance, *host)?;
+                Ok(Ensured::Ready(()))
+            }
+            Ensured::Pending(pause) => Ok(Ensured::Pending(pause)),
+        }
+    }
+}
+
+/// Has the instance's guest do this; the step is done when the guest is.
+async fn guest_job(cx: &StepCx<'_, ControlPlane>, work: Work) -> Result<Next> {
+    let instance = cx.context.instance(cx.instance).await?;
+    if let Ensured::Pending(pause) = cx.context.ensure_guest(&instance).await? {
+        return Ok(Next::Wait(pause));
+    }
+    let call = Call { operation: cx.operation, epoch: cx.epoch, progress: Some(Arc::new(cx.progress_sink())) };
+    let end = cx.context.guests.job(cx.instance, &call, work, JOB_PATIENCE, cx.cancel.cancelled()).await?;
+    Ok(match end {
+        JobEnd::Done => Next::Done,
+        JobEnd::Running => Next::Wait(Duration::ZERO),
+    })
+}
