@@ -1,5 +1,7 @@
 //! stub
 mod conductor;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod control;
 pub mod datastore;
 pub mod error;

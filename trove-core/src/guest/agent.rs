@@ -258,9 +258,9 @@ impl Agent {
                     }
                     _ => {}
                 }
-                let stale = last
-                    .as_ref()
-                    .is_none_or(|(last, at)| *last != observed || at.elapsed() >= self.surroundings.settings.report_every);
+                let stale = last.as_ref().is_none_or(|(last, at)| {
+                    *last != observed || at.elapsed() >= self.surroundings.settings.report_every
+                });
                 if stale && self.intent() == intent {
                     last = Some((observed.clone(), Instant::now()));
                     self.report(observed.clone()).await;
@@ -313,8 +313,8 @@ impl Agent {
     }
 
     async fn observe(&self) -> Observed {
-        let cx =
-            Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire)).with_cancel(self.surroundings.stop.child_token());
+        let cx = Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire))
+            .with_cancel(self.surroundings.stop.child_token());
         let mut observed = match tokio::time::timeout(OBSERVE_DEADLINE, self.datastore.observe(&cx)).await {
             Ok(Ok(observed)) => observed,
             Ok(Err(error)) => {

@@ -177,8 +177,10 @@ impl Journal for Store {
         let row = self
             .db()
             .row(
-                "SELECT MIN(CASE WHEN wake_at > lease_until THEN wake_at ELSE lease_until END) AS due
-                FROM operations WHERE finished = 0",
+                "SELECT MIN(CASE WHEN o.wake_at > o.lease_until THEN o.wake_at ELSE o.lease_until END) AS due
+                FROM operations o WHERE o.finished = 0 AND NOT EXISTS (
+                    SELECT 1 FROM operations p
+                    WHERE p.instance = o.instance AND p.finished = 0 AND p.sequence < o.sequence)",
                 &[],
             )
             .await?;

@@ -13,7 +13,7 @@ mod delete;
 mod keeper;
 mod server;
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(all(test, feature = "conformance", feature = "sqlite"))]
 mod crash_matrix;
 
 use std::{sync::Arc, time::Duration};

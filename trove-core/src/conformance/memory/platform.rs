@@ -1,0 +1,108 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::World;
+use crate::{
+    datastore::GuestHost,
+    error::{Error, Result},
+    id::InstanceId,
+    model::{ByteSize, Endpoint, Instance},
+    platform::{Compute, Ensured, Networks, Placement, Platform, Volumes},
+};
+
+/// Infrastructure in memory. Computes take two calls to be ready, as a cloud's do.
+#[derive(Clone)]
+pub struct MemoryPlatform(World);
+
+impl MemoryPlatform {
+    pub(super) fn new(world: World) -> Self {
+        Self(world)
+    }
+}
+
+impl From<MemoryPlatform> for Platform {
+    fn from(platform: MemoryPlatform) -> Self {
+        let platform = Arc::new(platform);
+        Self { compute: platform.clone(), volumes: platform.clone(), networks: platform }
+    }
+}
+
+#[async_trait]
+impl Volumes for MemoryPlatform {
+    async fn ensure_volume(&self, instance: InstanceId, _size: ByteSize) -> Result<Ensured<()>> {
+        self.0
+            .call("ensure_volume", |world| {
+                world.volumes.insert(instance);
+                Ok(Ensured::Ready(()))
+            })
+            .await
+    }
+
+    async fn release_volume(&self, instance: InstanceId) -> Result<()> {
+        self.0
+            .call("release_volume", |world| {
+                world.volumes.remove(&instance);
+                Ok(())
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Networks for MemoryPlatform {
+    async fn ensure_endpoint(&self, instance: InstanceId, _public: bool) -> Result<Ensured<Endpoint>> {
+        self.0
+            .call("ensure_endpoint", |world| {
+                if !world.endpoints.contains_key(&instance) {
+                    world.last_port += 1;
+                    let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: world.last_port };
+                    world.endpoints.insert(instance, endpoint);
+                }
+                world
+                    .endpoints
+                    .get(&instance)
+                    .cloned()
+                    .map(Ensured::Ready)
+                    .ok_or_else(|| Error::internal("no endpoint"))
+            })
+            .await
+    }
+
+    async fn release_endpoint(&self, instance: InstanceId) -> Result<()> {
+        self.0
+            .call("release_endpoint", |world| {
+                world.endpoints.remove(&instance);
+                Ok(())
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Compute for MemoryPlatform {
+    async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>> {
+        let mut host = GuestHost::new(instance.id, "/nonexistent", "/nonexistent");
+        host.endpoint = endpoint.clone();
+        self.0
+            .call("ensure_compute", |world| {
+                if world.endpoints.get(&instance.id) != Some(endpoint) || !world.volumes.contains(&instance.id) {
+                    return Err(Error::conflict("compute was asked for before its volume and endpoint"));
+                }
+                if world.computes.insert(instance.id) {
+                    return Ok(Ensured::Pending(Duration::from_millis(1)));
+                }
+                Ok(Ensured::Ready(Placement::InProcess(Box::new(host))))
+            })
+            .await
+    }
+
+    async fn release_compute(&self, instance: InstanceId) -> Result<()> {
+        self.0
+            .call("release_compute", |world| {
+                world.computes.remove(&instance);
+                Ok(())
+            })
+            .await
+    }
+}

@@ -1,0 +1,29 @@
+//! The store's suite on SQLite; that on PostgreSQL runs beside the drivers, on a server of theirs.
+
+use trove_core::{conformance, error::Kind, store::Store};
+
+#[tokio::test]
+async fn sqlite_in_memory_keeps_the_contract() {
+    conformance::store::suite(&Store::connect("sqlite::memory:").await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn sqlite_on_disk_keeps_the_contract_and_keeps_others_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("trove.db").display());
+    let store = Store::connect(&url).await.unwrap();
+    conformance::store::suite(&store).await;
+    assert_eq!(Store::connect(&url).await.unwrap_err().kind(), Kind::Conflict);
+    store.close().await;
+    drop(store);
+    Store::connect(&url).await.unwrap();
+}
+
+#[tokio::test]
+async fn urls_that_are_none_are_refused_without_showing_a_password() {
+    for url in ["", "mysql://app:hunter2@host/db", "postgres://app:hunter2@host:notaport/db"] {
+        let error = Store::connect(url).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid, "{url}");
+        assert!(!error.report().contains("hunter2"), "{error:?}");
+    }
+}
