@@ -105,7 +105,7 @@ fn pull(name: &str) -> Result<()> {
 
 /// Builds under a passing name, so that the real one never stands for half an image.
 fn build(image: &Image) -> Result<()> {
-    if !machine::has("mmdebstrap") {
+    if !machine::has("mmdebstrap") || !(machine::is_root() || machine::has("newuidmap")) {
         // An ordinary user's mmdebstrap needs the programs of `uidmap`.
         let packages = if machine::is_root() { "mmdebstrap" } else { "mmdebstrap uidmap" };
         machine::apt_install(packages, "building a database image")?;
@@ -124,8 +124,10 @@ fn assemble(image: &Image, name: &str) -> Result<()> {
     options.extend(["doc", "man", "locale"].map(|extra| format!("--dpkgopt=path-exclude=/usr/share/{extra}/*")));
     options.extend(image.apt_options.iter().map(|option| format!("--aptopt={option}")));
     options.push(format!("--customize-hook=rm -rf \"$1{}\"", image.made_by_package));
+    // Left to choose, it would fall back for an ordinary user to a way that breaks on a newer suite's C library.
+    let mode = if machine::is_root() { "--mode=root" } else { "--mode=unshare" };
     let system = Task::new("mmdebstrap")
-        .args(["--quiet", "--variant=essential"])
+        .args(["--quiet", mode, "--variant=essential"])
         .args(options)
         .args([image.suite, "-"])
         .limit(Duration::from_mins(10));

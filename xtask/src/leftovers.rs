@@ -1,6 +1,7 @@
 //! What tests leave in the Docker engine: a test that does not clean up after itself has failed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub(crate) fn sweep(before: &Belongings) -> Result<()> {
     }
     let outcome = remove(&left);
     let fate = outcome.map_or_else(|failure| format!("not all could be removed: {failure}"), |()| "now removed".into());
-    Err(Failure::new(format!("tests left {left} behind ({fate})")))
+    Err(Failure::new(format!("tests left {left} behind; {fate}")))
 }
 
 impl Belongings {
@@ -54,14 +55,15 @@ impl Belongings {
     }
 }
 
-impl std::fmt::Display for Belongings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kinds = [(&self.containers, "containers"), (&self.networks, "networks")];
+impl fmt::Display for Belongings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [(&self.containers, "container"), (&self.networks, "network")];
         let counted = kinds.iter().filter(|(things, _)| !things.is_empty()).map(|(things, kind)| {
             let names: Vec<_> = things.values().map(String::as_str).collect();
-            format!("{} {kind}: {}", names.len(), names.join(", "))
+            let plural = if names.len() == 1 { "" } else { "s" };
+            format!("{} {kind}{plural} ({})", names.len(), names.join(", "))
         });
-        f.write_str(&counted.collect::<Vec<_>>().join("; "))
+        f.write_str(&counted.collect::<Vec<_>>().join(" and "))
     }
 }
 
@@ -87,7 +89,7 @@ mod tests {
         let before = Belongings { containers: by_id("a one\n"), networks: by_id("") };
         let after = Belongings { containers: by_id("a one\nb two\n"), networks: by_id("n net\n") };
         let left = after.since(&before);
-        assert_eq!(left.to_string(), "1 containers: two; 1 networks: net");
+        assert_eq!(left.to_string(), "1 container (two) and 1 network (net)");
         assert!(left.since(&Belongings { containers: by_id("b two"), networks: by_id("n net") }).is_empty());
     }
 }
