@@ -15,7 +15,6 @@ async fn sqlite_on_disk_keeps_the_contract_and_keeps_others_out() {
     conformance::store::suite(&store).await;
     assert_eq!(Store::connect(&url).await.unwrap_err().kind(), Kind::Conflict);
     store.close().await;
-    drop(store);
     Store::connect(&url).await.unwrap();
 }
 

@@ -1,12 +1,12 @@
 //! The conductor: takes the reports of guests in and writes them to the store, many in one transaction.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     events::Events,
-    id::InstanceId,
     model::{Event, EventKind},
     store::{Report, Store},
 };
@@ -18,18 +18,28 @@ const BATCH: usize = 256;
 /// How long to wait before writing again what could not be written.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Begins to take reports. The task ends, with all that came in written, when the last sender is dropped.
-pub(crate) fn start(store: Store, events: Events) -> (mpsc::Sender<Report>, JoinHandle<()>) {
+/// Begins to take reports. Told to stop, the task writes what has come in and ends.
+pub(crate) fn start(store: Store, events: Events, stop: CancellationToken) -> (mpsc::Sender<Report>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (sender, tokio::spawn(run(store, events, receiver)))
+    (sender, tokio::spawn(run(store, events, receiver, stop)))
 }
 
-async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Report>) {
+async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Report>, stop: CancellationToken) {
     let mut batch = Vec::with_capacity(BATCH);
-    while receiver.recv_many(&mut batch, BATCH).await > 0 {
-        // Of one instance only the newest report counts.
-        let newest: HashMap<InstanceId, Report> = batch.drain(..).map(|report| (report.instance, report)).collect();
-        let reports: Vec<Report> = newest.into_values().collect();
+    loop {
+        let received = tokio::select! {
+            biased;
+            received = receiver.recv_many(&mut batch, BATCH) => received,
+            () = stop.cancelled(), if !receiver.is_closed() => {
+                receiver.close();
+                continue;
+            }
+        };
+        if received == 0 {
+            return;
+        }
+        // In order and all of them: a server that was down between two reports was down.
+        let reports = std::mem::take(&mut batch);
         match store.report(&reports).await {
             Ok(changed) => {
                 for (instance, health, at) in changed {

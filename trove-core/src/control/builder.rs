@@ -140,7 +140,8 @@ impl Builder {
         };
 
         let events = Events::new();
-        let (reports, conductor) = conductor::start(store.clone(), events.clone());
+        let (shutdown, last_words) = (CancellationToken::new(), CancellationToken::new());
+        let (reports, conductor) = conductor::start(store.clone(), events.clone(), last_words.clone());
         let guests = Guests::new(drivers, self.guest, self.clock.clone(), reports);
         let control = Arc::new(ControlPlane { store: store.clone(), platform, guests, master_key });
         let engine = Engine::new(
@@ -152,7 +153,6 @@ impl Builder {
             self.clock.clone(),
             events.clone(),
         );
-        let shutdown = CancellationToken::new();
         let keeper = tokio::spawn(keep_guests(control.clone(), shutdown.clone()));
         engine.start(shutdown.clone());
         Ok(Trove(Arc::new(Inner {
@@ -163,8 +163,9 @@ impl Builder {
             limits: self.limits,
             clock: self.clock,
             events,
-            _stop: shutdown.clone().drop_guard(),
+            _stop: (shutdown.clone().drop_guard(), last_words.clone().drop_guard()),
             shutdown,
+            last_words,
             tasks: Mutex::new(vec![keeper, conductor]),
         })))
     }

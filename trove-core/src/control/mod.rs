@@ -53,9 +53,11 @@ struct Inner {
     clock: Clock,
     events: Events,
     shutdown: CancellationToken,
+    // Cancelled when nobody reports any more.
+    last_words: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    // Ends what runs in the background when the last handle goes without a shutdown.
-    _stop: DropGuard,
+    // End what runs in the background when the last handle goes without a shutdown.
+    _stop: (DropGuard, DropGuard),
 }
 
 impl Trove {
@@ -141,6 +143,7 @@ impl Trove {
         self.0.shutdown.cancel();
         self.0.engine.shut_down().await;
         self.0.control.guests.shut_down().await;
+        self.0.last_words.cancel();
         for task in self.0.tasks.lock().await.drain(..) {
             // A task that panicked has said so already.
             let _ = task.await;

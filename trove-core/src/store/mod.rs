@@ -25,7 +25,11 @@ mod lock;
 mod rows;
 mod schema;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 pub use instances::{Admitted, Report};
 pub use journal::{Cancel, Entry, InstanceChange, Journal, NewOperation, Record};
@@ -40,8 +44,7 @@ pub struct Store {
 
 struct Inner {
     db: db::Db,
-    // Held, not read: the lock goes with the last clone.
-    _lock: Option<lock::StoreLock>,
+    lock: Mutex<Option<lock::StoreLock>>,
 }
 
 impl Store {
@@ -53,12 +56,11 @@ impl Store {
         let db = db::Db::connect(url).await?;
         let lock = db.file().map(|file| lock::StoreLock::take(&file)).transpose()?;
         schema::migrate(&db).await?;
-        let store = Self { inner: Arc::new(Inner { db, _lock: lock }) };
-        if store.inner._lock.is_some() {
+        if lock.is_some() {
             // Nobody else can be alive: what a killed process held need not wait for its leases.
-            store.db().execute("UPDATE operations SET lease_until = 0 WHERE finished = 0", &[]).await?;
+            db.execute("UPDATE operations SET lease_until = 0 WHERE finished = 0", &[]).await?;
         }
-        Ok(store)
+        Ok(Self { inner: Arc::new(Inner { db, lock: Mutex::new(lock) }) })
     }
 
     /// The file of an embedded store; `None` for one in memory or on a server.
@@ -66,9 +68,10 @@ impl Store {
         self.db().file()
     }
 
-    /// Closes all connections, once what runs on them has ended.
+    /// Closes all connections, once what runs on them has ended, and lets another process have the store.
     pub async fn close(&self) {
         self.inner.db.close().await;
+        self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn db(&self) -> &db::Db {

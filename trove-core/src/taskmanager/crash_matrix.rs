@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{ControlPlane, CreateInstance, DeleteInstance, RestartServer, StartServer, StopServer, registry};
 use crate::{
@@ -301,7 +302,7 @@ impl Case {
     /// A control plane on this world and store.
     fn boot(&self, journal: Arc<dyn Journal>) -> Engine<ControlPlane> {
         let events = Events::new();
-        let (reports, _) = conductor::start(self.store.clone(), events.clone());
+        let (reports, _) = conductor::start(self.store.clone(), events.clone(), CancellationToken::new());
         let driver: Arc<dyn Driver> = Arc::new(self.world.driver());
         let drivers = HashMap::from([("memory".to_owned(), driver)]);
         let control = Arc::new(ControlPlane {

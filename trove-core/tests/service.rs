@@ -1,0 +1,366 @@
+//! The service as an embedder sees it, on a world in memory.
+
+use std::{path::Path, time::Duration};
+
+use trove_core::{
+    Trove,
+    conformance::memory::{Verdict, World},
+    control::{InstanceHandle, NewInstance},
+    error::{Error, Kind},
+    events::EventStream,
+    guest,
+    id::InstanceId,
+    lifecycle::State,
+    model::{Condition, EventKind, Health, NewDatabase, NewUser, OperationStatus, PageRequest, Problem, Status},
+    secret::{ExposeSecret, SecretString},
+    time::{Clock, Timestamp},
+};
+
+async fn start(world: &World, store: &str) -> Trove {
+    builder(world, store).start().await.unwrap()
+}
+
+fn builder(world: &World, store: &str) -> trove_core::control::Builder {
+    // Changes in memory announce themselves to nobody, so look often.
+    let often = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
+    Trove::builder().store(store).platform(world.platform()).datastore(world.driver()).guest_settings(often)
+}
+
+async fn active(trove: &Trove) -> InstanceHandle {
+    trove.create(orders()).await.unwrap().active().await.unwrap()
+}
+
+fn orders() -> NewInstance {
+    NewInstance::new("orders", "memory").database("app").user("app", "secret")
+}
+
+fn on_disk(directory: &Path) -> String {
+    format!("sqlite:{}", directory.join("trove.db").display())
+}
+
+/// Waits until the instance's status is this, looking at it after each event about any instance.
+async fn until(trove: &Trove, instance: &mut InstanceHandle, status: Status) {
+    let mut events = trove.events();
+    while instance.refresh().await.unwrap().status() != status {
+        // An event may have come before the subscription, so look now and then without one.
+        let _ = tokio::time::timeout(Duration::from_millis(50), events.next()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_instance_lives_from_creation_to_deletion() {
+    let world = World::new();
+    let trove = start(&world, "sqlite::memory:").await;
+    let mut instance = active(&trove).await;
+    assert!(world.serves(instance.id, &["app"], &["app"]));
+
+    instance.restart().await.unwrap().active().await.unwrap();
+    instance.stop().await.unwrap().wait().await.unwrap();
+    assert_eq!(
+        (instance.refresh().await.unwrap().status(), instance.health.clone()),
+        (Status::Stopped, Health::Stopped)
+    );
+    assert!(world.is_stopped(instance.id));
+    assert_eq!(instance.stop().await.err().unwrap().kind(), Kind::Conflict);
+    assert_eq!(instance.accounts().root_enabled().await.unwrap_err().kind(), Kind::Conflict);
+    instance.start().await.unwrap().active().await.unwrap();
+    assert!(world.serves(instance.id, &["app"], &["app"]));
+
+    instance.delete().await.unwrap().wait().await.unwrap();
+    assert_eq!(world.residue(), [""; 0]);
+    assert_eq!(trove.instance(instance.id).await.err().unwrap().kind(), Kind::NotFound);
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn every_step_is_told() {
+    let world = World::new();
+    let trove = start(&world, "sqlite::memory:").await;
+    let mut events = trove.events();
+    let instance = active(&trove).await;
+    instance.delete().await.unwrap().wait().await.unwrap();
+    let told = told_until_deleted(&mut events).await;
+    let expected = [
+        "state Build",
+        "step volume 1/4",
+        "step endpoint 2/4",
+        "step compute 3/4",
+        "step prepare 4/4",
+        "progress initialise",
+        "state Active",
+        "ended instance.create/v1 Succeeded",
+        "state Deleting",
+        "step guest 1/4",
+        "step compute 2/4",
+        "step endpoint 3/4",
+        "step volume 4/4",
+        "deleted",
+    ];
+    let mut rest = told.iter();
+    for line in expected {
+        assert!(rest.any(|told| told == line), "{line:?} is missing, or late, in {told:#?}");
+    }
+    trove.shut_down().await;
+}
+
+async fn told_until_deleted(events: &mut EventStream) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Some(event) = events.next().await {
+        told.push(match event.kind {
+            EventKind::State { state } => format!("state {state:?}"),
+            EventKind::Step { step, number, of, .. } => format!("step {step} {number}/{of}"),
+            EventKind::Progress { progress, .. } => format!("progress {}", progress.phase),
+            EventKind::Ended { operation_kind, status, .. } => format!("ended {operation_kind} {status:?}"),
+            EventKind::Deleted => "deleted".to_owned(),
+            other => format!("{other:?}"),
+        });
+        if told.last().is_some_and(|line| line == "deleted") {
+            break;
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn accounts_are_checked_and_changed() {
+    let world = World::new();
+    let trove = start(&world, "sqlite::memory:").await;
+    let accounts = active(&trove).await.accounts();
+    accounts.create_databases(["crm", "audit"].map(NewDatabase::from)).await.unwrap();
+    accounts.create_users([NewUser::new("ann", "pw").granted("crm"), NewUser::new("bob", "pw")]).await.unwrap();
+    accounts.grant("bob", &["audit", "crm"]).await.unwrap();
+    accounts.revoke("bob", "crm").await.unwrap();
+    assert_eq!(accounts.user("bob").await.unwrap().databases, ["audit"]);
+    accounts.drop_database("audit").await.unwrap();
+    accounts.drop_user("ann").await.unwrap();
+
+    let page = accounts.databases(PageRequest { limit: 1, after: None }).await.unwrap();
+    assert_eq!((page.items[0].name.as_str(), page.next.as_deref()), ("app", Some("app")));
+    let page = accounts.databases(PageRequest { limit: 5, after: page.next }).await.unwrap();
+    assert_eq!((page.items[0].name.as_str(), page.next), ("crm", None));
+    let users = accounts.users(PageRequest::default()).await.unwrap();
+    assert_eq!(users.items.iter().map(|user| user.name.as_str()).collect::<Vec<_>>(), ["app", "bob"]);
+
+    let root = accounts.enable_root().await.unwrap();
+    assert_eq!((root.name.as_str(), root.password.expose_secret().len()), ("root", 22));
+    assert!(!format!("{root:?}").contains(root.password.expose_secret()));
+    accounts.disable_root().await.unwrap();
+    assert!(!accounts.root_enabled().await.unwrap());
+
+    let duplicate = accounts.create_users([NewUser::new("new", "pw"), NewUser::new("bob", "pw")]).await.unwrap_err();
+    assert_eq!(duplicate.kind(), Kind::Conflict);
+    assert_eq!(accounts.user("new").await.unwrap_err().kind(), Kind::NotFound, "all or none");
+    let refused = [
+        accounts.create_databases(["trove_x".into()]).await,
+        accounts.create_users([NewUser::new("x", "")]).await,
+        accounts.set_password("bob", SecretString::from("a\0")).await,
+        accounts.grant("bob", &["\n"]).await,
+        accounts.create_databases((0..101).map(|number| NewDatabase::new(format!("d{number}")))).await,
+    ];
+    for result in refused {
+        assert_eq!(result.unwrap_err().kind(), Kind::Invalid);
+    }
+    let page = PageRequest { limit: 0, after: None };
+    assert_eq!(accounts.users(page).await.unwrap_err().kind(), Kind::Invalid);
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_repeated_creation_is_joined() {
+    let world = World::new();
+    let trove = start(&world, "sqlite::memory:").await;
+    let id = InstanceId::new_v4();
+    let first = trove.create(orders().id(id)).await.unwrap();
+    let second = trove.create(orders().id(id)).await.unwrap();
+    assert_eq!(first.id(), second.id());
+    let error = trove.create(orders().id(id).database("more")).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Conflict);
+    second.active().await.unwrap();
+    // Names are labels.
+    active(&trove).await;
+    assert_eq!(trove.instances(Some("default"), None, 10).await.unwrap().len(), 2);
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_failed_creation_says_why_and_leaves_nothing() {
+    let world = World::new();
+    world.script(|_, name| match name {
+        "prepare" => Verdict::FailAfter(Error::not_found("there is no image \"memory:1\"")),
+        _ => Verdict::Proceed,
+    });
+    let trove = start(&world, "sqlite::memory:").await;
+    let create = trove.create(orders()).await.unwrap();
+    let error = create.active().await.err().unwrap();
+    assert!(error.to_string().contains("no image"), "{error}");
+    assert_eq!(create.status().await.unwrap().status, OperationStatus::Failed);
+    let instance = trove.instance(create.instance_id()).await.unwrap();
+    assert_eq!(instance.status(), Status::Error);
+    assert!(instance.reason().unwrap().contains("no image"));
+    assert_eq!(world.residue(), [""; 0]);
+    instance.delete().await.unwrap().wait().await.unwrap();
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_instance_is_deleted_at_any_moment_of_its_creation() {
+    for name in ["ensure_volume", "ensure_endpoint", "ensure_compute", "prepare"] {
+        let world = World::new();
+        let (reached, at) = tokio::sync::oneshot::channel();
+        let mut reached = Some(reached);
+        world.script(move |_, call| {
+            if call == name
+                && let Some(reached) = reached.take()
+            {
+                reached.send(()).unwrap();
+            }
+            Verdict::Proceed
+        });
+        let trove = start(&world, "sqlite::memory:").await;
+        let create = trove.create(orders()).await.unwrap();
+        at.await.unwrap();
+        let instance = trove.instance(create.instance_id()).await.unwrap();
+        let delete = instance.delete().await.unwrap();
+        if let Ok(again) = instance.delete().await {
+            assert_eq!(again.id(), delete.id(), "asked twice, deleted once");
+        }
+        delete.wait().await.unwrap();
+        assert_eq!(world.residue(), [""; 0], "deleted at {name}");
+        trove.shut_down().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_creation_is_taken_back() {
+    let world = World::new();
+    world.script(|_, name| match name {
+        "ensure_compute" => Verdict::FailBefore(Error::unavailable("the cloud is away")),
+        _ => Verdict::Proceed,
+    });
+    let trove = start(&world, "sqlite::memory:").await;
+    let create = trove.create(orders()).await.unwrap();
+    let mut events = trove.events();
+    while let Some(event) = events.next().await {
+        if matches!(event.kind, EventKind::Failed { .. }) {
+            break;
+        }
+    }
+    create.cancel().await.unwrap();
+    assert_eq!(create.wait().await.unwrap_err().kind(), Kind::Cancelled);
+    assert_eq!(world.residue(), [""; 0]);
+    assert_eq!(create.cancel().await.unwrap_err().kind(), Kind::Conflict);
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_shown_with_its_reason_and_started_again() {
+    let world = World::new();
+    let trove = start(&world, "sqlite::memory:").await;
+    let mut instance = active(&trove).await;
+    let mut events = trove.events();
+    world.break_server(instance.id, Health::Down(Problem::new(Condition::Killed, "it was killed")));
+    let mut seen = Vec::new();
+    while let Some(event) = events.next().await {
+        if let EventKind::Health { health } = event.kind {
+            let healthy = health == Health::Healthy;
+            seen.push(health);
+            if healthy {
+                break;
+            }
+        }
+    }
+    assert_eq!(seen, [Health::Down(Problem::new(Condition::Killed, "it was killed")), Health::Healthy]);
+    assert!(world.serves(instance.id, &["app"], &["app"]));
+
+    // What starting cannot mend stays down, is said so, and its data is not made anew.
+    let missing = Health::Down(Problem::new(Condition::DataMissing, "the data directory is missing"));
+    world.break_server(instance.id, missing);
+    until(&trove, &mut instance, Status::Down).await;
+    assert_eq!(instance.reason(), Some("the data directory is missing"));
+    assert_eq!(instance.state, State::Active);
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_silent_guest_is_not_called_healthy() {
+    let world = World::new();
+    let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+    let never = guest::Settings { observe_every: Duration::from_secs(3600), report_every: Duration::from_secs(3600) };
+    let trove = builder(&world, "sqlite::memory:").clock(clock.clone()).guest_settings(never).start().await.unwrap();
+    let ticking = async {
+        loop {
+            clock.advance(Duration::from_millis(1));
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut instance = tokio::select! {
+        instance = active(&trove) => instance,
+        () = ticking => unreachable!(),
+    };
+    clock.advance(Duration::from_secs(31));
+    instance.refresh().await.unwrap();
+    assert_eq!(instance.status(), Status::Unknown);
+    assert!(instance.reason().unwrap().contains("not reported"));
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_service_started_again_knows_its_instances() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let trove = start(&world, &on_disk(directory.path())).await;
+    let running = active(&trove).await.id;
+    let stopped = active(&trove).await;
+    stopped.stop().await.unwrap().wait().await.unwrap();
+    trove.shut_down().await;
+
+    let trove = start(&world, &on_disk(directory.path())).await;
+    let mut instance = trove.instance(running).await.unwrap();
+    until(&trove, &mut instance, Status::Active).await;
+    assert_eq!(trove.instance(stopped.id).await.unwrap().status(), Status::Stopped);
+    trove.instance(stopped.id).await.unwrap().start().await.unwrap().active().await.unwrap();
+    instance.delete().await.unwrap().wait().await.unwrap();
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn passwords_wait_sealed_and_are_dropped_when_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::new();
+    world.script(|_, name| match name {
+        "prepare" => Verdict::FailBefore(Error::unavailable("not yet")),
+        _ => Verdict::Proceed,
+    });
+    let trove = start(&world, &on_disk(directory.path())).await;
+    let new = NewInstance::new("orders", "memory").user("app", "hunter2-in-clear");
+    let create = trove.create(new).await.unwrap();
+    let mut events = trove.events();
+    while let Some(event) = events.next().await {
+        if matches!(event.kind, EventKind::Failed { .. }) {
+            break;
+        }
+    }
+    assert!(!anywhere_below(directory.path(), b"hunter2"));
+    world.script(|_, _| Verdict::Proceed);
+    create.active().await.unwrap();
+    trove.shut_down().await;
+    assert!(!anywhere_below(directory.path(), b"hunter2"));
+}
+
+fn anywhere_below(directory: &Path, needle: &[u8]) -> bool {
+    std::fs::read_dir(directory).unwrap().any(|entry| {
+        let content = std::fs::read(entry.unwrap().path()).unwrap();
+        content.windows(needle.len()).any(|window| window == needle)
+    })
+}
+
+#[tokio::test]
+async fn a_service_lacking_a_part_says_which() {
+    let world = World::new();
+    let missing = |builder: trove_core::control::Builder| async { builder.start().await.err().unwrap().to_string() };
+    assert!(missing(Trove::builder()).await.contains("store"));
+    assert!(missing(Trove::builder().store("sqlite::memory:")).await.contains("platform"));
+    assert!(missing(Trove::builder().store("sqlite::memory:").platform(world.platform())).await.contains("datastore"));
+    let twice = builder(&world, "sqlite::memory:").datastore(world.driver());
+    assert!(missing(twice).await.contains("two datastores"));
+}
