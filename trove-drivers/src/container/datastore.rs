@@ -121,12 +121,23 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Makes a container that is ready to be started.
-    async fn create_server(&self, cx: &Cx) -> Result<()> {
+    async fn create_server(&self, cx: &Cx) -> Result<String> {
         cx.check()?;
         let cpus = self.docker.host().await?.cpus;
         self.ensure_network().await?;
         let spec = spec::server(&self.host, &*self.engine, &self.places, cpus);
-        self.docker.create(&spec, self.request().await).await.map(drop)
+        self.create(&spec).await
+    }
+
+    /// Makes a container, in the place of one that a former attempt asked for and that came to be only now.
+    async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        match self.docker.create(spec, self.request().await).await {
+            Err(error) if error.kind() == Kind::Conflict => {
+                self.make_way(&spec.name).await?;
+                self.docker.create(spec, self.request().await).await
+            }
+            created => created,
+        }
     }
 
     /// Removes a container of this name, if it is the instance's.
@@ -162,11 +173,11 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     async fn run_init(&self, cx: &Cx, spec: ContainerSpec) -> Result<()> {
-        self.docker.create(&spec, self.request().await).await?;
+        let id = self.create(&spec).await?;
         cx.check()?;
-        self.docker.start(&spec.name, self.request().await).await?;
+        self.docker.start(&id, self.request().await).await?;
         let code = tokio::select! {
-            code = self.docker.ended(&spec.name) => code?,
+            code = self.docker.ended(&id) => code?,
             () = cx.cancelled() => return Err(Error::cancelled("the initialisation was cancelled")),
             () = sleep(INIT_LIMIT) => return Err(Error::timeout("the data directory was not initialised in time")),
         };
@@ -177,18 +188,18 @@ impl<E: Engine> ContainerDatastore<E> {
             true => Error::no_space("the volume is too full for a new data directory"),
             false => Error::internal(format!("the data directory could not be initialised (exit code {code})")),
         };
-        Err(failed.with("output", self.docker.log_tail(&spec.name).await))
+        Err(failed.with("output", self.docker.log_tail(&id).await))
     }
 
     /// Starts the container that was made and waits until the server answers.
-    async fn launch(&self, cx: &Cx) -> Result<()> {
+    async fn launch(&self, cx: &Cx, id: &str) -> Result<()> {
         cx.check()?;
         cx.phase("start server");
-        match self.docker.start(&self.name, self.request().await).await {
+        match self.docker.start(id, self.request().await).await {
             Err(error) if error.kind() == Kind::NotFound => {
                 // The network goes with the last instance of a host, which may have been removed just now.
                 self.ensure_network().await?;
-                self.docker.start(&self.name, self.request().await).await?;
+                self.docker.start(id, self.request().await).await?;
             }
             started => started?,
         }
@@ -322,8 +333,8 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             self.check_data().await?;
             if !self.serves(cx).await? {
                 self.lay_out(cx).await?;
-                self.create_server(cx).await?;
-                self.launch(cx).await?;
+                let id = self.create_server(cx).await?;
+                self.launch(cx, &id).await?;
             }
         } else {
             cx.phase("initialise data directory");
@@ -331,8 +342,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             // Making a container takes the daemon about as long as the initialisation, so both are done at once.
             let (created, initialised) = tokio::join!(self.create_server(cx), self.initialise(cx));
             initialised?;
-            created?;
-            self.launch(cx).await?;
+            self.launch(cx, &created?).await?;
         }
         cx.phase("create databases and users");
         self.engine.provision(cx, spec).await
@@ -347,8 +357,8 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
         }
         self.docker.ensure_image(cx, &self.host.image).await?;
         self.lay_out(cx).await?;
-        self.create_server(cx).await?;
-        self.launch(cx).await
+        let id = self.create_server(cx).await?;
+        self.launch(cx, &id).await
     }
 
     async fn stop(&self, cx: &Cx) -> Result<()> {

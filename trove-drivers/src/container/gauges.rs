@@ -181,14 +181,8 @@ mod tests {
     fn the_counter_is_found_under_both_versions_of_control_groups() {
         let first = "9:name=systemd:/docker/f\n4:cpu,memory:/docker/f\n0::/\n";
         let second = "0::/system.slice/docker-f.scope\n";
-        assert_eq!(
-            memory_file(first).unwrap(),
-            Path::new("/sys/fs/cgroup/memory/docker/f/memory.oom_control")
-        );
-        assert_eq!(
-            memory_file(second).unwrap(),
-            Path::new("/sys/fs/cgroup/system.slice/docker-f.scope/memory.events")
-        );
+        assert_eq!(memory_file(first).unwrap(), Path::new("/sys/fs/cgroup/memory/docker/f/memory.oom_control"));
+        assert_eq!(memory_file(second).unwrap(), Path::new("/sys/fs/cgroup/system.slice/docker-f.scope/memory.events"));
         assert_eq!(memory_file(""), None);
         assert_eq!(parse_kill_count("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
         assert_eq!(parse_kill_count("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\n"), Some(1));

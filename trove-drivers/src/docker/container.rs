@@ -82,9 +82,14 @@ pub(crate) enum State {
     /// It was made and never started.
     Created,
     /// Its first process has this id on the host.
-    Running { pid: u32 },
+    Running {
+        pid: u32,
+    },
     Paused,
-    Exited { code: i64, out_of_memory: bool },
+    Exited {
+        code: i64,
+        out_of_memory: bool,
+    },
 }
 
 impl Docker {
@@ -221,10 +226,7 @@ impl ContainerSpec {
                 typ: Some("local".to_owned()),
                 config: Some(log_options.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
             }),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::NO),
-                maximum_retry_count: None,
-            }),
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             network_mode: Some(network_mode),
             port_bindings,
             ..Default::default()
@@ -285,10 +287,9 @@ impl From<ContainerState> for State {
                 | ContainerStateStatusEnum::STOPPING
                 | ContainerStateStatusEnum::EMPTY,
             )
-            | None => Self::Exited {
-                code: state.exit_code.unwrap_or(-1),
-                out_of_memory: state.oom_killed.unwrap_or(false),
-            },
+            | None => {
+                Self::Exited { code: state.exit_code.unwrap_or(-1), out_of_memory: state.oom_killed.unwrap_or(false) }
+            }
         }
     }
 }

@@ -18,7 +18,8 @@ impl Docker {
             found => return found,
         }
         let interface = interface_name(name);
-        let options = [("com.docker.network.bridge.enable_icc", "false"), ("com.docker.network.bridge.name", interface.as_str())];
+        let options =
+            [("com.docker.network.bridge.enable_icc", "false"), ("com.docker.network.bridge.name", interface.as_str())];
         let owned = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
         };

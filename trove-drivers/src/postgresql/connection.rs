@@ -95,9 +95,10 @@ impl Admin {
     }
 
     async fn connect(&self, database: &str) -> Result<Session> {
-        let stream = self.stream().await.map_err(|error| {
-            Error::unavailable("the database server does not answer").because(error)
-        })?;
+        let stream = self
+            .stream()
+            .await
+            .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
         let mut config = Config::new();
         config.user(ADMIN).dbname(database).application_name("trove").options(OPTIONS);
         let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(translate)?;
@@ -115,7 +116,8 @@ impl Admin {
     /// Connects through the opened directory, because the path of a socket must not exceed 107 bytes.
     async fn stream(&self) -> std::io::Result<UnixStream> {
         use std::os::fd::AsRawFd;
-        let directory = rustix::fs::open(&self.sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let directory =
+            rustix::fs::open(&self.sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         UnixStream::connect(format!("/proc/self/fd/{}/.s.PGSQL.{PORT}", directory.as_raw_fd())).await
     }
 }

@@ -102,9 +102,7 @@ fn manifest() -> Manifest {
     manifest.min_memory = mib(128);
     let mut rules = AccountRules::new(NAME_BYTES);
     rules.reserved_databases.extend(RESERVED_DATABASES.map(str::to_owned));
-    let users = [
-        "postgres", ROOT, ADMIN, "public", "none", "current_user", "session_user", "current_role", "user",
-    ];
+    let users = ["postgres", ROOT, ADMIN, "public", "none", "current_user", "session_user", "current_role", "user"];
     rules.reserved_users.extend(users.map(str::to_owned));
     rules.reserved_prefixes.push("pg_".to_owned());
     manifest.accounts = Some(rules);

@@ -2,10 +2,7 @@
 //! server's own that cannot lead to files, programs, other roles or the administrator.
 
 use tokio_postgres::GenericClient;
-use trove_core::{
-    error::Result,
-    secret::SecretString,
-};
+use trove_core::{error::Result, secret::SecretString};
 
 use super::{
     users::{TENANT_ROLES, terminate},

@@ -126,9 +126,7 @@ pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
 /// Drops a role after what it owns and has been given was handed on, database by database.
 pub(super) async fn drop_role(admin: &Admin, session: &Session, name: &str) -> Result<()> {
     let role = identifier(name);
-    let owned = format!(
-        "SELECT d.datname::text FROM pg_database d WHERE d.datdba = $1::text::regrole AND {TENANTS}"
-    );
+    let owned = format!("SELECT d.datname::text FROM pg_database d WHERE d.datdba = $1::text::regrole AND {TENANTS}");
     for database in session.client.query(&owned, &[&role]).await.map_err(translate)? {
         databases::owner(&session.client, database.get(0)).await?;
     }
