@@ -1,5 +1,7 @@
 //! Databases, users and rights, used over the network as a tenant would.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Fixture, app, cx};

@@ -1,5 +1,7 @@
 //! The life of a PostgreSQL server, from nothing to nothing, and what is told of it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{
@@ -25,10 +27,8 @@ async fn a_server_lives_from_nothing_to_nothing() {
     let phases = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&phases);
     let cx_told = cx().with_progress(Arc::new(move |progress| seen.lock().unwrap().push(progress.phase)));
-    assert_eq!(
-        fixture.server.observe(&cx()).await.unwrap().health.problem().unwrap().condition,
-        Condition::DataMissing
-    );
+    let before = fixture.reattached().observe(&cx()).await.unwrap();
+    assert_eq!(before.health.problem().unwrap().condition, Condition::DataMissing);
     let begun = std::time::Instant::now();
     fixture.server.prepare(&cx_told, &app()).await.unwrap();
     println!("prepared in {:?}", begun.elapsed());

@@ -1,5 +1,7 @@
 //! What happens where memory, disk, ports or the Docker Engine run out.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{fs, net::TcpListener, process::Command};

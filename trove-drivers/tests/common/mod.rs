@@ -1,5 +1,5 @@
 //! One PostgreSQL instance on a platform of its own, which is taken apart even where a test panics.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use std::{collections::HashMap, env, future::Future, path::Path, sync::Arc, time::Duration};
 
