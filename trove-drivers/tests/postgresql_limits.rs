@@ -4,9 +4,21 @@
 
 mod common;
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use common::{Fixture, app, cx, driver, eventually};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
 use trove_core::{
     datastore::Driver,
     error::{Kind, Retry},
@@ -122,4 +134,76 @@ async fn an_image_that_cannot_be_had_is_named() {
     assert!(error.to_string().contains("localhost:1/no/such:1"), "{error}");
     drop(server);
     fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_engine_that_goes_away_and_comes_back_is_told_and_found_again() {
+    let fixture = Fixture::prepared().await;
+    let socket = fixture.directory.path().join("docker.sock");
+    let server = PostgreSql::new().docker(Docker::socket(&socket)).attach(fixture.host.clone()).unwrap();
+    let health = async || server.observe(&cx()).await.unwrap().health;
+    let unknown = |health: &Health| matches!(health, Health::Unknown(problem) if problem.condition == Condition::RuntimeUnavailable);
+    assert!(unknown(&health().await));
+
+    let relay = Relay::new(&socket);
+    assert_eq!(health().await, Health::Healthy);
+    let waiter = PostgreSql::new().docker(Docker::socket(&socket)).attach(fixture.host.clone()).unwrap();
+    let woken = tokio::spawn(async move { waiter.changed().await });
+    eventually(
+        "the stream of events is open",
+        async || {
+            if relay.connections() > 0 { Ok(()) } else { Err("closed".to_owned()) }
+        },
+    )
+    .await;
+    drop(relay);
+    woken.await.unwrap();
+    assert!(unknown(&health().await));
+
+    // One that accepts requests and never answers.
+    fs::remove_file(&socket).unwrap();
+    let hanging = unix::net::UnixListener::bind(&socket).unwrap();
+    let begun = Instant::now();
+    assert!(unknown(&health().await));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    drop(hanging);
+    fs::remove_file(&socket).unwrap();
+    let _relay = Relay::new(&socket);
+    assert_eq!(health().await, Health::Healthy);
+    fixture.removed().await;
+}
+
+/// Passes connections on to the real Docker Engine until it is dropped.
+struct Relay {
+    accepting: JoinHandle<()>,
+    open: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Relay {
+    fn new(socket: &Path) -> Self {
+        let listener = UnixListener::bind(socket).unwrap();
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&open);
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let passed = tokio::spawn(async move {
+                    let mut far = UnixStream::connect("/var/run/docker.sock").await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+                kept.lock().unwrap().push(passed);
+            }
+        });
+        Self { accepting, open }
+    }
+
+    fn connections(&self) -> usize {
+        self.open.lock().unwrap().iter().filter(|passed| !passed.is_finished()).count()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.open.lock().unwrap().iter().for_each(JoinHandle::abort);
+    }
 }

@@ -161,9 +161,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             Some(_) => self.ask().await,
             None => (Reply::Silent, None),
         };
-        let places = self.places.clone();
-        let stop_noted = blocking(move || Ok(places.stop_noted())).await.unwrap_or(false);
-        let Storage { disk, data } = storage;
+        let Storage { disk, data, stop_noted } = storage;
         let health = judge(&Facts {
             container: ours,
             answer,

@@ -31,6 +31,8 @@ pub(crate) struct Storage {
     pub(crate) disk: Option<Disk>,
     /// Whether the data directory is there, where that could be told.
     pub(crate) data: Option<bool>,
+    /// True where the last thing asked for was a stop.
+    pub(crate) stop_noted: bool,
 }
 
 /// Reads the file system, at most once at a time: one that hangs costs one thread.
@@ -59,11 +61,11 @@ impl StorageGauge {
         let (places, volume) = (self.places.clone(), self.volume.clone());
         let read = tokio::task::spawn_blocking(move || {
             let _reading = reading;
-            (free(&volume), places.has_data().ok())
+            (free(&volume), places.has_data().ok(), places.stop_noted())
         });
-        let Ok(Ok((free, data))) = timeout(READ_LIMIT, read).await else { return Storage::default() };
+        let Ok(Ok((free, data, stop_noted))) = timeout(READ_LIMIT, read).await else { return Storage::default() };
         let used = lock(&self.used).measured.map(|(_, used)| used);
-        Storage { disk: free.map(|free| Disk { used, free }), data }
+        Storage { disk: free.map(|free| Disk { used, free }), data, stop_noted }
     }
 
     /// Begins to add up what the files take up, unless that was done lately or is being done.

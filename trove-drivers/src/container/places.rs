@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, Permissions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, PermissionsExt, lchown},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -190,7 +190,7 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
 pub(crate) fn own(path: &Path, uid: Option<u32>, gid: Option<u32>, mode: u32) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     if uid.is_some_and(|uid| uid != found.uid()) || gid.is_some_and(|gid| gid != found.gid()) {
-        chown(path, uid, gid)?;
+        lchown(path, uid, gid)?;
     }
     if found.mode() & 0o7777 != mode {
         fs::set_permissions(path, Permissions::from_mode(mode))?;

@@ -95,7 +95,6 @@ fn main(host: &GuestHost, data: &str) -> String {
         ("huge_pages", "off".to_owned()),
         ("default_text_search_config", quoted("pg_catalog.english")),
         ("timezone", quoted("UTC")),
-        ("idle_in_transaction_session_timeout", "0".to_owned()),
     ];
     let fixed = [
         ("data_directory", quoted(data)),

@@ -94,6 +94,9 @@ pub(super) async fn owner(client: &impl GenericClient, name: &str) -> Result<Str
         return Ok(former);
     }
     let owner = ensure_owner_role(client, oid, name).await?;
+    if owner == former {
+        return Ok(owner);
+    }
     let change = format!("ALTER DATABASE {} OWNER TO {}", identifier(name), identifier(&owner));
     client.batch_execute(&change).await.map_err(translate)?;
     let keep = format!("GRANT {} TO {}", identifier(&owner), identifier(&former));
