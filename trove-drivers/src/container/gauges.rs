@@ -1,0 +1,204 @@
+//! What is read of the host beside the container: how full the volume is, whether the data is there, and whether the
+//! kernel killed a part of the server.
+
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout};
+use trove_core::{
+    error::Error,
+    model::{ByteSize, Disk},
+};
+
+use super::places::Places;
+
+/// How old a measurement of what the files take up may be.
+const USED_MAX_AGE: Duration = Duration::from_secs(30);
+
+/// How long an observation waits for the file system.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the file system says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Storage {
+    /// How full it is, where it could be read.
+    pub(crate) disk: Option<Disk>,
+    /// Whether the data directory is there, where that could be told.
+    pub(crate) data: Option<bool>,
+    /// True where the last thing asked for was a stop.
+    pub(crate) stop_noted: bool,
+}
+
+/// Reads the file system, at most once at a time: one that hangs costs one thread.
+#[derive(Debug)]
+pub(crate) struct StorageGauge {
+    places: Places,
+    volume: PathBuf,
+    used: Arc<Mutex<Used>>,
+    reading: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    measured: Option<(Instant, ByteSize)>,
+    measuring: bool,
+}
+
+impl StorageGauge {
+    pub(crate) fn new(places: Places, volume: PathBuf) -> Self {
+        Self { places, volume, used: Arc::default(), reading: Arc::default() }
+    }
+
+    pub(crate) async fn read(&self) -> Storage {
+        let Ok(reading) = Arc::clone(&self.reading).try_lock_owned() else { return Storage::default() };
+        self.measure();
+        let (places, volume) = (self.places.clone(), self.volume.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let _reading = reading;
+            (free(&volume), places.has_data().ok(), places.stop_noted())
+        });
+        let Ok(Ok((free, data, stop_noted))) = timeout(READ_LIMIT, read).await else { return Storage::default() };
+        let used = lock(&self.used).measured.map(|(_, used)| used);
+        Storage { disk: free.map(|free| Disk { used, free }), data, stop_noted }
+    }
+
+    /// Begins to add up what the files take up, unless that was done lately or is being done.
+    fn measure(&self) {
+        let mut used = lock(&self.used);
+        if used.measuring || used.measured.is_some_and(|(at, _)| at.elapsed() < USED_MAX_AGE) {
+            return;
+        }
+        used.measuring = true;
+        let (volume, used) = (self.volume.clone(), Arc::clone(&self.used));
+        tokio::task::spawn_blocking(move || {
+            let bytes = occupied(&volume);
+            let mut used = lock(&used);
+            used.measuring = false;
+            used.measured = Some((Instant::now(), ByteSize::bytes(bytes)));
+        });
+    }
+}
+
+/// What can still be written to the file system of this directory.
+pub(crate) fn free(path: &Path) -> Option<ByteSize> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(ByteSize::bytes(found.f_bavail.saturating_mul(found.f_frsize)))
+}
+
+/// What the files below a directory take up. Files that vanish meanwhile are not counted.
+fn occupied(root: &Path) -> u64 {
+    let (mut bytes, mut linked, mut pending) = (0, HashSet::new(), vec![root.to_owned()]);
+    while let Some(directory) = pending.pop() {
+        let Ok(entries) = fs::read_dir(directory) else { continue };
+        for entry in entries.flatten() {
+            let Ok(found) = entry.metadata() else { continue };
+            if found.is_dir() {
+                pending.push(entry.path());
+            }
+            if found.is_dir() || found.nlink() == 1 || linked.insert(found.ino()) {
+                bytes += found.blocks() * 512;
+            }
+        }
+    }
+    bytes
+}
+
+/// How long an out-of-memory kill is told of after it was seen, so that it is seen by others too.
+const KILL_SHOWN: Duration = Duration::from_secs(30);
+
+/// Watches for kills by the kernel inside a running container, of which the daemon says nothing.
+#[derive(Debug, Default)]
+pub(crate) struct KillGauge(Mutex<Kills>);
+
+#[derive(Debug, Default)]
+struct Kills {
+    pid: u32,
+    count: u64,
+    seen: Option<Instant>,
+}
+
+impl KillGauge {
+    /// True where the kernel was seen to kill a part of the server within the last half minute. `pid` is the first
+    /// process of the server, where it runs.
+    pub(crate) fn recent(&self, pid: Option<u32>) -> bool {
+        let count = pid.and_then(kill_count);
+        let mut kills = lock(&self.0);
+        match (pid, count) {
+            // What happened before this process was watched is over.
+            (Some(pid), count) if kills.pid != pid => *kills = Kills { pid, count: count.unwrap_or(0), seen: None },
+            (_, Some(count)) if count > kills.count => (kills.count, kills.seen) = (count, Some(Instant::now())),
+            _ => {}
+        }
+        kills.seen.is_some_and(|at| at.elapsed() < KILL_SHOWN)
+    }
+}
+
+/// How many processes the kernel killed for want of memory in the control group of this process.
+fn kill_count(pid: u32) -> Option<u64> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let file = memory_file(&groups)?;
+    parse_kill_count(&fs::read_to_string(file).ok()?)
+}
+
+/// The file that counts kills, from the control groups of a process.
+fn memory_file(groups: &str) -> Option<PathBuf> {
+    let lines = || groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let found = |base: &str, path: &str, file: &str| PathBuf::from(format!("{base}{path}/{file}"));
+    lines()
+        .find(|(controllers, _)| controllers.split(',').any(|it| it == "memory"))
+        .map(|(_, path)| found("/sys/fs/cgroup/memory", path, "memory.oom_control"))
+        .or_else(|| {
+            let (_, path) = lines().find(|(controllers, _)| controllers.is_empty())?;
+            Some(found("/sys/fs/cgroup", path, "memory.events"))
+        })
+}
+
+fn parse_kill_count(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> trove_core::error::Result<T> + Send + 'static,
+) -> trove_core::error::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::internal("a task ended early").because(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_is_found_under_both_versions_of_control_groups() {
+        let first = "9:name=systemd:/docker/f\n4:cpu,memory:/docker/f\n0::/\n";
+        let second = "0::/system.slice/docker-f.scope\n";
+        assert_eq!(memory_file(first).unwrap(), Path::new("/sys/fs/cgroup/memory/docker/f/memory.oom_control"));
+        assert_eq!(memory_file(second).unwrap(), Path::new("/sys/fs/cgroup/system.slice/docker-f.scope/memory.events"));
+        assert_eq!(memory_file(""), None);
+        assert_eq!(parse_kill_count("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
+        assert_eq!(parse_kill_count("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\n"), Some(1));
+        assert_eq!(parse_kill_count(""), None);
+    }
+
+    #[test]
+    fn files_with_several_names_are_counted_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = occupied(directory.path());
+        let file = directory.path().join("a");
+        fs::write(&file, vec![1; 1 << 20]).unwrap();
+        fs::hard_link(&file, directory.path().join("b")).unwrap();
+        let used = occupied(directory.path()) - base;
+        assert!((1 << 20..2 << 20).contains(&used), "{used}");
+    }
+}

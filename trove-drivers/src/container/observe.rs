@@ -1,0 +1,175 @@
+//! What the facts about a server amount to: one pure function.
+
+use trove_core::{
+    error::Error,
+    model::{ByteSize, Condition, Disk, Health, Problem, mib},
+};
+
+use crate::docker::State;
+
+/// What was found out at one moment.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    /// What the daemon says of the container; `None` where there is none.
+    pub(crate) container: Result<Option<State>, &'a Error>,
+    /// What the server said.
+    pub(crate) answer: Reply,
+    /// True where the server is young and never answered yet.
+    pub(crate) coming_up: bool,
+    /// True where the last thing asked for was a stop.
+    pub(crate) stop_noted: bool,
+    /// Whether the data directory is there, where that could be told.
+    pub(crate) data: Option<bool>,
+    /// How full the volume is.
+    pub(crate) disk: Option<Disk>,
+    /// How large the volume is meant to be.
+    pub(crate) volume_size: ByteSize,
+    /// True where the kernel killed a part of the server lately.
+    pub(crate) killed_lately: bool,
+}
+
+/// What a server said, or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Answered,
+    NotYet,
+    Silent,
+}
+
+/// The health that the facts amount to.
+pub(crate) fn judge(facts: &Facts<'_>) -> Health {
+    let state = match facts.container {
+        Ok(state) => state,
+        Err(error) => return Health::Unknown(Problem::new(Condition::RuntimeUnavailable, error.to_string())),
+    };
+    let gone = !matches!(state, Some(State::Running { .. } | State::Paused));
+    if gone && facts.stop_noted {
+        return Health::Stopped;
+    }
+    if facts.data == Some(false) {
+        return down(Condition::DataMissing, "the data directory is missing");
+    }
+    let full = facts.disk.is_some_and(|disk| disk.free < least_free(facts.volume_size));
+    match state {
+        None => down(Condition::Removed, "the container of the server was removed"),
+        Some(State::Created) => down(Condition::Exited, "the server was not started"),
+        Some(State::Paused) => down(Condition::Paused, "the server is paused"),
+        Some(State::Exited { code, out_of_memory }) => exited(code, out_of_memory || facts.killed_lately, full),
+        Some(State::Running { .. }) => running(facts, full),
+    }
+}
+
+/// Below this a volume counts as full: 64 MiB, or a hundredth of its size where that is more. A server needs room to
+/// come to rest in order.
+pub(crate) fn least_free(volume_size: ByteSize) -> ByteSize {
+    mib(64).max(ByteSize::bytes(volume_size.as_bytes() / 100))
+}
+
+fn exited(code: i64, out_of_memory: bool, full: bool) -> Health {
+    if out_of_memory {
+        down(Condition::OutOfMemory, "the server was killed by the kernel because its memory was used up")
+    } else if full {
+        down(Condition::DiskFull, format!("the server ended with exit code {code}; its volume is full"))
+    } else if code == 137 {
+        down(Condition::Killed, "the server was killed")
+    } else {
+        down(Condition::Exited, format!("the server ended with exit code {code}"))
+    }
+}
+
+fn running(facts: &Facts<'_>, full: bool) -> Health {
+    let out_of_memory = "the kernel killed a part of the server because its memory was used up";
+    match facts.answer {
+        Reply::Answered if full => impaired(Condition::DiskFull, "the volume has no room left"),
+        Reply::Answered if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
+        Reply::Answered => Health::Healthy,
+        _ if facts.stop_noted => down(Condition::NotAnswering, "the server is being stopped"),
+        _ if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
+        Reply::NotYet => Health::Starting,
+        Reply::Silent if facts.coming_up => Health::Starting,
+        Reply::Silent if full => down(Condition::DiskFull, "the server does not answer; its volume is full"),
+        Reply::Silent => down(Condition::NotAnswering, "the server runs but does not answer"),
+    }
+}
+
+fn down(condition: Condition, message: impl Into<String>) -> Health {
+    Health::Down(Problem::new(condition, message))
+}
+
+fn impaired(condition: Condition, message: impl Into<String>) -> Health {
+    Health::Impaired(Problem::new(condition, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use trove_core::model::gib;
+
+    use super::*;
+
+    fn facts(container: Option<State>, answer: Reply) -> Facts<'static> {
+        Facts {
+            container: Ok(container),
+            answer,
+            coming_up: false,
+            stop_noted: false,
+            data: Some(true),
+            disk: Some(Disk { used: None, free: gib(1) }),
+            volume_size: gib(5),
+            killed_lately: false,
+        }
+    }
+
+    fn word(facts: &Facts<'_>) -> String {
+        match judge(facts) {
+            Health::Unknown(problem) => format!("unknown {:?}", problem.condition),
+            Health::Impaired(problem) => format!("impaired {:?}", problem.condition),
+            Health::Down(problem) => format!("down {:?}", problem.condition),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_condition_is_told() {
+        let running = Some(State::Running { pid: 1 });
+        let exit = |code, out_of_memory| Some(State::Exited { code, out_of_memory });
+        let full = Some(Disk { used: None, free: mib(60) });
+        let away = Error::unavailable("the Docker daemon does not answer");
+        let (answered, not_yet, silent) = (Reply::Answered, Reply::NotYet, Reply::Silent);
+        for (facts, expected) in [
+            (facts(running, answered), "Healthy"),
+            (facts(running, not_yet), "Starting"),
+            (facts(running, silent), "down NotAnswering"),
+            (Facts { coming_up: true, ..facts(running, silent) }, "Starting"),
+            (Facts { disk: full, ..facts(running, answered) }, "impaired DiskFull"),
+            (Facts { disk: full, ..facts(running, silent) }, "down DiskFull"),
+            (Facts { disk: None, ..facts(running, answered) }, "Healthy"),
+            (Facts { killed_lately: true, ..facts(running, answered) }, "impaired OutOfMemory"),
+            (Facts { killed_lately: true, ..facts(running, not_yet) }, "impaired OutOfMemory"),
+            (Facts { data: Some(false), ..facts(running, answered) }, "down DataMissing"),
+            (Facts { data: None, ..facts(running, answered) }, "Healthy"),
+            (Facts { stop_noted: true, ..facts(running, answered) }, "Healthy"),
+            (Facts { stop_noted: true, ..facts(running, not_yet) }, "down NotAnswering"),
+            (facts(Some(State::Paused), silent), "down Paused"),
+            (Facts { stop_noted: true, ..facts(Some(State::Paused), silent) }, "down Paused"),
+            (facts(None, silent), "down Removed"),
+            (Facts { stop_noted: true, ..facts(None, silent) }, "Stopped"),
+            (Facts { stop_noted: true, ..facts(exit(0, false), silent) }, "Stopped"),
+            (Facts { data: Some(false), ..facts(None, silent) }, "down DataMissing"),
+            (facts(Some(State::Created), silent), "down Exited"),
+            (facts(exit(0, false), silent), "down Exited"),
+            (facts(exit(1, false), silent), "down Exited"),
+            (facts(exit(137, false), silent), "down Killed"),
+            (facts(exit(137, true), silent), "down OutOfMemory"),
+            (Facts { disk: full, ..facts(exit(1, false), silent) }, "down DiskFull"),
+            (Facts { container: Err(&away), ..facts(None, answered) }, "unknown RuntimeUnavailable"),
+        ] {
+            assert_eq!(word(&facts), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_larger_volume_has_a_larger_reserve() {
+        assert_eq!(least_free(gib(1)), mib(64));
+        assert_eq!(least_free(gib(100)), gib(1));
+    }
+}

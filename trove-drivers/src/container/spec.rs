@@ -1,0 +1,128 @@
+//! The containers of an instance, as pure functions of its place and its engine.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
+
+use trove_core::datastore::GuestHost;
+
+use super::{CONFIGURATION, Engine, SOCKETS, places::Places};
+use crate::docker::{ContainerSpec, Mount, Network, PublishedPort};
+
+pub(crate) const INSTANCE_LABEL: &str = "io.trove.instance";
+pub(crate) const SCOPE_LABEL: &str = "io.trove.scope";
+
+const MIB: u64 = 1 << 20;
+
+/// The name of the container that serves.
+pub(crate) fn server_name(host: &GuestHost) -> String {
+    host.name.clone()
+}
+
+/// The name of the container that initialises.
+pub(crate) fn init_name(host: &GuestHost) -> String {
+    format!("{}-init", host.name)
+}
+
+/// The path at which a container sees this directory of the volume.
+pub(crate) fn inside(engine: &impl Engine, name: &str) -> String {
+    format!("{}/{name}", engine.volume_target())
+}
+
+/// The container that serves.
+pub(crate) fn server(host: &GuestHost, engine: &impl Engine, places: &Places, cpus: u32) -> ContainerSpec {
+    let data = inside(engine, engine.data_directory());
+    let port = PublishedPort {
+        container: engine.port(),
+        address: bind_address(&host.endpoint.host),
+        host: host.endpoint.port,
+    };
+    ContainerSpec {
+        name: server_name(host),
+        command: engine.serve(&data),
+        network: Network::Published { network: host.network.clone(), port },
+        ..base(host, engine, places, cpus, "server")
+    }
+}
+
+/// The container that runs `command` to initialise.
+pub(crate) fn init(
+    host: &GuestHost,
+    engine: &impl Engine,
+    places: &Places,
+    cpus: u32,
+    command: Vec<String>,
+) -> ContainerSpec {
+    ContainerSpec { name: init_name(host), command, network: Network::None, ..base(host, engine, places, cpus, "init") }
+}
+
+fn base(host: &GuestHost, engine: &impl Engine, places: &Places, cpus: u32, role: &str) -> ContainerSpec {
+    let memory = host.flavor.memory.as_bytes();
+    let labels = [
+        (INSTANCE_LABEL, host.instance.to_string()),
+        (SCOPE_LABEL, host.scope.clone()),
+        ("io.trove.project", host.project.clone()),
+        ("io.trove.datastore", engine.name().to_owned()),
+        ("io.trove.version", host.version.clone()),
+        ("io.trove.role", role.to_owned()),
+    ];
+    ContainerSpec {
+        name: String::new(),
+        image: host.image.clone(),
+        command: Vec::new(),
+        environment: engine.environment(),
+        user: format!("{}:{}", host.server.uid, host.server.gid),
+        memory,
+        shared_memory: (memory / 4).max(64 * MIB),
+        cpus: host.flavor.vcpus.clamp(1, cpus),
+        processes: engine.processes(),
+        mounts: mounts(&host.volume, engine, places),
+        network: Network::None,
+        stop_signal: engine.stop_signal().to_owned(),
+        labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
+    }
+}
+
+fn mounts(volume: &Path, engine: &impl Engine, places: &Places) -> Vec<Mount> {
+    vec![
+        Mount::new(volume, engine.volume_target()),
+        Mount::new(&places.conf(), CONFIGURATION).read_only(),
+        Mount::new(&places.run(), SOCKETS),
+        Mount::new(&places.passwd(), "/etc/passwd").read_only(),
+    ]
+}
+
+/// The address to publish at: loopback where the instance is reached by it, otherwise all of this machine's.
+fn bind_address(endpoint: &str) -> IpAddr {
+    match endpoint.parse::<IpAddr>() {
+        Ok(address) if address.is_loopback() => address,
+        _ if endpoint == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+/// The labels by which the containers of an instance are found.
+pub(crate) fn owner_labels(host: &GuestHost) -> [(&'static str, String); 2] {
+    [(INSTANCE_LABEL, host.instance.to_string()), (SCOPE_LABEL, host.scope.clone())]
+}
+
+/// True where a container with these labels is the instance's.
+pub(crate) fn is_ours(host: &GuestHost, labels: &HashMap<String, String>) -> bool {
+    owner_labels(host).iter().all(|(key, value)| labels.get(*key) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_loopback_endpoint_is_published_on_loopback() {
+        for (endpoint, address) in
+            [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("192.0.2.7", "0.0.0.0"), ("db.test", "0.0.0.0")]
+        {
+            assert_eq!(bind_address(endpoint), address.parse::<IpAddr>().unwrap());
+        }
+    }
+}

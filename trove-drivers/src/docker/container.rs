@@ -1,0 +1,306 @@
+//! Containers: how they are made, and what is asked and done of them.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bollard::{
+    errors::Error as ClientError,
+    models::{
+        ContainerCreateBody, ContainerState, ContainerStateStatusEnum, HealthConfig, HostConfig, HostConfigLogConfig,
+        Mount as MountModel, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    },
+    query_parameters::{
+        CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    },
+};
+use futures_util::StreamExt;
+use trove_core::error::{Error, Kind, Result};
+
+use super::{Action, DEADLINE, Docker, LOOK_DEADLINE};
+
+/// How much of a container's output goes into an error.
+const LOG_TAIL_BYTES: usize = 2048;
+
+/// A container to make. What all of ours have in common is not here: no capabilities, no new privileges, a read-only
+/// root file system, no restarts by the daemon, no entry point and no health check of the image.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerSpec {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: Vec<String>,
+    pub(crate) user: String,
+    pub(crate) memory: u64,
+    pub(crate) shared_memory: u64,
+    pub(crate) cpus: u32,
+    pub(crate) processes: u32,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) network: Network,
+    pub(crate) stop_signal: String,
+    pub(crate) labels: HashMap<String, String>,
+}
+
+/// A path of the host that a container sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Mount {
+    pub(crate) source: PathBuf,
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+}
+
+/// How a container is connected.
+#[derive(Clone, Debug)]
+pub(crate) enum Network {
+    /// Not at all.
+    None,
+    /// To the network of this name, with one port of its own published on this machine.
+    Published { network: String, port: PublishedPort },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PublishedPort {
+    pub(crate) container: u16,
+    pub(crate) address: IpAddr,
+    pub(crate) host: u16,
+}
+
+/// A container as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) labels: HashMap<String, String>,
+    pub(crate) state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It was made and never started.
+    Created,
+    /// Its first process has this id on the host.
+    Running {
+        pid: u32,
+    },
+    Paused,
+    Exited {
+        code: i64,
+        out_of_memory: bool,
+    },
+}
+
+impl Docker {
+    /// Makes a container and returns its id; [`Conflict`](Kind::Conflict) where the name is taken. The guard is kept
+    /// until the daemon has answered, even where this future is dropped before.
+    pub(crate) async fn create(&self, spec: &ContainerSpec, guard: impl Send + 'static) -> Result<String> {
+        let action = Action::Create { name: spec.name.clone(), image: spec.image.clone() };
+        let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
+        let body = spec.body()?;
+        let create = |client: bollard::Docker| async move { client.create_container(Some(options), body).await };
+        Ok(self.write(action, DEADLINE, guard, create).await?.id)
+    }
+
+    /// Starts a container; one that runs is left as it is. The guard is kept as in [`create`](Self::create).
+    pub(crate) async fn start(&self, container: &str, guard: impl Send + 'static) -> Result<()> {
+        let name = container.to_owned();
+        let start = |client: bollard::Docker| async move { client.start_container(&name, None).await };
+        self.write(Action::Container(container.to_owned()), DEADLINE, guard, start).await
+    }
+
+    /// Asks a container to stop by its signal and kills it after `grace`. One that is absent or stopped is `Ok`.
+    pub(crate) async fn stop(&self, container: &str, grace: Duration) -> Result<()> {
+        let name = container.to_owned();
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        let stop = |client: bollard::Docker| async move { client.stop_container(&name, Some(options)).await };
+        absent_is_ok(self.write(Action::Container(container.to_owned()), grace + DEADLINE, (), stop).await)
+    }
+
+    /// Lets a paused container go on.
+    pub(crate) async fn unpause(&self, container: &str) -> Result<()> {
+        let name = container.to_owned();
+        let unpause = |client: bollard::Docker| async move { client.unpause_container(&name).await };
+        self.write(Action::Container(container.to_owned()), DEADLINE, (), unpause).await
+    }
+
+    /// Kills and removes a container with the volumes the daemon made for it. One that is absent is `Ok`.
+    pub(crate) async fn remove(&self, container: &str) -> Result<()> {
+        let name = container.to_owned();
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let remove = |client: bollard::Docker| async move { client.remove_container(&name, Some(options)).await };
+        match absent_is_ok(self.write(Action::Container(container.to_owned()), DEADLINE, (), remove).await) {
+            // Its removal is in progress.
+            Err(error) if error.kind() == Kind::Conflict => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// The container, if there is one. Answers within seconds.
+    pub(crate) async fn look(&self, container: &str) -> Result<Option<Container>> {
+        let look = |client: bollard::Docker| async move { client.inspect_container(container, None).await };
+        match self.read(Action::Container(container.to_owned()), LOOK_DEADLINE, look).await {
+            Ok(found) => Ok(Some(Container {
+                id: found.id.unwrap_or_default(),
+                labels: found.config.and_then(|config| config.labels).unwrap_or_default(),
+                state: found.state.map_or(State::Created, State::from),
+            })),
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ids of all containers with these labels, running or not.
+    pub(crate) async fn labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<String>> {
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
+        let found = self.read(Action::Ask, DEADLINE, list).await?;
+        Ok(found.into_iter().filter_map(|container| container.id).collect())
+    }
+
+    /// Waits until the container has ended, for as long as that takes, and returns its exit code.
+    pub(crate) async fn ended(&self, container: &str) -> Result<i64> {
+        let wait = |client: bollard::Docker| async move {
+            let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+            match client.wait_container(container, Some(options)).next().await {
+                Some(Ok(ended)) => Ok(Some(ended.status_code)),
+                Some(Err(ClientError::DockerContainerWaitError { code, .. })) => Ok(Some(code)),
+                Some(Err(error)) => Err(error),
+                None => Ok(None),
+            }
+        };
+        let ended = self.read(Action::Container(container.to_owned()), Duration::MAX, wait).await?;
+        ended.ok_or_else(|| Error::unavailable("the Docker daemon ended a wait early"))
+    }
+
+    /// The end of what the container wrote, for an operator. Empty where it cannot be had.
+    pub(crate) async fn log_tail(&self, container: &str) -> String {
+        let read = |client: bollard::Docker| async move {
+            let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("20").build();
+            let mut output = client.logs(container, Some(options));
+            let mut text = String::new();
+            while let Some(Ok(part)) = output.next().await {
+                text.push_str(&String::from_utf8_lossy(&part.into_bytes()));
+            }
+            Ok(text)
+        };
+        let text = self.read(Action::Container(container.to_owned()), LOOK_DEADLINE, read).await.unwrap_or_default();
+        let mut from = text.len().saturating_sub(LOG_TAIL_BYTES);
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        text[from..].trim().to_owned()
+    }
+}
+
+impl ContainerSpec {
+    fn body(&self) -> Result<ContainerCreateBody> {
+        let mounts = self.mounts.iter().map(Mount::model).collect::<Result<Vec<_>>>()?;
+        let (network_mode, exposed_ports, port_bindings) = match &self.network {
+            Network::None => ("none".to_owned(), None, None),
+            Network::Published { network, port } => {
+                let inside = format!("{}/tcp", port.container);
+                let binding =
+                    PortBinding { host_ip: Some(port.address.to_string()), host_port: Some(port.host.to_string()) };
+                let bindings = HashMap::from([(inside.clone(), Some(vec![binding]))]);
+                (network.clone(), Some(vec![inside]), Some(bindings))
+            }
+        };
+        let log_options = [("max-size", "10m"), ("max-file", "3")];
+        let host_config = HostConfig {
+            memory: Some(clamp(self.memory)),
+            memory_swap: Some(clamp(self.memory)),
+            shm_size: Some(clamp(self.shared_memory)),
+            nano_cpus: Some(i64::from(self.cpus) * 1_000_000_000),
+            pids_limit: Some(i64::from(self.processes)),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+            readonly_rootfs: Some(true),
+            tmpfs: Some(HashMap::from([("/tmp".to_owned(), "rw,noexec,nosuid,nodev,mode=1777".to_owned())])),
+            mounts: Some(mounts),
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("local".to_owned()),
+                config: Some(log_options.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            }),
+            restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
+            network_mode: Some(network_mode),
+            port_bindings,
+            ..Default::default()
+        };
+        Ok(ContainerCreateBody {
+            image: Some(self.image.clone()),
+            entrypoint: Some(Vec::new()),
+            cmd: Some(self.command.clone()),
+            env: Some(self.environment.clone()),
+            user: Some(self.user.clone()),
+            working_dir: Some("/".to_owned()),
+            exposed_ports,
+            healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
+            stop_signal: Some(self.stop_signal.clone()),
+            labels: Some(self.labels.clone()),
+            host_config: Some(host_config),
+            ..Default::default()
+        })
+    }
+}
+
+impl Mount {
+    pub(crate) fn new(source: &Path, target: impl Into<String>) -> Self {
+        Self { source: source.to_owned(), target: target.into(), read_only: false }
+    }
+
+    pub(crate) fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
+    }
+
+    fn model(&self) -> Result<MountModel> {
+        let source = self.source.to_str().ok_or_else(|| {
+            Error::invalid("a directory of an instance has a name that is not UTF-8")
+                .with("directory", self.source.display())
+        })?;
+        Ok(MountModel {
+            typ: Some(MountType::BIND),
+            source: Some(source.to_owned()),
+            target: Some(self.target.clone()),
+            read_only: Some(self.read_only),
+            ..Default::default()
+        })
+    }
+}
+
+impl From<ContainerState> for State {
+    fn from(state: ContainerState) -> Self {
+        match state.status {
+            Some(ContainerStateStatusEnum::CREATED) => Self::Created,
+            Some(ContainerStateStatusEnum::PAUSED) => Self::Paused,
+            Some(ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::RESTARTING) => {
+                Self::Running { pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0) }
+            }
+            Some(
+                ContainerStateStatusEnum::EXITED
+                | ContainerStateStatusEnum::DEAD
+                | ContainerStateStatusEnum::REMOVING
+                | ContainerStateStatusEnum::STOPPING
+                | ContainerStateStatusEnum::EMPTY,
+            )
+            | None => {
+                Self::Exited { code: state.exit_code.unwrap_or(-1), out_of_memory: state.oom_killed.unwrap_or(false) }
+            }
+        }
+    }
+}
+
+fn absent_is_ok(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn clamp(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

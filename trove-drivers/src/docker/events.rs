@@ -1,0 +1,114 @@
+//! One stream of the daemon's events, which wakes those who wait for something to happen to a container.
+//!
+//! What is kept is one permit a container and no queue: whoever is woken looks for itself. The stream begins with the
+//! first waiter, is taken up again with growing pauses after the daemon was away, and ends with the last handle.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures_util::StreamExt;
+use tokio::{sync::Notify, task::JoinHandle};
+
+use super::{Docker, Inner};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const ACTIONS: [&str; 6] = ["die", "oom", "pause", "unpause", "destroy", "kill"];
+
+/// The listeners of one handle and its stream, which is aborted with it.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    wakers: Mutex<HashMap<String, Weak<Notify>>>,
+    stream: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Waits for events of one container.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    docker: Docker,
+    notify: Arc<Notify>,
+}
+
+impl Waker {
+    /// Ends when something happened to the container since the last call ended, or may have.
+    pub(crate) async fn woken(&self) {
+        self.docker.listen();
+        self.notify.notified().await;
+    }
+}
+
+impl Docker {
+    /// Something to wait with for events of the container of this name.
+    pub(crate) fn waker(&self, container: &str) -> Waker {
+        let mut wakers = self.0.events.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        wakers.retain(|_, notify| notify.strong_count() > 0);
+        let known = wakers.get(container).and_then(Weak::upgrade);
+        let notify = known.unwrap_or_else(|| {
+            let notify = Arc::new(Notify::new());
+            wakers.insert(container.to_owned(), Arc::downgrade(&notify));
+            notify
+        });
+        Waker { docker: self.clone(), notify }
+    }
+
+    fn listen(&self) {
+        let mut stream = self.0.events.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        if stream.as_ref().is_none_or(JoinHandle::is_finished) {
+            *stream = Some(tokio::spawn(follow(Arc::downgrade(&self.0))));
+        }
+    }
+}
+
+impl Events {
+    fn wake(&self, container: &str) {
+        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notify) = wakers.get(container).and_then(Weak::upgrade) {
+            notify.notify_one();
+        }
+    }
+
+    fn wake_all(&self) {
+        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        wakers.values().filter_map(Weak::upgrade).for_each(|notify| notify.notify_one());
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            stream.abort();
+        }
+    }
+}
+
+/// Follows the stream for as long as there are handles, without being one.
+async fn follow(docker: Weak<Inner>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Some(inner) = docker.upgrade() else { return };
+        let connected = inner.client().await.ok().cloned();
+        drop(inner);
+        if let Some(client) = connected {
+            let kinds = HashMap::from([("type", vec!["container"]), ("event", ACTIONS.to_vec())]);
+            let mut events = Box::pin(client.events(Some(EventsOptionsBuilder::new().filters(&kinds).build())));
+            while let Some(Ok(event)) = events.next().await {
+                pause = FIRST_PAUSE;
+                let Some(inner) = docker.upgrade() else { return };
+                let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
+                if let Some(name) = attributes.get("name") {
+                    inner.events.wake(name);
+                }
+            }
+            tracing::debug!("the stream of the Docker daemon's events ended");
+            let Some(inner) = docker.upgrade() else { return };
+            // What happened while nobody listened is not told later.
+            inner.events.wake_all();
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,84 @@
+use std::{collections::HashMap, time::Duration};
+
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use futures_util::StreamExt;
+use tokio::time::timeout;
+use trove_core::{
+    datastore::Cx,
+    error::{Error, Kind, Result},
+};
+
+use super::{Action, DEADLINE, Docker, translate};
+
+/// A pull that shows no progress for this long is given up.
+const PULL_SILENCE: Duration = Duration::from_secs(120);
+
+impl Docker {
+    /// Makes sure the image is on this machine; pulls it where it is not, and tells how far that is.
+    pub(crate) async fn ensure_image(&self, cx: &Cx, image: &str) -> Result<()> {
+        let look = |client: bollard::Docker| async move { client.inspect_image(image).await.map(drop) };
+        match self.read(Action::Container(image.to_owned()), DEADLINE, look).await {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            found => return found,
+        }
+        tokio::select! {
+            pulled = self.pull(cx, image) => pulled,
+            () = cx.cancelled() => Err(Error::cancelled("pulling the image was cancelled")),
+        }
+    }
+
+    async fn pull(&self, cx: &Cx, image: &str) -> Result<()> {
+        let (name, tag) = split_reference(image);
+        let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
+        let client = self.0.client().await?;
+        let mut progress = client.create_image(Some(options), None, None);
+        let mut layers = HashMap::new();
+        cx.progress("pull image", 0, None, "bytes");
+        loop {
+            let Ok(next) = timeout(PULL_SILENCE, progress.next()).await else {
+                return Err(Error::unavailable(format!("pulling image {image} came to a halt")));
+            };
+            let Some(next) = next else { return Ok(()) };
+            let next = next.map_err(|error| translate(Action::Pull(image), error))?;
+            let detail = next.progress_detail.and_then(|detail| Some((detail.current?, detail.total?)));
+            // Extraction counts the same bytes again.
+            if next.status.as_deref() == Some("Downloading")
+                && let (Some(layer), Some((current, total))) = (next.id, detail)
+            {
+                layers.insert(layer, (current.unsigned_abs(), total.unsigned_abs()));
+                let (done, total) = layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+                cx.progress("pull image", done, Some(total), "bytes");
+            }
+        }
+    }
+}
+
+/// A reference as the name and the tag or digest that the daemon wants apart. The tag defaults to `latest`, because
+/// without one the daemon pulls every tag there is.
+fn split_reference(image: &str) -> (&str, &str) {
+    if let Some((name, digest)) = image.split_once('@') {
+        return (name, digest);
+    }
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (image, "latest"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_split() {
+        for (image, parts) in [
+            ("postgres:17", ("postgres", "17")),
+            ("postgres", ("postgres", "latest")),
+            ("host:5000/a/b", ("host:5000/a/b", "latest")),
+            ("host:5000/a/b:1.2", ("host:5000/a/b", "1.2")),
+            ("a@sha256:ff", ("a", "sha256:ff")),
+        ] {
+            assert_eq!(split_reference(image), parts);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+use std::collections::HashMap;
+
+use bollard::models::NetworkCreateRequest;
+use trove_core::error::{Kind, Result};
+
+use super::{Action, DEADLINE, Docker};
+use crate::hash::short_hash;
+
+impl Docker {
+    /// Makes sure there is a bridge network of this name, on which containers cannot reach each other.
+    ///
+    /// The daemon does not keep network names unique against two requests at once, but it does so for names of bridge
+    /// interfaces; so the network's interface is given one that belongs to the network's name.
+    pub(crate) async fn ensure_network(&self, name: &str, labels: &[(&str, &str)]) -> Result<()> {
+        let look = |client: bollard::Docker| async move { client.inspect_network(name, None).await.map(drop) };
+        match self.read(Action::Network(name.to_owned()), DEADLINE, look).await {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            found => return found,
+        }
+        let interface = interface_name(name);
+        let options =
+            [("com.docker.network.bridge.enable_icc", "false"), ("com.docker.network.bridge.name", interface.as_str())];
+        let owned = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            options: Some(owned(&options)),
+            labels: Some(owned(labels)),
+            ..Default::default()
+        };
+        let create = |client: bollard::Docker| async move { client.create_network(request).await.map(drop) };
+        match self.write(Action::Network(name.to_owned()), DEADLINE, (), create).await {
+            // Another request made it meanwhile.
+            Err(error) if error.kind() == Kind::Conflict => Ok(()),
+            created => created,
+        }
+    }
+
+    /// Removes the network unless something is attached to it. One that is absent is `Ok`.
+    pub(crate) async fn remove_network(&self, name: &str) -> Result<()> {
+        let network = name.to_owned();
+        let remove = |client: bollard::Docker| async move { client.remove_network(&network).await };
+        match self.write(Action::Network(name.to_owned()), DEADLINE, (), remove).await {
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
+            removed => removed,
+        }
+    }
+}
+
+/// Interface names have 15 letters at the most.
+fn interface_name(network: &str) -> String {
+    format!("trv{}", short_hash(network.as_bytes()))
+}

@@ -1,0 +1,54 @@
+use std::{fs, sync::Arc};
+
+use async_trait::async_trait;
+use trove_core::{
+    datastore::GuestHost,
+    error::{Error, Result},
+    id::InstanceId,
+    model::{Endpoint, Instance},
+    platform::{Compute, Ensured, Placement},
+};
+
+use super::{LocalPlatform, server_identity};
+use crate::container::{INSTANCE_LABEL, SCOPE_LABEL, blocking, failed, own};
+
+/// Compute is this process, and a directory for the agent.
+#[async_trait]
+impl Compute for LocalPlatform {
+    /// [`Unsupported`](trove_core::error::Kind::Unsupported) where the Docker Engine maps user ids to others: the
+    /// agent could then neither own a server's files nor be recognised by it.
+    async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>> {
+        if self.0.docker.host().await?.remaps_users {
+            let why = "the Docker Engine runs rootless or remaps users; databases need one that does neither";
+            return Err(Error::unsupported(why));
+        }
+        let directory = self.0.guest(instance.id);
+        let mut host = GuestHost::new(instance.id, self.0.volume(instance.id), &directory);
+        host.project = instance.project.clone();
+        host.scope = self.0.scope.clone();
+        host.version = instance.version.clone();
+        host.image = instance.image.clone();
+        host.flavor = instance.flavor.clone();
+        host.volume_size = instance.volume;
+        host.server = server_identity(instance.id);
+        host.network = self.0.network();
+        host.endpoint = endpoint.clone();
+        blocking(move || {
+            let made = fs::create_dir_all(&directory).and_then(|()| own(&directory, None, None, 0o700));
+            made.map_err(|error| failed("make the directory of the agent", &directory, error))
+        })
+        .await?;
+        Ok(Ensured::Ready(Placement::InProcess(Box::new(host))))
+    }
+
+    /// Removes containers too that a request made which was under way when their guest was removed.
+    async fn release_compute(&self, instance: InstanceId) -> Result<()> {
+        let labels = [(INSTANCE_LABEL, instance.to_string()), (SCOPE_LABEL, self.0.scope.clone())];
+        let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
+        for container in self.0.docker.labelled(&labels).await? {
+            self.0.docker.remove(&container).await?;
+        }
+        let local = Arc::clone(&self.0);
+        blocking(move || local.discard(&local.guest(instance), "guest", instance)).await
+    }
+}

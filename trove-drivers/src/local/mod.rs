@@ -1,0 +1,237 @@
+//! The platform that is one Docker host: this machine.
+//!
+//! Everything of an instance lies below one directory and is found by the instance's id:
+//!
+//! ```text
+//! <root>/lock              held while a process uses the directory
+//! <root>/volumes/<id>/     the volume
+//! <root>/guests/<id>/      the agent's own directory: configuration, sockets
+//! <root>/ports/<port>      whose port this is
+//! <root>/trash/            what is being deleted; swept at the next start
+//! ```
+//!
+//! The agent runs in this process. Containers, networks and labels carry the scope of the directory, so that several
+//! platforms may share one Docker Engine.
+
+mod compute;
+mod networks;
+mod volumes;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use trove_core::{
+    datastore::ServerIdentity,
+    error::{Error, Result},
+    id::InstanceId,
+    platform::Platform,
+};
+
+use crate::{
+    container::{failed, own, remove_tree},
+    docker::Docker,
+    hash::{short_hash, spread},
+};
+
+/// The ports that instances are given unless others are asked for.
+const PORTS: RangeInclusive<u16> = 20_000..=29_999;
+
+/// User ids from here on are given to servers: far from those of people and of other services.
+const FIRST_SERVER_ID: u32 = 2_000_000_000;
+const SERVER_IDS: u32 = 100_000_000;
+
+/// The platform that is this machine with its Docker Engine. Cheap to clone.
+///
+/// ```no_run
+/// use trove_core::platform::Platform;
+/// use trove_drivers::LocalPlatform;
+///
+/// let platform: Platform = LocalPlatform::connect("/var/lib/databases")?.into();
+/// # Ok::<_, trove_core::error::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LocalPlatform(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    scope: String,
+    docker: Docker,
+    ports: RangeInclusive<u16>,
+    /// Held by the one call at a time that chooses or gives back a port.
+    choosing: Arc<std::sync::Mutex<()>>,
+    _lock: File,
+}
+
+/// How a [`LocalPlatform`] is to be; see [`LocalPlatform::builder`].
+#[derive(Clone, Debug)]
+pub struct LocalPlatformBuilder {
+    root: PathBuf,
+    docker: Docker,
+    ports: RangeInclusive<u16>,
+}
+
+impl LocalPlatform {
+    /// The platform that keeps its instances below this directory, with the defaults of [`builder`](Self::builder).
+    /// The directory is made where it is absent. Blocks on the file system.
+    ///
+    /// [`Conflict`](trove_core::error::Kind::Conflict) where another process uses the directory.
+    pub fn connect(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::builder(root).connect()
+    }
+
+    /// A platform of which more is to be said.
+    pub fn builder(root: impl Into<PathBuf>) -> LocalPlatformBuilder {
+        LocalPlatformBuilder { root: root.into(), docker: Docker::connect(), ports: PORTS }
+    }
+
+    /// What marks the containers and networks of this platform, in the label `io.trove.scope`. It belongs to the path
+    /// of the directory.
+    pub fn scope(&self) -> &str {
+        &self.0.scope
+    }
+}
+
+impl LocalPlatformBuilder {
+    /// Uses this Docker Engine. The default is [`Docker::connect`].
+    #[must_use]
+    pub fn docker(mut self, docker: Docker) -> Self {
+        self.docker = docker;
+        self
+    }
+
+    /// Gives instances ports from this range. The default is 20000 to 29999.
+    #[must_use]
+    pub fn ports(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.ports = ports;
+        self
+    }
+
+    /// The platform; see [`LocalPlatform::connect`].
+    pub fn connect(self) -> Result<LocalPlatform> {
+        if self.ports.is_empty() || *self.ports.start() == 0 {
+            return Err(Error::invalid("the range of ports for instances is empty or holds port 0"));
+        }
+        let root = make_root(&self.root).map_err(|error| failed("prepare the directory", &self.root, error))?;
+        let lock = lock(&root)?;
+        let trash = root.join("trash");
+        let swept = remove_tree(&trash).and_then(|()| fs::create_dir(&trash));
+        swept.map_err(|error| failed("sweep what was being deleted", &trash, error))?;
+        let scope = short_hash(root.as_os_str().as_encoded_bytes());
+        let (docker, ports, choosing) = (self.docker, self.ports, Arc::default());
+        Ok(LocalPlatform(Arc::new(Inner { root, scope, docker, ports, choosing, _lock: lock })))
+    }
+}
+
+impl From<LocalPlatform> for Platform {
+    fn from(local: LocalPlatform) -> Self {
+        let local = Arc::new(local);
+        Self { compute: local.clone(), volumes: local.clone(), networks: local }
+    }
+}
+
+impl Inner {
+    fn volume(&self, instance: InstanceId) -> PathBuf {
+        self.root.join("volumes").join(instance.to_string())
+    }
+
+    fn guest(&self, instance: InstanceId) -> PathBuf {
+        self.root.join("guests").join(instance.to_string())
+    }
+
+    fn ports_directory(&self) -> PathBuf {
+        self.root.join("ports")
+    }
+
+    fn network(&self) -> String {
+        format!("trove-{}", self.scope)
+    }
+
+    /// Deletes a directory by way of the trash, so that a half-deleted one is never taken for a whole. Blocks.
+    fn discard(&self, path: &Path, kind: &str, instance: InstanceId) -> Result<()> {
+        let trash = self.root.join("trash").join(format!("{kind}-{instance}"));
+        let done = || -> io::Result<()> {
+            remove_tree(&trash)?;
+            match fs::rename(path, &trash) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                moved => moved?,
+            }
+            if let Some(parent) = path.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+            remove_tree(&trash)
+        };
+        done().map_err(|error| failed("delete what an instance kept on disk", path, error))
+    }
+}
+
+/// Whom the server of an instance runs as: as root, a user of its own; otherwise this process's user, because only
+/// root may give files away.
+fn server_identity(instance: InstanceId) -> ServerIdentity {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if !uid.is_root() {
+        return ServerIdentity { uid: uid.as_raw(), gid: gid.as_raw() };
+    }
+    let id = FIRST_SERVER_ID + spread(instance.to_string().as_bytes(), SERVER_IDS);
+    ServerIdentity { uid: id, gid: id }
+}
+
+fn make_root(root: &Path) -> io::Result<PathBuf> {
+    fs::create_dir_all(root)?;
+    let root = root.canonicalize()?;
+    own(&root, None, None, 0o700)?;
+    for part in ["volumes", "guests", "ports"] {
+        fs::create_dir_all(root.join(part))?;
+    }
+    Ok(root)
+}
+
+fn lock(root: &Path) -> Result<File> {
+    let path = root.join("lock");
+    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = open.map_err(|error| failed("lock the directory", root, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::conflict(format!("directory {} is in use by another process", root.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(failed("lock the directory", root, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trove_core::error::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_user_and_is_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("deep/er");
+        let platform = LocalPlatform::connect(&root).unwrap();
+        let error = LocalPlatform::connect(&root).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(error.to_string().contains("in use by another process"));
+        let scope = platform.scope().to_owned();
+        drop(platform);
+        fs::create_dir(root.join("trash/volume-x")).unwrap();
+        assert_eq!(LocalPlatform::connect(&root).unwrap().scope(), scope);
+        assert_eq!(fs::read_dir(root.join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn identities_belong_to_instances() {
+        let (one, other) = (InstanceId::new_v4(), InstanceId::new_v4());
+        assert_eq!(server_identity(one), server_identity(one));
+        if rustix::process::geteuid().is_root() {
+            assert_ne!(server_identity(one), server_identity(other));
+            assert!((FIRST_SERVER_ID..FIRST_SERVER_ID + SERVER_IDS).contains(&server_identity(one).uid));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
+    path::Path,
+    sync::{Arc, PoisonError},
+};
+
+use async_trait::async_trait;
+use trove_core::{
+    error::{Error, Result},
+    id::InstanceId,
+    model::Endpoint,
+    platform::{Ensured, Networks},
+};
+
+use super::{Inner, LocalPlatform};
+use crate::{
+    container::{blocking, failed},
+    hash::spread,
+};
+
+/// Endpoints are ports of this machine. The file of a port names its instance, so that a port is kept through
+/// restarts of everything and given to one instance only.
+#[async_trait]
+impl Networks for LocalPlatform {
+    /// Not public, the instance is reached at 127.0.0.1. Public, it listens at all addresses of this machine and the
+    /// endpoint shows the one from which this machine reaches others.
+    async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>> {
+        let local = Arc::clone(&self.0);
+        blocking(move || {
+            let port = local.ensure_port(instance, public)?;
+            let host = if public { own_address() } else { Ipv4Addr::LOCALHOST.into() };
+            Ok(Ensured::Ready(Endpoint { host: host.to_string(), port }))
+        })
+        .await
+    }
+
+    async fn release_endpoint(&self, instance: InstanceId) -> Result<()> {
+        let local = Arc::clone(&self.0);
+        let last = blocking(move || local.release_port(instance)).await?;
+        if last { self.0.docker.remove_network(&self.0.network()).await } else { Ok(()) }
+    }
+}
+
+impl Inner {
+    fn ensure_port(&self, instance: InstanceId, public: bool) -> Result<u16> {
+        let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.reservations()?;
+        let id = instance.to_string();
+        if let Some((port, _)) = taken.iter().find(|(_, owner)| *owner == id) {
+            return Ok(*port);
+        }
+        let (first, last) = (u32::from(*self.ports.start()), u32::from(*self.ports.end()));
+        let count = last - first + 1;
+        let begin = spread(id.as_bytes(), count);
+        let candidates = (0..count).filter_map(|step| u16::try_from(first + (begin + step) % count).ok());
+        for port in candidates {
+            if !taken.iter().any(|(other, _)| *other == port) && is_free(port, public) && self.reserve(port, &id)? {
+                return Ok(port);
+            }
+        }
+        let why = format!("all ports from {first} to {last} of this machine are in use");
+        Err(Error::no_space(why))
+    }
+
+    /// Gives back the instance's port; true where no port is left in use.
+    fn release_port(&self, instance: InstanceId) -> Result<bool> {
+        let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, mut others) = (instance.to_string(), 0);
+        for (port, owner) in self.reservations()? {
+            if owner != id {
+                others += 1;
+                continue;
+            }
+            let path = self.ports_directory().join(port.to_string());
+            fs::remove_file(&path).map_err(|error| failed("give back a port", &path, error))?;
+        }
+        Ok(others == 0)
+    }
+
+    /// All ports that are given, and to whom.
+    fn reservations(&self) -> Result<Vec<(u16, String)>> {
+        let directory = self.ports_directory();
+        let read = || -> io::Result<Vec<(u16, String)>> {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(&directory)? {
+                let entry = entry?;
+                if let Some(port) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+                    found.push((port, fs::read_to_string(entry.path())?));
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|error| failed("read which ports are given", &directory, error))
+    }
+
+    /// Writes the reservation aside and links it into place, so that it is there as a whole or not at all.
+    fn reserve(&self, port: u16, id: &str) -> Result<bool> {
+        let directory = self.ports_directory();
+        let (draft, path) = (directory.join("draft"), directory.join(port.to_string()));
+        let done = || -> io::Result<bool> {
+            fs::write(&draft, id)?;
+            fs::File::open(&draft)?.sync_all()?;
+            match fs::hard_link(&draft, &path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+                linked => linked?,
+            }
+            fs::remove_file(&draft)?;
+            sync(&directory).map(|()| true)
+        };
+        done().map_err(|error| failed("reserve a port", &path, error))
+    }
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+fn is_free(port: u16, public: bool) -> bool {
+    let address = if public { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    TcpListener::bind((address, port)).is_ok()
+}
+
+/// The address of this machine towards others; loopback where it has none. Nothing is sent to find out.
+fn own_address() -> IpAddr {
+    let towards = || -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // An address that belongs to documentation: what counts is the route that would be taken.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    towards().unwrap_or(Ipv4Addr::LOCALHOST.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use trove_core::error::Kind;
+
+    use super::*;
+
+    #[test]
+    fn ports_are_kept_distinct_and_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let connect = || LocalPlatform::builder(directory.path()).ports(21_980..=21_983).connect().unwrap();
+        let local = connect();
+        let busy = TcpListener::bind(("127.0.0.1", 21_981));
+        let ids: Vec<_> = (0..3).map(|_| InstanceId::new_v4()).collect();
+        let mut ports: Vec<_> = ids.iter().map(|id| local.0.ensure_port(*id, false).unwrap()).collect();
+        assert_eq!(local.0.ensure_port(InstanceId::new_v4(), false).unwrap_err().kind(), Kind::NoSpace);
+        drop((local, busy));
+        let local = connect();
+        let again: Vec<_> = ids.iter().map(|id| local.0.ensure_port(*id, false).unwrap()).collect();
+        assert_eq!(ports, again);
+        ports.sort_unstable();
+        assert_eq!(ports, [21_980, 21_982, 21_983]);
+        assert!(!local.0.release_port(ids[0]).unwrap() && !local.0.release_port(ids[0]).unwrap());
+        assert!(!local.0.release_port(ids[1]).unwrap() && local.0.release_port(ids[2]).unwrap());
+        assert_eq!(fs::read_dir(directory.path().join("ports")).unwrap().count(), 0);
+    }
+}

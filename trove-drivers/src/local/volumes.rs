@@ -1,0 +1,84 @@
+use std::{fs, sync::Arc};
+
+use async_trait::async_trait;
+use trove_core::{
+    error::{Error, Result},
+    id::InstanceId,
+    model::ByteSize,
+    platform::{Ensured, Volumes},
+};
+
+use super::{LocalPlatform, server_identity};
+use crate::container::{blocking, failed, free, own};
+
+/// Volumes are directories. Their size is a promise that the file system could keep when they were made, and not a
+/// limit that it enforces.
+#[async_trait]
+impl Volumes for LocalPlatform {
+    async fn ensure_volume(&self, instance: InstanceId, size: ByteSize) -> Result<Ensured<()>> {
+        let local = Arc::clone(&self.0);
+        blocking(move || {
+            let (path, server) = (local.volume(instance), server_identity(instance));
+            if !path.exists() {
+                refuse_too_large(free(&local.root), size)?;
+            }
+            let made = fs::create_dir_all(&path).and_then(|()| own(&path, Some(server.uid), Some(server.gid), 0o700));
+            made.map_err(|error| failed("make the volume", &path, error))?;
+            Ok(Ensured::Ready(()))
+        })
+        .await
+    }
+
+    async fn release_volume(&self, instance: InstanceId) -> Result<()> {
+        let local = Arc::clone(&self.0);
+        blocking(move || local.discard(&local.volume(instance), "volume", instance)).await
+    }
+}
+
+fn refuse_too_large(free: Option<ByteSize>, size: ByteSize) -> Result<()> {
+    match free {
+        Some(free) if free < size => {
+            let free = ByteSize::bytes(free.as_bytes() >> 20 << 20);
+            Err(Error::no_space(format!("a volume of {size} was asked for; this machine has {free} left")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trove_core::{
+        error::Kind,
+        model::{gib, mib},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_volume_larger_than_the_free_space_is_refused() {
+        let error = refuse_too_large(Some(ByteSize::bytes((300 << 20) + 77)), gib(1)).unwrap_err();
+        assert_eq!(error.kind(), Kind::NoSpace);
+        assert_eq!(error.to_string(), "a volume of 1 GiB was asked for; this machine has 300 MiB left");
+        refuse_too_large(Some(gib(1)), mib(1024)).unwrap();
+        refuse_too_large(None, gib(1)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_volume_is_made_once_and_deleted_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = LocalPlatform::connect(directory.path()).unwrap();
+        let id = InstanceId::new_v4();
+        local.ensure_volume(id, mib(1)).await.unwrap();
+        let inside = local.0.volume(id).join("a/b");
+        fs::create_dir_all(&inside).unwrap();
+        local.ensure_volume(id, mib(1)).await.unwrap();
+        assert!(inside.exists());
+        local.release_volume(id).await.unwrap();
+        local.release_volume(id).await.unwrap();
+        assert_eq!(fs::read_dir(directory.path().join("volumes")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
+        let error = local.ensure_volume(id, ByteSize::bytes(u64::MAX)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::NoSpace);
+        assert!(!local.0.volume(id).exists());
+    }
+}

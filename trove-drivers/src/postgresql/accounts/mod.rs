@@ -1,0 +1,159 @@
+//! Databases, users and rights inside a server, and the tenant's root.
+//!
+//! A database belongs to a role that cannot log in, `trove_owner_<oid of the database>`. To let a user use it is to
+//! make the user a member of that role and let the user's sessions there begin as that role: so all that is made in a
+//! database belongs to all who use it, and nothing is lost with a user.
+//!
+//! What the tenant's root makes beside the service is taken up when it is first asked for: see `databases::owner`.
+
+mod databases;
+mod root;
+mod users;
+
+use std::{future::Future, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{sync::Mutex, time::timeout};
+use trove_core::{
+    datastore::{Accounts, Cx, Prepare},
+    error::{Error, Result},
+    model::{Database, NewDatabase, NewUser, Page, PageRequest, User},
+    secret::{ExposeSecret, SecretString},
+};
+
+use super::connection::Admin;
+
+/// How long one call may take; each statement has a limit of its own.
+const CALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// The accounts of one server.
+#[derive(Debug)]
+pub(super) struct PostgreSqlAccounts {
+    admin: Admin,
+    /// Held by the one call at a time that changes anything: the server lets two of them fail each other.
+    changes: Mutex<()>,
+}
+
+impl PostgreSqlAccounts {
+    pub(super) fn new(sockets: PathBuf) -> Self {
+        Self { admin: Admin::new(sockets), changes: Mutex::default() }
+    }
+
+    pub(super) fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// Makes databases and users what they are asked to be, whether they exist already or not.
+    pub(super) async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
+        self.change(cx, async {
+            // The engine's own databases are nobody's but the administrator's.
+            let session = self.admin.session("postgres").await?;
+            session
+                .run(
+                    "REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC; \
+                     REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC",
+                )
+                .await?;
+            for database in &spec.databases {
+                databases::create(&session, &database.name).await?;
+            }
+            users::ensure(session, &spec.users).await
+        })
+        .await
+    }
+
+    async fn limited<T>(&self, cx: &Cx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        cx.check()?;
+        tokio::select! {
+            done = timeout(CALL_LIMIT, work) => {
+                done.unwrap_or_else(|_| Err(Error::timeout("the database server took too long")))
+            }
+            () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled")),
+        }
+    }
+
+    async fn change<T>(&self, cx: &Cx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.limited(cx, async {
+            let _turn = self.changes.lock().await;
+            work.await
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Accounts for PostgreSqlAccounts {
+    async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
+        self.change(cx, async {
+            let session = self.admin.session("postgres").await?;
+            for database in databases {
+                databases::create(&session, &database.name).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn databases(&self, cx: &Cx, page: &PageRequest) -> Result<Page<Database>> {
+        self.limited(cx, async { databases::list(&self.admin.session("postgres").await?, page).await }).await
+    }
+
+    async fn drop_database(&self, cx: &Cx, name: &str) -> Result<()> {
+        self.change(cx, databases::remove(&self.admin, name)).await
+    }
+
+    async fn create_users(&self, cx: &Cx, users: &[NewUser]) -> Result<()> {
+        self.change(cx, async { users::create(self.admin.session("postgres").await?, users).await }).await
+    }
+
+    async fn users(&self, cx: &Cx, page: &PageRequest) -> Result<Page<User>> {
+        self.limited(cx, async { users::list(&self.admin.session("postgres").await?, page).await }).await
+    }
+
+    async fn user(&self, cx: &Cx, name: &str) -> Result<User> {
+        self.limited(cx, async { users::find(&self.admin.session("postgres").await?, name).await }).await
+    }
+
+    async fn set_password(&self, cx: &Cx, user: &str, password: &SecretString) -> Result<()> {
+        self.change(cx, async { users::set_password(&self.admin.session("postgres").await?, user, password).await })
+            .await
+    }
+
+    async fn grant(&self, cx: &Cx, user: &str, databases: &[String]) -> Result<()> {
+        self.change(cx, async { users::grant(self.admin.session("postgres").await?, user, databases).await }).await
+    }
+
+    async fn revoke(&self, cx: &Cx, user: &str, database: &str) -> Result<()> {
+        self.change(cx, async { users::revoke(self.admin.session("postgres").await?, user, database).await }).await
+    }
+
+    async fn drop_user(&self, cx: &Cx, name: &str) -> Result<()> {
+        self.change(cx, users::remove(&self.admin, name)).await
+    }
+
+    async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String> {
+        self.change(cx, async { root::enable(self.admin.session("postgres").await?, password).await }).await
+    }
+
+    async fn disable_root(&self, cx: &Cx) -> Result<()> {
+        self.change(cx, async { root::disable(&self.admin.session("postgres").await?).await }).await
+    }
+
+    async fn root_enabled(&self, cx: &Cx) -> Result<bool> {
+        self.limited(cx, async { root::enabled(&self.admin.session("postgres").await?).await }).await
+    }
+}
+
+/// What the server stores of a password, so that the password itself never reaches the server or its log.
+async fn verifier(password: &SecretString) -> Result<String> {
+    let password = password.clone();
+    let hashed = tokio::task::spawn_blocking(move || {
+        postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes())
+    });
+    hashed.await.map_err(|error| Error::internal("a password could not be hashed").because(error))
+}
+
+/// How many entries to fetch for a page: one more, to know whether there are.
+fn fetch_limit(page: &PageRequest) -> i64 {
+    i64::from(page.limit.clamp(1, 1000)) + 1
+}

@@ -1,0 +1,65 @@
+//! The tenant's root: it makes databases and roles and is a member of every role of the tenant's, and of those of the
+//! server's own that cannot lead to files, programs, other roles or the administrator.
+
+use tokio_postgres::GenericClient;
+use trove_core::{error::Result, secret::SecretString};
+
+use super::{
+    users::{TENANT_ROLES, terminate},
+    verifier,
+};
+use crate::postgresql::{
+    ROOT,
+    connection::{Session, translate},
+    sql::{identifier, literal},
+};
+
+/// Gives root this password and lets it log in.
+pub(super) async fn enable(mut session: Session, password: &SecretString) -> Result<String> {
+    let verifier = verifier(password).await?;
+    let change = session.client.transaction().await.map_err(translate)?;
+    let (role, password) = (identifier(ROOT), literal(&verifier));
+    let verb = if exists(&change).await? { "ALTER" } else { "CREATE" };
+    let sql = format!(
+        "{verb} ROLE {role} WITH LOGIN CREATEDB CREATEROLE NOSUPERUSER NOREPLICATION NOBYPASSRLS PASSWORD {password}; \
+         GRANT pg_monitor, pg_signal_backend, pg_checkpoint, pg_maintain TO {role}; \
+         GRANT CONNECT ON DATABASE postgres TO {role}"
+    );
+    change.batch_execute(&sql).await.map_err(translate)?;
+    let roles = format!("SELECT r.rolname::text FROM pg_roles r WHERE {TENANT_ROLES}");
+    for found in change.query(&roles, &[]).await.map_err(translate)? {
+        join(&change, found.get(0)).await?;
+    }
+    change.commit().await.map_err(translate)?;
+    Ok(ROOT.to_owned())
+}
+
+/// Keeps root from logging in and ends its sessions.
+pub(super) async fn disable(session: &Session) -> Result<()> {
+    if exists(&session.client).await? {
+        session.run(&format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", identifier(ROOT))).await?;
+        terminate(session, ROOT, None).await?;
+    }
+    Ok(())
+}
+
+/// True where root may log in.
+pub(super) async fn enabled(session: &Session) -> Result<bool> {
+    let sql = "SELECT FROM pg_roles WHERE rolname = $1::text AND rolcanlogin";
+    Ok(session.client.query_opt(sql, &[&ROOT]).await.map_err(translate)?.is_some())
+}
+
+/// Makes root a member of a new role, where there is a root.
+pub(super) async fn include(client: &impl GenericClient, role: &str) -> Result<()> {
+    if exists(client).await? { join(client, role).await } else { Ok(()) }
+}
+
+async fn join(client: &impl GenericClient, role: &str) -> Result<()> {
+    let sql = format!("GRANT {} TO {} WITH ADMIN TRUE, INHERIT TRUE, SET TRUE", identifier(role), identifier(ROOT));
+    client.batch_execute(&sql).await.map_err(translate)
+}
+
+async fn exists(client: &impl GenericClient) -> Result<bool> {
+    let found = client.query_opt("SELECT FROM pg_roles WHERE rolname = $1::text", &[&ROOT]).await;
+    Ok(found.map_err(translate)?.is_some())
+}

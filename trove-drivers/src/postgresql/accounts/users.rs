@@ -1,0 +1,220 @@
+use tokio_postgres::{GenericClient, Row};
+use trove_core::{
+    error::{Error, Result},
+    model::{NewUser, Page, PageRequest, User},
+    secret::SecretString,
+};
+
+use super::{
+    databases::{self, TENANTS},
+    fetch_limit, root, verifier,
+};
+use crate::postgresql::{
+    connection::{Admin, Session, translate},
+    sql::{identifier, literal},
+};
+
+/// Roles that are not the server's own, the administrator or root. 16384 is the first number the server gives to what
+/// is made after its initialisation.
+pub(super) const TENANT_ROLES: &str = "NOT r.rolsuper AND r.oid >= 16384 AND r.rolname <> 'root'";
+
+/// Of those, the ones that are users.
+const TENANT_USERS: &str = "r.rolcanlogin AND NOT r.rolsuper AND r.oid >= 16384 AND r.rolname <> 'root'";
+
+/// Creates users, all or none.
+pub(super) async fn create(mut session: Session, users: &[NewUser]) -> Result<()> {
+    let change = session.client.transaction().await.map_err(translate)?;
+    for user in users {
+        if exists(&change, &user.name).await? {
+            return Err(Error::conflict(format!("there is a user {:?} already", user.name)));
+        }
+        write(&change, "CREATE", user).await?;
+    }
+    change.commit().await.map_err(translate)
+}
+
+/// Creates users, or gives those that exist the password and the rights they should have.
+pub(super) async fn ensure(mut session: Session, users: &[NewUser]) -> Result<()> {
+    let change = session.client.transaction().await.map_err(translate)?;
+    for user in users {
+        let verb = if exists(&change, &user.name).await? { "ALTER" } else { "CREATE" };
+        write(&change, verb, user).await?;
+    }
+    change.commit().await.map_err(translate)
+}
+
+/// Users in order of name.
+pub(super) async fn list(session: &Session, page: &PageRequest) -> Result<Page<User>> {
+    let sql = format!(
+        "{} AND ($1::text IS NULL OR r.rolname::text COLLATE \"C\" > $1) \
+         ORDER BY r.rolname::text COLLATE \"C\" LIMIT $2",
+        select()
+    );
+    let rows = session.client.query(&sql, &[&page.after, &fetch_limit(page)]).await.map_err(translate)?;
+    let found = rows.iter().map(from_row).collect();
+    Ok(Page::of(found, page.limit.clamp(1, 1000), |user: &User| user.name.clone()))
+}
+
+/// One user.
+pub(super) async fn find(session: &Session, name: &str) -> Result<User> {
+    let sql = format!("{} AND r.rolname = $1::text", select());
+    let found = session.client.query_opt(&sql, &[&name]).await.map_err(translate)?;
+    found.as_ref().map(from_row).ok_or_else(|| missing(name))
+}
+
+/// Changes a password.
+pub(super) async fn set_password(session: &Session, name: &str, password: &SecretString) -> Result<()> {
+    require(&session.client, name).await?;
+    let verifier = verifier(password).await?;
+    session.run(&format!("ALTER ROLE {} PASSWORD {}", identifier(name), literal(&verifier))).await
+}
+
+/// Lets a user use databases, all or none.
+pub(super) async fn grant(mut session: Session, name: &str, databases: &[String]) -> Result<()> {
+    let change = session.client.transaction().await.map_err(translate)?;
+    require(&change, name).await?;
+    for database in databases {
+        admit(&change, name, database).await?;
+    }
+    change.commit().await.map_err(translate)
+}
+
+/// Takes a database from a user and ends its sessions there.
+pub(super) async fn revoke(mut session: Session, name: &str, database: &str) -> Result<()> {
+    let change = session.client.transaction().await.map_err(translate)?;
+    require(&change, name).await?;
+    let sql = format!("SELECT FROM pg_database d WHERE d.datname = $1::text AND {TENANTS}");
+    if change.query_opt(&sql, &[&database]).await.map_err(translate)?.is_none() {
+        return Ok(());
+    }
+    let owner = databases::owner(&change, database).await?;
+    shut_out_public(&change, name, database).await?;
+    let (user, quoted) = (identifier(name), identifier(database));
+    let grantors = "SELECT m.grantor::regrole::text FROM pg_auth_members m \
+                    WHERE m.roleid = $1::text::regrole AND m.member = $2::text::regrole";
+    for grantor in change.query(grantors, &[&identifier(&owner), &user]).await.map_err(translate)? {
+        // The server has quoted this name.
+        let grantor: String = grantor.get(0);
+        let sql = format!("REVOKE {} FROM {user} GRANTED BY {grantor} CASCADE", identifier(&owner));
+        change.batch_execute(&sql).await.map_err(translate)?;
+    }
+    let sql = format!(
+        "REVOKE ALL ON DATABASE {quoted} FROM {user} CASCADE; ALTER ROLE {user} IN DATABASE {quoted} RESET role"
+    );
+    change.batch_execute(&sql).await.map_err(translate)?;
+    let sql = "SELECT has_database_privilege($1::text, $2::text, 'CONNECT')";
+    if change.query_one(sql, &[&name, &database]).await.map_err(translate)?.get(0) {
+        let why = format!("user {name:?} has database {database:?} from another role or user, who has to take it back");
+        return Err(Error::conflict(why));
+    }
+    change.commit().await.map_err(translate)?;
+    terminate(&session, name, Some(database)).await
+}
+
+/// Drops a user and ends its sessions; what it owned goes to the owners of the databases.
+pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
+    let session = admin.session("postgres").await?;
+    if !exists(&session.client, name).await? {
+        return Ok(());
+    }
+    require(&session.client, name).await?;
+    session.run(&format!("ALTER ROLE {} CONNECTION LIMIT 0", identifier(name))).await?;
+    terminate(&session, name, None).await?;
+    drop_role(admin, &session, name).await
+}
+
+/// Drops a role after what it owns and has been given was handed on, database by database.
+pub(super) async fn drop_role(admin: &Admin, session: &Session, name: &str) -> Result<()> {
+    let role = identifier(name);
+    let owned = format!("SELECT d.datname::text FROM pg_database d WHERE d.datdba = $1::text::regrole AND {TENANTS}");
+    for database in session.client.query(&owned, &[&role]).await.map_err(translate)? {
+        databases::owner(&session.client, database.get(0)).await?;
+    }
+    let concerned = "SELECT DISTINCT d.datname::text, o.rolname::text FROM pg_shdepend s \
+                     JOIN pg_database d ON d.oid = s.dbid JOIN pg_roles o ON o.oid = d.datdba \
+                     WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = $1::text::regrole";
+    for found in session.client.query(concerned, &[&role]).await.map_err(translate)? {
+        let (database, owner): (String, String) = (found.get(0), found.get(1));
+        let inside = admin.session(&database).await?;
+        inside.run(&format!("REASSIGN OWNED BY {role} TO {}; DROP OWNED BY {role}", identifier(&owner))).await?;
+    }
+    session.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await
+}
+
+/// Ends the sessions of a role, in one database or everywhere.
+pub(super) async fn terminate(session: &Session, role: &str, database: Option<&str>) -> Result<()> {
+    let sql = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+               WHERE usename = $1::text AND ($2::text IS NULL OR datname = $2::text)";
+    session.client.query(sql, &[&role, &database]).await.map(drop).map_err(translate)
+}
+
+async fn write(change: &impl GenericClient, verb: &str, user: &NewUser) -> Result<()> {
+    let (name, password) = (identifier(&user.name), literal(&verifier(&user.password).await?));
+    let sql = format!("{verb} ROLE {name} LOGIN PASSWORD {password}");
+    change.batch_execute(&sql).await.map_err(translate)?;
+    root::include(change, &user.name).await?;
+    for database in &user.databases {
+        admit(change, &user.name, database).await?;
+    }
+    Ok(())
+}
+
+async fn admit(change: &impl GenericClient, user: &str, database: &str) -> Result<()> {
+    let owner = databases::owner(change, database).await?;
+    let sql = format!(
+        "GRANT {role} TO {user}; ALTER ROLE {user} IN DATABASE {database} SET role = {value}",
+        role = identifier(&owner),
+        user = identifier(user),
+        database = identifier(database),
+        value = literal(&owner),
+    );
+    change.batch_execute(&sql).await.map_err(translate)
+}
+
+/// What all may do with a database is kept for those who could until now, but for one user.
+async fn shut_out_public(change: &impl GenericClient, but: &str, database: &str) -> Result<()> {
+    let open = "SELECT FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
+                WHERE d.datname = $1::text AND a.grantee = 0 AND a.privilege_type = 'CONNECT'";
+    if change.query(open, &[&database]).await.map_err(translate)?.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("SELECT r.rolname::text FROM pg_roles r WHERE {TENANT_USERS} AND r.rolname <> $1::text");
+    let others = change.query(&sql, &[&but]).await.map_err(translate)?;
+    let database = identifier(database);
+    for other in others {
+        let other = identifier(other.get(0));
+        let sql = format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {other}");
+        change.batch_execute(&sql).await.map_err(translate)?;
+    }
+    change.batch_execute(&format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC")).await.map_err(translate)
+}
+
+fn select() -> String {
+    format!(
+        "SELECT r.rolname::text, ARRAY(SELECT d.datname::text FROM pg_database d WHERE {TENANTS} \
+         AND has_database_privilege(r.oid, d.oid, 'CONNECT') ORDER BY d.datname::text COLLATE \"C\") \
+         FROM pg_roles r WHERE {TENANT_USERS}"
+    )
+}
+
+fn from_row(row: &Row) -> User {
+    User::new(row.get::<_, String>(0), row.get(1))
+}
+
+async fn exists(client: &impl GenericClient, name: &str) -> Result<bool> {
+    let found = client.query_opt("SELECT FROM pg_roles WHERE rolname = $1::text", &[&name]).await;
+    Ok(found.map_err(translate)?.is_some())
+}
+
+/// [`NotFound`](trove_core::error::Kind::NotFound) unless there is a user of the tenant's of this name.
+async fn require(client: &impl GenericClient, name: &str) -> Result<()> {
+    let sql = format!("SELECT FROM pg_roles r WHERE {TENANT_USERS} AND r.rolname = $1::text");
+    match client.query_opt(&sql, &[&name]).await.map_err(translate)? {
+        Some(_) => Ok(()),
+        None => Err(missing(name)),
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::not_found(format!("there is no user {name:?}"))
+}

@@ -1,0 +1,178 @@
+//! The administrator's sessions, over the server's socket.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::fs::{Mode, OFlags};
+use tokio::{
+    net::UnixStream,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
+use trove_core::error::{Effect, Error, Result};
+
+use super::{ADMIN, PORT};
+use crate::container::Answer;
+
+/// How long it may take to connect.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a session is believed to stand for the server. One that is open already answers even where the server
+/// takes no new ones.
+const PROBE_AGE: Duration = Duration::from_secs(5);
+
+/// What a database may have set for its sessions and must not reach ours: names are the catalogue's, statements are
+/// not logged or shown, nothing waits for ever. Given at the start of a session, these come before a database's own.
+const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=on -c track_activities=off \
+    -c statement_timeout=60s -c lock_timeout=10s -c default_transaction_read_only=off \
+    -c default_transaction_isolation=read\\ committed -c log_statement=none -c log_min_duration_statement=-1 \
+    -c log_min_error_statement=panic";
+
+/// Opens sessions with one server.
+#[derive(Debug)]
+pub(super) struct Admin {
+    sockets: PathBuf,
+    probe: Mutex<Option<(Instant, Session)>>,
+}
+
+/// One session, closed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) client: Client,
+    io: JoinHandle<()>,
+}
+
+impl Admin {
+    /// The administrator of the server whose sockets are in this directory of the host.
+    pub(super) fn new(sockets: PathBuf) -> Self {
+        Self { sockets, probe: Mutex::default() }
+    }
+
+    /// A session with a database; `postgres` is the one that tenants cannot change.
+    pub(super) async fn session(&self, database: &str) -> Result<Session> {
+        let connected = timeout(CONNECT_LIMIT, self.connect(database)).await;
+        connected.unwrap_or_else(|_| Err(Error::unavailable("the database server does not answer in time")))
+    }
+
+    /// Whether the server answers, and its version.
+    pub(super) async fn ask(&self) -> Answer {
+        let kept = self.kept();
+        if let Some((since, session)) = kept
+            && since.elapsed() < PROBE_AGE
+            && let Ok(version) = session.version().await
+        {
+            self.keep(since, session);
+            return Answer::Yes { version };
+        }
+        let asked = async {
+            let session = self.connect("postgres").await?;
+            let version = session.version().await?;
+            self.keep(Instant::now(), session);
+            Ok(version)
+        };
+        match asked.await {
+            Ok(version) => Answer::Yes { version },
+            Err(error) if is_starting(&error) => Answer::NotYet,
+            Err(error) => Answer::No(error),
+        }
+    }
+
+    /// Closes the session that is kept.
+    pub(super) fn forget(&self) {
+        drop(self.kept());
+    }
+
+    fn kept(&self) -> Option<(Instant, Session)> {
+        self.probe.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, since: Instant, session: Session) {
+        *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some((since, session));
+    }
+
+    async fn connect(&self, database: &str) -> Result<Session> {
+        let stream = self
+            .stream()
+            .await
+            .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
+        let mut config = Config::new();
+        config.user(ADMIN).dbname(database).application_name("trove").options(OPTIONS);
+        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(translate)?;
+        let io = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a session with a database server broke off");
+            }
+        });
+        let session = Session { client, io };
+        // A database's owner may have set a role for every session in it.
+        session.run("SET ROLE NONE").await?;
+        Ok(session)
+    }
+
+    /// Connects through the opened directory, because the path of a socket must not exceed 107 bytes.
+    async fn stream(&self) -> std::io::Result<UnixStream> {
+        use std::os::fd::AsRawFd;
+        let directory =
+            rustix::fs::open(&self.sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        UnixStream::connect(format!("/proc/self/fd/{}/.s.PGSQL.{PORT}", directory.as_raw_fd())).await
+    }
+}
+
+impl Session {
+    /// Runs statements that return nothing.
+    pub(super) async fn run(&self, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).await.map_err(translate)
+    }
+
+    async fn version(&self) -> Result<String> {
+        let answer = self.client.simple_query("SELECT current_setting('server_version')").await.map_err(translate)?;
+        let version = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        // "17.5 (Debian 17.5-1)": the packager's words are not the server's version.
+        let version = version.and_then(|version| version.split_whitespace().next());
+        version.map(str::to_owned).ok_or_else(|| Error::internal("the database server gave no version"))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The server hangs up on its own once the socket is closed; nothing is waited for.
+        self.io.abort();
+    }
+}
+
+/// The server's error as ours. What it says is for the operator.
+pub(super) fn translate(error: tokio_postgres::Error) -> Error {
+    let Some(code) = error.code().cloned() else {
+        let found = Error::unavailable("the connection to the database server broke off").having(Effect::Maybe);
+        return found.because(error);
+    };
+    let found = match code {
+        SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => {
+            Error::unavailable("the database server is starting or stopping")
+        }
+        SqlState::TOO_MANY_CONNECTIONS => Error::unavailable("the database server has no connection left"),
+        SqlState::DISK_FULL => Error::no_space("the volume of the database server is full"),
+        SqlState::OUT_OF_MEMORY => Error::unavailable("the database server has no memory left"),
+        SqlState::QUERY_CANCELED => Error::timeout("the database server took too long"),
+        SqlState::LOCK_NOT_AVAILABLE | SqlState::OBJECT_IN_USE | SqlState::T_R_DEADLOCK_DETECTED => {
+            Error::busy("another session of the database server is in the way")
+        }
+        SqlState::READ_ONLY_SQL_TRANSACTION => Error::conflict("the database server is read-only"),
+        SqlState::DUPLICATE_OBJECT | SqlState::DUPLICATE_DATABASE => Error::conflict("the name is taken"),
+        SqlState::UNDEFINED_OBJECT | SqlState::INVALID_CATALOG_NAME => Error::not_found("what is named does not exist"),
+        SqlState::DEPENDENT_OBJECTS_STILL_EXIST => Error::conflict("other objects depend on it"),
+        _ => Error::internal("the database server refused a statement"),
+    };
+    found.with("sqlstate", code.code()).because(error)
+}
+
+fn is_starting(error: &Error) -> bool {
+    error.context().any(|(key, value)| key == "sqlstate" && value == SqlState::CANNOT_CONNECT_NOW.code())
+}

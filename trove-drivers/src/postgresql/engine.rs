@@ -1,0 +1,150 @@
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use async_trait::async_trait;
+use rustix::fs::OFlags;
+use trove_core::{
+    datastore::{Accounts, Cx, GuestHost, Prepare},
+    error::{Error, Result},
+};
+
+use super::{
+    ADMIN, NAME, PORT,
+    accounts::PostgreSqlAccounts,
+    config::{self, Derived},
+};
+use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine};
+
+const VOLUME: &str = "/var/lib/postgresql/data";
+const DATA: &str = "pgdata";
+
+/// More than any version has.
+const VERSION_BYTES: u64 = 16;
+
+/// The server of one instance.
+#[derive(Debug)]
+pub(super) struct PostgreSqlEngine {
+    version: String,
+    files: Vec<ConfigFile>,
+    processes: u32,
+    accounts: PostgreSqlAccounts,
+}
+
+impl PostgreSqlEngine {
+    pub(super) fn new(host: &GuestHost) -> Self {
+        let derived = Derived::new(&host.flavor, host.volume_size);
+        Self {
+            version: host.version.clone(),
+            files: config::files(host, &format!("{VOLUME}/{DATA}"), &derived),
+            processes: derived.processes(),
+            accounts: PostgreSqlAccounts::new(host.directory.join("run")),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for PostgreSqlEngine {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn volume_target(&self) -> &str {
+        VOLUME
+    }
+
+    fn data_directory(&self) -> &str {
+        DATA
+    }
+
+    fn port(&self) -> u16 {
+        PORT
+    }
+
+    fn files(&self) -> Vec<ConfigFile> {
+        self.files.clone()
+    }
+
+    fn initialise(&self, data: &str) -> Option<Vec<String>> {
+        let command = [
+            "initdb",
+            "--pgdata",
+            data,
+            "--username",
+            ADMIN,
+            "--auth=reject",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--locale=C.UTF-8",
+            "--data-checksums",
+            "--no-instructions",
+        ];
+        Some(command.map(str::to_owned).into())
+    }
+
+    fn serve(&self, _data: &str) -> Vec<String> {
+        vec!["postgres".to_owned(), "-c".to_owned(), format!("config_file={CONFIGURATION}/postgresql.conf")]
+    }
+
+    fn environment(&self) -> Vec<String> {
+        vec![
+            format!(
+                "PATH=/usr/lib/postgresql/{}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                self.version
+            ),
+            "LANG=C.UTF-8".to_owned(),
+            // Where memory runs out the kernel is to choose a session, after which the server recovers by itself.
+            "PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj".to_owned(),
+            "PG_OOM_ADJUST_VALUE=500".to_owned(),
+        ]
+    }
+
+    fn check_data(&self, data: &Path) -> Result<()> {
+        let path = data.join("PG_VERSION");
+        let found = read_version(&path).map_err(|error| {
+            Error::corrupt("the data directory is not PostgreSQL's").with("path", path.display()).because(error)
+        })?;
+        if found == self.version {
+            return Ok(());
+        }
+        let wanted = &self.version;
+        Err(Error::conflict(format!("the data directory is PostgreSQL {found}'s, not PostgreSQL {wanted}'s")))
+    }
+
+    /// The fast shutdown: sessions are ended, what they had not committed is rolled back.
+    fn stop_signal(&self) -> &str {
+        "SIGINT"
+    }
+
+    fn processes(&self) -> u32 {
+        self.processes
+    }
+
+    async fn ask(&self) -> Answer {
+        self.accounts.admin().ask().await
+    }
+
+    fn forget(&self) {
+        self.accounts.admin().forget();
+    }
+
+    async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
+        self.accounts.provision(cx, spec).await
+    }
+
+    fn accounts(&self) -> Option<&dyn Accounts> {
+        Some(&self.accounts)
+    }
+}
+
+/// The few letters of the file. The server owns it and is not trusted: whatever else is put in its place is refused.
+fn read_version(path: &Path) -> io::Result<String> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let mut text = String::new();
+    file.take(VERSION_BYTES).read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}

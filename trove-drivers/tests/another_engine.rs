@@ -1,0 +1,106 @@
+//! An engine without accounts, written from the public API alone: what the container datastore gives it.
+
+mod common;
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use common::{Fixture, containers, cx};
+use trove_core::{
+    datastore::{Datastore, Prepare},
+    error::{Error, Kind},
+    model::{Condition, Health, NewDatabase},
+};
+use trove_drivers::{
+    Docker,
+    container::{Answer, ConfigFile, ContainerDatastore, Engine},
+};
+
+/// Serves by keeping a file where the agent sees it.
+struct Greeter {
+    run: PathBuf,
+    script: &'static str,
+}
+
+const SERVE: &str = "trap 'rm /run/trove/ready; exit 0' TERM
+    cat /etc/trove/words/greeting >> /store/data/greetings || exit 3
+    cp /store/data/greetings /run/trove/ready
+    while :; do sleep 0.05; done";
+
+#[async_trait]
+impl Engine for Greeter {
+    fn name(&self) -> &str {
+        "greeter"
+    }
+
+    fn volume_target(&self) -> &str {
+        "/store"
+    }
+
+    fn port(&self) -> u16 {
+        7777
+    }
+
+    fn files(&self) -> Vec<ConfigFile> {
+        vec![ConfigFile::new("words/greeting", "hello\n")]
+    }
+
+    fn initialise(&self, _data: &str) -> Option<Vec<String>> {
+        None
+    }
+
+    fn serve(&self, _data: &str) -> Vec<String> {
+        ["sh", "-c", self.script].map(str::to_owned).into()
+    }
+
+    fn start_limit(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    async fn ask(&self) -> Answer {
+        match std::fs::read_to_string(self.run.join("ready")) {
+            Ok(greetings) => Answer::Yes { version: greetings.lines().count().to_string() },
+            Err(error) => Answer::No(Error::unavailable("nobody greets").because(error)),
+        }
+    }
+}
+
+fn greeter(fixture: &Fixture, script: &'static str) -> ContainerDatastore<Greeter> {
+    let run = fixture.host.directory.join("run");
+    ContainerDatastore::new(Docker::connect(), fixture.host.clone(), Greeter { run, script })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_engine_has_a_whole_life() {
+    let fixture = Fixture::new().await;
+    let server = greeter(&fixture, SERVE);
+    let spec = Prepare::new(vec![NewDatabase::new("app")], Vec::new());
+    assert_eq!(server.prepare(&cx(), &spec).await.unwrap_err().kind(), Kind::Unsupported);
+    server.prepare(&cx(), &Prepare::default()).await.unwrap();
+    assert!(server.accounts().is_none());
+    let observed = server.observe(&cx()).await.unwrap();
+    assert_eq!((observed.health, observed.server_version.as_deref()), (Health::Healthy, Some("1")));
+    server.stop(&cx()).await.unwrap();
+    assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Stopped);
+    assert!(!fixture.host.directory.join("run/ready").exists(), "it stopped by its signal");
+    server.start(&cx()).await.unwrap();
+    let version = server.observe(&cx()).await.unwrap().server_version;
+    assert_eq!(version.as_deref(), Some("2"), "the data was kept");
+    server.remove(&cx()).await.unwrap();
+    assert!(containers(fixture.local.scope()).await.is_empty());
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_come_up_says_why() {
+    let fixture = Fixture::new().await;
+    let failing = greeter(&fixture, "echo no greeting today >&2; exit 9");
+    let error = failing.prepare(&cx(), &Prepare::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the server does not start: it ended with exit code 9");
+    assert!(error.report().contains("no greeting today"), "{error:?}");
+    let health = failing.observe(&cx()).await.unwrap().health;
+    assert_eq!(health.problem().map(|problem| problem.condition), Some(Condition::Exited));
+    let silent = greeter(&fixture, "exec sleep 600");
+    assert_eq!(silent.start(&cx()).await.unwrap_err().kind(), Kind::Timeout);
+    fixture.removed().await;
+}

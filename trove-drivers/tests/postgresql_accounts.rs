@@ -1,0 +1,314 @@
+//! Databases, users and rights, used over the network as a tenant would.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Fixture, app, cx};
+use tokio_postgres::error::SqlState;
+use trove_core::{
+    datastore::{Driver, Prepare},
+    error::Kind,
+    model::{NewDatabase, NewUser, PageRequest, User},
+    secret::SecretString,
+};
+
+/// Names that a careless quotation would break out of, shorten or change. All keep the rules of the driver.
+fn hostile_names() -> Vec<String> {
+    let mut names: Vec<String> = [
+        "o'brien",
+        "double\"quote",
+        "\"",
+        "'",
+        "''; DROP DATABASE app; --",
+        "\"; DROP ROLE app; --",
+        "a\\b",
+        "\\",
+        "\\'; SELECT 1; --",
+        "semi;colon",
+        "dash--dash",
+        "/* comment */",
+        "$$dollar$$",
+        "$1",
+        "100%s %I %L",
+        "sp ace in side",
+        "UPPER lower",
+        "select",
+        "user.name@host",
+        "名前データ",
+        "grüße",
+        "🐘🔥",
+        "e\u{301}",
+        "a=b&c?d#e",
+        "{}[]()<>|`~",
+    ]
+    .map(str::to_owned)
+    .into();
+    names.push("x".repeat(63));
+    names.push("é".repeat(31));
+    names
+}
+
+fn names(users: &[User]) -> Vec<&str> {
+    users.iter().map(|user| user.name.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_names_and_passwords_are_only_names_and_passwords() {
+    let fixture = Fixture::prepared().await;
+    let accounts = fixture.server.accounts().unwrap();
+    let rules = common::driver().manifest().accounts.clone().unwrap();
+    let hostile = hostile_names();
+    for name in &hostile {
+        rules.check_database(name).unwrap();
+        rules.check_user(name).unwrap();
+        rules.check_password(&SecretString::from(name.clone())).unwrap();
+    }
+    let databases: Vec<_> = hostile.iter().map(|name| NewDatabase::new(name.clone())).collect();
+    accounts.create_databases(&cx(), &databases).await.unwrap();
+    accounts.create_databases(&cx(), &databases).await.unwrap();
+    let users: Vec<_> =
+        hostile.iter().map(|name| NewUser::new(name.clone(), name.clone()).granted(name.clone())).collect();
+    accounts.create_users(&cx(), &users).await.unwrap();
+
+    for name in &hostile {
+        let client = fixture.login(name, name, name).await.unwrap_or_else(|error| panic!("{name:?}: {error:?}"));
+        client.batch_execute("CREATE TABLE mine (x int)").await.unwrap();
+        let row = client.query_one("SELECT current_database()::text, session_user::text", &[]).await.unwrap();
+        assert_eq!((row.get(0), row.get(1)), (name.as_str(), name.as_str()));
+        assert!(fixture.login(name, "another", name).await.is_err(), "{name:?}");
+        assert!(fixture.login(name, name, "app").await.is_err(), "{name:?}");
+        assert!(fixture.login(name, name, "postgres").await.is_err(), "{name:?}");
+    }
+    fixture.app().await;
+
+    let mut expected: Vec<_> = hostile.iter().map(String::as_str).chain(["app"]).collect();
+    expected.sort_unstable();
+    let (mut listed, mut page) = (Vec::new(), PageRequest { limit: 4, after: None });
+    loop {
+        let found = accounts.users(&cx(), &page).await.unwrap();
+        assert!(found.items.iter().all(|user| user.databases == [user.name.clone()]));
+        listed.extend(found.items.into_iter().map(|user| user.name));
+        let Some(next) = found.next else { break };
+        page.after = Some(next);
+    }
+    assert_eq!(listed, expected);
+    let found = accounts.databases(&cx(), &PageRequest { limit: 1000, after: None }).await.unwrap();
+    assert_eq!(found.items.iter().map(|database| database.name.as_str()).collect::<Vec<_>>(), expected);
+
+    for name in &hostile {
+        let changed = SecretString::from(format!("{name}{name}"));
+        accounts.set_password(&cx(), name, &changed).await.unwrap();
+        assert!(fixture.login(name, name, name).await.is_err());
+        let client = fixture.login(name, &format!("{name}{name}"), name).await.unwrap();
+        accounts.revoke(&cx(), name, name).await.unwrap();
+        assert!(client.query("SELECT 1", &[]).await.is_err(), "the session goes with the right");
+        assert!(fixture.login(name, &format!("{name}{name}"), name).await.is_err());
+        assert_eq!(accounts.user(&cx(), name).await.unwrap().databases, Vec::<String>::new());
+        accounts.grant(&cx(), name, &[name.clone(), "app".to_owned()]).await.unwrap();
+        let client = fixture.login(name, &format!("{name}{name}"), name).await.unwrap();
+        client.query("SELECT * FROM mine", &[]).await.unwrap();
+        accounts.drop_user(&cx(), name).await.unwrap();
+        accounts.drop_user(&cx(), name).await.unwrap();
+        accounts.drop_database(&cx(), name).await.unwrap();
+        accounts.drop_database(&cx(), name).await.unwrap();
+    }
+    assert_eq!(names(&accounts.users(&cx(), &PageRequest::default()).await.unwrap().items), ["app"]);
+    fixture.app().await;
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_user_makes_belongs_to_all_of_the_database() {
+    let fixture = Fixture::prepared().await;
+    let accounts = fixture.server.accounts().unwrap();
+    let users = [NewUser::new("two", "2").granted("app"), NewUser::new("outsider", "3")];
+    accounts.create_users(&cx(), &users).await.unwrap();
+    let (one, two) = (fixture.app().await, fixture.login("two", "2", "app").await.unwrap());
+    one.batch_execute("CREATE TABLE a (x int); CREATE SCHEMA s; CREATE SEQUENCE s.q; INSERT INTO a VALUES (1)")
+        .await
+        .unwrap();
+    two.batch_execute("ALTER TABLE a ADD y int; UPDATE a SET y = 2; SELECT nextval('s.q'); CREATE TABLE s.b (x int)")
+        .await
+        .unwrap();
+    one.batch_execute("INSERT INTO s.b VALUES (1); DROP TABLE s.b").await.unwrap();
+    assert!(fixture.login("outsider", "3", "app").await.is_err());
+
+    accounts.drop_user(&cx(), "app").await.unwrap();
+    assert!(one.query("SELECT 1", &[]).await.is_err());
+    assert_eq!(two.query_one("SELECT x + y FROM a", &[]).await.unwrap().get::<_, i32>(0), 3);
+
+    // All or none.
+    let twice = [NewUser::new("three", "3"), NewUser::new("two", "2")];
+    assert_eq!(accounts.create_users(&cx(), &twice).await.unwrap_err().kind(), Kind::Conflict);
+    let lost = [NewUser::new("three", "3"), NewUser::new("four", "4").granted("nowhere")];
+    assert_eq!(accounts.create_users(&cx(), &lost).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(names(&accounts.users(&cx(), &PageRequest::default()).await.unwrap().items), ["outsider", "two"]);
+    assert_eq!(accounts.user(&cx(), "three").await.unwrap_err().kind(), Kind::NotFound);
+    let password = SecretString::from("x");
+    assert_eq!(accounts.set_password(&cx(), "three", &password).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(accounts.grant(&cx(), "two", &["nowhere".to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
+    for own in ["trove_admin", "postgres", "pg_monitor", "root"] {
+        assert_eq!(accounts.user(&cx(), own).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(accounts.set_password(&cx(), own, &password).await.unwrap_err().kind(), Kind::NotFound);
+    }
+    for own in ["postgres", "template0", "template1"] {
+        assert_eq!(accounts.drop_database(&cx(), own).await.unwrap_err().kind(), Kind::Invalid);
+        assert_eq!(accounts.grant(&cx(), "two", &[own.to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
+    }
+
+    // What was prepared with is taken up again by a repeated preparation.
+    let again = Prepare::new(
+        vec![NewDatabase::new("app"), NewDatabase::new("more")],
+        vec![NewUser::new("two", "new").granted("more")],
+    );
+    fixture.server.prepare(&cx(), &again).await.unwrap();
+    fixture.login("two", "new", "more").await.unwrap();
+    assert_eq!(accounts.user(&cx(), "two").await.unwrap().databases, ["app", "more"]);
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_never_reach_the_server_or_its_log() {
+    let fixture = Fixture::prepared().await;
+    let accounts = fixture.server.accounts().unwrap();
+    let password = "correct-horse-battery";
+    accounts.create_users(&cx(), &[NewUser::new("quiet", password)]).await.unwrap();
+    accounts.enable_root(&cx(), &SecretString::from(password)).await.unwrap();
+    let root = fixture.login("root", password, "postgres").await.unwrap();
+    // A tenant's own clear password in a statement that fails.
+    let failing = format!("CREATE ROLE quiet PASSWORD '{password}'");
+    assert!(root.batch_execute(&failing).await.is_err());
+    fixture.server.accounts().unwrap().set_password(&cx(), "quiet", &SecretString::from(password)).await.unwrap();
+    let log = common::log(&fixture.container()).await;
+    assert!(log.contains("already exists"), "{log}");
+    assert!(!log.contains(password) && !log.contains("SCRAM-SHA-256$"), "{log}");
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_rules_the_tenants_and_nothing_else() {
+    let fixture = Fixture::prepared().await;
+    let accounts = fixture.server.accounts().unwrap();
+    assert!(!accounts.root_enabled(&cx()).await.unwrap());
+    accounts.disable_root(&cx()).await.unwrap();
+    assert_eq!(accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap(), "root");
+    assert!(accounts.root_enabled(&cx()).await.unwrap());
+    let root = fixture.login("root", "r00t", "postgres").await.unwrap();
+
+    for refused in [
+        "ALTER ROLE trove_admin PASSWORD 'x'",
+        "ALTER ROLE trove_admin RENAME TO mine",
+        "DROP ROLE trove_admin",
+        "GRANT trove_admin TO root",
+        "SET ROLE trove_admin",
+        "SET SESSION AUTHORIZATION trove_admin",
+        "ALTER ROLE root SUPERUSER",
+        "ALTER ROLE root REPLICATION",
+        "ALTER ROLE root BYPASSRLS",
+        "CREATE ROLE evil SUPERUSER",
+        "CREATE ROLE evil REPLICATION LOGIN",
+        "GRANT pg_read_server_files TO root",
+        "GRANT pg_write_server_files TO root",
+        "GRANT pg_execute_server_program TO root",
+        "GRANT pg_create_subscription TO root",
+        "ALTER SYSTEM SET log_statement = 'all'",
+        "SET log_statement = 'all'",
+        "ALTER DATABASE postgres SET search_path = evil",
+        "ALTER ROLE ALL SET search_path = evil",
+        "CREATE TABLE trap (x int)",
+        "CREATE SCHEMA trap",
+        "CREATE TEMPORARY TABLE trap (x int)",
+        "COPY (SELECT 1) TO PROGRAM 'id'",
+        "COPY (SELECT 1) TO '/tmp/x'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT pg_ls_dir('/')",
+        "SELECT lo_import('/etc/passwd')",
+        "SELECT rolpassword FROM pg_authid",
+        "DELETE FROM pg_database",
+        "DROP DATABASE template1",
+        "ALTER DATABASE template1 OWNER TO root",
+        "CREATE EXTENSION file_fdw",
+        "SELECT pg_reload_conf()",
+        "SELECT pg_switch_wal()",
+        "LOAD '/tmp/x'",
+    ] {
+        let error = root.batch_execute(refused).await.expect_err(refused);
+        let code = error.code().unwrap_or_else(|| panic!("{refused}: {error:?}"));
+        let reasons = [
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            SqlState::WRONG_OBJECT_TYPE,
+            SqlState::FEATURE_NOT_SUPPORTED,
+            SqlState::UNDEFINED_FILE,
+            SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+        ];
+        assert!(reasons.contains(code), "{refused}: {error:?}");
+    }
+
+    // What root makes is the tenant's like all else.
+    root.batch_execute("CREATE DATABASE \"ro'ot\"").await.unwrap();
+    root.batch_execute("CREATE ROLE bob LOGIN PASSWORD 'b'; CREATE ROLE eve LOGIN PASSWORD 'e'").await.unwrap();
+    root.batch_execute("GRANT bob TO root; ALTER ROLE app CONNECTION LIMIT 50").await.unwrap();
+    root.batch_execute("CREATE DATABASE bobs OWNER bob").await.unwrap();
+    let listed = accounts.databases(&cx(), &PageRequest::default()).await.unwrap().items;
+    assert_eq!(listed.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["app", "bobs", "ro'ot"]);
+    let bob = accounts.user(&cx(), "bob").await.unwrap();
+    assert_eq!(bob.databases, ["bobs", "ro'ot"], "as everybody may use what root left open");
+    let bobs = fixture.login("bob", "b", "bobs").await.unwrap();
+    bobs.batch_execute("CREATE TABLE t (x int); INSERT INTO t VALUES (7)").await.unwrap();
+    accounts.grant(&cx(), "bob", &["app".to_owned()]).await.unwrap();
+    fixture.login("bob", "b", "app").await.unwrap().batch_execute("CREATE TABLE by_bob (x int)").await.unwrap();
+    fixture.app().await.batch_execute("INSERT INTO by_bob VALUES (1)").await.unwrap();
+    accounts.revoke(&cx(), "bob", "ro'ot").await.unwrap();
+    assert!(fixture.login("bob", "b", "ro'ot").await.is_err());
+    fixture.login("eve", "e", "ro'ot").await.unwrap();
+    fixture.login("root", "r00t", "ro'ot").await.unwrap().batch_execute("CREATE TABLE r (x int)").await.unwrap();
+    accounts.drop_user(&cx(), "bob").await.unwrap();
+    let root_in_bobs = fixture.login("root", "r00t", "bobs").await.unwrap();
+    assert_eq!(root_in_bobs.query_one("SELECT x FROM t", &[]).await.unwrap().get::<_, i32>(0), 7);
+
+    // What the service makes later is root's too.
+    accounts.create_databases(&cx(), &[NewDatabase::new("later")]).await.unwrap();
+    accounts.create_users(&cx(), &[NewUser::new("late", "l").granted("later")]).await.unwrap();
+    fixture.login("late", "l", "later").await.unwrap().batch_execute("CREATE TABLE l (x int)").await.unwrap();
+    let later = fixture.login("root", "r00t", "later").await.unwrap();
+    later.batch_execute("INSERT INTO l VALUES (1); ALTER ROLE late PASSWORD 'n'").await.unwrap();
+    fixture.login("late", "n", "later").await.unwrap();
+
+    accounts.disable_root(&cx()).await.unwrap();
+    accounts.disable_root(&cx()).await.unwrap();
+    assert!(!accounts.root_enabled(&cx()).await.unwrap());
+    assert!(later.query("SELECT 1", &[]).await.is_err());
+    assert!(fixture.login("root", "r00t", "postgres").await.is_err());
+    for database in ["bobs", "ro'ot", "later"] {
+        accounts.drop_database(&cx(), database).await.unwrap();
+    }
+    accounts.enable_root(&cx(), &SecretString::from("again")).await.unwrap();
+    fixture.login("root", "again", "app").await.unwrap().batch_execute("DROP TABLE by_bob").await.unwrap();
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_cannot_turn_against_the_administrator() {
+    let fixture = Fixture::prepared().await;
+    let accounts = fixture.server.accounts().unwrap();
+    accounts.create_users(&cx(), &[NewUser::new("other", "o").granted("app")]).await.unwrap();
+    let client = fixture.app().await;
+    client
+        .batch_execute(
+            "ALTER DATABASE app SET role = 'app'; ALTER DATABASE app SET search_path = public;
+         ALTER DATABASE app SET default_transaction_read_only = on; ALTER DATABASE app SET statement_timeout = 1;
+         ALTER DATABASE app SET standard_conforming_strings = off;
+         CREATE FUNCTION public.quote_ident(text) RETURNS text LANGUAGE sql AS 'SELECT ''evil''';",
+        )
+        .await
+        .unwrap();
+    client.batch_execute("RESET ROLE; SET SESSION AUTHORIZATION app; CREATE SCHEMA mine").await.unwrap();
+    drop(client);
+    accounts.drop_user(&cx(), "app").await.unwrap();
+    accounts.revoke(&cx(), "other", "app").await.unwrap();
+    accounts.drop_database(&cx(), "app").await.unwrap();
+    fixture.server.prepare(&cx(), &app()).await.unwrap();
+    fixture.app().await.batch_execute("CREATE TABLE t (x int)").await.unwrap();
+    fixture.removed().await;
+}

@@ -1,0 +1,209 @@
+//! What happens where memory, disk, ports or the Docker Engine run out.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use common::{Fixture, app, cx, driver, eventually};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
+use trove_core::{
+    datastore::Driver,
+    error::{Kind, Retry},
+    model::{Condition, Health},
+};
+use trove_drivers::{Docker, PostgreSql};
+
+/// A file system of its own, of which nothing is left.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new(mib: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory.path()).status();
+        assert!(mounted.unwrap().success(), "this test mounts a file system and needs root for it");
+        Self(directory)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_volume_is_told_before_and_after_the_server_gives_up() {
+    let small = Small::new(400);
+    let inside = tempfile::tempdir_in(small.0.path()).unwrap();
+    let fixture = Fixture::at(inside, 256).await;
+    fixture.server.prepare(&cx(), &app()).await.unwrap();
+    fixture.healthy().await;
+    let ballast = small.0.path().join("ballast");
+    let free = fixture.server.observe(&cx()).await.unwrap().disk.unwrap().free.as_bytes();
+    fs::write(&ballast, vec![1; usize::try_from(free - (40 << 20)).unwrap()]).unwrap();
+    // It answers, and is impaired nevertheless.
+    assert!(matches!(fixture.condition(Condition::DiskFull).await, Health::Impaired(_)));
+    fixture.app().await;
+    fs::remove_file(&ballast).unwrap();
+    fixture.healthy().await;
+    fs::write(&ballast, vec![1; usize::try_from(free - (1 << 20)).unwrap()]).unwrap();
+    let client = fixture.app().await;
+    let filled = client.batch_execute("CREATE TABLE big AS SELECT generate_series(1, 3000000) AS x").await;
+    assert!(filled.is_err());
+    fixture.condition(Condition::DiskFull).await;
+    fs::remove_file(&ballast).unwrap();
+    fixture.server.start(&cx()).await.unwrap();
+    fixture.healthy().await;
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_killed_for_memory_is_told_while_the_server_recovers() {
+    let fixture = Fixture::at(tempfile::tempdir().unwrap(), 128).await;
+    fixture.server.prepare(&cx(), &app()).await.unwrap();
+    fixture.healthy().await;
+    let client = fixture.app().await;
+    let hungry = "SET work_mem = '2GB'; SELECT count(*) FROM (SELECT array_agg(repeat(md5(i::text), 8)) \
+                  FROM generate_series(1, 3000000) i) s";
+    assert!(client.batch_execute(hungry).await.is_err());
+    assert!(matches!(fixture.condition(Condition::OutOfMemory).await, Health::Impaired(_)));
+    // The server got over it by itself, without a new container.
+    eventually("the server serves again", async || {
+        fixture.login("app", "secret", "app").await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    assert!(matches!(fixture.condition(Condition::OutOfMemory).await, Health::Impaired(_)));
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_was_taken_meanwhile_is_named() {
+    let fixture = Fixture::prepared().await;
+    fixture.server.stop(&cx()).await.unwrap();
+    let endpoint = fixture.host.endpoint.clone();
+    let taken = eventually("the port is given back", async || {
+        TcpListener::bind((endpoint.host.as_str(), endpoint.port)).map_err(|error| error.to_string())
+    })
+    .await;
+    let error = fixture.server.start(&cx()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Busy, "{error:?}");
+    assert!(error.to_string().contains(&endpoint.port.to_string()), "{error}");
+    drop(taken);
+    fixture.server.start(&cx()).await.unwrap();
+    fixture.app().await;
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_docker_engine_everything_says_so_and_nothing_hangs() {
+    let fixture = Fixture::new().await;
+    let away = Docker::socket(fixture.directory.path().join("nowhere.sock"));
+    let server = PostgreSql::new().docker(away).attach(fixture.host.clone()).unwrap();
+    let health = server.observe(&cx()).await.unwrap().health;
+    assert!(matches!(&health, Health::Unknown(problem) if problem.condition == Condition::RuntimeUnavailable));
+    for done in [server.prepare(&cx(), &app()).await, server.stop(&cx()).await, server.remove(&cx()).await] {
+        let error = done.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (Kind::Unavailable, Retry::Same), "{error:?}");
+        assert_eq!(error.to_string(), "the Docker daemon does not answer");
+    }
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_had_is_named() {
+    let fixture = Fixture::new().await;
+    let mut host = fixture.host.clone();
+    host.image = "localhost:1/no/such:1".to_owned();
+    let server = driver().attach(host).unwrap();
+    let error = server.prepare(&cx(), &app()).await.unwrap_err();
+    assert!(matches!(error.kind(), Kind::Unavailable | Kind::NotFound), "{error:?}");
+    assert!(error.to_string().contains("localhost:1/no/such:1"), "{error}");
+    drop(server);
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_engine_that_goes_away_and_comes_back_is_told_and_found_again() {
+    let fixture = Fixture::prepared().await;
+    let socket = fixture.directory.path().join("docker.sock");
+    let server = PostgreSql::new().docker(Docker::socket(&socket)).attach(fixture.host.clone()).unwrap();
+    let health = async || server.observe(&cx()).await.unwrap().health;
+    let unknown = |health: &Health| matches!(health, Health::Unknown(problem) if problem.condition == Condition::RuntimeUnavailable);
+    assert!(unknown(&health().await));
+
+    let relay = Relay::new(&socket);
+    assert_eq!(health().await, Health::Healthy);
+    let waiter = PostgreSql::new().docker(Docker::socket(&socket)).attach(fixture.host.clone()).unwrap();
+    let woken = tokio::spawn(async move { waiter.changed().await });
+    eventually(
+        "the stream of events is open",
+        async || {
+            if relay.connections() > 0 { Ok(()) } else { Err("closed".to_owned()) }
+        },
+    )
+    .await;
+    drop(relay);
+    woken.await.unwrap();
+    assert!(unknown(&health().await));
+
+    // One that accepts requests and never answers.
+    fs::remove_file(&socket).unwrap();
+    let hanging = unix::net::UnixListener::bind(&socket).unwrap();
+    let begun = Instant::now();
+    assert!(unknown(&health().await));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    drop(hanging);
+    fs::remove_file(&socket).unwrap();
+    let _relay = Relay::new(&socket);
+    assert_eq!(health().await, Health::Healthy);
+    fixture.removed().await;
+}
+
+/// Passes connections on to the real Docker Engine until it is dropped.
+struct Relay {
+    accepting: JoinHandle<()>,
+    open: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Relay {
+    fn new(socket: &Path) -> Self {
+        let listener = UnixListener::bind(socket).unwrap();
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&open);
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let passed = tokio::spawn(async move {
+                    let mut far = UnixStream::connect("/var/run/docker.sock").await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+                kept.lock().unwrap().push(passed);
+            }
+        });
+        Self { accepting, open }
+    }
+
+    fn connections(&self) -> usize {
+        self.open.lock().unwrap().iter().filter(|passed| !passed.is_finished()).count()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.open.lock().unwrap().iter().for_each(JoinHandle::abort);
+    }
+}
