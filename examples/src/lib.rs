@@ -1,1 +1,9 @@
-//! stub
+//! Programs that embed the database service.
+//!
+//! - `quickstart` takes an instance through its life and tells what it does; `cargo xtask quickstart` sets up what it
+//!   needs and runs it.
+
+/// The README, whose examples are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

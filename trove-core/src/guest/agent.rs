@@ -325,8 +325,13 @@ impl Agent {
                 "the server could not be looked at in time",
             ))),
         };
-        if self.intent() == Intent::Stop && matches!(observed.health, Health::Down(_)) {
-            observed.health = Health::Stopped;
+        if matches!(observed.health, Health::Down(_)) {
+            if self.intent() == Intent::Stop {
+                observed.health = Health::Stopped;
+            } else if self.server.try_read().is_err() {
+                // A job has the server down on its way up; if it fails, the next look tells.
+                observed.health = Health::Starting;
+            }
         }
         observed
     }

@@ -12,10 +12,8 @@ impl Docker {
     /// The daemon does not keep network names unique against two requests at once, but it does so for names of bridge
     /// interfaces; so the network's interface is given one that belongs to the network's name.
     pub(crate) async fn ensure_network(&self, name: &str, labels: &[(&str, &str)]) -> Result<()> {
-        let look = |client: bollard::Docker| async move { client.inspect_network(name, None).await.map(drop) };
-        match self.read(Action::Network(name.to_owned()), DEADLINE, look).await {
-            Err(error) if error.kind() == Kind::NotFound => {}
-            found => return found,
+        if self.has_network(name).await? {
+            return Ok(());
         }
         let interface = interface_name(name);
         let options =
@@ -35,6 +33,16 @@ impl Docker {
             // Another request made it meanwhile.
             Err(error) if error.kind() == Kind::Conflict => Ok(()),
             created => created,
+        }
+    }
+
+    /// True where there is a network of this name.
+    pub(crate) async fn has_network(&self, name: &str) -> Result<bool> {
+        let look = |client: bollard::Docker| async move { client.inspect_network(name, None).await.map(drop) };
+        match self.read(Action::Network(name.to_owned()), DEADLINE, look).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

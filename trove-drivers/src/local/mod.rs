@@ -14,6 +14,7 @@
 //! platforms may share one Docker Engine.
 
 mod compute;
+mod inventory;
 mod networks;
 mod volumes;
 

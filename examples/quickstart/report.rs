@@ -1,0 +1,139 @@
+//! What is shown: lines for people, or one JSON object a line for machines.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use serde_json::{Value, json};
+use trove_core::{
+    control::ConnectionUri,
+    error::Result,
+    model::{Event, EventKind},
+};
+
+use crate::service::{Home, Service};
+
+/// Shows what happens, and remembers how long each phase took.
+pub(crate) struct Report {
+    json: bool,
+    phases: Mutex<Vec<(&'static str, f64)>>,
+}
+
+/// A phase that is going on.
+pub(crate) struct Phase<'a> {
+    report: &'a Report,
+    name: &'static str,
+    began: Instant,
+}
+
+impl Report {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, phases: Mutex::default() }
+    }
+
+    pub(crate) fn phase(&self, name: &'static str) -> Phase<'_> {
+        self.show(&format!("{name:<10}"), json!({"event": "phase", "phase": name}));
+        Phase { report: self, name, began: Instant::now() }
+    }
+
+    /// Shows what the service tells until the work is done.
+    pub(crate) async fn follow<T>(&self, service: &Service, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut events = service.trove.events();
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = events.next() => self.event(&event),
+                done = &mut work => return done,
+            }
+        }
+    }
+
+    pub(crate) fn uri(&self, uri: &ConnectionUri) {
+        self.show(&format!("{:<10} {uri}", "uri"), json!({"event": "uri", "uri": uri.to_string()}));
+    }
+
+    pub(crate) fn note(&self, note: &str) {
+        self.show(note, json!({"event": "note", "message": note}));
+    }
+
+    pub(crate) fn kept(&self, home: &Home) {
+        let file = home.uri_file();
+        let text = format!(
+            "\nThe instance goes on running. Its URI with the password is in {0}:\n  psql \"$(cat {0})\"\n\
+            Remove it with:\n  cargo xtask quickstart --delete {1}",
+            file.display(),
+            home.id,
+        );
+        self.show(&text, json!({"event": "kept", "instance": home.id, "uri_file": file}));
+        self.done();
+    }
+
+    pub(crate) fn failed(&self, error: &str) {
+        self.times();
+        if self.json {
+            println!("{}", json!({"event": "failed", "error": error}));
+        } else {
+            eprintln!("failed: {error}");
+        }
+    }
+
+    pub(crate) fn done(&self) {
+        self.times();
+        self.show("done", json!({"event": "done"}));
+    }
+
+    fn times(&self) {
+        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: f64 = phases.iter().map(|(_, seconds)| seconds).sum();
+        let seconds: Value = phases.iter().map(|(name, seconds)| ((*name).to_owned(), json!(seconds))).collect();
+        let lines: Vec<_> = phases.iter().map(|(name, seconds)| format!("  {name:<10} {seconds:6.2} s")).collect();
+        let text = format!("\n{}\n  {:<10} {total:6.2} s", lines.join("\n"), "total");
+        self.show(&text, json!({"event": "times", "seconds": seconds, "total": total}));
+    }
+
+    fn event(&self, event: &Event) {
+        if self.json {
+            match serde_json::to_string(event) {
+                Ok(line) => println!("{line}"),
+                Err(error) => eprintln!("an event cannot be shown: {error}"),
+            }
+            return;
+        }
+        let line = match &event.kind {
+            EventKind::State { state } => format!("state {state}"),
+            EventKind::Health { health } => match health.problem() {
+                Some(problem) => format!("health: {problem}"),
+                None => format!("health: {health:?}").to_lowercase(),
+            },
+            EventKind::Step { step, number, of, undo, .. } => {
+                format!("step {number}/{of} {}{step}", if *undo { "undo " } else { "" })
+            }
+            EventKind::Progress { progress, .. } => match progress.total {
+                Some(total) => format!("  {}: {} of {total} {}", progress.phase, progress.done, progress.unit),
+                None => format!("  {}", progress.phase),
+            },
+            EventKind::Failed { step, error, .. } => format!("step {step} failed: {error}"),
+            _ => return,
+        };
+        println!("{:<10} {line}", "");
+    }
+
+    fn show(&self, text: &str, object: Value) {
+        if self.json {
+            println!("{object}");
+        } else {
+            println!("{text}");
+        }
+    }
+}
+
+impl Phase<'_> {
+    pub(crate) fn end(self, outcome: &str) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.report.phases.lock().unwrap_or_else(PoisonError::into_inner).push((self.name, seconds));
+        let object = json!({"event": "phase_end", "phase": self.name, "seconds": seconds, "message": outcome});
+        self.report.show(&format!("{:<10} {outcome} ({seconds:.2} s)", ""), object);
+    }
+}

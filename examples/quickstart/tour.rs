@@ -1,0 +1,101 @@
+//! The tour: every main thing the service does with an instance, once.
+
+use trove_core::{
+    control::{InstanceHandle, NewInstance, OperationHandle},
+    error::{Error, Kind, Result},
+    id::InstanceId,
+    model::{NewDatabase, NewUser, PageRequest},
+    secret::{SecretString, generate_password},
+};
+
+use crate::{Options, client::Connection, report::Report, service, service::Service};
+
+const ROWS: i32 = 1000;
+const PASSWORD_LENGTH: usize = 22;
+
+/// Creates the instance, uses it, changes it and restarts it.
+pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, report: &Report) -> Result<()> {
+    let password = generate_password(PASSWORD_LENGTH)?;
+    let mut new =
+        NewInstance::new("quickstart", &options.datastore).id(id).database("app").user("app", password.clone());
+    if let Some(version) = &options.version {
+        new = new.version(version);
+    }
+    let phase = report.phase("create");
+    let create = service.trove.create(new).await?;
+    let instance = report.follow(service, create.active()).await?;
+    phase.end(&format!("{} is {}", instance.id, instance.status()));
+    report.uri(&instance.uri("app")?.user("app"));
+
+    let phase = report.phase("use");
+    let client = Connection::open(&instance, "app", "app", &password).await?;
+    client.write(ROWS).await?;
+    expect_rows(client.read().await?)?;
+    phase.end(&format!("{}: {ROWS} rows written and read", client.server().await?));
+
+    let phase = report.phase("accounts");
+    add_accounts(&instance).await?;
+    phase.end("a second database and user were created and used");
+
+    let phase = report.phase("restart");
+    let restart = instance.restart().await?;
+    let instance = report.follow(service, restart.active()).await?;
+    expect_rows(Connection::open(&instance, "app", "app", &password).await?.read().await?)?;
+    phase.end(&format!("{ROWS} rows are still there"));
+
+    if options.keep {
+        service.home.write_uri(&instance.uri("app")?.user("app").with_password(&password))?;
+    }
+    Ok(())
+}
+
+/// Removes the instance, whatever it is doing, and shows that nothing is left of it.
+pub(crate) async fn remove(service: &Service, id: InstanceId, report: &Report) -> Result<()> {
+    let phase = report.phase("delete");
+    match service.trove.instance(id).await {
+        Ok(instance) => {
+            let delete: OperationHandle = instance.delete().await?;
+            report.follow(service, delete.wait()).await?;
+        }
+        // The request for it was refused, so there is none.
+        Err(error) if error.kind() == Kind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let left = service.platform.inventory().await?;
+    if !left.is_empty() || !service.trove.instances(None, None, 1).await?.is_empty() {
+        return Err(Error::internal(format!("left behind: {}", left.join(", "))));
+    }
+    phase.end("no container, network, port, directory or row is left");
+    Ok(())
+}
+
+/// Removes an instance that an earlier tour kept.
+pub(crate) async fn delete_kept(options: &Options, id: InstanceId, report: &Report) -> Result<()> {
+    let home = service::Home::new(&options.data, id);
+    if !home.exists() {
+        return Err(Error::not_found(format!("there is no instance {id} in {}", options.data.display())));
+    }
+    let service = service::start(options, &home).await?;
+    let removed = remove(&service, id, report).await;
+    service.trove.shut_down().await;
+    removed?;
+    home.remove()?;
+    report.done();
+    Ok(())
+}
+
+async fn add_accounts(instance: &InstanceHandle) -> Result<()> {
+    let accounts = instance.accounts();
+    let password: SecretString = generate_password(PASSWORD_LENGTH)?;
+    accounts.create_databases([NewDatabase::new("reports")]).await?;
+    accounts.create_users([NewUser::new("analyst", password.clone()).granted("reports")]).await?;
+    let client = Connection::open(instance, "reports", "analyst", &password).await?;
+    client.write(ROWS).await?;
+    expect_rows(client.read().await?)?;
+    let names: Vec<_> = accounts.users(PageRequest::default()).await?.items.into_iter().map(|user| user.name).collect();
+    if names == ["analyst", "app"] { Ok(()) } else { Err(Error::internal(format!("the users are {names:?}"))) }
+}
+
+fn expect_rows(rows: i64) -> Result<()> {
+    if rows == i64::from(ROWS) { Ok(()) } else { Err(Error::internal(format!("{rows} rows were read, not {ROWS}"))) }
+}

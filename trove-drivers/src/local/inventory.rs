@@ -1,0 +1,34 @@
+use std::{fs, io, path::Path};
+
+use trove_core::error::Result;
+
+use super::LocalPlatform;
+use crate::container::{SCOPE_LABEL, blocking, failed};
+
+impl LocalPlatform {
+    /// All that instances have on this host, in words: containers, the network, volumes, agents' directories, ports, and
+    /// what is still being deleted. Empty where there are no instances.
+    pub async fn inventory(&self) -> Result<Vec<String>> {
+        let (docker, network) = (&self.0.docker, self.0.network());
+        let containers = docker.labelled(&[(SCOPE_LABEL, self.scope())]).await?;
+        let mut found: Vec<String> = containers.into_iter().map(|id| format!("container {id}")).collect();
+        if docker.has_network(&network).await? {
+            found.push(format!("network {network}"));
+        }
+        let root = self.0.root.clone();
+        let files = blocking(move || {
+            let parts = [("volumes", "volume"), ("guests", "guest"), ("ports", "port"), ("trash", "trash")];
+            let listed = parts.iter().map(|(part, what)| {
+                let directory = root.join(part);
+                names(&directory, what).map_err(|error| failed("list", &directory, error))
+            });
+            listed.collect::<Result<Vec<_>>>().map(|lists| lists.concat())
+        });
+        found.extend(files.await?);
+        Ok(found)
+    }
+}
+
+fn names(directory: &Path, what: &str) -> io::Result<Vec<String>> {
+    fs::read_dir(directory)?.map(|entry| Ok(format!("{what} {}", entry?.file_name().to_string_lossy()))).collect()
+}
