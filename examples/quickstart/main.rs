@@ -103,9 +103,9 @@ async fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     }
     let removed = tour::remove(&service, id, report).await;
     service.trove.shut_down().await;
+    let removed = removed.and_then(|()| home.remove());
     outcome?;
     removed?;
-    home.remove()?;
     report.done();
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The tour: every main thing the service does with an instance, once.
 
 use trove_core::{
-    control::{InstanceHandle, NewInstance, OperationHandle},
+    control::{InstanceHandle, NewInstance},
     error::{Error, Kind, Result},
     id::InstanceId,
     model::{NewDatabase, NewUser, PageRequest},
@@ -22,8 +22,8 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
         new = new.version(version);
     }
     let phase = report.phase("create");
-    let create = service.trove.create(new).await?;
-    let instance = report.follow(service, create.active()).await?;
+    let create = async { service.trove.create(new).await?.active().await };
+    let instance = report.follow(service, create).await?;
     phase.end(&format!("{} is {}", instance.id, instance.status()));
     report.uri(&instance.uri("app")?.user("app"));
 
@@ -38,8 +38,7 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
     phase.end("a second database and user were created and used");
 
     let phase = report.phase("restart");
-    let restart = instance.restart().await?;
-    let instance = report.follow(service, restart.active()).await?;
+    let instance = report.follow(service, async { instance.restart().await?.active().await }).await?;
     expect_rows(Connection::open(&instance, "app", "app", &password).await?.read().await?)?;
     phase.end(&format!("{ROWS} rows are still there"));
 
@@ -53,10 +52,7 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
 pub(crate) async fn remove(service: &Service, id: InstanceId, report: &Report) -> Result<()> {
     let phase = report.phase("delete");
     match service.trove.instance(id).await {
-        Ok(instance) => {
-            let delete: OperationHandle = instance.delete().await?;
-            report.follow(service, delete.wait()).await?;
-        }
+        Ok(instance) => report.follow(service, async { instance.delete().await?.wait().await }).await?,
         // The request for it was refused, so there is none.
         Err(error) if error.kind() == Kind::NotFound => {}
         Err(error) => return Err(error),

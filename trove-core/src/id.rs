@@ -10,6 +10,8 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+/// Turns identifiers into plain UUIDs and back.
+pub use newtype_uuid::GenericUuid;
 use newtype_uuid::{TypedUuid, TypedUuidKind, TypedUuidTag};
 
 /// Marks the identifiers of instances.

@@ -99,6 +99,7 @@ impl Db {
                 .map_err(|error| failed("open the store", error))?;
             return Ok(Self::Sqlite { writer: pool.clone(), readers: pool });
         }
+        make_private(options.get_filename())?;
         let writer = one.connect_with(options.clone()).await.map_err(|error| failed("open the store", error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
@@ -275,6 +276,18 @@ impl From<i64> for Value {
 impl From<Option<i64>> for Value {
     fn from(int: Option<i64>) -> Self {
         Self::Int(int)
+    }
+}
+
+/// Makes the file of a store where there is none, for its owner's eyes only; what SQLite puts beside it follows suit.
+#[cfg(feature = "sqlite")]
+fn make_private(file: &Path) -> Result<()> {
+    use std::{fs::OpenOptions, io::ErrorKind, os::unix::fs::OpenOptionsExt};
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(Error::internal(format!("the store {} cannot be made", file.display())).because(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -194,8 +194,8 @@ pub fn file_names(directory: &Path) -> Vec<String> {
 }
 
 /// Removes what a test left in the Docker Engine.
-struct Sweeper {
-    scope: String,
+pub struct Sweeper {
+    pub scope: String,
 }
 
 impl Drop for Sweeper {

@@ -1,0 +1,148 @@
+//! The whole service on real servers: what it shows is true, and what fails is started again.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::{process::Command, time::Duration};
+
+use common::Sweeper;
+use tempfile::TempDir;
+use tokio::time::timeout;
+use trove_core::{
+    Trove,
+    conformance::{self, memory::World},
+    control::{InstanceHandle, NewInstance},
+    events::EventStream,
+    model::{Condition, EventKind, Flavor, Health, mib},
+    secret::{ExposeSecret, MasterKey, SecretString},
+    store::Store,
+};
+use trove_drivers::LocalPlatform;
+
+/// Within this, a change behind the service's back is seen. It bounds how long a broken test hangs.
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
+
+struct Service {
+    trove: Trove,
+    local: LocalPlatform,
+    _sweeper: Sweeper,
+    _directory: TempDir,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let local = LocalPlatform::connect(directory.path().join("platform")).unwrap();
+        let sweeper = Sweeper { scope: local.scope().to_owned() };
+        let trove = Trove::builder()
+            .store(format!("sqlite:{}", directory.path().join("trove.db").display()))
+            .platform(local.clone())
+            .datastore(common::driver())
+            .flavor(Flavor::new("tiny", mib(256), 1))
+            .start()
+            .await
+            .unwrap();
+        Self { trove, local, _sweeper: sweeper, _directory: directory }
+    }
+
+    async fn create(&self) -> InstanceHandle {
+        let new = NewInstance::new("service", "postgresql").database("app").user("app", "secret");
+        self.trove.create(new).await.unwrap().active().await.unwrap()
+    }
+
+    async fn end(self, instance: InstanceHandle) {
+        instance.delete().await.unwrap().wait().await.unwrap();
+        assert_eq!(self.local.inventory().await.unwrap(), Vec::<String>::new());
+        self.trove.shut_down().await;
+    }
+}
+
+fn docker(args: &[&str]) {
+    assert!(Command::new("docker").args(args).output().unwrap().status.success(), "docker {args:?}");
+}
+
+async fn rows(instance: &InstanceHandle, sql: &str) -> i64 {
+    let uri = instance.uri("app").unwrap().user("app").with_password(&SecretString::from("secret"));
+    let (client, connection) = tokio_postgres::connect(uri.expose_secret(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(sql).await.unwrap();
+    client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0)
+}
+
+/// Waits for a report of a problem of one of these kinds, and then for one of health.
+async fn seen_and_healed(events: &mut EventStream, conditions: &[Condition]) {
+    let mut problem = None;
+    let watch = async {
+        while let Some(event) = events.next().await {
+            let EventKind::Health { health } = event.kind else { continue };
+            match (health.problem(), &problem) {
+                (Some(found), _) if conditions.contains(&found.condition) => problem = Some(found.clone()),
+                (None, Some(_)) if health == Health::Healthy => return,
+                _ => {}
+            }
+        }
+    };
+    let healed = timeout(SEEN_WITHIN, watch).await;
+    assert!(healed.is_ok(), "{conditions:?} was not seen and healed; last seen: {problem:?}");
+}
+
+#[tokio::test]
+async fn what_happens_behind_its_back_is_seen_and_healed() {
+    let service = Service::start().await;
+    let instance = service.create().await;
+    let container = format!("trove-{}", instance.id);
+    assert_eq!(rows(&instance, "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 100)").await, 100);
+    let mut events = service.trove.events();
+
+    docker(&["kill", &container]);
+    seen_and_healed(&mut events, &[Condition::Killed]).await;
+    docker(&["pause", &container]);
+    seen_and_healed(&mut events, &[Condition::Paused]).await;
+    docker(&["rm", "--force", &container]);
+    seen_and_healed(&mut events, &[Condition::Removed, Condition::Killed]).await;
+    docker(&["stop", &container]);
+    seen_and_healed(&mut events, &[Condition::Exited, Condition::Removed]).await;
+
+    assert_eq!(rows(&instance, "INSERT INTO t VALUES (101)").await, 101, "no row was lost");
+    service.end(instance).await;
+}
+
+#[tokio::test]
+async fn rows_outlive_stops_and_restarts() {
+    let service = Service::start().await;
+    let mut instance = service.create().await;
+    assert_eq!(rows(&instance, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await, 1);
+    instance.stop().await.unwrap().wait().await.unwrap();
+    assert_eq!(instance.refresh().await.unwrap().health, Health::Stopped);
+    let instance = instance.start().await.unwrap().active().await.unwrap();
+    let instance = instance.restart().await.unwrap().active().await.unwrap();
+    assert_eq!(rows(&instance, "INSERT INTO t VALUES (2)").await, 2);
+    service.end(instance).await;
+}
+
+#[tokio::test]
+async fn the_store_keeps_its_contract_on_postgresql() {
+    let service = Service::start().await;
+    let instance = service.create().await;
+    let uri = instance.uri("app").unwrap().user("app").with_password(&SecretString::from("secret"));
+    let store = Store::connect(uri.expose_secret()).await.unwrap();
+    conformance::store::suite(&store).await;
+    store.close().await;
+
+    // Two services share it; what one begins the other sees.
+    let (world, key) = (World::new(), MasterKey::generate().unwrap());
+    let start = || async {
+        let builder = Trove::builder().store(uri.expose_secret()).platform(world.platform());
+        builder.datastore(world.driver()).master_key(key.clone()).start().await.unwrap()
+    };
+    let (one, other) = (start().await, start().await);
+    let made = one.create(NewInstance::new("shared", "memory").user("app", "secret")).await.unwrap();
+    made.active().await.unwrap();
+    let seen = other.instance(made.instance_id()).await.unwrap();
+    seen.delete().await.unwrap().wait().await.unwrap();
+    assert!(world.residue().is_empty());
+    one.shut_down().await;
+    other.shut_down().await;
+    service.end(instance).await;
+}
