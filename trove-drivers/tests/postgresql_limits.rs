@@ -157,7 +157,7 @@ async fn a_docker_engine_that_goes_away_and_comes_back_is_told_and_found_again()
     )
     .await;
     drop(relay);
-    woken.await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), woken).await.expect("the loss wakes the waiter").unwrap();
     assert!(unknown(&health().await));
 
     // One that accepts requests and never answers.

@@ -1,7 +1,8 @@
 //! One stream of the daemon's events, which wakes those who wait for something to happen to a container.
 //!
 //! What is kept is one permit a container and no queue: whoever is woken looks for itself. The stream begins with the
-//! first waiter, is taken up again with growing pauses after the daemon was away, and ends with the last handle.
+//! first waiter and ends with the last handle. While the daemon is away it is tried again with growing pauses, and
+//! everyone is woken at each try.
 
 use std::{
     collections::HashMap,
@@ -104,10 +105,11 @@ async fn follow(docker: Weak<Inner>) {
                 }
             }
             tracing::debug!("the stream of the Docker daemon's events ended");
-            let Some(inner) = docker.upgrade() else { return };
-            // What happened while nobody listened is not told later.
-            inner.events.wake_all();
         }
+        let Some(inner) = docker.upgrade() else { return };
+        // What happens while nobody listens is not told later, so that everyone looks for themselves.
+        inner.events.wake_all();
+        drop(inner);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -25,6 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a look at one container may take, so that an observation ends in time.
 const LOOK_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long the first words with the daemon may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Above every deadline of ours: those decide.
 const CLIENT_TIMEOUT_SECONDS: u64 = 3600;
 
@@ -157,7 +160,9 @@ impl Inner {
         let connect = async || {
             let address = path.to_string_lossy();
             let client = bollard::Docker::connect_with_unix(&address, CLIENT_TIMEOUT_SECONDS, API_DEFAULT_VERSION)?;
-            client.negotiate_version().await
+            // Whoever connects is waited for by all others.
+            let negotiated = timeout(CONNECT_DEADLINE, client.negotiate_version()).await;
+            negotiated.unwrap_or(Err(ClientError::RequestTimeoutError))
         };
         let client = self.client.get_or_try_init(connect).await;
         client.map_err(|error| translate(Action::Ask, error).with("socket", path.display()))
