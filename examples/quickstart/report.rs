@@ -86,6 +86,9 @@ impl Report {
 
     fn times(&self) {
         let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        if phases.is_empty() {
+            return;
+        }
         let total: f64 = phases.iter().map(|(_, seconds)| seconds).sum();
         let seconds: Value = phases.iter().map(|(name, seconds)| ((*name).to_owned(), json!(seconds))).collect();
         let lines: Vec<_> = phases.iter().map(|(name, seconds)| format!("  {name:<10} {seconds:6.2} s")).collect();

@@ -88,8 +88,8 @@ impl Flow for CreateInstance {
     fn limits(step: Step) -> Limits {
         match step {
             Step::Volume | Step::Endpoint | Step::Compute => Limits::default(),
-            // An image may have to be fetched.
-            Step::Prepare => Limits { patience: Duration::from_secs(1800), ..Limits::default() },
+            // An image may have to be fetched, which takes long where it can be and fails soon where it cannot.
+            Step::Prepare => Limits { patience: Duration::from_secs(1800), tries: 4, ..Limits::default() },
         }
     }
 
