@@ -103,9 +103,14 @@ async fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     }
     let removed = tour::remove(&service, id, report).await;
     service.trove.shut_down().await;
-    let removed = removed.and_then(|()| home.remove());
+    if let Err(error) = removed.and_then(|()| home.remove()) {
+        if let Err(Failure::Error(first)) = outcome {
+            report.note(&format!("failed: {}", first.report()));
+        }
+        report.note(&format!("something may be left; try again with --delete {id}"));
+        return Err(error.into());
+    }
     outcome?;
-    removed?;
     report.done();
     Ok(())
 }

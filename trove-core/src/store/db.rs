@@ -1,6 +1,8 @@
 //! One way to run one SQL text on SQLite and PostgreSQL: positional `$n` parameters, text and 64-bit integers.
 
-use std::{path::Path, str::FromStr, time::Duration};
+#[cfg(feature = "sqlite")]
+use std::path::Path;
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use sqlx::Row as _;
 
@@ -12,7 +14,7 @@ const ACQUIRE_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) enum Db {
     #[cfg(feature = "sqlite")]
-    Sqlite { writer: sqlx::SqlitePool, readers: sqlx::SqlitePool },
+    Sqlite { writer: sqlx::SqlitePool, readers: sqlx::SqlitePool, file: Option<PathBuf> },
     #[cfg(feature = "postgres")]
     Postgres(sqlx::PgPool),
 }
@@ -90,22 +92,23 @@ impl Db {
             // A journal row stands for something made outside: it must outlive a power cut.
             .synchronous(SqliteSynchronous::Full);
         let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_DEADLINE);
-        if options.get_filename() == Path::new(":memory:") || url.contains(":memory:") {
+        if url.contains(":memory:") || url.contains("mode=memory") {
             let pool = one
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .connect_with(options)
                 .await
                 .map_err(|error| failed("open the store", error))?;
-            return Ok(Self::Sqlite { writer: pool.clone(), readers: pool });
+            return Ok(Self::Sqlite { writer: pool.clone(), readers: pool, file: None });
         }
-        make_private(options.get_filename())?;
+        let file = options.get_filename().to_owned();
+        make_private(&file)?;
         let writer = one.connect_with(options.clone()).await.map_err(|error| failed("open the store", error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(ACQUIRE_DEADLINE)
             .connect_lazy_with(options.read_only(true));
-        Ok(Self::Sqlite { writer, readers })
+        Ok(Self::Sqlite { writer, readers, file: Some(file) })
     }
 
     #[cfg(feature = "postgres")]
@@ -125,13 +128,10 @@ impl Db {
     }
 
     /// The file of a SQLite store on disk.
-    pub(super) fn file(&self) -> Option<std::path::PathBuf> {
+    pub(super) fn file(&self) -> Option<PathBuf> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite { writer, .. } => {
-                let file = writer.connect_options().get_filename().to_owned();
-                (!file.as_os_str().is_empty() && !file.to_string_lossy().contains(":memory:")).then_some(file)
-            }
+            Self::Sqlite { file, .. } => file.clone(),
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => None,
         }
@@ -179,7 +179,7 @@ impl Db {
     pub(super) async fn close(&self) {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite { writer, readers } => {
+            Self::Sqlite { writer, readers, .. } => {
                 readers.close().await;
                 writer.close().await;
             }
