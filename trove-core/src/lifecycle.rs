@@ -1,18 +1,53 @@
 //! The states of an instance, the operations on it, and which may begin in which. One table, pure, no I/O.
 //!
-//! ```text
-//!             create                restart
-//!   (none) ---------> BUILD      ACTIVE <-----> RESTARTING
-//!                      |  \        ^  |
-//!                  fails   `-------'  | stop
-//!                      v    succeeds  v          start
-//!                    ERROR          STOPPING -> STOPPED -> STARTING -> ACTIVE
+//! # State: what the control plane does with an instance
 //!
-//!   every state --delete--> DELETING --> (none)          DELETING --stuck--> ERROR
+//! ```text
+//!          create                          restart
+//!   (none) ------> BUILD --done--> ACTIVE <--------> RESTARTING
+//!                    |             |    ^
+//!                 failed       stop|    |done
+//!                    v             v    |
+//!                  ERROR    STOPPING    STARTING
+//!                              |            ^
+//!                           done`-> STOPPED-'start
+//!
+//!   any state --delete--> DELETING --done--> (none)
+//!   any operation that can neither go on nor be taken back --> ERROR, until it is resumed or the instance deleted
 //! ```
 //!
-//! A failed stop, start or restart goes back to the state it began in; whether the server serves is a question of
-//! [health](crate::model::Health), not of state. Together they make the [status](crate::model::Status) that is shown.
+//! | in state | may begin | if it fails |
+//! |---|---|---|
+//! | `BUILD` | delete | everything made is removed; `ERROR` says why |
+//! | `ACTIVE` | restart, stop, delete, changes to accounts | back to `ACTIVE`, with the fault shown |
+//! | `STOPPED` | start, delete | back to `STOPPED`, with the fault shown |
+//! | `RESTARTING`, `STOPPING`, `STARTING` | delete | |
+//! | `DELETING` | delete (joins the one under way) | tried again for about ten minutes, then `ERROR` |
+//! | `ERROR` | delete | |
+//!
+//! A deletion ends whatever runs on the instance, where it stands, and then removes all there is. Anything else that may
+//! not begin is [`Conflict`](crate::error::Kind::Conflict).
+//!
+//! # Health: what its server was last seen to be
+//!
+//! The guest agent looks every two seconds, and at once when the driver says that something changed.
+//!
+//! | [health](crate::model::Health) | means | the agent |
+//! |---|---|---|
+//! | `Healthy` | it answered an authenticated query | |
+//! | `Impaired` | it answers, and its disk is full or it recovers from a want of memory | shows why |
+//! | `Starting` | it is on its way up | waits |
+//! | `Down` | it was killed, paused, removed, has no data directory, ... | starts it again where that loses nothing |
+//! | `Stopped` | it was stopped on request | stops it again if something starts it |
+//! | `Unknown` | no report for 30 s, or what would tell (the container engine) does not answer | goes on looking |
+//!
+//! # Status: both in one word
+//!
+//! | state | health | [status](crate::model::Status) |
+//! |---|---|---|
+//! | `ACTIVE` | `Healthy` | `ACTIVE` |
+//! | `ACTIVE` | `Impaired`, `Down`, `Unknown`, `Starting` | `IMPAIRED`, `DOWN`, `UNKNOWN`, `STARTING`, with the reason |
+//! | any other | any | the state |
 
 use std::fmt;
 

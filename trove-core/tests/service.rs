@@ -1,5 +1,7 @@
 //! The service as an embedder sees it, on a world in memory.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{path::Path, time::Duration};
 
 use trove_core::{

@@ -35,7 +35,7 @@ const OBSERVE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a call about accounts may take.
 const ACCOUNTS_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How an [`Agent`] works.
+/// How guest agents work.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How often it looks at its server, besides at once when the driver says that something changed.

@@ -1,6 +1,8 @@
 //! Every flow, failing at every call before and after its effect, crossed with the death of its owner at every journal
 //! write before and after it, and a take-over by another: it ends complete or with nothing left behind.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 use std::{
     collections::HashMap,
     sync::{
