@@ -275,27 +275,12 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn instance(name: &str) -> Instance {
-    Instance {
-        id: InstanceId::new_v4(),
-        project: "default".to_owned(),
-        name: name.to_owned(),
-        datastore: "memory".to_owned(),
-        version: "1".to_owned(),
-        image: "memory:1".to_owned(),
-        flavor: Flavor::new("small", mib(512), 1),
-        volume: mib(1024),
-        public: true,
-        state: State::Build,
-        health: Health::Starting,
-        reported_at: None,
-        server_version: None,
-        disk: None,
-        endpoint: None,
-        fault: None,
-        created_at: at(1),
-        updated_at: at(1),
-        epoch: 0,
-    }
+    let flavor = Flavor::new("small", mib(512), 1);
+    let mut instance = Instance::new(InstanceId::new_v4(), name, "memory", flavor, mib(1024), at(1));
+    instance.version = "1".to_owned();
+    instance.image = "memory:1".to_owned();
+    instance.public = true;
+    instance
 }
 
 fn new_operation(kind: &'static str) -> NewOperation {

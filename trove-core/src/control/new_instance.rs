@@ -7,8 +7,7 @@ use crate::{
     datastore::{AccountRules, Manifest},
     error::{Error, Result},
     id::InstanceId,
-    lifecycle::State,
-    model::{ByteSize, Flavor, Health, Instance, NewDatabase, NewUser, gib},
+    model::{ByteSize, Flavor, Instance, NewDatabase, NewUser, gib},
     secret::SecretString,
     time::Timestamp,
 };
@@ -145,27 +144,11 @@ impl NewInstance {
             "flavor": flavor, "volume": self.volume, "public": self.public, "databases": self.databases,
             "users": self.users.iter().map(|user| (&user.name, &user.databases)).collect::<Vec<_>>(),
         });
-        let instance = Instance {
-            id: self.id,
-            project: self.project.clone(),
-            name: self.name.clone(),
-            datastore: manifest.name.clone(),
-            version: version.name.clone(),
-            image: version.image.clone(),
-            flavor: flavor.clone(),
-            volume: self.volume,
-            public: self.public,
-            state: State::Build,
-            health: Health::Starting,
-            reported_at: None,
-            server_version: None,
-            disk: None,
-            endpoint: None,
-            fault: None,
-            created_at: now,
-            updated_at: now,
-            epoch: 0,
-        };
+        let mut instance = Instance::new(self.id, &self.name, &manifest.name, flavor.clone(), self.volume, now);
+        instance.project.clone_from(&self.project);
+        instance.version.clone_from(&version.name);
+        instance.image.clone_from(&version.image);
+        instance.public = self.public;
         Ok((instance, request.to_string()))
     }
 

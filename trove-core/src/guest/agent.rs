@@ -201,16 +201,20 @@ impl Agent {
         Ok(())
     }
 
-    /// Answers a question about accounts, or changes them.
-    pub(super) async fn accounts(&self, call: &Call, question: AccountsCall) -> Result<AccountsReply> {
+    /// Answers a question about accounts, or changes them. A caller that goes away does not stop a change half-way.
+    pub(super) async fn accounts(self: &Arc<Self>, call: Call, question: AccountsCall) -> Result<AccountsReply> {
         self.fence(call.epoch)?;
-        let accounts =
-            self.datastore.accounts().ok_or_else(|| Error::unsupported("this datastore has no databases and users"))?;
-        let _server = self.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;
-        let cx = Cx::new(call.operation, call.epoch).with_cancel(self.surroundings.stop.child_token());
-        tokio::time::timeout(ACCOUNTS_DEADLINE, question.answer(accounts, &cx))
-            .await
-            .unwrap_or_else(|_| Err(Error::timeout("the server did not answer in time")))
+        let agent = self.clone();
+        let answer = self.tasks.spawn(async move {
+            let accounts = agent.datastore.accounts();
+            let accounts = accounts.ok_or_else(|| Error::unsupported("this datastore has no databases and users"))?;
+            let _server = agent.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;
+            let cx = Cx::new(call.operation, call.epoch).with_cancel(agent.surroundings.stop.child_token());
+            tokio::time::timeout(ACCOUNTS_DEADLINE, question.answer(accounts, &cx))
+                .await
+                .unwrap_or_else(|_| Err(Error::timeout("the server did not answer in time")))
+        });
+        answer.await.unwrap_or_else(|error| Err(Error::internal("the guest did not answer").because(error)))
     }
 
     /// Lets running jobs know, awaits them, and stops watching. The server goes on.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -127,13 +127,7 @@ impl Guests {
 
     /// Asks about accounts, or changes them. A caller that goes away does not stop a change half-way.
     pub async fn accounts(&self, instance: InstanceId, call: Call, question: AccountsCall) -> Result<AccountsReply> {
-        let agent = self.agent(instance)?;
-        let (answer, answered) = oneshot::channel();
-        tokio::spawn(async move {
-            // The caller may have gone.
-            let _ = answer.send(agent.accounts(&call, question).await);
-        });
-        answered.await.unwrap_or_else(|_| Err(Error::internal("the guest did not answer")))
+        self.agent(instance)?.accounts(call, question).await
     }
 
     /// Ends all agents. The servers go on.

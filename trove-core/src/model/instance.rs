@@ -51,6 +51,38 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// An instance that has just been asked for, of project `default`; the fields say the rest.
+    pub fn new(
+        id: InstanceId,
+        name: impl Into<String>,
+        datastore: impl Into<String>,
+        flavor: Flavor,
+        volume: ByteSize,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            project: "default".to_owned(),
+            name: name.into(),
+            datastore: datastore.into(),
+            version: String::new(),
+            image: String::new(),
+            flavor,
+            volume,
+            public: false,
+            state: State::Build,
+            health: Health::Starting,
+            reported_at: None,
+            server_version: None,
+            disk: None,
+            endpoint: None,
+            fault: None,
+            created_at: at,
+            updated_at: at,
+            epoch: 0,
+        }
+    }
+
     /// The one word that sums up state and health.
     pub fn status(&self) -> Status {
         match self.state {

@@ -27,7 +27,7 @@ use crate::{
     guest::{self, Guests},
     id::{InstanceId, OperationId},
     lifecycle::State,
-    model::{ByteSize, Flavor, Health, Instance, NewDatabase, NewUser, OperationStatus},
+    model::{ByteSize, Flavor, Instance, NewDatabase, NewUser, OperationStatus},
     secret::MasterKey,
     store::{Admitted, Cancel, Entry, Journal, NewOperation, Record, Store},
     time::{Clock, Timestamp, elapsed},
@@ -334,27 +334,9 @@ impl Case {
     async fn begin_creation(&self, id: OperationId) {
         let users = [NewUser::new("app", "secret").granted("app")];
         let flow = CreateInstance::new(self.instance, vec![NewDatabase::new("app")], &users, &self.key).unwrap();
-        let instance = Instance {
-            id: self.instance,
-            project: "default".to_owned(),
-            name: "orders".to_owned(),
-            datastore: "memory".to_owned(),
-            version: "1".to_owned(),
-            image: "memory:1".to_owned(),
-            flavor: Flavor::new("small", ByteSize::default(), 1),
-            volume: ByteSize::default(),
-            public: false,
-            state: State::Build,
-            health: Health::Starting,
-            reported_at: None,
-            server_version: None,
-            disk: None,
-            endpoint: None,
-            fault: None,
-            created_at: self.clock.now(),
-            updated_at: self.clock.now(),
-            epoch: 0,
-        };
+        let flavor = Flavor::new("small", ByteSize::default(), 1);
+        let now = self.clock.now();
+        let instance = Instance::new(self.instance, "orders", "memory", flavor, ByteSize::default(), now);
         self.store.insert_instance(&instance, "", &flow.begin(id).unwrap()).await.unwrap();
     }
 

@@ -10,8 +10,9 @@ use tokio_postgres::{Client, NoTls};
 use trove_core::{
     datastore::{Cx, Datastore, Driver, GuestHost, Prepare},
     id::{InstanceId, OperationId},
-    model::{Condition, Endpoint, Health, Instance, NewDatabase, NewUser},
+    model::{ByteSize, Condition, Endpoint, Flavor, Health, Instance, NewDatabase, NewUser},
     platform::{Compute, Ensured, Networks, Placement, Platform, Volumes},
+    time::Timestamp,
 };
 use trove_drivers::{LocalPlatform, PostgreSql};
 
@@ -120,13 +121,11 @@ pub fn app() -> Prepare {
 }
 
 pub async fn place(local: &LocalPlatform, id: InstanceId, memory_mib: u64) -> GuestHost {
-    let instance: Instance = serde_json::from_value(serde_json::json!({
-        "id": id, "project": "acme", "name": "orders", "datastore": "postgresql", "version": "17", "image": image(),
-        "flavor": {"name": "small", "memory": memory_mib * MIB, "vcpus": 1}, "volume": 128 * MIB, "public": false,
-        "state": "build", "health": "starting", "created_at": "2026-01-01T00:00:00Z",
-        "updated_at": "2026-01-01T00:00:00Z", "epoch": 1,
-    }))
-    .unwrap();
+    let flavor = Flavor::new("small", ByteSize::bytes(memory_mib * MIB), 1);
+    let mut instance = Instance::new(id, "orders", "postgresql", flavor, ByteSize::bytes(128 * MIB), Timestamp::now());
+    instance.project = "acme".to_owned();
+    instance.version = "17".to_owned();
+    instance.image = image();
     assert_eq!(local.ensure_volume(id, instance.volume).await.unwrap(), Ensured::Ready(()));
     let Ensured::Ready(endpoint) = local.ensure_endpoint(id, false).await.unwrap() else { panic!("pending") };
     let placed = local.ensure_compute(&instance, &endpoint).await.unwrap();
