@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio_util::sync::CancellationToken;
 
 use crate::model::Event;
 
@@ -10,27 +11,36 @@ const CAPACITY: usize = 1024;
 
 /// Publishes events. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Events(Arc<broadcast::Sender<Event>>);
+pub struct Events {
+    sender: Arc<broadcast::Sender<Event>>,
+    closed: CancellationToken,
+}
 
 /// The events since it was made. One that falls more than 1024 events behind loses the oldest.
 #[derive(Debug)]
 pub struct EventStream {
     receiver: broadcast::Receiver<Event>,
+    closed: CancellationToken,
     missed: u64,
 }
 
 impl Events {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(broadcast::Sender::new(CAPACITY)))
+        Self { sender: Arc::new(broadcast::Sender::new(CAPACITY)), closed: CancellationToken::new() }
     }
 
     pub(crate) fn publish(&self, event: Event) {
         // Nobody listening is no error.
-        let _ = self.0.send(event);
+        let _ = self.sender.send(event);
+    }
+
+    /// Ends all streams, once they have told what was published.
+    pub(crate) fn close(&self) {
+        self.closed.cancel();
     }
 
     pub(crate) fn subscribe(&self) -> EventStream {
-        EventStream { receiver: self.0.subscribe(), missed: 0 }
+        EventStream { receiver: self.sender.subscribe(), closed: self.closed.clone(), missed: 0 }
     }
 }
 
@@ -38,7 +48,12 @@ impl EventStream {
     /// The next event; `None` once the service has shut down.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
-            match self.receiver.recv().await {
+            let received = tokio::select! {
+                biased;
+                received = self.receiver.recv() => received,
+                () = self.closed.cancelled() => return None,
+            };
+            match received {
                 Ok(event) => return Some(event),
                 Err(RecvError::Lagged(count)) => self.missed += count,
                 Err(RecvError::Closed) => return None,

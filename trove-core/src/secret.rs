@@ -92,7 +92,7 @@ impl MasterKey {
         let linked = fs::hard_link(&draft, path);
         fs::remove_file(&draft).map_err(|error| failed("tidy", error))?;
         match linked {
-            Ok(()) => Ok(key),
+            Ok(()) => sync_parent(path).map(|()| key).map_err(|error| failed("sync", error)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::from_file(path),
             Err(error) => Err(failed("create", error)),
         }
@@ -131,6 +131,12 @@ impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey([redacted])")
     }
+}
+
+/// Makes a new name in a directory outlive a power cut.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(parent)?.sync_all()
 }
 
 fn fill_random(bytes: &mut [u8]) -> Result<()> {

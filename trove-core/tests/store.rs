@@ -20,7 +20,9 @@ async fn sqlite_on_disk_keeps_the_contract_and_keeps_others_out() {
 
 #[tokio::test]
 async fn urls_that_are_none_are_refused_without_showing_a_password() {
-    for url in ["", "mysql://app:hunter2@host/db", "postgres://app:hunter2@host:notaport/db"] {
+    for url in
+        ["", "host=db password=hunter2", "mysql://app:hunter2@host/db", "postgres://app:hunter2@host:notaport/db"]
+    {
         let error = Store::connect(url).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid, "{url}");
         assert!(!error.report().contains("hunter2"), "{error:?}");

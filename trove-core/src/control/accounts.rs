@@ -1,7 +1,7 @@
 use super::{Trove, new_instance};
 use crate::{
     datastore::AccountRules,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     guest::{AccountsCall, AccountsReply, Call},
     id::{InstanceId, OperationId},
     lifecycle::{Action, admit},
@@ -166,7 +166,12 @@ impl Accounts {
         let instance = self.trove.read(self.instance).await?;
         admit(instance.state, Action::Accounts)?;
         let call = Call { operation: OperationId::new_v4(), epoch: instance.epoch, progress: None };
-        self.trove.0.control.guests.accounts(self.instance, call, question).await
+        let answer = self.trove.0.control.guests.accounts(self.instance, call, question).await;
+        answer.map_err(|error| match error.kind() {
+            // An operation on the instance began meanwhile.
+            Kind::Fenced => Error::busy("the instance is being changed"),
+            _ => error,
+        })
     }
 
     async fn rules(&self) -> Result<AccountRules> {

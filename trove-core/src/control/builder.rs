@@ -143,7 +143,8 @@ impl Builder {
         let (shutdown, last_words) = (CancellationToken::new(), CancellationToken::new());
         let (reports, conductor) = conductor::start(store.clone(), events.clone(), last_words.clone());
         let guests = Guests::new(drivers, self.guest, self.clock.clone(), reports);
-        let control = Arc::new(ControlPlane { store: store.clone(), platform, guests, master_key });
+        let control =
+            Arc::new(ControlPlane { store: store.clone(), platform, guests, master_key, places: Default::default() });
         let engine = Engine::new(
             Uuid::new_v4().to_string(),
             Arc::new(store),
@@ -153,7 +154,10 @@ impl Builder {
             self.clock.clone(),
             events.clone(),
         );
-        let keeper = tokio::spawn(keep_guests(control.clone(), shutdown.clone()));
+        let keeper = tokio::spawn({
+            let (control, shutdown) = (control.clone(), shutdown.clone());
+            async move { shutdown.run_until_cancelled(keep_guests(control)).await.unwrap_or_default() }
+        });
         engine.start(shutdown.clone());
         Ok(Trove(Arc::new(Inner {
             control,

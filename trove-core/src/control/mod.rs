@@ -104,7 +104,7 @@ impl Trove {
     pub async fn instances(
         &self,
         project: Option<&str>,
-        after: Option<InstanceId>,
+        after: Option<&Instance>,
         limit: u32,
     ) -> Result<Vec<InstanceHandle>> {
         let found = self.0.control.store.instances(project, after, limit).await?;
@@ -148,6 +148,7 @@ impl Trove {
             // A task that panicked has said so already.
             let _ = task.await;
         }
+        self.0.events.close();
         self.0.control.store.close().await;
     }
 
@@ -163,12 +164,10 @@ impl Trove {
             match admitted {
                 Admitted::Begun => {
                     self.publish(instance, EventKind::State { state: to });
-                    if supersede {
-                        for running in self.operations(instance).await? {
-                            self.0.engine.nudge(running.id);
-                        }
-                    }
                     self.0.engine.announce();
+                    if supersede && let Ok(operations) = self.operations(instance).await {
+                        operations.iter().for_each(|running| self.0.engine.nudge(running.id));
+                    }
                     return Ok(self.handle(operation.id, instance, operation.kind));
                 }
                 Admitted::Joined(joined) => return Ok(self.handle(joined, instance, operation.kind)),
@@ -190,7 +189,10 @@ impl Trove {
 
     /// Says that nothing is known where what is known is too old.
     fn fresh(&self, mut instance: Instance) -> Instance {
-        let expired = instance.reported_at.is_none_or(|at| elapsed(at, self.0.clock.now()) >= REPORT_EXPIRES);
+        let now = self.0.clock.now();
+        // One from the future was made before the clock was set back.
+        let age = |at| elapsed(at, now).max(elapsed(now, at));
+        let expired = instance.reported_at.is_none_or(|at| age(at) >= REPORT_EXPIRES);
         if expired && lifecycle::should_serve(instance.state) {
             let message = "the instance's guest agent has not reported lately";
             instance.health = Health::Unknown(Problem::new(Condition::NoReport, message));

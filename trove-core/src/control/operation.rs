@@ -58,6 +58,8 @@ impl OperationHandle {
                 Err(error) if error.kind() == Kind::NotFound => {
                     return Err(Error::cancelled("the instance was deleted"));
                 }
+                // The store may be away for a moment; the operation goes on when it is back.
+                Err(error) if error.is_transient() && !self.trove.0.shutdown.is_cancelled() => {}
                 Err(error) => return Err(error),
             }
             self.next_sign(&mut events).await;

@@ -1,7 +1,7 @@
 //! The engine: claims what is due, runs its steps, journals after each.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,14 +20,15 @@ use crate::{
     id::OperationId,
     lifecycle::State,
     model::{Event, EventKind, OperationStatus},
-    store::{Cancel, Entry, InstanceChange, Journal, Record},
+    store::{self, Cancel, InstanceChange, Journal, Record},
     time::{Clock, Timestamp, after, elapsed},
 };
 
 /// How an [`Engine`] works.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long a claim lasts unless renewed. What a dead owner held is free after this.
+    /// How long a claim lasts unless renewed; longer than any step may take. What a dead owner held is free after this,
+    /// or at once where the store can tell that it is dead.
     pub lease: Duration,
     /// How many operations run at a time.
     pub concurrency: usize,
@@ -37,7 +38,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease: Duration::from_secs(15), concurrency: 64, poll: Duration::from_secs(1) }
+        Self { lease: Duration::from_secs(90), concurrency: 64, poll: Duration::from_secs(1) }
     }
 }
 
@@ -50,6 +51,7 @@ struct Inner<C> {
     context: Arc<C>,
     registry: Registry<C>,
     settings: Settings,
+    started: Timestamp,
     clock: Clock,
     events: Events,
     announced: Notify,
@@ -87,6 +89,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
             context,
             registry,
             settings,
+            started: clock.now(),
             clock,
             events,
             announced: Notify::new(),
@@ -154,7 +157,10 @@ impl<C: Send + Sync + 'static> Engine<C> {
                     continue;
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(error = error.report(), "cannot claim operations"),
+                Err(error) => {
+                    tracing::warn!(error = error.report(), "cannot claim operations");
+                    tokio::time::sleep(self.0.settings.poll).await;
+                }
             }
             drop(permit);
             let pause = self.pause_until_due().await;
@@ -173,16 +179,21 @@ impl<C: Send + Sync + 'static> Engine<C> {
         }
     }
 
-    async fn claim(&self) -> Result<Option<Entry>> {
+    async fn claim(&self) -> Result<Option<store::Entry>> {
         let now = self.0.clock.now();
         self.0.journal.claim(&self.0.owner, now, after(now, self.0.settings.lease)).await
     }
 
     /// Runs a claimed operation until it ends, waits, or is lost to another owner.
-    async fn execute(&self, entry: Entry) {
+    async fn execute(&self, entry: store::Entry) {
         let (id, kind) = (entry.id, entry.kind.clone());
         let nudge = Arc::new(Notify::new());
-        self.nudges().insert(id, nudge.clone());
+        match self.nudges().entry(id) {
+            // The clock jumped over the lease of a run that still goes on here: it ends when it finds itself fenced,
+            // and what was claimed now is free again a lease later.
+            Entry::Occupied(running) => return running.get().notify_one(),
+            Entry::Vacant(place) => drop(place.insert(nudge.clone())),
+        }
         if let Err(error) = self.run_steps(entry, &nudge).await {
             // Its lease runs out and somebody, perhaps this engine, goes on from the last journal row.
             tracing::warn!(operation = %id, kind, error = error.report(), "lost hold of an operation");
@@ -190,7 +201,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.nudges().remove(&id);
     }
 
-    async fn run_steps(&self, entry: Entry, nudge: &Notify) -> Result<()> {
+    async fn run_steps(&self, entry: store::Entry, nudge: &Notify) -> Result<()> {
         let mut flow = match self.0.registry.revive(&entry.kind, entry.state.clone()) {
             Ok(flow) => flow,
             Err(error) => return self.record_unreadable(&entry, &error).await,
@@ -203,7 +214,8 @@ impl<C: Send + Sync + 'static> Engine<C> {
         let mut position = Position {
             undoing: entry.undoing,
             step,
-            since: entry.step_since,
+            // What passed while no service ran is not held against the operation.
+            since: entry.step_since.max(self.0.started),
             attempt: entry.attempt,
             error: entry.error.clone(),
             cancelled: entry.undoing && entry.cancel == Some(Cancel::Undo),
@@ -239,6 +251,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
                     }
                 }
                 Then::Pause(pause) => {
+                    let pause = if cancel.is_some() { Duration::ZERO } else { pause };
                     return self.record(&entry, flow.as_ref(), &position, Some(pause), change).await;
                 }
                 Then::End(status) => return self.end(&entry, flow.as_ref(), &position, status, change).await,
@@ -249,7 +262,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     /// Tries a step once, within its deadline, and keeps the claim meanwhile.
     async fn attempt(
         &self,
-        entry: &Entry,
+        entry: &store::Entry,
         flow: &mut dyn AnyFlow<C>,
         position: &Position,
         nudge: &Notify,
@@ -299,7 +312,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     /// Renews the claim until it is lost; passes on that the operation was cancelled.
     async fn keep_claim(
         &self,
-        entry: &Entry,
+        entry: &store::Entry,
         nudge: &Notify,
         cancel: &mut Option<Cancel>,
         stop: &CancellationToken,
@@ -330,7 +343,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
 
     async fn end(
         &self,
-        entry: &Entry,
+        entry: &store::Entry,
         flow: &dyn AnyFlow<C>,
         position: &Position,
         status: OperationStatus,
@@ -356,7 +369,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     /// Journals a step's end and goes on, or, with a pause, lets go.
     async fn record(
         &self,
-        entry: &Entry,
+        entry: &store::Entry,
         flow: &dyn AnyFlow<C>,
         position: &Position,
         pause: Option<Duration>,
@@ -369,7 +382,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     #[allow(clippy::too_many_arguments, reason = "one place writes the journal, and a row has this many parts")]
     async fn write(
         &self,
-        entry: &Entry,
+        entry: &store::Entry,
         flow: &dyn AnyFlow<C>,
         position: &Position,
         status: OperationStatus,
@@ -396,7 +409,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         Ok(())
     }
 
-    async fn record_unreadable(&self, entry: &Entry, error: &Error) -> Result<()> {
+    async fn record_unreadable(&self, entry: &store::Entry, error: &Error) -> Result<()> {
         tracing::error!(operation = %entry.id, kind = entry.kind, error = error.report(), "cannot run an operation");
         let at = self.0.clock.now();
         let record = Record {
@@ -415,7 +428,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.0.journal.record(entry.id, entry.instance, entry.epoch, &record).await
     }
 
-    fn publish_step(&self, entry: &Entry, flow: &dyn AnyFlow<C>, position: &Position) {
+    fn publish_step(&self, entry: &store::Entry, flow: &dyn AnyFlow<C>, position: &Position) {
         let kind = EventKind::Step {
             operation: entry.id,
             operation_kind: entry.kind.clone(),
@@ -427,7 +440,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.0.events.publish(Event::new(self.0.clock.now(), entry.instance, kind));
     }
 
-    fn publish_change(&self, entry: &Entry, record: &Record) {
+    fn publish_change(&self, entry: &store::Entry, record: &Record) {
         let kind = match record.change {
             InstanceChange { remove: true, .. } => EventKind::Deleted,
             InstanceChange { state: Some(state), .. } => EventKind::State { state },
@@ -436,7 +449,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.0.events.publish(Event::new(record.at, entry.instance, kind));
     }
 
-    fn report_failure(&self, entry: &Entry, flow: &dyn AnyFlow<C>, position: &Position, error: &Error) {
+    fn report_failure(&self, entry: &store::Entry, flow: &dyn AnyFlow<C>, position: &Position, error: &Error) {
         let step = flow.step_name(position.step);
         tracing::warn!(operation = %entry.id, kind = entry.kind, step, error = error.report(), "a step failed");
         let kind = EventKind::Failed { operation: entry.id, step: step.to_owned(), error: error.to_string() };

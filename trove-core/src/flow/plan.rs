@@ -53,7 +53,7 @@ impl Position {
 /// Where an operation stands, and what to do, after it was cancelled.
 pub(super) fn cancelled(position: Position, shape: Shape, cancel: Cancel, now: Timestamp) -> (Position, Then) {
     match cancel {
-        Cancel::Supersede => (position, Then::End(OperationStatus::Cancelled)),
+        Cancel::Supersede => (Position { cancelled: false, ..position }, Then::End(OperationStatus::Cancelled)),
         Cancel::Undo if shape.reversible && !position.undoing => {
             let position = position.back("the operation was cancelled".to_owned(), now);
             (Position { cancelled: true, ..position }, Then::Continue)
@@ -73,7 +73,7 @@ pub(super) fn decide(
     let out_of_patience = elapsed(position.since, now) >= limits.patience;
     match outcome {
         Ok(Next::Done) => done(position, shape, now),
-        Ok(Next::Wait(pause)) if !out_of_patience => (position, Then::Pause(pause)),
+        Ok(Next::Wait(pause)) if !out_of_patience => (position, Then::Pause(pause.min(LONGEST_PAUSE))),
         Ok(Next::Wait(_)) => {
             let error = Error::timeout(format!("a step did not end within {} s", limits.patience.as_secs()));
             failed(position, shape, &error, now)

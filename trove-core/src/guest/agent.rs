@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, RwLock, mpsc, watch},
     time::Instant,
@@ -129,7 +131,12 @@ impl Agent {
             tasks: TaskTracker::new(),
         });
         let watcher = agent.clone();
-        agent.tasks.spawn(async move { watcher.watch().await });
+        agent.tasks.spawn(async move {
+            while AssertUnwindSafe(watcher.watch()).catch_unwind().await.is_err() {
+                tracing::error!(instance = %watcher.instance, "the driver panicked; watching goes on");
+                tokio::time::sleep(watcher.surroundings.settings.observe_every).await;
+            }
+        });
         agent
     }
 
@@ -139,17 +146,16 @@ impl Agent {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (call.operation, work.name());
         if let Some(at) = jobs.iter().position(|job| job.key == key) {
-            // A failure is not a result to keep: asked again, it is tried again.
-            let failed = matches!(&*jobs[at].end.borrow(), Some(Err(_)));
+            // A failure is not a result to keep: asked again, it is tried again. A job that panicked has no end.
+            let failed = matches!(&*jobs[at].end.borrow(), Some(Err(_))) || jobs[at].end.has_changed().is_err();
             if !failed {
                 return Ok(jobs[at].end.clone());
             }
             jobs.remove(at);
         }
         self.mending.lock().unwrap_or_else(PoisonError::into_inner).cancel();
-        if matches!(work, Work::Remove) {
-            jobs.iter().for_each(|job| job.cancel.cancel());
-        }
+        // Operations on an instance follow each other: what runs for an earlier one has been given up.
+        jobs.iter().for_each(|job| job.cancel.cancel());
         while jobs.len() >= REMEMBERED_JOBS {
             jobs.pop_front();
         }
@@ -246,10 +252,14 @@ impl Agent {
         let mut healer = Healer::default();
         let mut start_failure: Option<String> = None;
         let mut last: Option<(Observed, Instant)> = None;
-        loop {
+        while !self.surroundings.stop.is_cancelled() {
             let intent = self.intent();
             if intent != Intent::None {
                 let mut observed = self.observe().await;
+                if self.surroundings.stop.is_cancelled() {
+                    // Looking was broken off; what was seen is not what is.
+                    return;
+                }
                 match observed.health {
                     Health::Healthy => {
                         healer.serving(Instant::now());
@@ -274,7 +284,7 @@ impl Agent {
                 }
             }
             tokio::select! {
-                () = self.surroundings.stop.cancelled() => return,
+                () = self.surroundings.stop.cancelled() => {}
                 () = self.look.notified() => {}
                 () = self.datastore.changed() => {}
                 () = tokio::time::sleep(self.surroundings.settings.observe_every) => {}
@@ -288,20 +298,20 @@ impl Agent {
         if remedy == Remedy::Leave {
             return false;
         }
+        let cancel = self.surroundings.stop.child_token();
+        *self.mending.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
         // A job that changes the server has it; whatever is wrong is that job's to mend.
         let Ok(_server) = self.server.try_write() else { return false };
         if self.intent() != intent {
             return true;
         }
-        let cancel = self.surroundings.stop.child_token();
-        *self.mending.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
+        healer.acting(Instant::now());
         let cx = Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire)).with_cancel(cancel);
         let result = match remedy {
             Remedy::Leave => return false,
             Remedy::Stop => self.datastore.stop(&cx).await,
             Remedy::Start => {
                 tracing::warn!(instance = %self.instance, ?health, "starting the server again");
-                healer.starting(Instant::now());
                 self.datastore.start(&cx).await
             }
         };

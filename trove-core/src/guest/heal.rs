@@ -18,21 +18,23 @@ pub(super) enum Remedy {
     Stop,
 }
 
-/// Remembers how often a server was started again.
+/// Remembers how often a server was started or stopped again.
 #[derive(Debug, Default)]
 pub(super) struct Healer {
-    starts: u32,
-    last_start: Option<Instant>,
+    acts: u32,
+    last_act: Option<Instant>,
 }
 
 impl Healer {
     /// What to do with a server that should or should not run and is seen like this.
     pub(super) fn remedy(&self, should_run: bool, health: &Health, now: Instant) -> Remedy {
         match health {
-            Health::Down(problem) if should_run && may_start(problem.condition) && now >= self.next_start(now) => {
+            Health::Down(problem) if should_run && may_start(problem.condition) && now >= self.next_act(now) => {
                 Remedy::Start
             }
-            Health::Healthy | Health::Impaired(_) | Health::Starting if !should_run => Remedy::Stop,
+            Health::Healthy | Health::Impaired(_) | Health::Starting if !should_run && now >= self.next_act(now) => {
+                Remedy::Stop
+            }
             Health::Down(_)
             | Health::Healthy
             | Health::Impaired(_)
@@ -42,23 +44,23 @@ impl Healer {
         }
     }
 
-    /// When the server may be started again.
-    pub(super) fn next_start(&self, now: Instant) -> Instant {
-        match (self.last_start, self.starts) {
+    /// When something may be done again.
+    fn next_act(&self, now: Instant) -> Instant {
+        match (self.last_act, self.acts) {
             (None, _) | (_, 0) => now,
-            (Some(last), starts) => last + (Duration::from_secs(1) * 2u32.pow(starts.min(7) - 1)).min(LONGEST_PAUSE),
+            (Some(last), acts) => last + (Duration::from_secs(1) * 2u32.pow(acts.min(7) - 1)).min(LONGEST_PAUSE),
         }
     }
 
-    /// Notes that it is started again.
-    pub(super) fn starting(&mut self, now: Instant) {
-        self.starts = self.starts.saturating_add(1);
-        self.last_start = Some(now);
+    /// Notes that something is done.
+    pub(super) fn acting(&mut self, now: Instant) {
+        self.acts = self.acts.saturating_add(1);
+        self.last_act = Some(now);
     }
 
     /// Notes that it serves.
     pub(super) fn serving(&mut self, now: Instant) {
-        if self.last_start.is_some_and(|last| now.duration_since(last) >= PROBATION) {
+        if self.last_act.is_some_and(|last| now.duration_since(last) >= PROBATION) {
             *self = Self::default();
         }
     }
@@ -97,7 +99,7 @@ mod tests {
                 tokio::time::advance(Duration::from_secs(1)).await;
             }
             pauses.push(before.elapsed().as_secs());
-            healer.starting(Instant::now());
+            healer.acting(Instant::now());
             healer.serving(Instant::now());
         }
         assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60]);

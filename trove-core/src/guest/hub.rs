@@ -70,6 +70,9 @@ impl Guests {
     /// Makes sure an agent hosts the instance, in the place its platform gave it.
     pub fn attach(&self, instance: &Instance, host: GuestHost) -> Result<()> {
         let mut agents = self.agents();
+        if self.stop.is_cancelled() {
+            return Err(Error::cancelled("the service is shutting down"));
+        }
         if agents.contains_key(&instance.id) {
             return Ok(());
         }
@@ -132,6 +135,7 @@ impl Guests {
 
     /// Ends all agents. The servers go on.
     pub async fn shut_down(&self) {
+        self.stop.cancel();
         let agents: Vec<_> = self.agents().drain().map(|(_, agent)| agent).collect();
         join_all(agents.iter().map(|agent| agent.shut_down())).await;
     }

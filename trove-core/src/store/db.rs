@@ -73,10 +73,10 @@ impl Db {
             "sqlite" => Self::connect_sqlite(url).await,
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => Self::connect_postgres(url).await,
+            // The text may be anything, a password too.
             _ => Err(Error::invalid(
                 "a store is named by a URL such as sqlite:trove.db or postgres://user@host/database",
-            )
-            .with("scheme", scheme)),
+            )),
         }
     }
 

@@ -115,11 +115,18 @@ impl Store {
     ) -> Result<Admitted> {
         let mut tx = self.db().begin().await?;
         let id = Value::from(instance.to_string());
-        let moved = tx
-            .execute(
-                "UPDATE instances SET state = $3, updated_at = $4 WHERE id = $1 AND state = $2",
-                &[id.clone(), rows::word(&from)?.into(), rows::word(&to)?.into(), rows::micros(at).into()],
+        // Operations before their instance, as everywhere, so that two transactions never wait for each other.
+        if supersede {
+            tx.execute(
+                "UPDATE operations SET cancel = 'supersede', wake_at = 0
+                WHERE instance = $1 AND finished = 0 AND kind <> $2",
+                &[id.clone(), operation.kind.into()],
             )
+            .await?;
+        }
+        let states = [id.clone(), rows::word(&from)?.into(), rows::word(&to)?.into(), rows::micros(at).into()];
+        let moved = tx
+            .execute("UPDATE instances SET state = $3, updated_at = $4 WHERE id = $1 AND state = $2", &states)
             .await?;
         if moved == 0 {
             return Ok(Admitted::Raced);
@@ -127,7 +134,7 @@ impl Store {
         let running = tx
             .row(
                 "SELECT id, kind FROM operations WHERE instance = $1 AND finished = 0 ORDER BY sequence DESC LIMIT 1",
-                std::slice::from_ref(&id),
+                &[id],
             )
             .await?;
         if let Some(running) = running {
@@ -137,11 +144,6 @@ impl Store {
             if !supersede {
                 return Err(Error::busy("another operation on the instance has not ended yet"));
             }
-            tx.execute(
-                "UPDATE operations SET cancel = 'supersede', wake_at = 0 WHERE instance = $1 AND finished = 0",
-                &[id],
-            )
-            .await?;
         }
         insert_operation(&mut tx, instance, operation, at).await?;
         tx.commit().await?;
@@ -160,14 +162,15 @@ impl Store {
         Ok(cancelled == 1)
     }
 
-    /// Lets a stuck operation try again where it stands. False where it is not stuck.
+    /// Lets a stuck operation try again where it stands. False where it is not stuck, or another has begun since.
     pub async fn resume_operation(&self, id: OperationId, at: Timestamp) -> Result<bool> {
         let resumed = self
             .db()
             .execute(
                 "UPDATE operations SET status = CASE WHEN undoing = 1 THEN 'undoing' ELSE 'running' END,
                     finished = 0, attempt = 0, wake_at = 0, step_since = $2, updated_at = $2
-                WHERE id = $1 AND status = 'stuck'",
+                WHERE id = $1 AND status = 'stuck' AND NOT EXISTS (SELECT 1 FROM operations l
+                    WHERE l.instance = operations.instance AND l.sequence > operations.sequence)",
                 &[id.to_string().into(), rows::micros(at).into()],
             )
             .await?;
@@ -209,7 +212,7 @@ impl Store {
             tx.execute(
                 "UPDATE instances SET health = $2, server_version = COALESCE($3, server_version),
                     disk = COALESCE($4, disk), reported_at = $5
-                WHERE id = $1 AND (reported_at IS NULL OR reported_at <= $5)",
+                WHERE id = $1",
                 &values,
             )
             .await?;
@@ -227,18 +230,21 @@ impl Store {
     pub async fn instances(
         &self,
         project: Option<&str>,
-        after: Option<InstanceId>,
+        after: Option<&Instance>,
         limit: u32,
     ) -> Result<Vec<Instance>> {
-        let values =
-            [project.map(str::to_owned).into(), after.map(|id| id.to_string()).into(), i64::from(limit).into()];
+        let values = [
+            project.map(str::to_owned).into(),
+            after.map_or(i64::MIN, |after| rows::micros(after.created_at)).into(),
+            after.map(|after| after.id.to_string()).unwrap_or_default().into(),
+            i64::from(limit).into(),
+        ];
         let found = self
             .db()
             .rows(
                 "SELECT i.* FROM instances i
-                WHERE ($1 IS NULL OR i.project = $1) AND ($2 IS NULL OR (i.created_at, i.id) > (
-                    SELECT a.created_at, a.id FROM instances a WHERE a.id = $2))
-                ORDER BY i.created_at, i.id LIMIT $3",
+                WHERE ($1 IS NULL OR i.project = $1) AND (i.created_at, i.id) > ($2, $3)
+                ORDER BY i.created_at, i.id LIMIT $4",
                 &values,
             )
             .await?;

@@ -254,7 +254,8 @@ fn entry(row: &Row) -> Result<Entry> {
         id: rows::id(&row.text("id")?)?,
         instance: rows::id(&row.text("instance")?)?,
         kind: row.text("kind")?,
-        state: rows::from_json(&row.text("state")?)?,
+        // What cannot be read is for the flow to refuse: an error here would keep all others from being claimed.
+        state: rows::from_json(&row.text("state")?).unwrap_or_default(),
         undoing: row.int("undoing")? != 0,
         step: row.text("step")?,
         step_since: rows::timestamp(row.int("step_since")?)?,
@@ -268,9 +269,8 @@ fn entry(row: &Row) -> Result<Entry> {
 fn cancel(row: &Row) -> Result<Option<Cancel>> {
     match row.maybe_text("cancel")?.as_deref() {
         None => Ok(None),
-        Some("undo") => Ok(Some(Cancel::Undo)),
         Some("supersede") => Ok(Some(Cancel::Supersede)),
-        Some(other) => Err(Error::corrupt("a row of the store cannot be read").with("cancel", other)),
+        Some(_) => Ok(Some(Cancel::Undo)),
     }
 }
 

@@ -312,6 +312,7 @@ impl Case {
             platform: self.world.platform(),
             guests: Guests::new(drivers, guest::Settings::default(), self.clock.clone(), reports),
             master_key: self.key.clone(),
+            places: Default::default(),
         });
         let owner = OperationId::new_v4().to_string();
         Engine::new(owner, journal, control, registry(), Settings::default(), self.clock.clone(), events)

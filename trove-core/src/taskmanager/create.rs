@@ -114,10 +114,7 @@ impl Flow for CreateInstance {
         let control = cx.context;
         match step {
             Step::Prepare => return guest_job(cx, Work::Remove).await,
-            Step::Compute => {
-                control.guests.detach(cx.instance).await;
-                control.platform.compute.release_compute(cx.instance).await?;
-            }
+            Step::Compute => control.release_guest(cx.instance).await?,
             Step::Endpoint => {
                 control.platform.networks.release_endpoint(cx.instance).await?;
                 cx.change.endpoint = Some(None);

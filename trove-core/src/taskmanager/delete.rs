@@ -60,8 +60,9 @@ impl Flow for DeleteInstance {
                 }
             }
             Step::Compute => {
-                cx.context.guests.detach(cx.instance).await;
-                platform.compute.release_compute(cx.instance).await?;
+                cx.context.release_guest(cx.instance).await?;
+                // Nothing can run of it any more, so a deletion after this one need not look for its server.
+                cx.change.endpoint = Some(None);
             }
             Step::Endpoint => platform.networks.release_endpoint(cx.instance).await?,
             Step::Volume => platform.volumes.release_volume(cx.instance).await?,

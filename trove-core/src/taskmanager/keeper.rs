@@ -3,61 +3,63 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
 use super::ControlPlane;
-use crate::{error::Result, id::InstanceId, lifecycle::State, model::Instance, platform::Ensured};
+use crate::{error::Result, lifecycle::State, model::Instance, platform::Ensured};
 
 const PAGE: u32 = 200;
 const AT_A_TIME: usize = 16;
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
+const ATTACH_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Attaches an agent to each instance that has been made, and goes on trying where that fails.
-pub(crate) async fn keep_guests(control: Arc<ControlPlane>, shutdown: CancellationToken) {
+pub(crate) async fn keep_guests(control: Arc<ControlPlane>) {
     loop {
-        let complete = attach_all(&control).await.unwrap_or_else(|error| {
-            tracing::warn!(error = error.report(), "cannot list instances");
-            false
-        });
-        if complete {
-            return;
+        match attach_all(&control).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error = error.report(), "cannot list instances"),
         }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(RETRY_PAUSE) => {}
-        }
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
+/// True where every instance that needs an agent has one.
 async fn attach_all(control: &ControlPlane) -> Result<bool> {
     let mut complete = true;
-    let mut after: Option<InstanceId> = None;
+    let mut last: Option<Instance> = None;
     loop {
-        let page = control.store.instances(None, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(complete) };
-        after = Some(last.id);
-        let attached = stream::iter(page.into_iter().filter(needs_agent))
+        let page = control.store.instances(None, last.as_ref(), PAGE).await?;
+        last = page.last().cloned();
+        if last.is_none() {
+            return Ok(complete);
+        }
+        complete &= stream::iter(page.into_iter().filter(needs_agent))
             .map(|instance| async move { attach(control, &instance).await })
             .buffer_unordered(AT_A_TIME)
-            .all(|attached| async move { attached })
+            .fold(true, |all, one| async move { all && one })
             .await;
-        complete &= attached;
     }
 }
 
 async fn attach(control: &ControlPlane, instance: &Instance) -> bool {
-    match control.ensure_guest(instance).await {
-        Ok(Ensured::Ready(())) => true,
-        Ok(Ensured::Pending(_)) => false,
-        Err(error) => {
+    match timeout(ATTACH_DEADLINE, control.recover_guest(instance.id)).await {
+        Ok(Ok(Ensured::Ready(()))) => true,
+        Ok(Ok(Ensured::Pending(_))) => false,
+        Ok(Err(error)) => {
             tracing::warn!(instance = %instance.id, error = error.report(), "cannot attach an agent");
+            false
+        }
+        Err(_) => {
+            tracing::warn!(instance = %instance.id, "an agent could not be attached in time");
             false
         }
     }
 }
 
 /// Flows attach the agents of instances that are being made or removed, when they get there.
-fn needs_agent(instance: &Instance) -> bool {
+pub(super) fn needs_agent(instance: &Instance) -> bool {
     match instance.state {
         State::Active | State::Restarting | State::Stopping | State::Stopped | State::Starting => true,
         State::Build | State::Deleting | State::Error => false,

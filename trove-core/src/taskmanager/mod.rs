@@ -11,6 +11,7 @@
 mod create;
 mod delete;
 mod keeper;
+mod places;
 mod server;
 
 #[cfg(all(test, feature = "conformance", feature = "sqlite"))]
@@ -21,6 +22,7 @@ use std::{sync::Arc, time::Duration};
 pub use create::CreateInstance;
 pub use delete::DeleteInstance;
 pub(crate) use keeper::keep_guests;
+pub(crate) use places::Places;
 pub use server::{RestartServer, StartServer, StopServer};
 
 use crate::{
@@ -47,6 +49,8 @@ pub struct ControlPlane {
     pub guests: Guests,
     /// What secrets in journals are sealed with.
     pub master_key: MasterKey,
+    /// Held while an instance gets its place and agent, or loses them.
+    pub(crate) places: Places,
 }
 
 /// All flows there are.
@@ -66,6 +70,27 @@ impl ControlPlane {
 
     /// Makes sure the instance has its place and its agent, once it has an endpoint.
     async fn ensure_guest(&self, instance: &Instance) -> Result<Ensured<()>> {
+        let _place = self.places.lock(instance.id).await;
+        self.attach(instance).await
+    }
+
+    /// The same after a start of the service, for an instance that may be deleted meanwhile.
+    async fn recover_guest(&self, id: InstanceId) -> Result<Ensured<()>> {
+        let _place = self.places.lock(id).await;
+        match self.store.instance(id).await? {
+            Some(instance) if keeper::needs_agent(&instance) => self.attach(&instance).await,
+            _ => Ok(Ensured::Ready(())),
+        }
+    }
+
+    /// Ends the instance's agent and gives its place back.
+    async fn release_guest(&self, id: InstanceId) -> Result<()> {
+        let _place = self.places.lock(id).await;
+        self.guests.detach(id).await;
+        self.platform.compute.release_compute(id).await
+    }
+
+    async fn attach(&self, instance: &Instance) -> Result<Ensured<()>> {
         if self.guests.is_attached(instance.id) {
             return Ok(Ensured::Ready(()));
         }
