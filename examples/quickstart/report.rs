@@ -117,7 +117,7 @@ impl Report {
                 Some(total) => format!("  {}: {} of {total} {}", progress.phase, progress.done, progress.unit),
                 None => format!("  {}", progress.phase),
             },
-            EventKind::Failed { step, error, .. } => format!("step {step} failed: {error}"),
+            EventKind::Failed { step, error, .. } => format!("step {step} failed: {}", error.message),
             _ => return,
         };
         println!("{:<10} {line}", "");

@@ -14,6 +14,8 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,7 +38,8 @@ struct Inner {
 }
 
 /// What went wrong, in the terms a caller acts on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The datastore or platform has no such ability.
     Unsupported,
@@ -110,6 +113,11 @@ impl Error {
         fenced Fenced Never None;
         cancelled Cancelled Never Maybe;
         internal Internal Never Maybe;
+    }
+
+    /// An error of a kind known only when it happens; it is not worth trying again.
+    pub fn of(kind: Kind, message: impl Into<String>) -> Self {
+        Self::new(kind, Retry::Never, Effect::Maybe, message.into())
     }
 
     fn new(kind: Kind, retry: Retry, effect: Effect, message: String) -> Self {

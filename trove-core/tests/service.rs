@@ -195,6 +195,7 @@ async fn a_failed_creation_says_why_and_leaves_nothing() {
     let create = trove.create(orders()).await.unwrap();
     let error = create.active().await.err().unwrap();
     assert!(error.to_string().contains("no image"), "{error}");
+    assert_eq!(error.kind(), Kind::NotFound);
     assert_eq!(create.status().await.unwrap().status, OperationStatus::Failed);
     let instance = trove.instance(create.instance_id()).await.unwrap();
     assert_eq!(instance.status(), Status::Error);
@@ -323,6 +324,38 @@ async fn a_service_started_again_knows_its_instances() {
     trove.instance(stopped.id).await.unwrap().start().await.unwrap().active().await.unwrap();
     instance.delete().await.unwrap().wait().await.unwrap();
     trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn one_instance_that_cannot_be_recovered_keeps_no_other_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::new();
+    let trove = start(&world, &on_disk(directory.path())).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(active(&trove).await.id);
+    }
+    trove.shut_down().await;
+    // The first that is recovered never is; whose turn it is does not matter.
+    let mut broken = None;
+    world.script(move |_, name| match name {
+        "ensure_compute" if broken.replace(()).is_none() => Verdict::FailBefore(Error::unavailable("not now")),
+        _ => Verdict::Proceed,
+    });
+    let trove = start(&world, &on_disk(directory.path())).await;
+    for id in ids {
+        let mut instance = trove.instance(id).await.unwrap();
+        until(&trove, &mut instance, Status::Active).await;
+    }
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn the_event_stream_ends_with_the_service() {
+    let trove = start(&World::new(), "sqlite::memory:").await;
+    let mut events = trove.events();
+    trove.shut_down().await;
+    assert_eq!(events.next().await, None);
 }
 
 #[tokio::test]

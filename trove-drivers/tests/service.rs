@@ -13,6 +13,7 @@ use trove_core::{
     Trove,
     conformance::{self, memory::World},
     control::{InstanceHandle, NewInstance},
+    error::Kind,
     events::EventStream,
     model::{Condition, EventKind, Flavor, Health, mib},
     secret::{ExposeSecret, MasterKey, SecretString},
@@ -128,21 +129,24 @@ async fn the_store_keeps_its_contract_on_postgresql() {
     let uri = instance.uri("app").unwrap().user("app").with_password(&SecretString::from("secret"));
     let store = Store::connect(uri.expose_secret()).await.unwrap();
     conformance::store::suite(&store).await;
+    assert_eq!(Store::connect(uri.expose_secret()).await.unwrap_err().kind(), Kind::Conflict);
     store.close().await;
 
-    // Two services share it; what one begins the other sees.
+    // One service follows another; what the first made the second has.
     let (world, key) = (World::new(), MasterKey::generate().unwrap());
     let start = || async {
         let builder = Trove::builder().store(uri.expose_secret()).platform(world.platform());
-        builder.datastore(world.driver()).master_key(key.clone()).start().await.unwrap()
+        builder.datastore(world.driver()).master_key(key.clone()).start().await
     };
-    let (one, other) = (start().await, start().await);
-    let made = one.create(NewInstance::new("shared", "memory").user("app", "secret")).await.unwrap();
+    let first = start().await.unwrap();
+    let made = first.create(NewInstance::new("shared", "memory").user("app", "secret")).await.unwrap();
     made.active().await.unwrap();
-    let seen = other.instance(made.instance_id()).await.unwrap();
+    assert_eq!(start().await.err().unwrap().kind(), Kind::Conflict);
+    first.shut_down().await;
+    let second = start().await.unwrap();
+    let seen = second.instance(made.instance_id()).await.unwrap();
     seen.delete().await.unwrap().wait().await.unwrap();
     assert!(world.residue().is_empty());
-    one.shut_down().await;
-    other.shut_down().await;
+    second.shut_down().await;
     service.end(instance).await;
 }

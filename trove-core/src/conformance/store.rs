@@ -7,7 +7,10 @@ use crate::{
     error::Kind,
     id::{InstanceId, OperationId},
     lifecycle::State,
-    model::{ByteSize, Condition, Disk, Endpoint, Flavor, Health, Instance, Observed, OperationStatus, Problem, mib},
+    model::{
+        ByteSize, Condition, Disk, Endpoint, Flavor, Health, Instance, Observed, OperationError, OperationStatus,
+        Problem, mib,
+    },
     store::{Admitted, Cancel, Entry, InstanceChange, Journal, NewOperation, Record, Report, Store},
     time::Timestamp,
 };
@@ -184,7 +187,8 @@ async fn waiting_operations_wake_when_due(store: &Store) {
     assert_eq!(store.next_due().await.unwrap(), Some(at(500)));
     assert!(claim(store, "b", 499).await.is_none());
     let woken = claim(store, "b", 500).await.unwrap();
-    assert_eq!((woken.step.as_str(), woken.attempt, woken.error.as_deref()), ("second", 3, Some("why")));
+    assert_eq!((woken.step.as_str(), woken.attempt), ("second", 3));
+    assert_eq!(woken.error, Some(OperationError::new(Kind::NoSpace, "why")));
     assert_eq!(woken.state, json!({"kept": "ünïcode"}));
     assert_eq!(woken.step_since, at(7));
     remove(store, &instance).await;
@@ -297,7 +301,7 @@ fn row(status: OperationStatus, change: InstanceChange) -> Record {
         step: "second".to_owned(),
         step_since: at(7),
         attempt: 3,
-        error: Some("why".to_owned()),
+        error: Some(OperationError::new(Kind::NoSpace, "why")),
         lease_until: (!status.is_final()).then(|| at(20)),
         wake_at: at(8),
         at: at(8),

@@ -87,7 +87,7 @@ impl Builder {
     /// The key under which passwords wait in the store to be used.
     ///
     /// Without one, a SQLite store keeps its own in a file beside it, of the same name with `.key` added, readable to its
-    /// owner only. A PostgreSQL store, which several processes and its backups share, needs one.
+    /// owner only. A PostgreSQL store, which other processes and its backups can read, needs one.
     pub fn master_key(mut self, key: MasterKey) -> Self {
         self.master_key = Some(key);
         self
@@ -180,7 +180,7 @@ async fn own_key(store: &Store, url: &str) -> Result<MasterKey> {
         if url.starts_with("sqlite:") {
             return MasterKey::generate();
         }
-        return Err(Error::invalid("a store that several processes share needs a master key"));
+        return Err(Error::invalid("a store on a server needs a master key"));
     };
     let mut name = file.into_os_string();
     name.push(".key");

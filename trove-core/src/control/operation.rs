@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Kind, Result},
     events::EventStream,
     id::{InstanceId, OperationId},
-    model::{EventKind, Operation, OperationStatus, Status},
+    model::{EventKind, Operation, OperationError, OperationStatus, Status},
 };
 
 /// How often to look at the journal where no event tells: another process may run the operation.
@@ -139,11 +139,15 @@ impl OperationHandle {
 }
 
 fn outcome(operation: &Operation) -> Result<()> {
-    let error = || operation.error.clone().unwrap_or_else(|| "no reason was recorded".to_owned());
+    let unknown = || OperationError::new(Kind::Internal, "no reason was recorded");
+    let error = || operation.error.clone().unwrap_or_else(unknown);
     match operation.status {
         OperationStatus::Running | OperationStatus::Undoing | OperationStatus::Succeeded => Ok(()),
-        OperationStatus::Failed => Err(Error::internal(error())),
-        OperationStatus::Stuck => Err(Error::internal(format!("the operation is stuck: {}", error()))),
+        OperationStatus::Failed => Err(error().into()),
+        OperationStatus::Stuck => {
+            let OperationError { kind, message } = error();
+            Err(Error::of(kind, format!("the operation is stuck: {message}")))
+        }
         OperationStatus::Cancelled => Err(Error::cancelled("the operation was cancelled")),
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     events::Events,
     id::OperationId,
     lifecycle::State,
-    model::{Event, EventKind, OperationStatus},
+    model::{Event, EventKind, OperationError, OperationStatus},
     store::{self, Cancel, InstanceChange, Journal, Record},
     time::{Clock, Timestamp, after, elapsed},
 };
@@ -350,7 +350,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         change: InstanceChange,
     ) -> Result<()> {
         let at = self.0.clock.now();
-        let error = position.error.as_deref();
+        let error = position.error.as_ref().map(|error| error.message.as_str());
         // A superseded operation leaves the instance to the one behind it.
         let superseded = status == OperationStatus::Cancelled && !position.cancelled;
         let end = if superseded { InstanceChange::default() } else { flow.ended(End { status, error, at }) };
@@ -419,7 +419,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
             step: entry.step.clone(),
             step_since: entry.step_since,
             attempt: entry.attempt,
-            error: Some(error.to_string()),
+            error: Some(OperationError::from(error)),
             lease_until: None,
             wake_at: at,
             at,
@@ -452,7 +452,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     fn report_failure(&self, entry: &store::Entry, flow: &dyn AnyFlow<C>, position: &Position, error: &Error) {
         let step = flow.step_name(position.step);
         tracing::warn!(operation = %entry.id, kind = entry.kind, step, error = error.report(), "a step failed");
-        let kind = EventKind::Failed { operation: entry.id, step: step.to_owned(), error: error.to_string() };
+        let kind = EventKind::Failed { operation: entry.id, step: step.to_owned(), error: error.into() };
         self.0.events.publish(Event::new(self.0.clock.now(), entry.instance, kind));
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Limits, Next};
 use crate::{
-    error::{Error, Result, Retry},
-    model::OperationStatus,
+    error::{Error, Kind, Result, Retry},
+    model::{OperationError, OperationStatus},
     store::Cancel,
     time::{Timestamp, elapsed},
 };
@@ -20,7 +20,7 @@ pub(super) struct Position {
     pub(super) step: usize,
     pub(super) since: Timestamp,
     pub(super) attempt: u32,
-    pub(super) error: Option<String>,
+    pub(super) error: Option<OperationError>,
     pub(super) cancelled: bool,
 }
 
@@ -44,7 +44,7 @@ impl Position {
         Self { step, since: now, attempt: 0, ..self }
     }
 
-    fn back(self, error: String, now: Timestamp) -> Self {
+    fn back(self, error: OperationError, now: Timestamp) -> Self {
         let step = self.step;
         Self { undoing: true, error: Some(error), ..self }.at(step, now)
     }
@@ -55,7 +55,8 @@ pub(super) fn cancelled(position: Position, shape: Shape, cancel: Cancel, now: T
     match cancel {
         Cancel::Supersede => (Position { cancelled: false, ..position }, Then::End(OperationStatus::Cancelled)),
         Cancel::Undo if shape.reversible && !position.undoing => {
-            let position = position.back("the operation was cancelled".to_owned(), now);
+            let error = OperationError::new(Kind::Cancelled, "the operation was cancelled");
+            let position = position.back(error, now);
             (Position { cancelled: true, ..position }, Then::Continue)
         }
         Cancel::Undo => (position, Then::Continue),
@@ -85,7 +86,7 @@ pub(super) fn decide(
                 && !out_of_patience;
             if again {
                 let pause = pause(position.attempt, error.retry());
-                let error = if position.undoing { position.error.clone() } else { Some(error.to_string()) };
+                let error = if position.undoing { position.error.clone() } else { Some(OperationError::from(&error)) };
                 (Position { attempt: position.attempt + 1, error, ..position }, Then::Pause(pause))
             } else {
                 failed(position, shape, &error, now)
@@ -117,12 +118,14 @@ fn done(position: Position, shape: Shape, now: Timestamp) -> (Position, Then) {
 fn failed(position: Position, shape: Shape, error: &Error, now: Timestamp) -> (Position, Then) {
     if position.undoing || !shape.reversible {
         let error = match &position.error {
-            Some(first) if position.undoing => format!("{first}; it could not be taken back: {error}"),
-            _ => error.to_string(),
+            Some(OperationError { kind, message }) if position.undoing => {
+                OperationError::new(*kind, format!("{message}; it could not be taken back: {error}"))
+            }
+            _ => OperationError::from(error),
         };
         (Position { error: Some(error), ..position }, Then::End(OperationStatus::Stuck))
     } else {
-        (position.back(error.to_string(), now), Then::Continue)
+        (position.back(OperationError::from(error), now), Then::Continue)
     }
 }
 
@@ -161,7 +164,7 @@ mod tests {
     fn undo_begins_at_the_step_that_failed() {
         let (position, then) = after(at(1, false), SHAPE, Err(Error::invalid("no")));
         assert_eq!((position.step, position.undoing, then), (1, true, Then::Continue));
-        assert_eq!(position.error.as_deref(), Some("no"));
+        assert_eq!(position.error, Some(OperationError::new(Kind::Invalid, "no")));
     }
 
     #[test]

@@ -147,7 +147,10 @@ impl Agent {
         let key = (call.operation, work.name());
         if let Some(at) = jobs.iter().position(|job| job.key == key) {
             // A failure is not a result to keep: asked again, it is tried again. A job that panicked has no end.
-            let failed = matches!(&*jobs[at].end.borrow(), Some(Err(_))) || jobs[at].end.has_changed().is_err();
+            let failed = match &*jobs[at].end.borrow() {
+                Some(end) => end.is_err(),
+                None => jobs[at].end.has_changed().is_err(),
+            };
             if !failed {
                 return Ok(jobs[at].end.clone());
             }

@@ -16,6 +16,8 @@ mod agent;
 mod heal;
 mod hub;
 mod protocol;
+#[cfg(test)]
+mod tests;
 
 pub use agent::{Call, Settings};
 pub use hub::{Guests, JobEnd};

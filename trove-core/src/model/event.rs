@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, OperationStatus};
+use super::{Health, OperationError, OperationStatus};
 use crate::{
     id::{InstanceId, OperationId},
     lifecycle::State,
@@ -74,7 +74,7 @@ pub enum EventKind {
         /// The step.
         step: String,
         /// The error.
-        error: String,
+        error: OperationError,
     },
     /// An operation ended.
     Ended {
@@ -85,7 +85,7 @@ pub enum EventKind {
         /// How.
         status: OperationStatus,
         /// The error, unless it succeeded.
-        error: Option<String>,
+        error: Option<OperationError>,
     },
     /// Databases, users or rights inside the instance were changed on request.
     Accounts {

@@ -11,5 +11,5 @@ pub use account::{Database, NewDatabase, NewUser, Page, PageRequest, User};
 pub use event::{Event, EventKind, Progress};
 pub use health::{Condition, Disk, Health, Observed, Problem};
 pub use instance::{Endpoint, Fault, Flavor, Instance, Status};
-pub use operation::{Operation, OperationStatus};
+pub use operation::{Operation, OperationError, OperationStatus};
 pub use size::{ByteSize, gib, mib};

@@ -1,7 +1,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{InstanceId, OperationId};
+use crate::{
+    error::{Error, Kind},
+    id::{InstanceId, OperationId},
+};
 
 /// An operation on an instance, as its journal shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,11 +23,39 @@ pub struct Operation {
     /// How often the step was tried and failed.
     pub attempt: u32,
     /// The error that made it fail, or that the step's last try ended with.
-    pub error: Option<String>,
+    pub error: Option<OperationError>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its journal was last written.
     pub updated_at: Timestamp,
+}
+
+/// Why an operation failed, or a try of its step did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationError {
+    /// What to act on.
+    pub kind: Kind,
+    /// What to read. Holds no secret.
+    pub message: String,
+}
+
+impl OperationError {
+    /// Of this kind, with this message.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl From<&Error> for OperationError {
+    fn from(error: &Error) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}
+
+impl From<OperationError> for Error {
+    fn from(error: OperationError) -> Self {
+        Self::of(error.kind, error.message)
+    }
 }
 
 /// How far an operation is.

@@ -117,7 +117,14 @@ impl Db {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| Error::invalid("the store's URL is not one of PostgreSQL"))?
             .application_name("trove")
-            .options([("statement_timeout", "10s"), ("lock_timeout", "10s")]);
+            // A process that vanished with its host is to be noticed, so that its lock is free for the next.
+            .options([
+                ("statement_timeout", "10s"),
+                ("lock_timeout", "10s"),
+                ("tcp_keepalives_idle", "10"),
+                ("tcp_keepalives_interval", "5"),
+                ("tcp_keepalives_count", "3"),
+            ]);
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(ACQUIRE_DEADLINE)
@@ -277,6 +284,16 @@ impl From<Option<i64>> for Value {
     fn from(int: Option<i64>) -> Self {
         Self::Int(int)
     }
+}
+
+/// A connection that holds the lock of the store's one control process, unless another does.
+#[cfg(feature = "postgres")]
+pub(super) async fn lock_session(pool: &sqlx::PgPool) -> Result<Option<sqlx::PgConnection>> {
+    let failed = |error| failed("lock itself", error);
+    let mut session = pool.acquire().await.map_err(failed)?.detach();
+    let locked = sqlx::query("SELECT pg_try_advisory_lock(8025410964) AS locked").fetch_one(&mut session).await;
+    let locked: bool = locked.and_then(|row| row.try_get("locked")).map_err(failed)?;
+    Ok(locked.then_some(session))
 }
 
 /// Makes the file of a store where there is none, for its owner's eyes only; what SQLite puts beside it follows suit.

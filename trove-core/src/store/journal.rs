@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     id::{InstanceId, OperationId},
     lifecycle::State,
-    model::{Endpoint, Fault, OperationStatus},
+    model::{Endpoint, Fault, OperationError, OperationStatus},
     time::Timestamp,
 };
 
@@ -66,7 +66,7 @@ pub struct Entry {
     /// How often the step failed.
     pub attempt: u32,
     /// The error it failed with, or that the last try ended with.
-    pub error: Option<String>,
+    pub error: Option<OperationError>,
     /// Whether and how it was cancelled.
     pub cancel: Option<Cancel>,
     /// The epoch of this claim.
@@ -98,7 +98,7 @@ pub struct Record {
     /// How often the step failed.
     pub attempt: u32,
     /// The error it failed with, or that the last try ended with.
-    pub error: Option<String>,
+    pub error: Option<OperationError>,
     /// Until when its owner keeps it; `None` lets it go.
     pub lease_until: Option<Timestamp>,
     /// When to go on, where it was let go.
@@ -215,7 +215,7 @@ impl Journal for Store {
             record.step.clone().into(),
             rows::micros(record.step_since).into(),
             i64::from(record.attempt).into(),
-            record.error.clone().into(),
+            record.error.as_ref().map(rows::json).transpose()?.into(),
             record.lease_until.map_or(0, rows::micros).into(),
             rows::micros(record.wake_at).into(),
             rows::micros(record.at).into(),
@@ -260,7 +260,7 @@ fn entry(row: &Row) -> Result<Entry> {
         step: row.text("step")?,
         step_since: rows::timestamp(row.int("step_since")?)?,
         attempt: u32::try_from(row.int("attempt")?).unwrap_or(u32::MAX),
-        error: row.maybe_text("error")?,
+        error: rows::error(row)?,
         cancel: cancel(row)?,
         epoch: rows::from_int(row.int("epoch")?),
     })

@@ -12,11 +12,12 @@
 //! # }
 //! ```
 //!
-//! - `sqlite:trove.db` is embedded: one control process, which holds a lock beside the file. Every commit reaches the
-//!   disk before it counts.
-//! - `postgres://user:password@host/database` serves several control processes; operations are theirs by lease.
+//! - `sqlite:trove.db` is embedded. Every commit reaches the disk before it counts.
+//! - `postgres://user:password@host/database` lives on a server, from where the service of another host can take over.
 //!
-//! Both run the same SQL text and pass the same [suite](crate::conformance::store).
+//! One control process serves a store at a time: it holds a lock beside the SQLite file, or an advisory lock of the
+//! PostgreSQL database, and whoever comes second is refused until it is gone. Leases and epochs guard the journal beyond
+//! that, should two ever meet. Both run the same SQL text and pass the same [suite](crate::conformance::store).
 
 mod db;
 mod instances;
@@ -50,17 +51,15 @@ struct Inner {
 impl Store {
     /// Opens the store at a URL, makes it where it is an absent SQLite file, and brings its tables up to date.
     ///
-    /// [`Conflict`](crate::error::Kind::Conflict) where another process serves the same SQLite file;
+    /// [`Conflict`](crate::error::Kind::Conflict) where another process serves the same store;
     /// [`Unavailable`](crate::error::Kind::Unavailable) where the server does not answer.
     pub async fn connect(url: &str) -> Result<Self> {
         let db = db::Db::connect(url).await?;
-        let lock = db.file().map(|file| lock::StoreLock::take(&file)).transpose()?;
+        let lock = lock::StoreLock::take(&db).await?;
         schema::migrate(&db).await?;
-        if lock.is_some() {
-            // Nobody else can be alive: what a killed process held need not wait for its leases.
-            db.execute("UPDATE operations SET lease_until = 0 WHERE finished = 0", &[]).await?;
-        }
-        Ok(Self { inner: Arc::new(Inner { db, lock: Mutex::new(lock) }) })
+        // Nobody else can be alive: what a killed process held need not wait for its leases.
+        db.execute("UPDATE operations SET lease_until = 0 WHERE finished = 0", &[]).await?;
+        Ok(Self { inner: Arc::new(Inner { db, lock: Mutex::new(Some(lock)) }) })
     }
 
     /// The file of an embedded store; `None` for one in memory or on a server.

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::db::Row;
 use crate::{
     error::{Error, Result},
-    model::{ByteSize, Instance, Operation},
+    model::{ByteSize, Instance, Operation, OperationError},
     time::Timestamp,
 };
 
@@ -82,10 +82,15 @@ pub(super) fn operation(row: &Row) -> Result<Operation> {
         status: from_word(&row.text("status")?)?,
         step: row.text("step")?,
         attempt: u32::try_from(row.int("attempt")?).unwrap_or(u32::MAX),
-        error: row.maybe_text("error")?,
+        error: error(row)?,
         created_at: timestamp(row.int("created_at")?)?,
         updated_at: timestamp(row.int("updated_at")?)?,
     })
+}
+
+/// The error of an operation's row.
+pub(super) fn error(row: &Row) -> Result<Option<OperationError>> {
+    row.maybe_text("error")?.as_deref().map(from_json).transpose()
 }
 
 fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

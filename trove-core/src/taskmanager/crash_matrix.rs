@@ -253,8 +253,14 @@ impl Case {
             None => self.take_over(fault, first_call).await,
         };
         if status == Some(OperationStatus::Stuck) {
-            // What kept it from ending is mended, and somebody resumes it.
+            // What kept it from ending is mended, and somebody resumes it, or asks for its deletion again.
             self.world.script(|_, _| Verdict::Proceed);
+            if self.operation == Operation::Delete && calls.is_multiple_of(2) {
+                let again = OperationId::new_v4();
+                self.begin(DeleteInstance {}.begin(again).unwrap(), (State::Error, State::Deleting)).await;
+                let status = self.settle(&self.boot(Arc::new(self.store.clone())), again).await;
+                return Run { status, calls, writes };
+            }
             assert!(self.store.resume_operation(self.id, self.clock.now()).await.unwrap());
             let status = self.settle(&self.boot(Arc::new(self.store.clone())), self.id).await;
             return Run { status, calls, writes };

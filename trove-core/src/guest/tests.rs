@@ -1,0 +1,135 @@
+//! The agent with a driver that misbehaves as told.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc};
+
+use super::{AccountsCall, Call, Guests, JobEnd, Settings, Work};
+use crate::{
+    datastore::{Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Version},
+    error::{Error, Kind, Result},
+    id::{InstanceId, OperationId},
+    model::{ByteSize, Flavor, Health, Instance, Observed},
+    time::{Clock, Timestamp},
+};
+
+/// Prepares until cancelled, and panics at its first removal.
+struct Odd {
+    manifest: Manifest,
+    preparing: Arc<Notify>,
+    removals: Arc<AtomicUsize>,
+}
+
+struct OddDatastore {
+    preparing: Arc<Notify>,
+    removals: Arc<AtomicUsize>,
+}
+
+impl Driver for Odd {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn attach(&self, _host: GuestHost) -> Result<Arc<dyn Datastore>> {
+        Ok(Arc::new(OddDatastore { preparing: self.preparing.clone(), removals: self.removals.clone() }))
+    }
+}
+
+#[async_trait]
+impl Datastore for OddDatastore {
+    async fn prepare(&self, cx: &Cx, _spec: &Prepare) -> Result<()> {
+        self.preparing.notify_one();
+        cx.cancelled().await;
+        Err(Error::cancelled("told to stop"))
+    }
+
+    async fn start(&self, _cx: &Cx) -> Result<()> {
+        Ok(())
+    }
+
+    async fn stop(&self, _cx: &Cx) -> Result<()> {
+        Ok(())
+    }
+
+    async fn remove(&self, _cx: &Cx) -> Result<()> {
+        assert!(self.removals.fetch_add(1, Ordering::Relaxed) > 0, "the first removal panics");
+        Ok(())
+    }
+
+    async fn observe(&self, _cx: &Cx) -> Result<Observed> {
+        Ok(Observed::new(Health::Healthy))
+    }
+}
+
+struct Fixture {
+    guests: Guests,
+    instance: InstanceId,
+    preparing: Arc<Notify>,
+    removals: Arc<AtomicUsize>,
+    _reports: mpsc::Receiver<crate::store::Report>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let (preparing, removals) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let manifest = Manifest::new("odd", Version::new("1", "odd:1"), 1);
+        let driver: Arc<dyn Driver> =
+            Arc::new(Odd { manifest, preparing: preparing.clone(), removals: removals.clone() });
+        let (sender, reports) = mpsc::channel(64);
+        let drivers = HashMap::from([("odd".to_owned(), driver)]);
+        let guests = Guests::new(drivers, Settings::default(), Clock::system(), sender);
+        let flavor = Flavor::new("small", ByteSize::default(), 1);
+        let id = InstanceId::new_v4();
+        let instance = Instance::new(id, "x", "odd", flavor, ByteSize::default(), Timestamp::UNIX_EPOCH);
+        guests.attach(&instance, GuestHost::new(id, "/nonexistent", "/nonexistent")).unwrap();
+        Self { guests, instance: id, preparing, removals, _reports: reports }
+    }
+
+    async fn job(&self, epoch: u64, work: Work) -> Result<JobEnd> {
+        let call = Call { operation: OperationId::new_v4(), epoch, progress: None };
+        self.repeat(&call, work).await
+    }
+
+    async fn repeat(&self, call: &Call, work: Work) -> Result<JobEnd> {
+        self.guests.job(self.instance, call, work, Duration::from_secs(30), std::future::pending()).await
+    }
+}
+
+#[tokio::test]
+async fn a_removal_ends_what_runs_and_survives_a_panic() {
+    let fixture = Fixture::new();
+    let prepare = fixture.job(1, Work::Prepare(Prepare::default()));
+    let remove = async {
+        fixture.preparing.notified().await;
+        let call = Call { operation: OperationId::new_v4(), epoch: 2, progress: None };
+        let first = fixture.repeat(&call, Work::Remove).await.unwrap_err();
+        assert_eq!(first.kind(), Kind::Internal, "the driver panicked");
+        // The same operation asks again, and is not told of the job that died.
+        assert_eq!(fixture.repeat(&call, Work::Remove).await.unwrap(), JobEnd::Done);
+        assert_eq!(fixture.repeat(&call, Work::Remove).await.unwrap(), JobEnd::Done);
+        assert_eq!(fixture.removals.load(Ordering::Relaxed), 2, "a job that is done is not done again");
+    };
+    let (prepared, ()) = tokio::join!(prepare, remove);
+    assert_eq!(prepared.unwrap_err().kind(), Kind::Cancelled);
+    fixture.guests.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_former_owner_is_refused() {
+    let fixture = Fixture::new();
+    fixture.job(5, Work::Start).await.unwrap();
+    assert_eq!(fixture.job(4, Work::Stop).await.unwrap_err().kind(), Kind::Fenced);
+    let call = Call { operation: OperationId::new_v4(), epoch: 4, progress: None };
+    let error = fixture.guests.accounts(fixture.instance, call, AccountsCall::RootEnabled).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Fenced);
+    fixture.job(5, Work::Stop).await.unwrap();
+    fixture.guests.shut_down().await;
+}
