@@ -25,7 +25,8 @@ pub struct EventStream {
 }
 
 impl Events {
-    pub(crate) fn new() -> Self {
+    /// A stream of its own, for an [`Engine`](crate::flow::Engine) that runs without the facade.
+    pub fn new() -> Self {
         Self { sender: Arc::new(broadcast::Sender::new(CAPACITY)), closed: CancellationToken::new() }
     }
 
@@ -39,8 +40,15 @@ impl Events {
         self.closed.cancel();
     }
 
-    pub(crate) fn subscribe(&self) -> EventStream {
+    /// All that is published from now on.
+    pub fn subscribe(&self) -> EventStream {
         EventStream { receiver: self.sender.subscribe(), closed: self.closed.clone(), missed: 0 }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -21,6 +21,7 @@
 mod engine;
 mod plan;
 mod registry;
+mod run;
 
 use std::{fmt, time::Duration};
 
