@@ -1,17 +1,15 @@
 //! A database instance from creation to deletion, with every step told: a tour of the service, and a check that it works
 //! on this machine.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "telling what happens is what this program is for")]
-
 mod client;
 mod report;
 mod service;
 mod tour;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use trove_core::{
     error::{Error, Result},
@@ -19,6 +17,7 @@ use trove_core::{
 };
 
 use report::Report;
+use service::{Home, Service};
 
 /// Creates a database instance, uses it, changes it and removes it again.
 #[derive(Debug, Parser)]
@@ -47,6 +46,9 @@ struct Options {
     data: PathBuf,
 }
 
+/// How long removing an instance may take before it is given up.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(120);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -54,11 +56,12 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let options = Options::parse();
-    let report = Report::new(options.json);
-    match run(&options, &report).await {
+    let id = options.delete.unwrap_or_else(InstanceId::new_v4);
+    let report = Report::new(options.json, id);
+    match run(&options, id, &report).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Interrupted) => {
-            report.failed("interrupted; nothing was left behind");
+            report.failed("interrupted");
             ExitCode::from(130)
         }
         Err(Failure::Error(error)) => {
@@ -80,18 +83,26 @@ impl From<Error> for Failure {
     }
 }
 
-async fn run(options: &Options, report: &Report) -> Result<(), Failure> {
-    let interrupted = interruption()?;
-    tokio::pin!(interrupted);
-    if let Some(id) = options.delete {
-        return Ok(tour::delete_kept(options, id, report).await?);
-    }
-    let id = InstanceId::new_v4();
+async fn run(options: &Options, id: InstanceId, report: &Report) -> Result<(), Failure> {
+    service::check(options)?;
+    let mut signals = Signals::catch()?;
     let home = service::Home::new(&options.data, id);
-    let service = service::start(options, &home).await?;
+    if options.delete.is_some() {
+        home.check()?;
+        let service = signals.or(service::start(options, &home)).await?;
+        return finish(&service, &home, &mut signals, report).await;
+    }
+    let service = match signals.or(service::start(options, &home)).await {
+        Ok(service) => service,
+        Err(failure) => {
+            // Nothing was made yet but the directory itself.
+            home.remove()?;
+            return Err(failure);
+        }
+    };
     let outcome = tokio::select! {
-        outcome = tour::take(options, &service, id, report) => outcome.map_err(Failure::from),
-        () = &mut interrupted => Err(Failure::Interrupted),
+        outcome = signals.or(tour::take(options, &service, id, report)) => outcome,
+        () = report.unread() => Err(Failure::Interrupted),
     };
     if options.keep && outcome.is_ok() {
         service.trove.shut_down().await;
@@ -99,31 +110,56 @@ async fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         return Ok(());
     }
     if outcome.is_err() {
-        report.note("removing what was made");
+        report.note("removing what was made; again to leave it");
     }
-    let removed = tour::remove(&service, id, report).await;
-    service.trove.shut_down().await;
-    if let Err(error) = removed.and_then(|()| home.remove()) {
-        if let Err(Failure::Error(first)) = outcome {
-            report.note(&format!("failed: {}", first.report()));
+    let finished = finish(&service, &home, &mut signals, report).await;
+    match (outcome, finished) {
+        (Err(Failure::Error(first)), Err(second)) => {
+            report.note(&format!("first failed: {}", first.report()));
+            Err(second)
         }
-        report.note(&format!("something may be left; try again with --delete {id}"));
-        return Err(error.into());
+        (outcome, finished) => finished.and(outcome),
     }
-    outcome?;
-    report.done();
-    Ok(())
 }
 
-/// Ends at the first Ctrl-C or termination. Those that follow are ignored: removing what was made is under way.
-fn interruption() -> Result<impl Future<Output = ()>> {
-    let failed = |error| Error::internal("signals cannot be caught").because(error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+/// Removes the instance with all that is left of it.
+async fn finish(service: &Service, home: &Home, signals: &mut Signals, report: &Report) -> Result<(), Failure> {
+    let removal = async {
+        let late = |_| Err(Error::timeout("the instance was not removed in time"));
+        tokio::time::timeout(REMOVAL_LIMIT, tour::remove(service, home.id, report)).await.unwrap_or_else(late)?;
+        service.trove.shut_down().await;
+        home.remove()
+    };
+    let removed = signals.or(removal).await;
+    match removed {
+        Ok(()) => report.done(),
+        Err(_) => {
+            report.note(&format!("something may be left; cargo xtask quickstart --delete {} removes it", home.id))
         }
-    })
+    }
+    removed
+}
+
+/// Ctrl-C and termination, each of which breaks off what is being done.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self> {
+        let failed = |error| Error::internal("signals cannot be caught").because(error);
+        let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        Ok(Self { interrupt, terminate })
+    }
+
+    /// Does the work unless a signal comes.
+    async fn or<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T, Failure> {
+        tokio::select! {
+            done = work => done.map_err(Failure::from),
+            _ = self.interrupt.recv() => Err(Failure::Interrupted),
+            _ = self.terminate.recv() => Err(Failure::Interrupted),
+        }
+    }
 }

@@ -1,14 +1,17 @@
 //! What is shown: lines for people, or one JSON object a line for machines.
 
 use std::{
+    io::Write,
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use trove_core::{
     control::ConnectionUri,
     error::Result,
+    id::InstanceId,
     model::{Event, EventKind},
 };
 
@@ -17,6 +20,8 @@ use crate::service::{Home, Service};
 /// Shows what happens, and remembers how long each phase took.
 pub(crate) struct Report {
     json: bool,
+    instance: InstanceId,
+    unread: Notify,
     phases: Mutex<Vec<(&'static str, f64)>>,
 }
 
@@ -28,8 +33,13 @@ pub(crate) struct Phase<'a> {
 }
 
 impl Report {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json, phases: Mutex::default() }
+    pub(crate) fn new(json: bool, instance: InstanceId) -> Self {
+        Self { json, instance, unread: Notify::new(), phases: Mutex::default() }
+    }
+
+    /// Ends when nobody reads what is shown, as where it is piped to a program that has ended.
+    pub(crate) async fn unread(&self) {
+        self.unread.notified().await;
     }
 
     pub(crate) fn phase(&self, name: &'static str) -> Phase<'_> {
@@ -73,9 +83,10 @@ impl Report {
     pub(crate) fn failed(&self, error: &str) {
         self.times();
         if self.json {
-            println!("{}", json!({"event": "failed", "error": error}));
+            self.show("", json!({"event": "quit", "error": error}));
         } else {
-            eprintln!("failed: {error}");
+            // Where even this cannot be said, the exit status says it.
+            let _ = writeln!(std::io::stderr(), "failed: {error}");
         }
     }
 
@@ -98,11 +109,8 @@ impl Report {
 
     fn event(&self, event: &Event) {
         if self.json {
-            match serde_json::to_string(event) {
-                Ok(line) => println!("{line}"),
-                Err(error) => eprintln!("an event cannot be shown: {error}"),
-            }
-            return;
+            // An event is an object of plain values.
+            return self.show("", serde_json::to_value(event).unwrap_or_default());
         }
         let line = match &event.kind {
             EventKind::State { state } => format!("state {state}"),
@@ -120,14 +128,19 @@ impl Report {
             EventKind::Failed { step, error, .. } => format!("step {step} failed: {}", error.message),
             _ => return,
         };
-        println!("{:<10} {line}", "");
+        self.show(&format!("{:<10} {line}", ""), Value::Null);
     }
 
-    fn show(&self, text: &str, object: Value) {
-        if self.json {
-            println!("{object}");
+    fn show(&self, text: &str, mut object: Value) {
+        let mut out = std::io::stdout();
+        let shown = if self.json {
+            object["instance"] = json!(self.instance);
+            writeln!(out, "{object}")
         } else {
-            println!("{text}");
+            writeln!(out, "{text}")
+        };
+        if shown.is_err() {
+            self.unread.notify_one();
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use trove_core::{
     Trove,
+    datastore::Driver,
     error::{Error, Result},
     id::InstanceId,
     secret::{ExposeSecret, SecretString},
@@ -30,13 +31,27 @@ pub(crate) struct Home {
     directory: PathBuf,
 }
 
+/// Refuses what could not be created, before anything is made.
+pub(crate) fn check(options: &Options) -> Result<()> {
+    let driver = PostgreSql::new();
+    let manifest = driver.manifest();
+    if options.datastore != manifest.name {
+        let (wanted, known) = (&options.datastore, &manifest.name);
+        return Err(Error::not_found(format!("there is no datastore {wanted:?}; there is: {known}")));
+    }
+    manifest.version(options.version.as_deref()).map(drop)
+}
+
 /// Starts the service, or goes on with what an earlier one left there.
 pub(crate) async fn start(options: &Options, home: &Home) -> Result<Service> {
     home.make()?;
     let platform = LocalPlatform::connect(home.directory.join("platform"))?;
+    // Asks the Docker engine, so that one that is not there is told at once.
+    platform.inventory().await?;
     let mut postgresql = PostgreSql::new();
     if let Some(image) = &options.image {
-        postgresql = postgresql.image(options.version.as_deref().unwrap_or("17"), image);
+        let version = postgresql.manifest().version(options.version.as_deref())?.name.clone();
+        postgresql = postgresql.image(&version, image);
     }
     let trove = Trove::builder()
         .store(format!("sqlite:{}", home.directory.join("trove.db").display()))
@@ -52,8 +67,12 @@ impl Home {
         Self { id, directory: data.join(id.to_string()) }
     }
 
-    pub(crate) fn exists(&self) -> bool {
-        self.directory.join("trove.db").exists()
+    /// Refuses where no instance was kept.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.directory.join("trove.db").exists() {
+            return Ok(());
+        }
+        Err(Error::not_found(format!("there is no instance {} below {}", self.id, self.directory.display())))
     }
 
     /// Where the whole URI, password and all, of a kept instance is written.

@@ -8,7 +8,7 @@ use trove_core::{
     secret::{SecretString, generate_password},
 };
 
-use crate::{Options, client::Connection, report::Report, service, service::Service};
+use crate::{Options, client::Connection, report::Report, service::Service};
 
 const ROWS: i32 = 1000;
 const PASSWORD_LENGTH: usize = 22;
@@ -62,21 +62,6 @@ pub(crate) async fn remove(service: &Service, id: InstanceId, report: &Report) -
         return Err(Error::internal(format!("left behind: {}", left.join(", "))));
     }
     phase.end("no container, network, port, directory or row is left");
-    Ok(())
-}
-
-/// Removes an instance that an earlier tour kept.
-pub(crate) async fn delete_kept(options: &Options, id: InstanceId, report: &Report) -> Result<()> {
-    let home = service::Home::new(&options.data, id);
-    if !home.exists() {
-        return Err(Error::not_found(format!("there is no instance {id} in {}", options.data.display())));
-    }
-    let service = service::start(options, &home).await?;
-    let removed = remove(&service, id, report).await;
-    service.trove.shut_down().await;
-    removed?;
-    home.remove()?;
-    report.done();
     Ok(())
 }
 

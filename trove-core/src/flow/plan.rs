@@ -81,7 +81,8 @@ pub(super) fn decide(
         }
         Err(error) => {
             // An undo is tried again whatever it says: giving up leaves something behind.
-            let again = (error.is_transient() || position.undoing || !shape.reversible)
+            let hopeless = error.kind() == Kind::Unsupported;
+            let again = (error.is_transient() || (!hopeless && (position.undoing || !shape.reversible)))
                 && position.attempt + 1 < limits.tries
                 && !out_of_patience;
             if again {
