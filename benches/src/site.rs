@@ -1,0 +1,96 @@
+//! A place on this machine for databases, which is cleared when it goes.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+use trove_core::Trove;
+use trove_drivers::{LocalPlatform, PostgreSql};
+
+use crate::Result;
+
+const IMAGE: &str = "TROVE_IMAGE_POSTGRESQL_17";
+
+/// The label that all containers and networks of a site carry, the library's and the floor's.
+const LABEL: &str = "io.trove.scope";
+
+/// A directory with a local platform of its own. Dropped, it takes everything along that was made in it, whatever
+/// happened; nothing may be at work there any more.
+#[derive(Debug)]
+pub struct Site {
+    directory: TempDir,
+    platform: LocalPlatform,
+    image: String,
+}
+
+impl Site {
+    /// The image that the environment names, or why nothing can be measured without one.
+    pub fn image() -> Result<String> {
+        let named = env::var(IMAGE).ok().filter(|image| !image.is_empty());
+        named.ok_or_else(|| {
+            format!("{IMAGE} names no image; `cargo xtask bench` sets it, `cargo xtask images` prints it").into()
+        })
+    }
+
+    /// A site in a new directory below `parent`.
+    pub fn new(parent: &str) -> Result<Self> {
+        let image = Self::image()?;
+        let directory = TempDir::with_prefix_in("bench-", parent)?;
+        let platform = LocalPlatform::connect(directory.path().join("root"))?;
+        Ok(Self { directory, platform, image })
+    }
+
+    /// The service, as an embedder starts it: PostgreSQL on this machine, with a store on SQLite.
+    pub async fn start(&self) -> Result<Trove> {
+        let store = format!("sqlite:{}", self.path().join("trove.db").display());
+        let driver = PostgreSql::new().image("17", self.postgresql());
+        Ok(Trove::builder().store(store).platform(self.platform.clone()).datastore(driver).start().await?)
+    }
+
+    /// The directory; that of the platform is inside, beside whatever else is put there.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A new directory here.
+    pub fn subdirectory(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(path)
+    }
+
+    /// The image of PostgreSQL.
+    pub fn postgresql(&self) -> &str {
+        &self.image
+    }
+
+    /// The label by which what is made beside the library is cleared away too.
+    pub fn label(&self) -> (&'static str, &str) {
+        (LABEL, self.platform.scope())
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let filter = format!("label={LABEL}={}", self.platform.scope());
+        remove(&["ps", "--all", "--quiet", "--filter", &filter], &["rm", "--force", "--volumes"]);
+        remove(&["network", "ls", "--quiet", "--filter", &filter], &["network", "rm"]);
+    }
+}
+
+/// Removes what is listed. Where that fails there is nobody left to tell but the person at the terminal.
+fn remove(list: &[&str], remove: &[&str]) {
+    let listed = Command::new("docker").args(list).output();
+    let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let ids: Vec<&str> = listed.split_whitespace().collect();
+    if ids.is_empty() {
+        return;
+    }
+    let removed = Command::new("docker").args(remove).args(&ids).output();
+    if !removed.is_ok_and(|output| output.status.success()) {
+        eprintln!("could not remove all of: {}", ids.join(" "));
+    }
+}
