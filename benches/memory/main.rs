@@ -1,0 +1,143 @@
+//! What a process pays for the service it embeds: memory and processor time, for one instance and for a thousand.
+//!
+//! Instances are simulated (`conformance::memory`), so that what is counted is the library's own: an agent each that
+//! looks at its server and reports, the journal, the store on SQLite on disk. A real driver adds a session with each
+//! server and what its container costs on the host.
+//!
+//! **Floor**: the same program with a runtime that does nothing, and with one instance. Each measurement is a process of
+//! its own, since an allocator remembers.
+//!
+//! **To read**: `active` is the resident memory when all instances have been created and seen serving, `idle` is ten
+//! seconds later, `peak` is the most that ever was. `CPU` is what the process then uses in a minute of rest. The line
+//! below shares out what a thousand instances take more than one.
+//!
+//! The simulated servers live in the same process and are counted in. Options: `--rounds 3 --instances
+//! 1000 --seconds 30`, the last for how long the processor is watched.
+#![allow(clippy::print_stdout, reason = "its result is what it prints")]
+
+use std::{env, fs, process::ExitCode, process::Stdio, time::Duration};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+use tokio::{process::Command, time::sleep};
+use trove_benches::{Options, Result, Sample, Table, run};
+use trove_core::{Trove, conformance::memory::World, control::NewInstance};
+
+/// How long a process rests before it counts as idle.
+const REST: Duration = Duration::from_secs(10);
+
+/// Tells a process of this program which scenario is its own: how many instances, or none for the bare runtime.
+const CHILD: &str = "TROVE_BENCH_INSTANCES";
+
+/// What a process used: memory in KiB, time in seconds.
+#[derive(Serialize, Deserialize)]
+struct Usage {
+    active: f64,
+    idle: f64,
+    peak: f64,
+    cpu_per_minute: f64,
+}
+
+fn main() -> ExitCode {
+    run(async {
+        let options = Options::from_command_line(&[("rounds", 3), ("instances", 1000), ("seconds", 30)])?;
+        let watch = Duration::from_secs(options.get("seconds").max(1));
+        match env::var(CHILD) {
+            Ok(instances) => {
+                println!("{}", serde_json::to_string(&measure(instances.parse()?, watch).await?)?);
+                Ok(())
+            }
+            Err(_) => compare(options.count("rounds"), options.count("instances").max(2)).await,
+        }
+    })
+}
+
+async fn compare(rounds: usize, many: usize) -> Result<()> {
+    let scenarios = [0, 1, many];
+    let mut usages = scenarios.map(|_| Vec::new());
+    for round in 1..=rounds {
+        for (instances, usages) in scenarios.iter().zip(&mut usages) {
+            let usage = child(*instances).await?;
+            println!("round {round}: {instances} instances, {:.0} KiB idle", usage.idle);
+            usages.push(usage);
+        }
+    }
+    let [_, one, all] = &usages;
+    let mut table = Table::new(["instances", "active KiB", "idle KiB", "peak KiB", "CPU s/min"]);
+    for (instances, usages) in scenarios.iter().zip(&usages) {
+        let of = |what: fn(&Usage) -> f64| usages.iter().map(what).collect::<Sample>();
+        let name = if *instances == 0 { "none, bare runtime".to_owned() } else { instances.to_string() };
+        let memory = [of(|usage| usage.active), of(|usage| usage.idle), of(|usage| usage.peak)];
+        let [active, idle, peak] = memory.map(|sample| format!("{sample:.0}"));
+        table.row([name, active, idle, peak, format!("{:.3}", of(|usage| usage.cpu_per_minute))]);
+    }
+    println!("\n{table}");
+    let more = f64::from(u32::try_from(many - 1)?);
+    let each = |what: fn(&Usage) -> f64| -> Sample {
+        all.iter().zip(one).map(|(all, one)| (what(all) - what(one)) / more).collect()
+    };
+    let cpu: Sample =
+        all.iter().zip(one).map(|(all, one)| (all.cpu_per_minute - one.cpu_per_minute) / more * 1e3).collect();
+    println!("each further instance, idle: {:.2} KiB, {cpu:.2} ms of CPU a minute", each(|usage| usage.idle));
+    println!("each further instance, peak: {:.2} KiB", each(|usage| usage.peak));
+    Ok(())
+}
+
+/// Measures in a process of its own.
+async fn child(instances: usize) -> Result<Usage> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(env::args().skip(1)).env(CHILD, instances.to_string());
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output().await?;
+    if !output.status.success() {
+        return Err(format!("the process with {instances} instances ended with {}", output.status).into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+async fn measure(instances: usize, watch: Duration) -> Result<Usage> {
+    let directory = TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR"))?;
+    let trove = if instances == 0 { None } else { Some(populate(&directory, instances).await?) };
+    let active = status("VmRSS")?;
+    sleep(REST).await;
+    let idle = status("VmRSS")?;
+    let before = processor_time();
+    sleep(watch).await;
+    let cpu_per_minute = (processor_time() - before) / watch.as_secs_f64() * 60.0;
+    let peak = status("VmHWM")?;
+    if let Some(trove) = trove {
+        trove.shut_down().await;
+    }
+    Ok(Usage { active, idle, peak, cpu_per_minute })
+}
+
+/// A service with this many instances, each seen serving.
+async fn populate(directory: &TempDir, instances: usize) -> Result<Trove> {
+    let (world, store) = (World::new(), directory.path().join("trove.db"));
+    let service = Trove::builder().store(format!("sqlite:{}", store.display()));
+    let trove = service.platform(world.platform()).datastore(world.driver()).start().await?;
+    let mut begun = Vec::with_capacity(instances);
+    for number in 0..instances {
+        let new = NewInstance::new(format!("bench-{number}"), "memory").database("app").user("app", "correct horse");
+        begun.push(trove.create(new).await?);
+    }
+    for creation in begun {
+        creation.active().await?;
+    }
+    Ok(trove)
+}
+
+/// A line of what the kernel says of this process, in KiB.
+fn status(name: &str) -> Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value =
+        line.and_then(|line| line.split_whitespace().next()).ok_or("the kernel does not say how much memory")?;
+    Ok(value.parse()?)
+}
+
+/// The seconds that this process has kept a processor busy.
+fn processor_time() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default().as_secs_f64()
+}
