@@ -1,12 +1,14 @@
 //! The administrator's sessions, over the server's socket.
 
 use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
 use tokio::{
     net::UnixStream,
     task::JoinHandle,
@@ -36,6 +38,8 @@ const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=
 #[derive(Debug)]
 pub(super) struct Admin {
     sockets: PathBuf,
+    /// The user of the host that the server runs as.
+    server: u32,
     probe: Mutex<Option<(Instant, Session)>>,
 }
 
@@ -47,9 +51,9 @@ pub(super) struct Session {
 }
 
 impl Admin {
-    /// The administrator of the server whose sockets are in this directory of the host.
-    pub(super) fn new(sockets: PathBuf) -> Self {
-        Self { sockets, probe: Mutex::default() }
+    /// The administrator of the server that runs as this user and has its sockets in this directory of the host.
+    pub(super) fn new(sockets: PathBuf, server: u32) -> Self {
+        Self { sockets, server, probe: Mutex::default() }
     }
 
     /// A session with a database; `postgres` is the one that tenants cannot change.
@@ -113,12 +117,30 @@ impl Admin {
         Ok(session)
     }
 
-    /// Connects through the opened directory, because the path of a socket must not exceed 107 bytes.
-    async fn stream(&self) -> std::io::Result<UnixStream> {
-        use std::os::fd::AsRawFd;
-        let directory =
-            rustix::fs::open(&self.sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        UnixStream::connect(format!("/proc/self/fd/{}/.s.PGSQL.{PORT}", directory.as_raw_fd())).await
+    /// Connects to the server's own socket and to no other.
+    ///
+    /// The directory is the server's to change: a socket that it put a link in place of might be another tenant's
+    /// server, which lets the administrator in as well. So links are not followed, and whoever listens must be the
+    /// server's user. What was looked at is what is connected to, because it is reached through its descriptor.
+    async fn stream(&self) -> io::Result<UnixStream> {
+        let socket = self.socket()?;
+        let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await?;
+        match stream.peer_cred()?.uid() == self.server {
+            true => Ok(stream),
+            false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user listens at the socket")),
+        }
+    }
+
+    fn socket(&self) -> io::Result<OwnedFd> {
+        let directory = open(&self.sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let socket = openat(&directory, format!(".s.PGSQL.{PORT}"), flags, Mode::empty())?;
+        let found = fstat(&socket)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Socket || found.st_uid != self.server {
+            let why = "what stands in the place of the socket is not the server's";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Ok(socket)
     }
 }
 

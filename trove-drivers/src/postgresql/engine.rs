@@ -41,7 +41,7 @@ impl PostgreSqlEngine {
             version: host.version.clone(),
             files: config::files(host, &format!("{VOLUME}/{DATA}"), &derived),
             processes: derived.processes(),
-            accounts: PostgreSqlAccounts::new(host.directory.join("run")),
+            accounts: PostgreSqlAccounts::new(host.directory.join("run"), host.server.uid),
         }
     }
 }
