@@ -17,7 +17,7 @@ use tokio::{
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
 use trove_core::error::{Effect, Error, Result};
 
-use super::{ADMIN, PORT};
+use super::{ADMIN, PORT, metered::Metered};
 use crate::container::Answer;
 
 /// How long it may take to connect.
@@ -26,6 +26,12 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a session is believed to stand for the server. One that is open already answers even where the server
 /// takes no new ones.
 const PROBE_AGE: Duration = Duration::from_secs(5);
+
+/// How many bytes the server is heard for in a session that asks whether it answers.
+const PROBE_BUDGET: usize = 1 << 20;
+
+/// How many bytes the server is heard for in any other session.
+const BUDGET: usize = 16 << 20;
 
 /// What a database may have set for its sessions and must not reach ours: names are the catalogue's, statements are
 /// not logged or shown, nothing waits for ever. Given at the start of a session, these come before a database's own.
@@ -58,7 +64,7 @@ impl Admin {
 
     /// A session with a database; `postgres` is the one that tenants cannot change.
     pub(super) async fn session(&self, database: &str) -> Result<Session> {
-        let connected = timeout(CONNECT_LIMIT, self.connect(database)).await;
+        let connected = timeout(CONNECT_LIMIT, self.connect(database, BUDGET)).await;
         connected.unwrap_or_else(|_| Err(Error::unavailable("the database server does not answer in time")))
     }
 
@@ -73,7 +79,7 @@ impl Admin {
             return Answer::Yes { version };
         }
         let asked = async {
-            let session = self.connect("postgres").await?;
+            let session = self.connect("postgres", PROBE_BUDGET).await?;
             let version = session.version().await?;
             self.keep(Instant::now(), session);
             Ok(version)
@@ -98,14 +104,14 @@ impl Admin {
         *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some((since, session));
     }
 
-    async fn connect(&self, database: &str) -> Result<Session> {
+    async fn connect(&self, database: &str, budget: usize) -> Result<Session> {
         let stream = self
             .stream()
             .await
             .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
         let mut config = Config::new();
         config.user(ADMIN).dbname(database).application_name("trove").options(OPTIONS);
-        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(translate)?;
+        let (client, connection) = config.connect_raw(Metered::new(stream, budget), NoTls).await.map_err(translate)?;
         let io = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a session with a database server broke off");
