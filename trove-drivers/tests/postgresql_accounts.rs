@@ -5,7 +5,8 @@
 mod common;
 
 use common::{Fixture, app, cx};
-use tokio_postgres::error::SqlState;
+use tokio::net::UnixStream;
+use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 use trove_core::{
     datastore::{Driver, Prepare},
     error::Kind,
@@ -47,6 +48,15 @@ fn hostile_names() -> Vec<String> {
     names.push("x".repeat(63));
     names.push("é".repeat(31));
     names
+}
+
+/// The administrator, as the service is one.
+async fn admin(fixture: &Fixture) -> Client {
+    let socket = UnixStream::connect(fixture.host.directory.join("run/.s.PGSQL.5432")).await.unwrap();
+    let mut config = Config::new();
+    let (client, connection) = config.user("trove_admin").dbname("postgres").connect_raw(socket, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 fn names(users: &[User]) -> Vec<&str> {
@@ -194,6 +204,9 @@ async fn root_rules_the_tenants_and_nothing_else() {
     accounts.disable_root(&cx()).await.unwrap();
     assert_eq!(accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap(), "root");
     assert!(accounts.root_enabled(&cx()).await.unwrap());
+    // As it was once given.
+    admin(&fixture).await.batch_execute("GRANT pg_maintain TO root").await.unwrap();
+    accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
     let root = fixture.login("root", "r00t", "postgres").await.unwrap();
 
     for refused in [
@@ -231,6 +244,8 @@ async fn root_rules_the_tenants_and_nothing_else() {
         "CREATE EXTENSION file_fdw",
         "SELECT pg_reload_conf()",
         "SELECT pg_switch_wal()",
+        "DO $$ BEGIN LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE; END $$",
+        "DO $$ BEGIN LOCK TABLE pg_catalog.pg_database IN SHARE MODE; END $$",
         "LOAD '/tmp/x'",
     ] {
         let error = root.batch_execute(refused).await.expect_err(refused);
