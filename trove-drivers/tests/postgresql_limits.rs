@@ -91,6 +91,35 @@ async fn a_session_killed_for_memory_is_told_while_the_server_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn as_many_sessions_as_are_let_in_may_sort_and_join_at_once() {
+    let fixture = Fixture::prepared().await;
+    fixture.healthy().await;
+    let made = "CREATE TABLE t AS SELECT i, md5(i::text) AS word FROM generate_series(1, 100000) i; ANALYZE t";
+    fixture.app().await.batch_execute(made).await.unwrap();
+    let mut sessions = Vec::new();
+    // All but those that are kept for the administrator, who has one open besides.
+    while sessions.len() < 14 {
+        sessions.push(
+            eventually("a session is let in", async || {
+                fixture.login("app", "secret", "app").await.map_err(|error| error.to_string())
+            })
+            .await,
+        );
+    }
+    let heavy = "SELECT count(*) FROM (SELECT a.word, count(*), max(b.word) FROM t a JOIN t b ON a.i = b.i \
+                 GROUP BY a.word ORDER BY 3, 1) s";
+    let asked = sessions.iter().map(|session| session.query_one(heavy, &[]));
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer.unwrap().get::<_, i64>(0), 100_000);
+    }
+    // The administrator is let in all the same, and no session was killed.
+    fixture.server.accounts().unwrap().user(&cx(), "app").await.unwrap();
+    fixture.healthy().await;
+    assert_eq!(common::log(&fixture.container()).await.matches("terminated by signal").count(), 0);
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_was_taken_meanwhile_is_named() {
     let fixture = Fixture::prepared().await;
     fixture.server.stop(&cx()).await.unwrap();
