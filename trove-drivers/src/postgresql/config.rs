@@ -132,6 +132,8 @@ fn main(host: &GuestHost, data: &str) -> String {
         ("cluster_name", quoted(&host.name)),
         ("allow_alter_system", "off".to_owned()),
         ("superuser_reserved_connections", "5".to_owned()),
+        // A client that does not say who it is has one of the connections all that time.
+        ("authentication_timeout", quoted("10s")),
         ("password_encryption", quoted("scram-sha-256")),
         ("restart_after_crash", "on".to_owned()),
         ("log_destination", quoted("stderr")),

@@ -4,13 +4,14 @@ use std::{
     io,
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
 use tokio::{
     net::UnixStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
     time::{Instant, timeout},
 };
@@ -22,6 +23,10 @@ use crate::container::Answer;
 
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How many sessions may be open at once, beside the one that asks whether the server answers: fewer than the server
+/// keeps for the administrator.
+const SESSIONS: usize = 3;
 
 /// How long a session is believed to stand for the server. One that is open already answers even where the server
 /// takes no new ones.
@@ -38,7 +43,8 @@ const BUDGET: usize = 16 << 20;
 const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=on -c track_activities=off \
     -c statement_timeout=60s -c lock_timeout=10s -c default_transaction_read_only=off \
     -c default_transaction_isolation=read\\ committed -c log_statement=none -c log_min_duration_statement=-1 \
-    -c log_min_error_statement=panic";
+    -c log_min_error_statement=panic -c local_preload_libraries= -c transaction_timeout=0 \
+    -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0";
 
 /// Opens sessions with one server.
 #[derive(Debug)]
@@ -46,6 +52,7 @@ pub(super) struct Admin {
     sockets: PathBuf,
     /// The user of the host that the server runs as.
     server: u32,
+    places: Arc<Semaphore>,
     probe: Mutex<Option<(Instant, Session)>>,
 }
 
@@ -54,25 +61,30 @@ pub(super) struct Admin {
 pub(super) struct Session {
     pub(super) client: Client,
     io: JoinHandle<()>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Admin {
     /// The administrator of the server that runs as this user and has its sockets in this directory of the host.
     pub(super) fn new(sockets: PathBuf, server: u32) -> Self {
-        Self { sockets, server, probe: Mutex::default() }
+        Self { sockets, server, places: Arc::new(Semaphore::new(SESSIONS)), probe: Mutex::default() }
     }
 
     /// A session with a database; `postgres` is the one that tenants cannot change.
     pub(super) async fn session(&self, database: &str) -> Result<Session> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|error| Error::internal("no session is opened any more").because(error))?;
         let connected = timeout(CONNECT_LIMIT, self.connect(database, BUDGET)).await;
-        connected.unwrap_or_else(|_| Err(Error::unavailable("the database server does not answer in time")))
+        let late = |_| Err(Error::unavailable("the database server does not answer in time"));
+        let mut session = connected.unwrap_or_else(late)?;
+        session.place = Some(place);
+        Ok(session)
     }
 
     /// Whether the server answers, and its version.
     pub(super) async fn ask(&self) -> Answer {
-        let kept = self.kept();
-        if let Some((since, session)) = kept
-            && since.elapsed() < PROBE_AGE
+        let mut kept = self.kept();
+        if let Some((since, session)) = kept.take_if(|(since, _)| since.elapsed() < PROBE_AGE)
             && let Ok(version) = session.version().await
         {
             self.keep(since, session);
@@ -86,7 +98,19 @@ impl Admin {
         };
         match asked.await {
             Ok(version) => Answer::Yes { version },
-            Err(error) if is_starting(&error) => Answer::NotYet,
+            Err(error) if says(&error, &SqlState::CANNOT_CONNECT_NOW) => Answer::NotYet,
+            // Clients that have not shown yet who they are take even the administrator's connections. The server
+            // serves those it has.
+            Err(error) if says(&error, &SqlState::TOO_MANY_CONNECTIONS) => match kept {
+                Some((since, session)) => match session.version().await {
+                    Ok(version) => {
+                        self.keep(since, session);
+                        Answer::Yes { version }
+                    }
+                    Err(_) => Answer::No(error),
+                },
+                None => Answer::No(error),
+            },
             Err(error) => Answer::No(error),
         }
     }
@@ -117,7 +141,7 @@ impl Admin {
                 tracing::debug!(%error, "a session with a database server broke off");
             }
         });
-        let session = Session { client, io };
+        let session = Session { client, io, place: None };
         // A database's owner may have set a role for every session in it.
         session.run("SET ROLE NONE").await?;
         Ok(session)
@@ -172,6 +196,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         // The server hangs up on its own once the socket is closed; nothing is waited for.
         self.io.abort();
+        drop(self.place.take());
     }
 }
 
@@ -201,6 +226,6 @@ pub(super) fn translate(error: tokio_postgres::Error) -> Error {
     found.with("sqlstate", code.code()).because(error)
 }
 
-fn is_starting(error: &Error) -> bool {
-    error.context().any(|(key, value)| key == "sqlstate" && value == SqlState::CANNOT_CONNECT_NOW.code())
+fn says(error: &Error, code: &SqlState) -> bool {
+    error.context().any(|(key, value)| key == "sqlstate" && value == code.code())
 }
