@@ -339,7 +339,9 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
         let own = format!("CREATE SCHEMA s_{name}; GRANT USAGE ON SCHEMA s_{name} TO {name}");
         fixture.app().await.batch_execute(&own).await.unwrap();
     }
-    let client = fixture.app().await;
+    accounts.create_databases(&cx(), &[NewDatabase::new("other")]).await.unwrap();
+    accounts.grant(&cx(), "app", &["other".to_owned()]).await.unwrap();
+    let (client, elsewhere) = (fixture.app().await, fixture.login("app", "secret", "other").await.unwrap());
     for hostile in [
         "ALTER DATABASE app SET local_preload_libraries = 'nope'",
         "ALTER DATABASE app SET transaction_timeout = 1",
@@ -350,7 +352,8 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
     }
     assert!(fixture.login("app", "secret", "app").await.is_err(), "the setting counts for others");
     accounts.drop_user(&cx(), "two").await.unwrap();
-    client.batch_execute("ALTER DATABASE app ALLOW_CONNECTIONS false").await.unwrap();
+    elsewhere.batch_execute("SET ROLE NONE").await.unwrap();
+    elsewhere.batch_execute("ALTER DATABASE app ALLOW_CONNECTIONS false").await.unwrap();
     accounts.drop_user(&cx(), "three").await.unwrap();
     let admin = admin(&fixture).await;
     let open = "SELECT datallowconn FROM pg_database WHERE datname = 'app'";
