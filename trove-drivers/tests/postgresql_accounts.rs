@@ -5,7 +5,8 @@
 mod common;
 
 use common::{Fixture, app, cx};
-use tokio_postgres::error::SqlState;
+use tokio::net::UnixStream;
+use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 use trove_core::{
     datastore::{Driver, Prepare},
     error::Kind,
@@ -47,6 +48,15 @@ fn hostile_names() -> Vec<String> {
     names.push("x".repeat(63));
     names.push("é".repeat(31));
     names
+}
+
+/// The administrator, as the service is one.
+async fn admin(fixture: &Fixture) -> Client {
+    let socket = UnixStream::connect(fixture.host.directory.join("run/.s.PGSQL.5432")).await.unwrap();
+    let mut config = Config::new();
+    let (client, connection) = config.user("trove_admin").dbname("postgres").connect_raw(socket, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 fn names(users: &[User]) -> Vec<&str> {
@@ -194,6 +204,9 @@ async fn root_rules_the_tenants_and_nothing_else() {
     accounts.disable_root(&cx()).await.unwrap();
     assert_eq!(accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap(), "root");
     assert!(accounts.root_enabled(&cx()).await.unwrap());
+    // As it was once given.
+    admin(&fixture).await.batch_execute("GRANT pg_maintain TO root").await.unwrap();
+    accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
     let root = fixture.login("root", "r00t", "postgres").await.unwrap();
 
     for refused in [
@@ -231,6 +244,8 @@ async fn root_rules_the_tenants_and_nothing_else() {
         "CREATE EXTENSION file_fdw",
         "SELECT pg_reload_conf()",
         "SELECT pg_switch_wal()",
+        "DO $$ BEGIN LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE; END $$",
+        "DO $$ BEGIN LOCK TABLE pg_catalog.pg_database IN SHARE MODE; END $$",
         "LOAD '/tmp/x'",
     ] {
         let error = root.batch_execute(refused).await.expect_err(refused);
@@ -310,5 +325,82 @@ async fn a_database_cannot_turn_against_the_administrator() {
     accounts.drop_database(&cx(), "app").await.unwrap();
     fixture.server.prepare(&cx(), &app()).await.unwrap();
     fixture.app().await.batch_execute("CREATE TABLE t (x int)").await.unwrap();
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_cannot_keep_its_users_from_being_dropped() {
+    let fixture = Fixture::prepared().await;
+    let accounts = fixture.server.accounts().unwrap();
+    let users = ["two", "three", "four"].map(|name| NewUser::new(name, "x").granted("app"));
+    accounts.create_users(&cx(), &users).await.unwrap();
+    for name in ["two", "three", "four"] {
+        // Things that name the user itself.
+        let own = format!("CREATE SCHEMA s_{name}; GRANT USAGE ON SCHEMA s_{name} TO {name}");
+        fixture.app().await.batch_execute(&own).await.unwrap();
+    }
+    accounts.create_databases(&cx(), &[NewDatabase::new("other")]).await.unwrap();
+    accounts.grant(&cx(), "app", &["other".to_owned()]).await.unwrap();
+    let (client, elsewhere) = (fixture.app().await, fixture.login("app", "secret", "other").await.unwrap());
+    for hostile in [
+        "ALTER DATABASE app SET local_preload_libraries = 'nope'",
+        "ALTER DATABASE app SET transaction_timeout = 1",
+        "ALTER DATABASE app SET idle_session_timeout = 1",
+        "ALTER DATABASE app SET idle_in_transaction_session_timeout = 1",
+    ] {
+        client.batch_execute(hostile).await.unwrap();
+    }
+    assert!(fixture.login("app", "secret", "app").await.is_err(), "the setting counts for others");
+    accounts.drop_user(&cx(), "two").await.unwrap();
+    elsewhere.batch_execute("SET ROLE NONE").await.unwrap();
+    elsewhere.batch_execute("ALTER DATABASE app ALLOW_CONNECTIONS false").await.unwrap();
+    accounts.drop_user(&cx(), "three").await.unwrap();
+    let admin = admin(&fixture).await;
+    let open = "SELECT datallowconn FROM pg_database WHERE datname = 'app'";
+    assert!(!admin.query_one(open, &[]).await.unwrap().get::<_, bool>(0), "it is as its owner wants it");
+
+    // A drop that broke off shut the user out; a new password lets it in again.
+    admin.batch_execute("ALTER ROLE four CONNECTION LIMIT 0; ALTER DATABASE app ALLOW_CONNECTIONS true").await.unwrap();
+    admin.batch_execute("ALTER DATABASE app RESET ALL").await.unwrap();
+    assert!(fixture.login("four", "x", "app").await.is_err());
+    accounts.set_password(&cx(), "four", &SecretString::from("y")).await.unwrap();
+    fixture.login("four", "y", "app").await.unwrap();
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_broke_off_left_no_database() {
+    let fixture = Fixture::prepared().await;
+    let accounts = fixture.server.accounts().unwrap();
+    let admin = admin(&fixture).await;
+    let broken = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'app'";
+    let listed = async || accounts.databases(&cx(), &PageRequest::default()).await.unwrap().items.len();
+    fixture.app().await.batch_execute("CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO app").await.unwrap();
+    admin.batch_execute(broken).await.unwrap();
+    assert_eq!(listed().await, 0);
+    assert_eq!(accounts.grant(&cx(), "app", &["app".to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
+    accounts.create_databases(&cx(), &[NewDatabase::new("app")]).await.unwrap();
+    assert_eq!(listed().await, 1);
+    accounts.grant(&cx(), "app", &["app".to_owned()]).await.unwrap();
+    fixture.app().await.batch_execute("CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO app").await.unwrap();
+    admin.batch_execute(broken).await.unwrap();
+    accounts.drop_user(&cx(), "app").await.unwrap();
+    accounts.drop_database(&cx(), "app").await.unwrap();
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_of_a_database_is_not_dropped_as_a_user() {
+    let fixture = Fixture::prepared().await;
+    let accounts = fixture.server.accounts().unwrap();
+    fixture.app().await.batch_execute("CREATE TABLE t (x int); INSERT INTO t VALUES (1)").await.unwrap();
+    let admin = admin(&fixture).await;
+    let owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'app'";
+    let owner: String = admin.query_one(owner, &[]).await.unwrap().get(0);
+    accounts.enable_root(&cx(), &SecretString::from("r")).await.unwrap();
+    let root = fixture.login("root", "r", "postgres").await.unwrap();
+    root.batch_execute(&format!("ALTER ROLE {owner} LOGIN")).await.unwrap();
+    assert_eq!(accounts.drop_user(&cx(), &owner).await.unwrap_err().kind(), Kind::Conflict);
+    fixture.app().await.query_one("SELECT x FROM t", &[]).await.unwrap();
     fixture.removed().await;
 }

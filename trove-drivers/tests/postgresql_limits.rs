@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Fixture, app, cx, driver, eventually};
+use common::{Fixture, app, bollard, cx, driver, eventually};
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinHandle,
@@ -22,7 +22,7 @@ use tokio::{
 use trove_core::{
     datastore::Driver,
     error::{Kind, Retry},
-    model::{Condition, Health},
+    model::{Condition, Health, PageRequest},
 };
 use trove_drivers::{Docker, PostgreSql};
 
@@ -87,6 +87,35 @@ async fn a_session_killed_for_memory_is_told_while_the_server_recovers() {
     })
     .await;
     assert!(matches!(fixture.condition(Condition::OutOfMemory).await, Health::Impaired(_)));
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_sessions_as_are_let_in_may_sort_and_join_at_once() {
+    let fixture = Fixture::prepared().await;
+    fixture.healthy().await;
+    let made = "CREATE TABLE t AS SELECT i, md5(i::text) AS word FROM generate_series(1, 100000) i; ANALYZE t";
+    fixture.app().await.batch_execute(made).await.unwrap();
+    let mut sessions = Vec::new();
+    // All but those that are kept for the administrator, who has one open besides.
+    while sessions.len() < 14 {
+        sessions.push(
+            eventually("a session is let in", async || {
+                fixture.login("app", "secret", "app").await.map_err(|error| error.to_string())
+            })
+            .await,
+        );
+    }
+    let heavy = "SELECT count(*) FROM (SELECT a.word, count(*), max(b.word) FROM t a JOIN t b ON a.i = b.i \
+                 GROUP BY a.word ORDER BY 3, 1) s";
+    let asked = sessions.iter().map(|session| session.query_one(heavy, &[]));
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer.unwrap().get::<_, i64>(0), 100_000);
+    }
+    // The administrator is let in all the same, and no session was killed.
+    fixture.server.accounts().unwrap().user(&cx(), "app").await.unwrap();
+    fixture.healthy().await;
+    assert_eq!(common::log(&fixture.container()).await.matches("terminated by signal").count(), 0);
     fixture.removed().await;
 }
 
@@ -171,6 +200,40 @@ async fn a_docker_engine_that_goes_away_and_comes_back_is_told_and_found_again()
     let _relay = Relay::new(&socket);
     assert_eq!(health().await, Health::Healthy);
     fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_cannot_lead_its_administrator_to_another_server() {
+    let (hostile, victim) = (Fixture::prepared().await, Fixture::prepared().await);
+    let accounts = hostile.server.accounts().unwrap();
+    let (own, other) = [&hostile, &victim].map(|it| it.host.directory.join("run/.s.PGSQL.5432")).into();
+    let victims = bollard().await.inspect_container(&victim.container(), None).await.unwrap();
+    let seen = format!("/proc/{}/root/run/trove/.s.PGSQL.5432", victims.state.unwrap().pid.unwrap());
+    fs::rename(&own, own.with_extension("away")).unwrap();
+    for target in [Path::new(&seen), &other] {
+        unix::fs::symlink(target, &own).unwrap();
+        assert!(fs::metadata(&own).is_ok(), "the link leads somewhere");
+        // Nothing is kept of the time before.
+        let fresh = hostile.reattached();
+        assert_ne!(fresh.observe(&cx()).await.unwrap().health, Health::Healthy);
+        let fresh = fresh.accounts().unwrap();
+        assert_eq!(fresh.users(&cx(), &PageRequest::default()).await.unwrap_err().kind(), Kind::Unavailable);
+        assert!(accounts.drop_user(&cx(), "app").await.is_err());
+        fs::remove_file(&own).unwrap();
+    }
+    // Nor does a socket of the right place that somebody else listens at.
+    let foreign = UnixListener::bind(&own).unwrap();
+    assert!(accounts.drop_user(&cx(), "app").await.is_err());
+    unix::fs::chown(&own, Some(hostile.host.server.uid), None).unwrap();
+    assert!(accounts.drop_user(&cx(), "app").await.is_err());
+    drop(foreign);
+    fs::remove_file(&own).unwrap();
+    fs::rename(own.with_extension("away"), &own).unwrap();
+    victim.app().await;
+    accounts.drop_user(&cx(), "app").await.unwrap();
+    assert!(victim.server.accounts().unwrap().user(&cx(), "app").await.is_ok());
+    victim.removed().await;
+    hostile.removed().await;
 }
 
 /// Passes connections on to the real Docker Engine until it is dropped.

@@ -1,41 +1,58 @@
 //! The administrator's sessions, over the server's socket.
 
 use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
 use tokio::{
     net::UnixStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
     time::{Instant, timeout},
 };
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
 use trove_core::error::{Effect, Error, Result};
 
-use super::{ADMIN, PORT};
+use super::{ADMIN, PORT, metered::Metered};
 use crate::container::Answer;
 
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
+/// How many sessions may be open at once, beside the one that asks whether the server answers: fewer than the server
+/// keeps for the administrator.
+const SESSIONS: usize = 3;
+
 /// How long a session is believed to stand for the server. One that is open already answers even where the server
 /// takes no new ones.
 const PROBE_AGE: Duration = Duration::from_secs(5);
+
+/// How many bytes the server is heard for in a session that asks whether it answers.
+const PROBE_BUDGET: usize = 1 << 20;
+
+/// How many bytes the server is heard for in any other session.
+const BUDGET: usize = 16 << 20;
 
 /// What a database may have set for its sessions and must not reach ours: names are the catalogue's, statements are
 /// not logged or shown, nothing waits for ever. Given at the start of a session, these come before a database's own.
 const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=on -c track_activities=off \
     -c statement_timeout=60s -c lock_timeout=10s -c default_transaction_read_only=off \
     -c default_transaction_isolation=read\\ committed -c log_statement=none -c log_min_duration_statement=-1 \
-    -c log_min_error_statement=panic";
+    -c log_min_error_statement=panic -c local_preload_libraries= -c transaction_timeout=0 \
+    -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0";
 
 /// Opens sessions with one server.
 #[derive(Debug)]
 pub(super) struct Admin {
     sockets: PathBuf,
+    /// The user of the host that the server runs as.
+    server: u32,
+    places: Arc<Semaphore>,
     probe: Mutex<Option<(Instant, Session)>>,
 }
 
@@ -44,39 +61,56 @@ pub(super) struct Admin {
 pub(super) struct Session {
     pub(super) client: Client,
     io: JoinHandle<()>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Admin {
-    /// The administrator of the server whose sockets are in this directory of the host.
-    pub(super) fn new(sockets: PathBuf) -> Self {
-        Self { sockets, probe: Mutex::default() }
+    /// The administrator of the server that runs as this user and has its sockets in this directory of the host.
+    pub(super) fn new(sockets: PathBuf, server: u32) -> Self {
+        Self { sockets, server, places: Arc::new(Semaphore::new(SESSIONS)), probe: Mutex::default() }
     }
 
     /// A session with a database; `postgres` is the one that tenants cannot change.
     pub(super) async fn session(&self, database: &str) -> Result<Session> {
-        let connected = timeout(CONNECT_LIMIT, self.connect(database)).await;
-        connected.unwrap_or_else(|_| Err(Error::unavailable("the database server does not answer in time")))
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|error| Error::internal("no session is opened any more").because(error))?;
+        let connected = timeout(CONNECT_LIMIT, self.connect(database, BUDGET)).await;
+        let late = |_| Err(Error::unavailable("the database server does not answer in time"));
+        let mut session = connected.unwrap_or_else(late)?;
+        session.place = Some(place);
+        Ok(session)
     }
 
     /// Whether the server answers, and its version.
     pub(super) async fn ask(&self) -> Answer {
-        let kept = self.kept();
-        if let Some((since, session)) = kept
-            && since.elapsed() < PROBE_AGE
+        let mut kept = self.kept();
+        if let Some((since, session)) = kept.take_if(|(since, _)| since.elapsed() < PROBE_AGE)
             && let Ok(version) = session.version().await
         {
             self.keep(since, session);
             return Answer::Yes { version };
         }
         let asked = async {
-            let session = self.connect("postgres").await?;
+            let session = self.connect("postgres", PROBE_BUDGET).await?;
             let version = session.version().await?;
             self.keep(Instant::now(), session);
             Ok(version)
         };
         match asked.await {
             Ok(version) => Answer::Yes { version },
-            Err(error) if is_starting(&error) => Answer::NotYet,
+            Err(error) if says(&error, &SqlState::CANNOT_CONNECT_NOW) => Answer::NotYet,
+            // Clients that have not shown yet who they are take even the administrator's connections. The server
+            // serves those it has.
+            Err(error) if says(&error, &SqlState::TOO_MANY_CONNECTIONS) => match kept {
+                Some((since, session)) => match session.version().await {
+                    Ok(version) => {
+                        self.keep(since, session);
+                        Answer::Yes { version }
+                    }
+                    Err(_) => Answer::No(error),
+                },
+                None => Answer::No(error),
+            },
             Err(error) => Answer::No(error),
         }
     }
@@ -94,31 +128,49 @@ impl Admin {
         *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some((since, session));
     }
 
-    async fn connect(&self, database: &str) -> Result<Session> {
+    async fn connect(&self, database: &str, budget: usize) -> Result<Session> {
         let stream = self
             .stream()
             .await
             .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
         let mut config = Config::new();
         config.user(ADMIN).dbname(database).application_name("trove").options(OPTIONS);
-        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(translate)?;
+        let (client, connection) = config.connect_raw(Metered::new(stream, budget), NoTls).await.map_err(translate)?;
         let io = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a session with a database server broke off");
             }
         });
-        let session = Session { client, io };
+        let session = Session { client, io, place: None };
         // A database's owner may have set a role for every session in it.
         session.run("SET ROLE NONE").await?;
         Ok(session)
     }
 
-    /// Connects through the opened directory, because the path of a socket must not exceed 107 bytes.
-    async fn stream(&self) -> std::io::Result<UnixStream> {
-        use std::os::fd::AsRawFd;
-        let directory =
-            rustix::fs::open(&self.sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        UnixStream::connect(format!("/proc/self/fd/{}/.s.PGSQL.{PORT}", directory.as_raw_fd())).await
+    /// Connects to the server's own socket and to no other.
+    ///
+    /// The directory is the server's to change: a socket that it put a link in place of might be another tenant's
+    /// server, which lets the administrator in as well. So links are not followed, and whoever listens must be the
+    /// server's user. What was looked at is what is connected to, because it is reached through its descriptor.
+    async fn stream(&self) -> io::Result<UnixStream> {
+        let socket = self.socket()?;
+        let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await?;
+        match stream.peer_cred()?.uid() == self.server {
+            true => Ok(stream),
+            false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user listens at the socket")),
+        }
+    }
+
+    fn socket(&self) -> io::Result<OwnedFd> {
+        let directory = open(&self.sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let socket = openat(&directory, format!(".s.PGSQL.{PORT}"), flags, Mode::empty())?;
+        let found = fstat(&socket)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Socket || found.st_uid != self.server {
+            let why = "what stands in the place of the socket is not the server's";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        Ok(socket)
     }
 }
 
@@ -144,6 +196,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         // The server hangs up on its own once the socket is closed; nothing is waited for.
         self.io.abort();
+        drop(self.place.take());
     }
 }
 
@@ -173,6 +226,6 @@ pub(super) fn translate(error: tokio_postgres::Error) -> Error {
     found.with("sqlstate", code.code()).because(error)
 }
 
-fn is_starting(error: &Error) -> bool {
-    error.context().any(|(key, value)| key == "sqlstate" && value == SqlState::CANNOT_CONNECT_NOW.code())
+fn says(error: &Error, code: &SqlState) -> bool {
+    error.context().any(|(key, value)| key == "sqlstate" && value == code.code())
 }

@@ -41,7 +41,7 @@ impl PostgreSqlEngine {
             version: host.version.clone(),
             files: config::files(host, &format!("{VOLUME}/{DATA}"), &derived),
             processes: derived.processes(),
-            accounts: PostgreSqlAccounts::new(host.directory.join("run")),
+            accounts: PostgreSqlAccounts::new(host.directory.join("run"), host.server.uid),
         }
     }
 }
@@ -146,5 +146,30 @@ fn read_version(path: &Path) -> io::Result<String> {
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     let mut text = String::new();
     file.take(VERSION_BYTES).read_to_string(&mut text)?;
-    Ok(text.trim().to_owned())
+    let version = text.trim();
+    let is_version = !version.is_empty() && version.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
+    // It is told to the user and so must be nothing else.
+    is_version.then(|| version.to_owned()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_version_is_taken_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("PG_VERSION");
+        for (text, version) in [
+            ("17\n", Some("17")),
+            ("9.6", Some("9.6")),
+            ("", None),
+            ("\n", None),
+            ("17\u{1b}[2J", None),
+            ("call 555-1234", None),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_version(&path).ok().as_deref(), version, "{text:?}");
+        }
+    }
 }

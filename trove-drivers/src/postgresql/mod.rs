@@ -8,6 +8,7 @@ mod accounts;
 mod config;
 mod connection;
 mod engine;
+mod metered;
 mod sql;
 
 use std::sync::Arc;

@@ -15,12 +15,14 @@ use crate::postgresql::{
 const OWNER_PREFIX: &str = "trove_owner_";
 
 /// The role that the server was initialised with has this number; what it owns is not the tenant's. A database belongs
-/// to it from the first moment of its creation to the last.
-pub(super) const TENANTS: &str = "d.datdba <> 10 AND d.datname NOT IN ('postgres', 'template0', 'template1')";
+/// to it from the first moment of its creation to the last. What a drop that broke off has left is no database any more.
+pub(super) const TENANTS: &str =
+    "d.datdba <> 10 AND d.datconnlimit <> -2 AND d.datname NOT IN ('postgres', 'template0', 'template1')";
 
 /// Creates a database, or finishes one whose creation broke off. One that exists is left as it is.
 pub(super) async fn create(session: &Session, name: &str) -> Result<()> {
     refuse_reserved(name)?;
+    finish_drops(session).await?;
     let find = "SELECT oid, datdba = 10 FROM pg_database WHERE datname = $1::text";
     let mut found = session.client.query_opt(find, &[&name]).await.map_err(translate)?;
     if found.is_none() {
@@ -65,8 +67,9 @@ pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
         if found.get(0) {
             session.run(&format!("ALTER DATABASE {quoted} IS_TEMPLATE false")).await?;
         }
-        session.run(&format!("DROP DATABASE {quoted} WITH (FORCE)")).await?;
+        drop_whole(&session, name).await?;
     }
+    finish_drops(&session).await?;
     let orphans = format!(
         "SELECT r.rolname::text FROM pg_roles r WHERE r.rolname ~ '^{OWNER_PREFIX}[0-9]+$' AND NOT r.rolcanlogin \
          AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datdba = r.oid OR '{OWNER_PREFIX}' || d.oid = r.rolname)"
@@ -75,6 +78,31 @@ pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
         users::drop_role(admin, &session, orphan.get(0)).await?;
     }
     Ok(())
+}
+
+/// Drops what drops that broke off have left. Nobody can use it, and it keeps roles from being dropped.
+pub(super) async fn finish_drops(session: &Session) -> Result<()> {
+    let left = "SELECT datname::text FROM pg_database WHERE datconnlimit = -2";
+    for found in session.client.query(left, &[]).await.map_err(translate)? {
+        drop_whole(session, found.get(0)).await?;
+    }
+    Ok(())
+}
+
+/// Drops a database however long it takes: broken off it could only be dropped again.
+async fn drop_whole(session: &Session, name: &str) -> Result<()> {
+    session.run("SET statement_timeout = 0").await?;
+    session.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name))).await?;
+    session.run("RESET statement_timeout").await
+}
+
+/// True where this role is the owner role of a database.
+pub(super) async fn is_owner(client: &impl GenericClient, role: &str) -> Result<bool> {
+    let sql = format!(
+        "SELECT FROM pg_roles r WHERE r.rolname = $1::text AND starts_with(r.rolname, '{OWNER_PREFIX}') \
+         AND EXISTS (SELECT FROM pg_database d WHERE d.datdba = r.oid OR '{OWNER_PREFIX}' || d.oid = r.rolname)"
+    );
+    Ok(client.query_opt(&sql, &[&role]).await.map_err(translate)?.is_some())
 }
 
 /// The owner role of a tenant's database; [`NotFound`](trove_core::error::Kind::NotFound) where there is no such one.

@@ -35,8 +35,8 @@ pub(super) struct PostgreSqlAccounts {
 }
 
 impl PostgreSqlAccounts {
-    pub(super) fn new(sockets: PathBuf) -> Self {
-        Self { admin: Admin::new(sockets), changes: Mutex::default() }
+    pub(super) fn new(sockets: PathBuf, server: u32) -> Self {
+        Self { admin: Admin::new(sockets, server), changes: Mutex::default() }
     }
 
     pub(super) fn admin(&self) -> &Admin {

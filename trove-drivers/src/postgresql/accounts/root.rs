@@ -15,6 +15,9 @@ use crate::postgresql::{
 };
 
 /// Gives root this password and lets it log in.
+///
+/// Who may maintain everything may lock the catalogue, and with it everybody else out; so root may not, nor keep what
+/// it was given of that before.
 pub(super) async fn enable(mut session: Session, password: &SecretString) -> Result<String> {
     let verifier = verifier(password).await?;
     let change = session.client.transaction().await.map_err(translate)?;
@@ -22,7 +25,8 @@ pub(super) async fn enable(mut session: Session, password: &SecretString) -> Res
     let verb = if exists(&change).await? { "ALTER" } else { "CREATE" };
     let sql = format!(
         "{verb} ROLE {role} WITH LOGIN CREATEDB CREATEROLE NOSUPERUSER NOREPLICATION NOBYPASSRLS PASSWORD {password}; \
-         GRANT pg_monitor, pg_signal_backend, pg_checkpoint, pg_maintain TO {role}; \
+         GRANT pg_monitor, pg_signal_backend, pg_checkpoint TO {role}; \
+         REVOKE pg_maintain FROM {role}; \
          GRANT CONNECT ON DATABASE postgres TO {role}"
     );
     change.batch_execute(&sql).await.map_err(translate)?;

@@ -66,7 +66,8 @@ pub(super) async fn find(session: &Session, name: &str) -> Result<User> {
 pub(super) async fn set_password(session: &Session, name: &str, password: &SecretString) -> Result<()> {
     require(&session.client, name).await?;
     let verifier = verifier(password).await?;
-    session.run(&format!("ALTER ROLE {} PASSWORD {}", identifier(name), literal(&verifier))).await
+    session.run(&format!("ALTER ROLE {} PASSWORD {}", identifier(name), literal(&verifier))).await?;
+    readmit(&session.client, name).await
 }
 
 /// Lets a user use databases, all or none.
@@ -118,6 +119,9 @@ pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
         return Ok(());
     }
     require(&session.client, name).await?;
+    if databases::is_owner(&session.client, name).await? {
+        return Err(Error::conflict(format!("{name:?} owns a database in the name of all who use it")));
+    }
     session.run(&format!("ALTER ROLE {} CONNECTION LIMIT 0", identifier(name))).await?;
     terminate(&session, name, None).await?;
     drop_role(admin, &session, name).await
@@ -126,17 +130,31 @@ pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
 /// Drops a role after what it owns and has been given was handed on, database by database.
 pub(super) async fn drop_role(admin: &Admin, session: &Session, name: &str) -> Result<()> {
     let role = identifier(name);
+    databases::finish_drops(session).await?;
     let owned = format!("SELECT d.datname::text FROM pg_database d WHERE d.datdba = $1::text::regrole AND {TENANTS}");
     for database in session.client.query(&owned, &[&role]).await.map_err(translate)? {
         databases::owner(&session.client, database.get(0)).await?;
     }
-    let concerned = "SELECT DISTINCT d.datname::text, o.rolname::text FROM pg_shdepend s \
+    let concerned = "SELECT DISTINCT d.datname::text, o.rolname::text, d.datallowconn FROM pg_shdepend s \
                      JOIN pg_database d ON d.oid = s.dbid JOIN pg_roles o ON o.oid = d.datdba \
                      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = $1::text::regrole";
     for found in session.client.query(concerned, &[&role]).await.map_err(translate)? {
         let (database, owner): (String, String) = (found.get(0), found.get(1));
-        let inside = admin.session(&database).await?;
-        inside.run(&format!("REASSIGN OWNED BY {role} TO {}; DROP OWNED BY {role}", identifier(&owner))).await?;
+        // To drop what a role owns in favour of itself would be to drop all that is in the database.
+        if owner == name {
+            return Err(Error::conflict(format!("{name:?} owns database {database:?}")));
+        }
+        let hand_on = format!("REASSIGN OWNED BY {role} TO {}; DROP OWNED BY {role}", identifier(&owner));
+        let quoted = identifier(&database);
+        if found.get(2) {
+            admin.session(&database).await?.run(&hand_on).await?;
+            continue;
+        }
+        // Its owner lets nobody in.
+        session.run(&format!("ALTER DATABASE {quoted} ALLOW_CONNECTIONS true")).await?;
+        let handed_on = async { admin.session(&database).await?.run(&hand_on).await }.await;
+        session.run(&format!("ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")).await?;
+        handed_on?;
     }
     session.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await
 }
@@ -152,9 +170,20 @@ async fn write(change: &impl GenericClient, verb: &str, user: &NewUser) -> Resul
     let (name, password) = (identifier(&user.name), literal(&verifier(&user.password).await?));
     let sql = format!("{verb} ROLE {name} LOGIN PASSWORD {password}");
     change.batch_execute(&sql).await.map_err(translate)?;
+    readmit(change, &user.name).await?;
     root::include(change, &user.name).await?;
     for database in &user.databases {
         admit(change, &user.name, database).await?;
+    }
+    Ok(())
+}
+
+/// Lets a user in again that was shut out to be dropped, where that broke off.
+async fn readmit(client: &impl GenericClient, name: &str) -> Result<()> {
+    let shut_out = "SELECT FROM pg_roles WHERE rolname = $1::text AND rolconnlimit = 0";
+    if client.query_opt(shut_out, &[&name]).await.map_err(translate)?.is_some() {
+        let sql = format!("ALTER ROLE {} CONNECTION LIMIT -1", identifier(name));
+        client.batch_execute(&sql).await.map_err(translate)?;
     }
     Ok(())
 }
