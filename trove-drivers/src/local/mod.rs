@@ -123,6 +123,8 @@ impl LocalPlatformBuilder {
         let trash = root.join("trash");
         let swept = remove_tree(&trash).and_then(|()| fs::create_dir(&trash));
         swept.map_err(|error| failed("sweep what was being deleted", &trash, error))?;
+        let ports = root.join("ports");
+        networks::remove_draft(&ports).map_err(|error| failed("sweep what was being reserved", &ports, error))?;
         let scope = short_hash(root.as_os_str().as_encoded_bytes());
         let (docker, ports, choosing) = (self.docker, self.ports, Arc::default());
         Ok(LocalPlatform(Arc::new(Inner { root, scope, docker, ports, choosing, _lock: lock })))
