@@ -166,6 +166,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             container: ours,
             answer,
             coming_up: pid.is_some_and(|pid| self.coming_up(pid, answer == Reply::Answered)),
+            overdue: pid.is_some_and(|pid| self.overdue(pid)),
             stop_noted,
             data,
             disk,
@@ -242,6 +243,12 @@ impl<E: Engine> ContainerDatastore<E> {
         }
         seen.answered |= answered;
         !seen.answered && seen.since.elapsed() < GRACE
+    }
+
+    /// True where the process was seen for longer than a start may take.
+    fn overdue(&self, pid: u32) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.pid == pid && seen.since.elapsed() > self.engine.start_limit()
     }
 }
 

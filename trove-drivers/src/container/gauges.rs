@@ -29,8 +29,8 @@ pub(crate) struct Storage {
     pub(crate) disk: Option<Disk>,
     /// Whether the data directory is there, where that could be told.
     pub(crate) data: Option<bool>,
-    /// True where the last thing asked for was a stop.
-    pub(crate) stop_noted: bool,
+    /// Whether the last thing asked for was a stop, where that could be told.
+    pub(crate) stop_noted: Option<bool>,
 }
 
 /// Reads the file system, at most once at a time: one that hangs costs one thread.
@@ -53,14 +53,18 @@ impl StorageGauge {
         Self { places, volume, used: Arc::default(), reading: Arc::default() }
     }
 
+    /// What the file system says, as far as that is known within the limit. Reads that meet follow each other.
     pub(crate) async fn read(&self) -> Storage {
-        let Ok(reading) = Arc::clone(&self.reading).try_lock_owned() else { return Storage::default() };
         self.measure();
-        let (places, volume) = (self.places.clone(), self.volume.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let _reading = reading;
-            (free(&volume), places.has_data().ok(), places.stop_noted())
-        });
+        let read = async {
+            let reading = Arc::clone(&self.reading).lock_owned().await;
+            let (places, volume) = (self.places.clone(), self.volume.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let _reading = reading;
+                (free(&volume), places.has_data().ok(), places.stop_noted().ok())
+            });
+            read.await
+        };
         let Ok(Ok((free, data, stop_noted))) = timeout(READ_LIMIT, read).await else { return Storage::default() };
         let used = lock(&self.used).measured.and_then(|(_, used)| used);
         Storage { disk: free.map(|free| Disk { used, free }), data, stop_noted }
@@ -157,7 +161,38 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use trove_core::{datastore::GuestHost, id::InstanceId};
+
     use super::*;
+
+    fn gauge(directory: &Path) -> StorageGauge {
+        let host = Arc::new(GuestHost::new(InstanceId::new_v4(), directory.join("volume"), directory.join("guest")));
+        let places = Places::new(Arc::clone(&host), "data");
+        fs::create_dir_all(places.data()).unwrap();
+        places.note_stop(true).unwrap();
+        StorageGauge::new(places, host.volume.clone())
+    }
+
+    #[tokio::test]
+    async fn readings_that_meet_all_tell() {
+        let directory = tempfile::tempdir().unwrap();
+        let gauge = gauge(directory.path());
+        let readings = futures_util::future::join_all((0..8).map(|_| gauge.read())).await;
+        for storage in readings {
+            assert_eq!((storage.data, storage.stop_noted), (Some(true), Some(true)));
+            assert!(storage.disk.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_a_reading_that_hangs_nothing_is_claimed() {
+        let directory = tempfile::tempdir().unwrap();
+        let gauge = gauge(directory.path());
+        let hanging = Arc::clone(&gauge.reading).lock_owned().await;
+        let storage = gauge.read().await;
+        assert_eq!((storage.data, storage.stop_noted, storage.disk), (None, None, None));
+        drop(hanging);
+    }
 
     #[test]
     fn the_counter_is_found_under_both_versions_of_control_groups() {

@@ -123,8 +123,8 @@ impl Places {
     }
 
     /// True where the last thing asked for was a stop.
-    pub(crate) fn stop_noted(&self) -> bool {
-        self.stopped().exists()
+    pub(crate) fn stop_noted(&self) -> io::Result<bool> {
+        self.stopped().try_exists()
     }
 
     /// Empties the agent's directory.

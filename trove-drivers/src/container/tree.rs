@@ -240,7 +240,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         fs::create_dir(&root).unwrap();
-        nest(&root, 20_000, 0o700);
+        nest(&root, 6_000, 0o700);
         on_a_small_stack(move || {
             assert_eq!(occupied(&root), None);
             remove_tree(&root).unwrap();

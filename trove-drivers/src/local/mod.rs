@@ -19,8 +19,6 @@ mod networks;
 mod volumes;
 
 use std::{
-    collections::HashSet,
-    ffi::OsStr,
     fs::{self, DirBuilder, File, TryLockError},
     io,
     ops::RangeInclusive,
@@ -218,14 +216,8 @@ fn make_root(root: &Path) -> Result<PathBuf> {
 
 /// Refuses a directory that is another user's, that others can write to, or that is full of something else.
 fn refuse_others(root: &Path) -> Result<()> {
-    let read = || -> io::Result<_> {
-        let mut names = HashSet::new();
-        for entry in fs::read_dir(root)?.take(2) {
-            names.insert(entry?.file_name());
-        }
-        Ok((fs::metadata(root)?, names))
-    };
-    let (found, mut names) = read().map_err(|error| failed("look at the directory", root, error))?;
+    let cannot = |error| failed("look at the directory", root, error);
+    let found = fs::metadata(root).map_err(cannot)?;
     let refuse = |why: &str| Err(Error::invalid(format!("directory {} {why}", root.display())));
     if found.uid() != rustix::process::geteuid().as_raw() {
         return refuse("belongs to another user");
@@ -233,8 +225,10 @@ fn refuse_others(root: &Path) -> Result<()> {
     if found.mode() & 0o022 != 0 {
         return refuse("can be written to by other users");
     }
+    let first = || fs::read_dir(root)?.take(2).map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
+    let mut names = first().map_err(cannot)?;
     // Every new file system holds this one.
-    names.remove(OsStr::new("lost+found"));
+    names.retain(|name| name != "lost+found");
     if !names.is_empty() && !root.join(LOCK).exists() {
         return refuse("is neither empty nor one that databases were kept in");
     }
@@ -261,6 +255,8 @@ fn lock(root: &Path) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use trove_core::error::Kind;
 
     use super::*;
@@ -278,6 +274,60 @@ mod tests {
         fs::create_dir(root.join("trash/volume-x")).unwrap();
         assert_eq!(LocalPlatform::connect(&root).unwrap().scope(), scope);
         assert_eq!(fs::read_dir(root.join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_ours_is_refused_and_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let make = |name: &str, mode: u32| {
+            let path = directory.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        let refused = |path: &Path, words: &str| {
+            let before = mode(path);
+            let error = LocalPlatform::connect(path).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid);
+            assert!(error.to_string().ends_with(words), "{error}");
+            assert_eq!(mode(path), before);
+            assert!(!path.join(LOCK).exists());
+        };
+        refused(&make("shared", 0o775), "can be written to by other users");
+        let full = make("full", 0o755);
+        fs::write(full.join("letter"), "").unwrap();
+        refused(&full, "is neither empty nor one that databases were kept in");
+        if rustix::process::geteuid().is_root() {
+            let foreign = make("foreign", 0o755);
+            std::os::unix::fs::lchown(&foreign, Some(FIRST_SERVER_ID), None).unwrap();
+            refused(&foreign, "belongs to another user");
+        }
+
+        let given = make("given", 0o755);
+        fs::create_dir(given.join("lost+found")).unwrap();
+        drop(LocalPlatform::connect(&given).unwrap());
+        drop(LocalPlatform::connect(&given).unwrap());
+        assert_eq!((mode(&given), mode(&given.join("volumes"))), (0o755, 0o700));
+        let made = directory.path().join("made");
+        drop(LocalPlatform::connect(&made).unwrap());
+        for part in ["", "volumes", "guests", "ports", "trash"] {
+            assert_eq!(mode(&made.join(part)), 0o700, "{part}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_locked_is_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = LocalPlatform::connect(directory.path()).unwrap();
+        let instance = InstanceId::new_v4();
+        let volume = local.0.volume(instance);
+        fs::create_dir_all(volume.join("inner/most")).unwrap();
+        for path in [volume.join("inner/most"), volume.join("inner"), volume.clone()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+        }
+        local.0.discard(&volume, "volume", instance).unwrap();
+        assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
     }
 
     #[test]
