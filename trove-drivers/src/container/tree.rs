@@ -3,10 +3,11 @@
 
 use std::{
     collections::HashSet,
+    ffi::CStr,
     fs::{self, Permissions},
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
     path::Path,
@@ -95,7 +96,7 @@ impl Emptying {
     }
 
     /// Removes a directory of the top one and moves the directories in it up. True where that changed anything.
-    fn dissolve(&mut self, name: &std::ffi::CStr) -> rustix::io::Result<bool> {
+    fn dissolve(&mut self, name: &CStr) -> rustix::io::Result<bool> {
         let directory = match open_writable(&self.top, name) {
             Err(Errno::NOENT) => return Ok(false),
             opened => opened?,
@@ -122,7 +123,7 @@ impl Emptying {
         }
     }
 
-    fn move_up(&mut self, from: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<bool> {
+    fn move_up(&mut self, from: &OwnedFd, name: &CStr) -> rustix::io::Result<bool> {
         let mut allowed = false;
         loop {
             let target = format!("moved-{}", self.moved);
@@ -182,7 +183,7 @@ fn open_readable(at: BorrowedFd<'_>, name: impl Arg) -> rustix::io::Result<Dir> 
 }
 
 /// Opens a directory, which the agent may then list and change.
-fn open_writable(at: impl std::os::fd::AsFd, name: impl Arg + Copy) -> rustix::io::Result<OwnedFd> {
+fn open_writable(at: impl AsFd, name: impl Arg + Copy) -> rustix::io::Result<OwnedFd> {
     let open = || openat(&at, name, DIRECTORY | OFlags::RDONLY, Mode::empty());
     let directory = match open() {
         Err(Errno::ACCESS) => {
@@ -198,7 +199,7 @@ fn open_writable(at: impl std::os::fd::AsFd, name: impl Arg + Copy) -> rustix::i
 }
 
 /// Gives the owner of a directory all rights to it, also where it cannot be opened.
-fn allow(at: impl std::os::fd::AsFd, name: impl Arg) -> rustix::io::Result<()> {
+fn allow(at: impl AsFd, name: impl Arg) -> rustix::io::Result<()> {
     let directory = openat(at, name, DIRECTORY | OFlags::PATH, Mode::empty())?;
     // The path of what is open cannot be swapped for a link, as its name could.
     let path = format!("/proc/self/fd/{}", directory.as_raw_fd());

@@ -324,7 +324,7 @@ mod tests {
         let volume = local.0.volume(instance);
         fs::create_dir_all(volume.join("inner/most")).unwrap();
         for path in [volume.join("inner/most"), volume.join("inner"), volume.clone()] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
         }
         local.0.discard(&volume, "volume", instance).unwrap();
         assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
