@@ -20,6 +20,7 @@ use trove_drivers::{
 struct Greeter {
     run: PathBuf,
     script: &'static str,
+    initialise: Option<&'static str>,
 }
 
 const SERVE: &str = "trap 'rm /run/trove/ready; exit 0' TERM
@@ -46,11 +47,11 @@ impl Engine for Greeter {
     }
 
     fn initialise(&self, _data: &str) -> Option<Vec<String>> {
-        None
+        self.initialise.map(shell)
     }
 
     fn serve(&self, _data: &str) -> Vec<String> {
-        ["sh", "-c", self.script].map(str::to_owned).into()
+        shell(self.script)
     }
 
     fn start_limit(&self) -> Duration {
@@ -67,7 +68,12 @@ impl Engine for Greeter {
 
 fn greeter(fixture: &Fixture, script: &'static str) -> ContainerDatastore<Greeter> {
     let run = fixture.host.directory.join("run");
-    ContainerDatastore::new(Docker::connect(), fixture.host.clone(), Greeter { run, script })
+    let engine = Greeter { run, script, initialise: None };
+    ContainerDatastore::new(Docker::connect(), fixture.host.clone(), engine)
+}
+
+fn shell(script: &str) -> Vec<String> {
+    ["sh", "-c", script].map(str::to_owned).into()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,5 +108,18 @@ async fn a_server_that_does_not_come_up_says_why() {
     assert_eq!(health.problem().map(|problem| problem.condition), Some(Condition::Exited));
     let silent = greeter(&fixture, "exec sleep 600");
     assert_eq!(silent.start(&cx()).await.unwrap_err().kind(), Kind::Timeout);
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initialisation_that_fails_leaves_no_container() {
+    let fixture = Fixture::new().await;
+    let run = fixture.host.directory.join("run");
+    let engine = Greeter { run, script: SERVE, initialise: Some("printf '\\033[2Jno words\\n' >&2; exit 7") };
+    let server = ContainerDatastore::new(Docker::connect(), fixture.host.clone(), engine);
+    let error = server.prepare(&cx(), &Prepare::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the data directory could not be initialised (exit code 7)");
+    assert!(error.report().contains("[2Jno words") && !error.report().contains('\u{1b}'), "{error:?}");
+    assert!(containers(fixture.local.scope()).await.is_empty());
     fixture.removed().await;
 }

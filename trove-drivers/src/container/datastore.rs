@@ -97,6 +97,9 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             self.lay_out(cx).await?;
             // Making a container takes the daemon about as long as the initialisation, so both are done at once.
             let (created, initialised) = tokio::join!(self.create_server(cx), self.initialise(cx));
+            if let (Err(_), Ok(id)) = (&initialised, &created) {
+                self.give_up(id).await;
+            }
             initialised?;
             self.launch(cx, &created?).await?;
         }
@@ -217,6 +220,13 @@ impl<E: Engine> ContainerDatastore<E> {
                 self.engine.forget();
                 (Reply::Silent, None)
             }
+        }
+    }
+
+    /// Removes a container that will not be started. The error that led here counts for more than one of this.
+    async fn give_up(&self, container: &str) {
+        if let Err(error) = self.docker.remove(container).await {
+            tracing::warn!(instance = %self.host.instance, error = error.report(), "a container was left behind");
         }
     }
 
