@@ -5,7 +5,7 @@ mod common;
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use common::{Fixture, containers, cx};
+use common::{Fixture, containers, cx, eventually};
 use trove_core::{
     datastore::{Datastore, Prepare},
     error::{Error, Kind},
@@ -61,6 +61,7 @@ impl Engine for Greeter {
     async fn ask(&self) -> Answer {
         match std::fs::read_to_string(self.run.join("ready")) {
             Ok(greetings) => Answer::Yes { version: greetings.lines().count().to_string() },
+            Err(_) if self.run.join("later").exists() => Answer::NotYet,
             Err(error) => Answer::No(Error::unavailable("nobody greets").because(error)),
         }
     }
@@ -121,5 +122,19 @@ async fn an_initialisation_that_fails_leaves_no_container() {
     assert_eq!(error.to_string(), "the data directory could not be initialised (exit code 7)");
     assert!(error.report().contains("[2Jno words") && !error.report().contains('\u{1b}'), "{error:?}");
     assert!(containers(fixture.local.scope()).await.is_empty());
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_never_ready_is_not_starting_for_ever() {
+    let fixture = Fixture::new().await;
+    let server = greeter(&fixture, "touch /run/trove/later; exec sleep 600");
+    assert_eq!(server.prepare(&cx(), &Prepare::default()).await.unwrap_err().kind(), Kind::Timeout);
+    assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Starting);
+    eventually("the start takes too long", async || match server.observe(&cx()).await.unwrap().health {
+        Health::Down(problem) if problem.condition == Condition::NotAnswering => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
     fixture.removed().await;
 }
