@@ -53,8 +53,8 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What the files below a directory take up. Files that vanish meanwhile are not counted. `None` where the tree is
-/// beyond all reason.
+/// What the files below a directory take up. Files that vanish meanwhile are not counted. `None` where a part cannot
+/// be read, or the tree is beyond all reason.
 pub(crate) fn occupied(root: &Path) -> Option<u64> {
     measure(root, BOUNDS)
 }
@@ -168,11 +168,13 @@ fn measure(root: &Path, bounds: Bounds) -> Option<u64> {
             bytes = bytes.saturating_add(u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(512));
         }
         if is_directory {
-            let Ok(inner) = open_readable(within, name) else { continue };
-            if open.len() == bounds.depth {
-                return None;
+            match open_readable(within, name) {
+                Ok(_) if open.len() == bounds.depth => return None,
+                Ok(inner) => open.push(inner),
+                // It is gone, or is something else by now.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(_) => return None,
             }
-            open.push(inner);
         }
     }
     Some(bytes)
