@@ -5,7 +5,7 @@ mod common;
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use common::{Fixture, containers, cx};
+use common::{Fixture, containers, cx, eventually};
 use trove_core::{
     datastore::{Datastore, Prepare},
     error::{Error, Kind},
@@ -20,6 +20,7 @@ use trove_drivers::{
 struct Greeter {
     run: PathBuf,
     script: &'static str,
+    initialise: Option<&'static str>,
 }
 
 const SERVE: &str = "trap 'rm /run/trove/ready; exit 0' TERM
@@ -46,11 +47,11 @@ impl Engine for Greeter {
     }
 
     fn initialise(&self, _data: &str) -> Option<Vec<String>> {
-        None
+        self.initialise.map(shell)
     }
 
     fn serve(&self, _data: &str) -> Vec<String> {
-        ["sh", "-c", self.script].map(str::to_owned).into()
+        shell(self.script)
     }
 
     fn start_limit(&self) -> Duration {
@@ -60,6 +61,7 @@ impl Engine for Greeter {
     async fn ask(&self) -> Answer {
         match std::fs::read_to_string(self.run.join("ready")) {
             Ok(greetings) => Answer::Yes { version: greetings.lines().count().to_string() },
+            Err(_) if self.run.join("later").exists() => Answer::NotYet,
             Err(error) => Answer::No(Error::unavailable("nobody greets").because(error)),
         }
     }
@@ -67,7 +69,12 @@ impl Engine for Greeter {
 
 fn greeter(fixture: &Fixture, script: &'static str) -> ContainerDatastore<Greeter> {
     let run = fixture.host.directory.join("run");
-    ContainerDatastore::new(Docker::connect(), fixture.host.clone(), Greeter { run, script })
+    let engine = Greeter { run, script, initialise: None };
+    ContainerDatastore::new(Docker::connect(), fixture.host.clone(), engine)
+}
+
+fn shell(script: &str) -> Vec<String> {
+    ["sh", "-c", script].map(str::to_owned).into()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,5 +109,32 @@ async fn a_server_that_does_not_come_up_says_why() {
     assert_eq!(health.problem().map(|problem| problem.condition), Some(Condition::Exited));
     let silent = greeter(&fixture, "exec sleep 600");
     assert_eq!(silent.start(&cx()).await.unwrap_err().kind(), Kind::Timeout);
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initialisation_that_fails_leaves_no_container() {
+    let fixture = Fixture::new().await;
+    let run = fixture.host.directory.join("run");
+    let engine = Greeter { run, script: SERVE, initialise: Some("printf '\\033[2Jno words\\n' >&2; exit 7") };
+    let server = ContainerDatastore::new(Docker::connect(), fixture.host.clone(), engine);
+    let error = server.prepare(&cx(), &Prepare::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the data directory could not be initialised (exit code 7)");
+    assert!(error.report().contains("[2Jno words") && !error.report().contains('\u{1b}'), "{error:?}");
+    assert!(containers(fixture.local.scope()).await.is_empty());
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_never_ready_is_not_starting_for_ever() {
+    let fixture = Fixture::new().await;
+    let server = greeter(&fixture, "touch /run/trove/later; exec sleep 600");
+    assert_eq!(server.prepare(&cx(), &Prepare::default()).await.unwrap_err().kind(), Kind::Timeout);
+    assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Starting);
+    eventually("the start takes too long", async || match server.observe(&cx()).await.unwrap().health {
+        Health::Down(problem) if problem.condition == Condition::NotAnswering => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
     fixture.removed().await;
 }

@@ -173,6 +173,7 @@ async fn servers_are_confined_and_show_no_secret() {
     assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
     assert_eq!(host.security_opt.unwrap(), ["no-new-privileges:true"]);
     assert!(host.pids_limit.unwrap() > 0);
+    assert!(host.tmpfs.unwrap()["/tmp"].ends_with(",size=16m"));
     assert_eq!(host.log_config.unwrap().typ.unwrap(), "local");
     let server = fixture.host.server;
     assert_eq!(config.user.unwrap(), format!("{}:{}", server.uid, server.gid));

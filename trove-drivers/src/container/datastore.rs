@@ -97,6 +97,9 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             self.lay_out(cx).await?;
             // Making a container takes the daemon about as long as the initialisation, so both are done at once.
             let (created, initialised) = tokio::join!(self.create_server(cx), self.initialise(cx));
+            if let (Err(_), Ok(id)) = (&initialised, &created) {
+                self.give_up(id).await;
+            }
             initialised?;
             self.launch(cx, &created?).await?;
         }
@@ -166,6 +169,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             container: ours,
             answer,
             coming_up: pid.is_some_and(|pid| self.coming_up(pid, answer == Reply::Answered)),
+            overdue: pid.is_some_and(|pid| self.overdue(pid)),
             stop_noted,
             data,
             disk,
@@ -219,6 +223,13 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
+    /// Removes a container that will not be started. The error that led here counts for more than one of this.
+    async fn give_up(&self, container: &str) {
+        if let Err(error) = self.docker.remove(container).await {
+            tracing::warn!(instance = %self.host.instance, error = error.report(), "a container was left behind");
+        }
+    }
+
     /// Removes all containers of the instance.
     async fn remove_containers(&self) -> Result<()> {
         let labels = spec::owner_labels(&self.host);
@@ -242,6 +253,12 @@ impl<E: Engine> ContainerDatastore<E> {
         }
         seen.answered |= answered;
         !seen.answered && seen.since.elapsed() < GRACE
+    }
+
+    /// True where the process was seen for longer than a start may take.
+    fn overdue(&self, pid: u32) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.pid == pid && seen.since.elapsed() > self.engine.start_limit()
     }
 }
 

@@ -2,9 +2,7 @@
 //! kernel killed a part of the server.
 
 use std::{
-    collections::HashSet,
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,7 +14,7 @@ use trove_core::{
     model::{ByteSize, Disk},
 };
 
-use super::places::Places;
+use super::{places::Places, tree::occupied};
 
 /// How old a measurement of what the files take up may be.
 const USED_MAX_AGE: Duration = Duration::from_secs(30);
@@ -31,8 +29,8 @@ pub(crate) struct Storage {
     pub(crate) disk: Option<Disk>,
     /// Whether the data directory is there, where that could be told.
     pub(crate) data: Option<bool>,
-    /// True where the last thing asked for was a stop.
-    pub(crate) stop_noted: bool,
+    /// Whether the last thing asked for was a stop, where that could be told.
+    pub(crate) stop_noted: Option<bool>,
 }
 
 /// Reads the file system, at most once at a time: one that hangs costs one thread.
@@ -46,7 +44,7 @@ pub(crate) struct StorageGauge {
 
 #[derive(Debug, Default)]
 struct Used {
-    measured: Option<(Instant, ByteSize)>,
+    measured: Option<(Instant, Option<ByteSize>)>,
     measuring: bool,
 }
 
@@ -55,16 +53,20 @@ impl StorageGauge {
         Self { places, volume, used: Arc::default(), reading: Arc::default() }
     }
 
+    /// What the file system says, as far as that is known within the limit. Reads that meet follow each other.
     pub(crate) async fn read(&self) -> Storage {
-        let Ok(reading) = Arc::clone(&self.reading).try_lock_owned() else { return Storage::default() };
         self.measure();
-        let (places, volume) = (self.places.clone(), self.volume.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let _reading = reading;
-            (free(&volume), places.has_data().ok(), places.stop_noted())
-        });
+        let read = async {
+            let reading = Arc::clone(&self.reading).lock_owned().await;
+            let (places, volume) = (self.places.clone(), self.volume.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let _reading = reading;
+                (free(&volume), places.has_data().ok(), places.stop_noted().ok())
+            });
+            read.await
+        };
         let Ok(Ok((free, data, stop_noted))) = timeout(READ_LIMIT, read).await else { return Storage::default() };
-        let used = lock(&self.used).measured.map(|(_, used)| used);
+        let used = lock(&self.used).measured.and_then(|(_, used)| used);
         Storage { disk: free.map(|free| Disk { used, free }), data, stop_noted }
     }
 
@@ -80,7 +82,7 @@ impl StorageGauge {
             let bytes = occupied(&volume);
             let mut used = lock(&used);
             used.measuring = false;
-            used.measured = Some((Instant::now(), ByteSize::bytes(bytes)));
+            used.measured = Some((Instant::now(), bytes.map(ByteSize::bytes)));
         });
     }
 }
@@ -89,24 +91,6 @@ impl StorageGauge {
 pub(crate) fn free(path: &Path) -> Option<ByteSize> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(ByteSize::bytes(found.f_bavail.saturating_mul(found.f_frsize)))
-}
-
-/// What the files below a directory take up. Files that vanish meanwhile are not counted.
-fn occupied(root: &Path) -> u64 {
-    let (mut bytes, mut linked, mut pending) = (0, HashSet::new(), vec![root.to_owned()]);
-    while let Some(directory) = pending.pop() {
-        let Ok(entries) = fs::read_dir(directory) else { continue };
-        for entry in entries.flatten() {
-            let Ok(found) = entry.metadata() else { continue };
-            if found.is_dir() {
-                pending.push(entry.path());
-            }
-            if found.is_dir() || found.nlink() == 1 || linked.insert(found.ino()) {
-                bytes += found.blocks() * 512;
-            }
-        }
-    }
-    bytes
 }
 
 /// How long an out-of-memory kill is told of after it was seen, so that it is seen by others too.
@@ -177,7 +161,38 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use trove_core::{datastore::GuestHost, id::InstanceId};
+
     use super::*;
+
+    fn gauge(directory: &Path) -> StorageGauge {
+        let host = Arc::new(GuestHost::new(InstanceId::new_v4(), directory.join("volume"), directory.join("guest")));
+        let places = Places::new(Arc::clone(&host), "data");
+        fs::create_dir_all(places.data()).unwrap();
+        places.note_stop(true).unwrap();
+        StorageGauge::new(places, host.volume.clone())
+    }
+
+    #[tokio::test]
+    async fn readings_that_meet_all_tell() {
+        let directory = tempfile::tempdir().unwrap();
+        let gauge = gauge(directory.path());
+        let readings = futures_util::future::join_all((0..8).map(|_| gauge.read())).await;
+        for storage in readings {
+            assert_eq!((storage.data, storage.stop_noted), (Some(true), Some(true)));
+            assert!(storage.disk.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_a_reading_that_hangs_nothing_is_claimed() {
+        let directory = tempfile::tempdir().unwrap();
+        let gauge = gauge(directory.path());
+        let hanging = Arc::clone(&gauge.reading).lock_owned().await;
+        let storage = gauge.read().await;
+        assert_eq!((storage.data, storage.stop_noted, storage.disk), (None, None, None));
+        drop(hanging);
+    }
 
     #[test]
     fn the_counter_is_found_under_both_versions_of_control_groups() {
@@ -189,16 +204,5 @@ mod tests {
         assert_eq!(parse_kill_count("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
         assert_eq!(parse_kill_count("low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\n"), Some(1));
         assert_eq!(parse_kill_count(""), None);
-    }
-
-    #[test]
-    fn files_with_several_names_are_counted_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let base = occupied(directory.path());
-        let file = directory.path().join("a");
-        fs::write(&file, vec![1; 1 << 20]).unwrap();
-        fs::hard_link(&file, directory.path().join("b")).unwrap();
-        let used = occupied(directory.path()) - base;
-        assert!((1 << 20..2 << 20).contains(&used), "{used}");
     }
 }

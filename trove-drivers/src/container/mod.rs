@@ -17,6 +17,7 @@ mod gauges;
 mod observe;
 mod places;
 mod spec;
+mod tree;
 
 use std::{path::Path, time::Duration};
 
@@ -28,8 +29,9 @@ use trove_core::{
 
 pub use datastore::ContainerDatastore;
 pub(crate) use gauges::{blocking, free};
-pub(crate) use places::{failed, own, remove_tree};
+pub(crate) use places::{failed, own};
 pub(crate) use spec::{INSTANCE_LABEL, SCOPE_LABEL};
+pub(crate) use tree::remove_tree;
 
 /// Where a server finds its rendered files.
 pub const CONFIGURATION: &str = "/etc/trove";

@@ -16,8 +16,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) answer: Reply,
     /// True where the server is young and never answered yet.
     pub(crate) coming_up: bool,
-    /// True where the last thing asked for was a stop.
-    pub(crate) stop_noted: bool,
+    /// True where the server has been there for longer than a start may take.
+    pub(crate) overdue: bool,
+    /// Whether the last thing asked for was a stop, where that could be told.
+    pub(crate) stop_noted: Option<bool>,
     /// Whether the data directory is there, where that could be told.
     pub(crate) data: Option<bool>,
     /// How full the volume is.
@@ -43,7 +45,7 @@ pub(crate) fn judge(facts: &Facts<'_>) -> Health {
         Err(error) => return Health::Unknown(Problem::new(Condition::RuntimeUnavailable, error.to_string())),
     };
     let gone = !matches!(state, Some(State::Running { .. } | State::Paused));
-    if gone && facts.stop_noted {
+    if gone && facts.stop_noted == Some(true) {
         return Health::Stopped;
     }
     if facts.data == Some(false) {
@@ -51,6 +53,10 @@ pub(crate) fn judge(facts: &Facts<'_>) -> Health {
     }
     let full = facts.disk.is_some_and(|disk| disk.free < least_free(facts.volume_size));
     match state {
+        None if facts.stop_noted.is_none() => {
+            let why = "there is no container, and the disk does not say whether the server was to be stopped";
+            Health::Unknown(Problem::new(Condition::RuntimeUnavailable, why))
+        }
         None => down(Condition::Removed, "the container of the server was removed"),
         Some(State::Created) => down(Condition::Exited, "the server was not started"),
         Some(State::Paused) => down(Condition::Paused, "the server is paused"),
@@ -79,12 +85,17 @@ fn exited(code: i64, out_of_memory: bool, full: bool) -> Health {
 
 fn running(facts: &Facts<'_>, full: bool) -> Health {
     let out_of_memory = "the kernel killed a part of the server because its memory was used up";
+    let used = facts.disk.and_then(|disk| disk.used);
+    let outgrown = used.is_some_and(|used| used > facts.volume_size);
     match facts.answer {
         Reply::Answered if full => impaired(Condition::DiskFull, "the volume has no room left"),
+        Reply::Answered if outgrown => impaired(Condition::DiskFull, "the volume holds more than its size"),
         Reply::Answered if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
         Reply::Answered => Health::Healthy,
-        _ if facts.stop_noted => down(Condition::NotAnswering, "the server is being stopped"),
+        _ if facts.stop_noted == Some(true) => down(Condition::NotAnswering, "the server is being stopped"),
         _ if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
+        // A server says the same while it shuts down.
+        Reply::NotYet if facts.overdue => down(Condition::NotAnswering, "the server has not been ready for too long"),
         Reply::NotYet => Health::Starting,
         Reply::Silent if facts.coming_up => Health::Starting,
         Reply::Silent if full => down(Condition::DiskFull, "the server does not answer; its volume is full"),
@@ -111,7 +122,8 @@ mod tests {
             container: Ok(container),
             answer,
             coming_up: false,
-            stop_noted: false,
+            overdue: false,
+            stop_noted: Some(false),
             data: Some(true),
             disk: Some(Disk { used: None, free: gib(1) }),
             volume_size: gib(5),
@@ -133,27 +145,37 @@ mod tests {
         let running = Some(State::Running { pid: 1 });
         let exit = |code, out_of_memory| Some(State::Exited { code, out_of_memory });
         let full = Some(Disk { used: None, free: mib(60) });
+        let at_size = Some(Disk { used: Some(gib(5)), free: gib(1) });
+        let outgrown = Some(Disk { used: Some(ByteSize::bytes(gib(5).as_bytes() + 1)), free: gib(1) });
         let away = Error::unavailable("the Docker daemon does not answer");
         let (answered, not_yet, silent) = (Reply::Answered, Reply::NotYet, Reply::Silent);
         for (facts, expected) in [
             (facts(running, answered), "Healthy"),
             (facts(running, not_yet), "Starting"),
+            (Facts { overdue: true, ..facts(running, answered) }, "Healthy"),
+            (Facts { overdue: true, ..facts(running, not_yet) }, "down NotAnswering"),
             (facts(running, silent), "down NotAnswering"),
             (Facts { coming_up: true, ..facts(running, silent) }, "Starting"),
             (Facts { disk: full, ..facts(running, answered) }, "impaired DiskFull"),
             (Facts { disk: full, ..facts(running, silent) }, "down DiskFull"),
+            (Facts { disk: outgrown, ..facts(running, answered) }, "impaired DiskFull"),
+            (Facts { disk: outgrown, ..facts(running, silent) }, "down NotAnswering"),
+            (Facts { disk: at_size, ..facts(running, answered) }, "Healthy"),
             (Facts { disk: None, ..facts(running, answered) }, "Healthy"),
             (Facts { killed_lately: true, ..facts(running, answered) }, "impaired OutOfMemory"),
             (Facts { killed_lately: true, ..facts(running, not_yet) }, "impaired OutOfMemory"),
             (Facts { data: Some(false), ..facts(running, answered) }, "down DataMissing"),
             (Facts { data: None, ..facts(running, answered) }, "Healthy"),
-            (Facts { stop_noted: true, ..facts(running, answered) }, "Healthy"),
-            (Facts { stop_noted: true, ..facts(running, not_yet) }, "down NotAnswering"),
+            (Facts { stop_noted: Some(true), ..facts(running, answered) }, "Healthy"),
+            (Facts { stop_noted: Some(true), ..facts(running, not_yet) }, "down NotAnswering"),
             (facts(Some(State::Paused), silent), "down Paused"),
-            (Facts { stop_noted: true, ..facts(Some(State::Paused), silent) }, "down Paused"),
+            (Facts { stop_noted: Some(true), ..facts(Some(State::Paused), silent) }, "down Paused"),
             (facts(None, silent), "down Removed"),
-            (Facts { stop_noted: true, ..facts(None, silent) }, "Stopped"),
-            (Facts { stop_noted: true, ..facts(exit(0, false), silent) }, "Stopped"),
+            (Facts { stop_noted: Some(true), ..facts(None, silent) }, "Stopped"),
+            (Facts { stop_noted: Some(true), ..facts(exit(0, false), silent) }, "Stopped"),
+            (Facts { stop_noted: None, ..facts(None, silent) }, "unknown RuntimeUnavailable"),
+            (Facts { stop_noted: None, ..facts(exit(1, false), silent) }, "down Exited"),
+            (Facts { stop_noted: None, ..facts(running, answered) }, "Healthy"),
             (Facts { data: Some(false), ..facts(None, silent) }, "down DataMissing"),
             (facts(Some(State::Created), silent), "down Exited"),
             (facts(exit(0, false), silent), "down Exited"),

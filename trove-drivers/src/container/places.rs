@@ -14,7 +14,7 @@ use trove_core::{
     error::{Error, Result},
 };
 
-use super::{AGENT, ConfigFile};
+use super::{AGENT, ConfigFile, tree::remove_tree};
 
 /// The paths of one instance.
 #[derive(Clone, Debug)]
@@ -123,8 +123,8 @@ impl Places {
     }
 
     /// True where the last thing asked for was a stop.
-    pub(crate) fn stop_noted(&self) -> bool {
-        self.stopped().exists()
+    pub(crate) fn stop_noted(&self) -> io::Result<bool> {
+        self.stopped().try_exists()
     }
 
     /// Empties the agent's directory.
@@ -170,19 +170,6 @@ impl Places {
         own(&draft, None, Some(self.host.server.gid), 0o640)?;
         file.sync_all()?;
         fs::rename(&draft, path)
-    }
-}
-
-/// Removes a file or a directory with all it holds, without following links. One that is absent is `Ok`.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    let removed = if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
     }
 }
 

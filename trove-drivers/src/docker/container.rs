@@ -26,6 +26,9 @@ use super::{Action, DEADLINE, Docker, LOOK_DEADLINE};
 /// How much of a container's output goes into an error.
 const LOG_TAIL_BYTES: usize = 2048;
 
+/// How `/tmp` is mounted. What is in it counts as memory of the container.
+const TEMPORARY: &str = "rw,noexec,nosuid,nodev,mode=1777,size=16m";
+
 /// A container to make. What all of ours have in common is not here: no capabilities, no new privileges, a read-only
 /// root file system, no restarts by the daemon, no entry point and no health check of the image.
 #[derive(Clone, Debug)]
@@ -189,11 +192,7 @@ impl Docker {
             Ok(text)
         };
         let text = self.read(Action::Container(container.to_owned()), LOOK_DEADLINE, read).await.unwrap_or_default();
-        let mut from = text.len().saturating_sub(LOG_TAIL_BYTES);
-        while !text.is_char_boundary(from) {
-            from += 1;
-        }
-        text[from..].trim().to_owned()
+        printable_tail(&text)
     }
 }
 
@@ -220,7 +219,7 @@ impl ContainerSpec {
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
             readonly_rootfs: Some(true),
-            tmpfs: Some(HashMap::from([("/tmp".to_owned(), "rw,noexec,nosuid,nodev,mode=1777".to_owned())])),
+            tmpfs: Some(HashMap::from([("/tmp".to_owned(), TEMPORARY.to_owned())])),
             mounts: Some(mounts),
             log_config: Some(HostConfigLogConfig {
                 typ: Some("local".to_owned()),
@@ -301,6 +300,29 @@ fn absent_is_ok(done: Result<()>) -> Result<()> {
     }
 }
 
+/// The end of a text, without what would command an operator's terminal.
+fn printable_tail(text: &str) -> String {
+    let mut from = text.len().saturating_sub(LOG_TAIL_BYTES);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let printable = |letter: &char| matches!(letter, '\n' | '\t') || !letter.is_control();
+    text[from..].chars().filter(printable).collect::<String>().trim().to_owned()
+}
+
 fn clamp(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_cut_and_cannot_command_a_terminal() {
+        assert_eq!(printable_tail("\n a\tb\r\nc\u{1b}[2J\u{9b}31m\u{7}\u{0}d\u{7f} \n"), "a\tb\nc[2J31md");
+        assert_eq!(printable_tail(""), "");
+        let long = format!("x{}", "é".repeat(LOG_TAIL_BYTES));
+        assert_eq!(printable_tail(&long), "é".repeat(LOG_TAIL_BYTES / 2));
+    }
 }

@@ -8,6 +8,8 @@ use trove_core::error::{Effect, Error};
 pub(crate) enum Action<'a> {
     /// Something general.
     Ask,
+    /// To look at this image.
+    Image(&'a str),
     /// To pull this image.
     Pull(&'a str),
     /// To create a container of this name from this image.
@@ -50,6 +52,11 @@ fn refused(action: &Action<'_>, status: u16, message: &str) -> Error {
         return Error::no_space("the Docker daemon has no addresses left for another network");
     }
     match action {
+        Action::Image(image) => match status {
+            404 => missing_image(image),
+            400 => Error::invalid(format!("the Docker daemon refuses the name of image {image}")),
+            _ => Error::internal(format!("the Docker daemon could not look at image {image}")),
+        },
         Action::Pull(image) => pull_refused(image, status, &text),
         Action::Create { image, .. } if status == 404 => missing_image(image),
         Action::Create { name, .. } | Action::Container(name) => match status {
@@ -119,6 +126,14 @@ mod tests {
             (Action::Container("c".into()), server(404, "network t not found"), Kind::NotFound, "network"),
             (Action::Container("c".into()), server(404, "No such container: c"), Kind::NotFound, "no container c"),
             (Action::Network("n".into()), server(403, "has active endpoints"), Kind::Conflict, "in use"),
+            (
+                Action::Image("i:1"),
+                server(404, "No such image: i:1"),
+                Kind::NotFound,
+                "image i:1 is not on this machine",
+            ),
+            (Action::Image("i::"), server(400, "invalid reference format"), Kind::Invalid, "the name of image i::"),
+            (Action::Image("i:1"), server(500, "broken layer"), Kind::Internal, "could not look at image i:1"),
             (Action::Pull("i:1"), server(404, "manifest unknown"), Kind::NotFound, "does not exist"),
             (
                 Action::Pull("i:1"),

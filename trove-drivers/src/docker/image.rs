@@ -17,7 +17,7 @@ impl Docker {
     /// Makes sure the image is on this machine; pulls it where it is not, and tells how far that is.
     pub(crate) async fn ensure_image(&self, cx: &Cx, image: &str) -> Result<()> {
         let look = |client: bollard::Docker| async move { client.inspect_image(image).await.map(drop) };
-        match self.read(Action::Container(image.to_owned()), DEADLINE, look).await {
+        match self.read(Action::Image(image), DEADLINE, look).await {
             Err(error) if error.kind() == Kind::NotFound => {}
             found => return found,
         }

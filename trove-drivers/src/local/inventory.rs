@@ -2,7 +2,7 @@ use std::{fs, io, path::Path};
 
 use trove_core::error::Result;
 
-use super::LocalPlatform;
+use super::{LocalPlatform, networks::DRAFT};
 use crate::container::{SCOPE_LABEL, blocking, failed};
 
 impl LocalPlatform {
@@ -29,6 +29,14 @@ impl LocalPlatform {
     }
 }
 
-fn names(directory: &Path, what: &str) -> io::Result<Vec<String>> {
-    fs::read_dir(directory)?.map(|entry| Ok(format!("{what} {}", entry?.file_name().to_string_lossy()))).collect()
+/// What a directory holds, except a reservation of a port that was never finished.
+pub(super) fn names(directory: &Path, what: &str) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        if name != DRAFT {
+            found.push(format!("{what} {}", name.to_string_lossy()));
+        }
+    }
+    Ok(found)
 }

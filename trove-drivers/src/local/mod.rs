@@ -19,9 +19,10 @@ mod networks;
 mod volumes;
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
     ops::RangeInclusive,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -38,6 +39,9 @@ use crate::{
     docker::Docker,
     hash::{short_hash, spread},
 };
+
+/// The file that marks a directory as one of ours. It is made before anything else in it.
+const LOCK: &str = "lock";
 
 /// The ports that instances are given unless others are asked for.
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
@@ -81,7 +85,10 @@ impl LocalPlatform {
     /// The platform that keeps its instances below this directory, with the defaults of [`builder`](Self::builder).
     /// The directory is made where it is absent. Blocks on the file system.
     ///
-    /// [`Conflict`](trove_core::error::Kind::Conflict) where another process uses the directory.
+    /// A directory that is there is not changed, so it has to belong to this process's user, must not be writable by
+    /// others, and is either empty or one that a platform was connected to before: otherwise
+    /// [`Invalid`](trove_core::error::Kind::Invalid). [`Conflict`](trove_core::error::Kind::Conflict) where another
+    /// process uses the directory.
     pub fn connect(root: impl Into<PathBuf>) -> Result<Self> {
         Self::builder(root).connect()
     }
@@ -118,11 +125,19 @@ impl LocalPlatformBuilder {
         if self.ports.is_empty() || *self.ports.start() == 0 {
             return Err(Error::invalid("the range of ports for instances is empty or holds port 0"));
         }
-        let root = make_root(&self.root).map_err(|error| failed("prepare the directory", &self.root, error))?;
+        let root = make_root(&self.root)?;
         let lock = lock(&root)?;
+        for part in ["volumes", "guests", "ports"] {
+            let path = root.join(part);
+            make_private(&path).map_err(|error| failed("make the directory", &path, error))?;
+        }
         let trash = root.join("trash");
-        let swept = remove_tree(&trash).and_then(|()| fs::create_dir(&trash));
-        swept.map_err(|error| failed("sweep what was being deleted", &trash, error))?;
+        if let Err(error) = remove_tree(&trash) {
+            tracing::warn!(path = %trash.display(), %error, "what was being deleted is not gone yet");
+        }
+        make_private(&trash).map_err(|error| failed("make the directory", &trash, error))?;
+        let ports = root.join("ports");
+        networks::remove_draft(&ports).map_err(|error| failed("sweep what was being reserved", &ports, error))?;
         let scope = short_hash(root.as_os_str().as_encoded_bytes());
         let (docker, ports, choosing) = (self.docker, self.ports, Arc::default());
         Ok(LocalPlatform(Arc::new(Inner { root, scope, docker, ports, choosing, _lock: lock })))
@@ -158,7 +173,8 @@ impl Inner {
         let trash = self.root.join("trash").join(format!("{kind}-{instance}"));
         let done = || -> io::Result<()> {
             remove_tree(&trash)?;
-            match fs::rename(path, &trash) {
+            // A directory that moves has to be writable, and its server may have forbidden that.
+            match own(path, None, None, 0o700).and_then(|()| fs::rename(path, &trash)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 moved => moved?,
             }
@@ -182,19 +198,51 @@ fn server_identity(instance: InstanceId) -> ServerIdentity {
     ServerIdentity { uid: id, gid: id }
 }
 
-fn make_root(root: &Path) -> io::Result<PathBuf> {
-    fs::create_dir_all(root)?;
-    let root = root.canonicalize()?;
-    own(&root, None, None, 0o700)?;
-    for part in ["volumes", "guests", "ports"] {
-        fs::create_dir_all(root.join(part))?;
-    }
+/// The directory as it is found by others, made where it is absent; one that is there is not changed.
+fn make_root(root: &Path) -> Result<PathBuf> {
+    let make = || -> io::Result<PathBuf> {
+        if let Some(parent) = root.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match DirBuilder::new().mode(0o700).create(root) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => root.canonicalize(),
+        }
+    };
+    let root = make().map_err(|error| failed("prepare the directory", root, error))?;
+    refuse_others(&root)?;
     Ok(root)
 }
 
+/// Refuses a directory that is another user's, that others can write to, or that is full of something else.
+fn refuse_others(root: &Path) -> Result<()> {
+    let cannot = |error| failed("look at the directory", root, error);
+    let found = fs::metadata(root).map_err(cannot)?;
+    let refuse = |why: &str| Err(Error::invalid(format!("directory {} {why}", root.display())));
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("belongs to another user");
+    }
+    if found.mode() & 0o022 != 0 {
+        return refuse("can be written to by other users");
+    }
+    let first = || fs::read_dir(root)?.take(2).map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
+    let mut names = first().map_err(cannot)?;
+    // Every new file system holds this one.
+    names.retain(|name| name != "lost+found");
+    if !names.is_empty() && !root.join(LOCK).exists() {
+        return refuse("is neither empty nor one that databases were kept in");
+    }
+    Ok(())
+}
+
+/// Makes a directory that is ours alone.
+fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    own(path, None, None, 0o700)
+}
+
 fn lock(root: &Path) -> Result<File> {
-    let path = root.join("lock");
-    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let open = File::options().create(true).truncate(false).write(true).open(root.join(LOCK));
     let file = open.map_err(|error| failed("lock the directory", root, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -207,6 +255,8 @@ fn lock(root: &Path) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use trove_core::error::Kind;
 
     use super::*;
@@ -224,6 +274,60 @@ mod tests {
         fs::create_dir(root.join("trash/volume-x")).unwrap();
         assert_eq!(LocalPlatform::connect(&root).unwrap().scope(), scope);
         assert_eq!(fs::read_dir(root.join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_ours_is_refused_and_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let make = |name: &str, mode: u32| {
+            let path = directory.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        let refused = |path: &Path, words: &str| {
+            let before = mode(path);
+            let error = LocalPlatform::connect(path).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid);
+            assert!(error.to_string().ends_with(words), "{error}");
+            assert_eq!(mode(path), before);
+            assert!(!path.join(LOCK).exists());
+        };
+        refused(&make("shared", 0o775), "can be written to by other users");
+        let full = make("full", 0o755);
+        fs::write(full.join("letter"), "").unwrap();
+        refused(&full, "is neither empty nor one that databases were kept in");
+        if rustix::process::geteuid().is_root() {
+            let foreign = make("foreign", 0o755);
+            std::os::unix::fs::lchown(&foreign, Some(FIRST_SERVER_ID), None).unwrap();
+            refused(&foreign, "belongs to another user");
+        }
+
+        let given = make("given", 0o755);
+        fs::create_dir(given.join("lost+found")).unwrap();
+        drop(LocalPlatform::connect(&given).unwrap());
+        drop(LocalPlatform::connect(&given).unwrap());
+        assert_eq!((mode(&given), mode(&given.join("volumes"))), (0o755, 0o700));
+        let made = directory.path().join("made");
+        drop(LocalPlatform::connect(&made).unwrap());
+        for part in ["", "volumes", "guests", "ports", "trash"] {
+            assert_eq!(mode(&made.join(part)), 0o700, "{part}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_locked_is_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = LocalPlatform::connect(directory.path()).unwrap();
+        let instance = InstanceId::new_v4();
+        let volume = local.0.volume(instance);
+        fs::create_dir_all(volume.join("inner/most")).unwrap();
+        for path in [volume.join("inner/most"), volume.join("inner"), volume.clone()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        local.0.discard(&volume, "volume", instance).unwrap();
+        assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
     path::Path,
     sync::{Arc, PoisonError},
@@ -18,6 +19,9 @@ use crate::{
     container::{blocking, failed},
     hash::spread,
 };
+
+/// The name below the directory of ports of a reservation that is being written.
+pub(super) const DRAFT: &str = "draft";
 
 /// Endpoints are ports of this machine. The file of a port names its instance, so that a port is kept through
 /// restarts of everything and given to one instance only.
@@ -97,23 +101,35 @@ impl Inner {
     /// Writes the reservation aside and links it into place, so that it is there as a whole or not at all.
     fn reserve(&self, port: u16, id: &str) -> Result<bool> {
         let directory = self.ports_directory();
-        let (draft, path) = (directory.join("draft"), directory.join(port.to_string()));
+        let (draft, path) = (directory.join(DRAFT), directory.join(port.to_string()));
         let done = || -> io::Result<bool> {
-            fs::write(&draft, id)?;
-            fs::File::open(&draft)?.sync_all()?;
-            match fs::hard_link(&draft, &path) {
+            // A draft that was left behind may be the very file of a reservation; to write into it would change that.
+            remove_draft(&directory)?;
+            let mut file = File::create_new(&draft)?;
+            file.write_all(id.as_bytes())?;
+            file.sync_all()?;
+            let linked = fs::hard_link(&draft, &path);
+            remove_draft(&directory)?;
+            match linked {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
                 linked => linked?,
             }
-            fs::remove_file(&draft)?;
             sync(&directory).map(|()| true)
         };
         done().map_err(|error| failed("reserve a port", &path, error))
     }
 }
 
+/// Removes the reservation that was being written when a process was killed.
+pub(super) fn remove_draft(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(directory.join(DRAFT)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn sync(directory: &Path) -> io::Result<()> {
-    fs::File::open(directory)?.sync_all()
+    File::open(directory)?.sync_all()
 }
 
 fn is_free(port: u16, public: bool) -> bool {
@@ -156,5 +172,27 @@ mod tests {
         assert!(!local.0.release_port(ids[0]).unwrap() && !local.0.release_port(ids[0]).unwrap());
         assert!(!local.0.release_port(ids[1]).unwrap() && local.0.release_port(ids[2]).unwrap());
         assert_eq!(fs::read_dir(directory.path().join("ports")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_reservation_that_was_cut_short_harms_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let connect = || LocalPlatform::builder(directory.path()).ports(21_970..=21_975).connect().unwrap();
+        let (local, first, second) = (connect(), InstanceId::new_v4(), InstanceId::new_v4());
+        let port = local.0.ensure_port(first, false).unwrap();
+        let draft = directory.path().join("ports/draft");
+        // Killed after the reservation was linked and before the draft was removed.
+        let half_done = || fs::hard_link(directory.path().join(format!("ports/{port}")), &draft).unwrap();
+        half_done();
+        let names = super::super::inventory::names(&directory.path().join("ports"), "port").unwrap();
+        assert_eq!(names, [format!("port {port}")]);
+        assert_ne!(local.0.ensure_port(second, false).unwrap(), port);
+        assert_eq!(local.0.ensure_port(first, false).unwrap(), port);
+        assert!(!draft.exists());
+        half_done();
+        drop(local);
+        let local = connect();
+        assert!(!draft.exists());
+        assert_eq!(local.0.ensure_port(first, false).unwrap(), port);
     }
 }
