@@ -4,12 +4,18 @@
 use std::path::Path;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
+#[cfg(feature = "postgres")]
+use sqlx::Connection as _;
 use sqlx::Row as _;
 
 use crate::error::{Error, Result};
 
 /// How long a statement may wait for a connection or a lock.
 const ACQUIRE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection rests before it is asked whether it still lives.
+#[cfg(feature = "postgres")]
+const RESTED: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) enum Db {
@@ -91,7 +97,11 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             // A journal row stands for something made outside: it must outlive a power cut.
             .synchronous(SqliteSynchronous::Full);
-        let one = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_DEADLINE);
+        let one = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_DEADLINE)
+            // A file does not go away between two statements.
+            .test_before_acquire(false);
         if url.contains(":memory:") || url.contains("mode=memory") {
             let pool = one
                 .idle_timeout(None)
@@ -107,6 +117,7 @@ impl Db {
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(ACQUIRE_DEADLINE)
+            .test_before_acquire(false)
             .connect_lazy_with(options.read_only(true));
         Ok(Self::Sqlite { writer, readers, file: Some(file) })
     }
@@ -128,6 +139,13 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(ACQUIRE_DEADLINE)
+            .test_before_acquire(false)
+            // Only what has rested may have been lost unnoticed; asking each time would double the round trips.
+            .before_acquire(|session, rested| {
+                Box::pin(async move {
+                    if rested.idle_for > RESTED { session.ping().await.map(|()| true) } else { Ok(true) }
+                })
+            })
             .connect_with(options)
             .await
             .map_err(|error| failed("open the store", error))?;

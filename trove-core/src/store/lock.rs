@@ -13,6 +13,7 @@ pub(super) enum StoreLock {
     #[cfg(feature = "postgres")]
     Session(#[allow(dead_code, reason = "held, not read")] sqlx::PgConnection),
     /// A store in memory is nobody else's.
+    #[cfg(feature = "sqlite")]
     Unneeded,
 }
 
