@@ -111,6 +111,11 @@ async fn operations_of_an_instance_run_one_after_the_other(store: &Store) {
     assert_eq!((first.id, first.cancel), (create, Some(Cancel::Supersede)));
     assert!(claim(store, "b", 10).await.is_none(), "the deletion waits for what it ends");
     assert_eq!(store.next_due().await.unwrap(), Some(at(20)), "what waits for another is not due");
+    let pause =
+        Record { lease_until: None, wake_at: at(500), ..row(OperationStatus::Running, InstanceChange::default()) };
+    store.record(first.id, first.instance, first.epoch, &pause).await.unwrap();
+    let first = claim(store, "a", 10).await.unwrap();
+    assert_eq!(first.id, create, "what is to end does not sleep first");
     record(store, &first, OperationStatus::Cancelled, InstanceChange::default()).await;
     let second = claim(store, "b", 10).await.unwrap();
     assert_eq!(second.id, delete.id);

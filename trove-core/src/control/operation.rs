@@ -8,7 +8,7 @@ use crate::{
     model::{EventKind, Operation, OperationError, OperationStatus, Status},
 };
 
-/// How often to look at the journal where no event tells: another process may run the operation.
+/// How often to look at the journal where no event tells: it may have come before the subscription.
 const POLL: Duration = Duration::from_secs(1);
 /// How long a finished operation's server may take to be reported healthy.
 const REPORT_PATIENCE: Duration = Duration::from_secs(60);

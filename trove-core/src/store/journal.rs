@@ -146,7 +146,7 @@ const CLAIM: &str = "UPDATE operations SET owner = $1, lease_until = $2,
 
 const RECORD: &str = "UPDATE operations SET state = $3, status = $4, finished = $5, step = $6, step_since = $7,
         attempt = $8, error = $9, lease_until = $10,
-        wake_at = CASE WHEN $10 = 0 THEN $11 ELSE wake_at END, updated_at = $12,
+        wake_at = CASE WHEN cancel = 'supersede' THEN 0 WHEN $10 = 0 THEN $11 ELSE wake_at END, updated_at = $12,
         undoing = $13
     WHERE id = $1 AND epoch = $2 AND finished = 0";
 
