@@ -73,7 +73,8 @@ async fn add_accounts(instance: &InstanceHandle) -> Result<()> {
     let client = Connection::open(instance, "reports", "analyst", &password).await?;
     client.write(ROWS).await?;
     expect_rows(client.read().await?)?;
-    let names: Vec<_> = accounts.users(PageRequest::default()).await?.items.into_iter().map(|user| user.name).collect();
+    let names: Vec<_> =
+        accounts.users(PageRequest::default()).await?.items.into_iter().map(|user| user.user.name).collect();
     if names == ["analyst", "app"] { Ok(()) } else { Err(Error::internal(format!("the users are {names:?}"))) }
 }
 

@@ -141,7 +141,7 @@ async fn accounts_are_checked_and_changed() {
     let page = accounts.databases(PageRequest { limit: 5, after: page.next }).await.unwrap();
     assert_eq!((page.items[0].name.as_str(), page.next), ("crm", None));
     let users = accounts.users(PageRequest::default()).await.unwrap();
-    assert_eq!(users.items.iter().map(|user| user.name.as_str()).collect::<Vec<_>>(), ["app", "bob"]);
+    assert_eq!(users.items.iter().map(|user| user.user.name.as_str()).collect::<Vec<_>>(), ["app", "bob"]);
 
     let root = accounts.enable_root().await.unwrap();
     assert_eq!((root.name.as_str(), root.password.expose_secret().len()), ("root", 22));

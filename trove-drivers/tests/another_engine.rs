@@ -7,9 +7,9 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use common::{Fixture, containers, cx, eventually};
 use trove_core::{
-    datastore::{Datastore, Prepare},
+    datastore::{Datastore, GuestHost, Prepare},
     error::{Error, Kind},
-    model::{Condition, Health, NewDatabase},
+    model::{Condition, Health, NewDatabase, Settings},
 };
 use trove_drivers::{
     Docker,
@@ -42,15 +42,19 @@ impl Engine for Greeter {
         7777
     }
 
-    fn files(&self) -> Vec<ConfigFile> {
+    fn at(&self, host: &GuestHost) -> Self {
+        Self { run: host.directory.join("run"), script: self.script, initialise: self.initialise }
+    }
+
+    fn files(&self, _host: &GuestHost, _settings: &Settings) -> Vec<ConfigFile> {
         vec![ConfigFile::new("words/greeting", "hello\n")]
     }
 
-    fn initialise(&self, _data: &str) -> Option<Vec<String>> {
+    fn initialise(&self, _host: &GuestHost, _data: &str) -> Option<Vec<String>> {
         self.initialise.map(shell)
     }
 
-    fn serve(&self, _data: &str) -> Vec<String> {
+    fn serve(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
         shell(self.script)
     }
 

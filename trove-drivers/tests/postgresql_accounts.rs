@@ -60,7 +60,7 @@ async fn admin(fixture: &Fixture) -> Client {
 }
 
 fn names(users: &[User]) -> Vec<&str> {
-    users.iter().map(|user| user.name.as_str()).collect()
+    users.iter().map(|user| user.user.name.as_str()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn hostile_names_and_passwords_are_only_names_and_passwords() {
     let hostile = hostile_names();
     for name in &hostile {
         rules.check_database(name).unwrap();
-        rules.check_user(name).unwrap();
+        rules.check_user(&name.into()).unwrap();
         rules.check_password(&SecretString::from(name.clone())).unwrap();
     }
     let databases: Vec<_> = hostile.iter().map(|name| NewDatabase::new(name.clone())).collect();
@@ -97,8 +97,8 @@ async fn hostile_names_and_passwords_are_only_names_and_passwords() {
     let (mut listed, mut page) = (Vec::new(), PageRequest { limit: 4, after: None });
     loop {
         let found = accounts.users(&cx(), &page).await.unwrap();
-        assert!(found.items.iter().all(|user| user.databases == [user.name.clone()]));
-        listed.extend(found.items.into_iter().map(|user| user.name));
+        assert!(found.items.iter().all(|user| user.databases == [user.user.name.clone()]));
+        listed.extend(found.items.into_iter().map(|user| user.user.name));
         let Some(next) = found.next else { break };
         page.after = Some(next);
     }
@@ -108,18 +108,18 @@ async fn hostile_names_and_passwords_are_only_names_and_passwords() {
 
     for name in &hostile {
         let changed = SecretString::from(format!("{name}{name}"));
-        accounts.set_password(&cx(), name, &changed).await.unwrap();
+        accounts.set_password(&cx(), &name.into(), &changed).await.unwrap();
         assert!(fixture.login(name, name, name).await.is_err());
         let client = fixture.login(name, &format!("{name}{name}"), name).await.unwrap();
-        accounts.revoke(&cx(), name, name).await.unwrap();
+        accounts.revoke(&cx(), &name.into(), name).await.unwrap();
         assert!(client.query("SELECT 1", &[]).await.is_err(), "the session goes with the right");
         assert!(fixture.login(name, &format!("{name}{name}"), name).await.is_err());
-        assert_eq!(accounts.user(&cx(), name).await.unwrap().databases, Vec::<String>::new());
-        accounts.grant(&cx(), name, &[name.clone(), "app".to_owned()]).await.unwrap();
+        assert_eq!(accounts.user(&cx(), &name.into()).await.unwrap().databases, Vec::<String>::new());
+        accounts.grant(&cx(), &name.into(), &[name.clone(), "app".to_owned()]).await.unwrap();
         let client = fixture.login(name, &format!("{name}{name}"), name).await.unwrap();
         client.query("SELECT * FROM mine", &[]).await.unwrap();
-        accounts.drop_user(&cx(), name).await.unwrap();
-        accounts.drop_user(&cx(), name).await.unwrap();
+        accounts.drop_user(&cx(), &name.into()).await.unwrap();
+        accounts.drop_user(&cx(), &name.into()).await.unwrap();
         accounts.drop_database(&cx(), name).await.unwrap();
         accounts.drop_database(&cx(), name).await.unwrap();
     }
@@ -144,7 +144,7 @@ async fn what_one_user_makes_belongs_to_all_of_the_database() {
     one.batch_execute("INSERT INTO s.b VALUES (1); DROP TABLE s.b").await.unwrap();
     assert!(fixture.login("outsider", "3", "app").await.is_err());
 
-    accounts.drop_user(&cx(), "app").await.unwrap();
+    accounts.drop_user(&cx(), &"app".into()).await.unwrap();
     assert!(one.query("SELECT 1", &[]).await.is_err());
     assert_eq!(two.query_one("SELECT x + y FROM a", &[]).await.unwrap().get::<_, i32>(0), 3);
 
@@ -154,17 +154,17 @@ async fn what_one_user_makes_belongs_to_all_of_the_database() {
     let lost = [NewUser::new("three", "3"), NewUser::new("four", "4").granted("nowhere")];
     assert_eq!(accounts.create_users(&cx(), &lost).await.unwrap_err().kind(), Kind::NotFound);
     assert_eq!(names(&accounts.users(&cx(), &PageRequest::default()).await.unwrap().items), ["outsider", "two"]);
-    assert_eq!(accounts.user(&cx(), "three").await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(accounts.user(&cx(), &"three".into()).await.unwrap_err().kind(), Kind::NotFound);
     let password = SecretString::from("x");
-    assert_eq!(accounts.set_password(&cx(), "three", &password).await.unwrap_err().kind(), Kind::NotFound);
-    assert_eq!(accounts.grant(&cx(), "two", &["nowhere".to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(accounts.set_password(&cx(), &"three".into(), &password).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(accounts.grant(&cx(), &"two".into(), &["nowhere".to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
     for own in ["trove_admin", "postgres", "pg_monitor", "root"] {
-        assert_eq!(accounts.user(&cx(), own).await.unwrap_err().kind(), Kind::NotFound);
-        assert_eq!(accounts.set_password(&cx(), own, &password).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(accounts.user(&cx(), &own.into()).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(accounts.set_password(&cx(), &own.into(), &password).await.unwrap_err().kind(), Kind::NotFound);
     }
     for own in ["postgres", "template0", "template1"] {
         assert_eq!(accounts.drop_database(&cx(), own).await.unwrap_err().kind(), Kind::Invalid);
-        assert_eq!(accounts.grant(&cx(), "two", &[own.to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(accounts.grant(&cx(), &"two".into(), &[own.to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
     }
 
     // What was prepared with is taken up again by a repeated preparation.
@@ -174,7 +174,7 @@ async fn what_one_user_makes_belongs_to_all_of_the_database() {
     );
     fixture.server.prepare(&cx(), &again).await.unwrap();
     fixture.login("two", "new", "more").await.unwrap();
-    assert_eq!(accounts.user(&cx(), "two").await.unwrap().databases, ["app", "more"]);
+    assert_eq!(accounts.user(&cx(), &"two".into()).await.unwrap().databases, ["app", "more"]);
     fixture.removed().await;
 }
 
@@ -189,7 +189,13 @@ async fn passwords_never_reach_the_server_or_its_log() {
     // A tenant's own clear password in a statement that fails.
     let failing = format!("CREATE ROLE quiet PASSWORD '{password}'");
     assert!(root.batch_execute(&failing).await.is_err());
-    fixture.server.accounts().unwrap().set_password(&cx(), "quiet", &SecretString::from(password)).await.unwrap();
+    fixture
+        .server
+        .accounts()
+        .unwrap()
+        .set_password(&cx(), &"quiet".into(), &SecretString::from(password))
+        .await
+        .unwrap();
     let log = common::log(&fixture.container()).await;
     assert!(log.contains("already exists"), "{log}");
     assert!(!log.contains(password) && !log.contains("SCRAM-SHA-256$"), "{log}");
@@ -267,18 +273,18 @@ async fn root_rules_the_tenants_and_nothing_else() {
     root.batch_execute("CREATE DATABASE bobs OWNER bob").await.unwrap();
     let listed = accounts.databases(&cx(), &PageRequest::default()).await.unwrap().items;
     assert_eq!(listed.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["app", "bobs", "ro'ot"]);
-    let bob = accounts.user(&cx(), "bob").await.unwrap();
+    let bob = accounts.user(&cx(), &"bob".into()).await.unwrap();
     assert_eq!(bob.databases, ["bobs", "ro'ot"], "as everybody may use what root left open");
     let bobs = fixture.login("bob", "b", "bobs").await.unwrap();
     bobs.batch_execute("CREATE TABLE t (x int); INSERT INTO t VALUES (7)").await.unwrap();
-    accounts.grant(&cx(), "bob", &["app".to_owned()]).await.unwrap();
+    accounts.grant(&cx(), &"bob".into(), &["app".to_owned()]).await.unwrap();
     fixture.login("bob", "b", "app").await.unwrap().batch_execute("CREATE TABLE by_bob (x int)").await.unwrap();
     fixture.app().await.batch_execute("INSERT INTO by_bob VALUES (1)").await.unwrap();
-    accounts.revoke(&cx(), "bob", "ro'ot").await.unwrap();
+    accounts.revoke(&cx(), &"bob".into(), "ro'ot").await.unwrap();
     assert!(fixture.login("bob", "b", "ro'ot").await.is_err());
     fixture.login("eve", "e", "ro'ot").await.unwrap();
     fixture.login("root", "r00t", "ro'ot").await.unwrap().batch_execute("CREATE TABLE r (x int)").await.unwrap();
-    accounts.drop_user(&cx(), "bob").await.unwrap();
+    accounts.drop_user(&cx(), &"bob".into()).await.unwrap();
     let root_in_bobs = fixture.login("root", "r00t", "bobs").await.unwrap();
     assert_eq!(root_in_bobs.query_one("SELECT x FROM t", &[]).await.unwrap().get::<_, i32>(0), 7);
 
@@ -320,8 +326,8 @@ async fn a_database_cannot_turn_against_the_administrator() {
         .unwrap();
     client.batch_execute("RESET ROLE; SET SESSION AUTHORIZATION app; CREATE SCHEMA mine").await.unwrap();
     drop(client);
-    accounts.drop_user(&cx(), "app").await.unwrap();
-    accounts.revoke(&cx(), "other", "app").await.unwrap();
+    accounts.drop_user(&cx(), &"app".into()).await.unwrap();
+    accounts.revoke(&cx(), &"other".into(), "app").await.unwrap();
     accounts.drop_database(&cx(), "app").await.unwrap();
     fixture.server.prepare(&cx(), &app()).await.unwrap();
     fixture.app().await.batch_execute("CREATE TABLE t (x int)").await.unwrap();
@@ -340,7 +346,7 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
         fixture.app().await.batch_execute(&own).await.unwrap();
     }
     accounts.create_databases(&cx(), &[NewDatabase::new("other")]).await.unwrap();
-    accounts.grant(&cx(), "app", &["other".to_owned()]).await.unwrap();
+    accounts.grant(&cx(), &"app".into(), &["other".to_owned()]).await.unwrap();
     let (client, elsewhere) = (fixture.app().await, fixture.login("app", "secret", "other").await.unwrap());
     for hostile in [
         "ALTER DATABASE app SET local_preload_libraries = 'nope'",
@@ -351,10 +357,10 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
         client.batch_execute(hostile).await.unwrap();
     }
     assert!(fixture.login("app", "secret", "app").await.is_err(), "the setting counts for others");
-    accounts.drop_user(&cx(), "two").await.unwrap();
+    accounts.drop_user(&cx(), &"two".into()).await.unwrap();
     elsewhere.batch_execute("SET ROLE NONE").await.unwrap();
     elsewhere.batch_execute("ALTER DATABASE app ALLOW_CONNECTIONS false").await.unwrap();
-    accounts.drop_user(&cx(), "three").await.unwrap();
+    accounts.drop_user(&cx(), &"three".into()).await.unwrap();
     let admin = admin(&fixture).await;
     let open = "SELECT datallowconn FROM pg_database WHERE datname = 'app'";
     assert!(!admin.query_one(open, &[]).await.unwrap().get::<_, bool>(0), "it is as its owner wants it");
@@ -363,7 +369,7 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
     admin.batch_execute("ALTER ROLE four CONNECTION LIMIT 0; ALTER DATABASE app ALLOW_CONNECTIONS true").await.unwrap();
     admin.batch_execute("ALTER DATABASE app RESET ALL").await.unwrap();
     assert!(fixture.login("four", "x", "app").await.is_err());
-    accounts.set_password(&cx(), "four", &SecretString::from("y")).await.unwrap();
+    accounts.set_password(&cx(), &"four".into(), &SecretString::from("y")).await.unwrap();
     fixture.login("four", "y", "app").await.unwrap();
     fixture.removed().await;
 }
@@ -378,13 +384,13 @@ async fn a_drop_that_broke_off_left_no_database() {
     fixture.app().await.batch_execute("CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO app").await.unwrap();
     admin.batch_execute(broken).await.unwrap();
     assert_eq!(listed().await, 0);
-    assert_eq!(accounts.grant(&cx(), "app", &["app".to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(accounts.grant(&cx(), &"app".into(), &["app".to_owned()]).await.unwrap_err().kind(), Kind::NotFound);
     accounts.create_databases(&cx(), &[NewDatabase::new("app")]).await.unwrap();
     assert_eq!(listed().await, 1);
-    accounts.grant(&cx(), "app", &["app".to_owned()]).await.unwrap();
+    accounts.grant(&cx(), &"app".into(), &["app".to_owned()]).await.unwrap();
     fixture.app().await.batch_execute("CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO app").await.unwrap();
     admin.batch_execute(broken).await.unwrap();
-    accounts.drop_user(&cx(), "app").await.unwrap();
+    accounts.drop_user(&cx(), &"app".into()).await.unwrap();
     accounts.drop_database(&cx(), "app").await.unwrap();
     fixture.removed().await;
 }
@@ -400,7 +406,7 @@ async fn the_owner_of_a_database_is_not_dropped_as_a_user() {
     accounts.enable_root(&cx(), &SecretString::from("r")).await.unwrap();
     let root = fixture.login("root", "r", "postgres").await.unwrap();
     root.batch_execute(&format!("ALTER ROLE {owner} LOGIN")).await.unwrap();
-    assert_eq!(accounts.drop_user(&cx(), &owner).await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(accounts.drop_user(&cx(), &owner.as_str().into()).await.unwrap_err().kind(), Kind::Conflict);
     fixture.app().await.query_one("SELECT x FROM t", &[]).await.unwrap();
     fixture.removed().await;
 }

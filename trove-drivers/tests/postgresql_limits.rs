@@ -113,7 +113,7 @@ async fn as_many_sessions_as_are_let_in_may_sort_and_join_at_once() {
         assert_eq!(answer.unwrap().get::<_, i64>(0), 100_000);
     }
     // The administrator is let in all the same, and no session was killed.
-    fixture.server.accounts().unwrap().user(&cx(), "app").await.unwrap();
+    fixture.server.accounts().unwrap().user(&cx(), &"app".into()).await.unwrap();
     fixture.healthy().await;
     assert_eq!(common::log(&fixture.container()).await.matches("terminated by signal").count(), 0);
     fixture.removed().await;
@@ -218,20 +218,20 @@ async fn a_server_cannot_lead_its_administrator_to_another_server() {
         assert_ne!(fresh.observe(&cx()).await.unwrap().health, Health::Healthy);
         let fresh = fresh.accounts().unwrap();
         assert_eq!(fresh.users(&cx(), &PageRequest::default()).await.unwrap_err().kind(), Kind::Unavailable);
-        assert!(accounts.drop_user(&cx(), "app").await.is_err());
+        assert!(accounts.drop_user(&cx(), &"app".into()).await.is_err());
         fs::remove_file(&own).unwrap();
     }
     // Nor does a socket of the right place that somebody else listens at.
     let foreign = UnixListener::bind(&own).unwrap();
-    assert!(accounts.drop_user(&cx(), "app").await.is_err());
+    assert!(accounts.drop_user(&cx(), &"app".into()).await.is_err());
     unix::fs::chown(&own, Some(hostile.host.server.uid), None).unwrap();
-    assert!(accounts.drop_user(&cx(), "app").await.is_err());
+    assert!(accounts.drop_user(&cx(), &"app".into()).await.is_err());
     drop(foreign);
     fs::remove_file(&own).unwrap();
     fs::rename(own.with_extension("away"), &own).unwrap();
     victim.app().await;
-    accounts.drop_user(&cx(), "app").await.unwrap();
-    assert!(victim.server.accounts().unwrap().user(&cx(), "app").await.is_ok());
+    accounts.drop_user(&cx(), &"app".into()).await.unwrap();
+    assert!(victim.server.accounts().unwrap().user(&cx(), &"app".into()).await.is_ok());
     victim.removed().await;
     hostile.removed().await;
 }

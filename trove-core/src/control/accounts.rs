@@ -5,7 +5,7 @@ use crate::{
     guest::{AccountsCall, AccountsReply, Call},
     id::{InstanceId, OperationId},
     lifecycle::{Action, admit},
-    model::{Database, EventKind, NewDatabase, NewUser, Page, PageRequest, User},
+    model::{Database, EventKind, NewDatabase, NewUser, Page, PageRequest, User, UserName},
     secret::{SecretString, generate_password},
 };
 
@@ -81,40 +81,53 @@ impl Accounts {
     }
 
     /// One user; [`NotFound`](crate::error::Kind::NotFound) where there is none.
-    pub async fn user(&self, name: &str) -> Result<User> {
-        self.rules().await?.check_user(name)?;
-        match self.ask(AccountsCall::User(name.to_owned())).await? {
+    pub async fn user(&self, user: impl Into<UserName>) -> Result<User> {
+        let user = user.into();
+        self.rules().await?.check_user(&user)?;
+        match self.ask(AccountsCall::User(user)).await? {
             AccountsReply::User(user) => Ok(user),
             other => Err(other.unexpected()),
         }
     }
 
+    /// Calls a user otherwise, or lets it come from elsewhere; its password and rights stay.
+    /// [`Conflict`](crate::error::Kind::Conflict) where the other name is taken.
+    pub async fn rename_user(&self, user: impl Into<UserName>, to: impl Into<UserName>) -> Result<()> {
+        let (user, to) = (user.into(), to.into());
+        let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_user(&to));
+        self.change(check, || AccountsCall::RenameUser { user: user.clone(), to: to.clone() }).await
+    }
+
     /// Changes a user's password. Sessions that are open stay open.
-    pub async fn set_password(&self, user: &str, password: SecretString) -> Result<()> {
-        let check = |rules: &AccountRules| rules.check_user(user).and_then(|()| rules.check_password(&password));
-        self.change(check, || AccountsCall::SetPassword { user: user.to_owned(), password: password.clone() }).await
+    pub async fn set_password(&self, user: impl Into<UserName>, password: SecretString) -> Result<()> {
+        let user = user.into();
+        let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_password(&password));
+        self.change(check, || AccountsCall::SetPassword { user: user.clone(), password: password.clone() }).await
     }
 
     /// Lets a user use databases; a right it has already stays.
-    pub async fn grant(&self, user: &str, databases: &[&str]) -> Result<()> {
+    pub async fn grant(&self, user: impl Into<UserName>, databases: &[&str]) -> Result<()> {
+        let user = user.into();
         self.check_count(databases.len())?;
         let check = |rules: &AccountRules| {
-            rules.check_user(user)?;
+            rules.check_user(&user)?;
             databases.iter().try_for_each(|database| rules.check_database(database))
         };
         let databases = || databases.iter().map(|database| (*database).to_owned()).collect();
-        self.change(check, || AccountsCall::Grant { user: user.to_owned(), databases: databases() }).await
+        self.change(check, || AccountsCall::Grant { user: user.clone(), databases: databases() }).await
     }
 
     /// Takes a database from a user, and ends its sessions there; a right it does not have is `Ok`.
-    pub async fn revoke(&self, user: &str, database: &str) -> Result<()> {
-        let check = |rules: &AccountRules| rules.check_user(user).and_then(|()| rules.check_database(database));
-        self.change(check, || AccountsCall::Revoke { user: user.to_owned(), database: database.to_owned() }).await
+    pub async fn revoke(&self, user: impl Into<UserName>, database: &str) -> Result<()> {
+        let user = user.into();
+        let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_database(database));
+        self.change(check, || AccountsCall::Revoke { user: user.clone(), database: database.to_owned() }).await
     }
 
     /// Drops a user and ends its sessions. What it owned stays, with the databases. One that is absent is `Ok`.
-    pub async fn drop_user(&self, name: &str) -> Result<()> {
-        self.change(|rules| rules.check_user(name), || AccountsCall::DropUser(name.to_owned())).await
+    pub async fn drop_user(&self, user: impl Into<UserName>) -> Result<()> {
+        let user = user.into();
+        self.change(|rules| rules.check_user(&user), || AccountsCall::DropUser(user.clone())).await
     }
 
     /// Lets the tenant's root log in, with a new random password, which nobody can ask for again.

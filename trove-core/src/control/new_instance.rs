@@ -7,7 +7,7 @@ use crate::{
     datastore::{AccountRules, Manifest},
     error::{Error, Result},
     id::InstanceId,
-    model::{ByteSize, Flavor, Instance, NewDatabase, NewUser, gib},
+    model::{ByteSize, Flavor, Instance, NewDatabase, NewUser, UserName, gib},
     secret::SecretString,
     time::Timestamp,
 };
@@ -97,7 +97,7 @@ impl NewInstance {
     }
 
     /// Adds a user to begin with, who may use all databases added so far.
-    pub fn user(self, name: impl Into<String>, password: impl Into<SecretString>) -> Self {
+    pub fn user(self, name: impl Into<UserName>, password: impl Into<SecretString>) -> Self {
         let mut user = NewUser::new(name, password);
         user.databases = self.databases.iter().map(|database| database.name.clone()).collect();
         self.with_user(user)
@@ -142,7 +142,7 @@ impl NewInstance {
         let request = json!({
             "project": self.project, "name": self.name, "datastore": self.datastore, "version": version.name,
             "flavor": flavor, "volume": self.volume, "public": self.public, "databases": self.databases,
-            "users": self.users.iter().map(|user| (&user.name, &user.databases)).collect::<Vec<_>>(),
+            "users": self.users.iter().map(|user| (&user.user, &user.databases)).collect::<Vec<_>>(),
         });
         let mut instance = Instance::new(self.id, &self.name, &manifest.name, flavor.clone(), self.volume, now);
         instance.project.clone_from(&self.project);
@@ -167,7 +167,7 @@ impl NewInstance {
                 if !self.databases.iter().any(|known| known.name == *database) {
                     return Err(Error::invalid(format!(
                         "user {:?} is granted database {database:?}, which is not created",
-                        user.name
+                        user.user.to_string()
                     )));
                 }
             }
@@ -192,13 +192,13 @@ pub(super) fn check_databases(rules: &AccountRules, databases: &[NewDatabase]) -
 pub(super) fn check_users(rules: &AccountRules, users: &[NewUser]) -> Result<()> {
     let mut seen = HashSet::new();
     for user in users {
-        rules.check_user(&user.name)?;
+        rules.check_user(&user.user)?;
         rules.check_password(&user.password)?;
         for database in &user.databases {
             rules.check_database(database)?;
         }
-        if !seen.insert(&user.name) {
-            return Err(Error::invalid(format!("user {:?} is named twice", user.name)));
+        if !seen.insert(&user.user) {
+            return Err(Error::invalid(format!("user {:?} is named twice", user.user.to_string())));
         }
     }
     Ok(())

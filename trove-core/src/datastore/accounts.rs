@@ -3,7 +3,7 @@ use async_trait::async_trait;
 use super::Cx;
 use crate::{
     error::Result,
-    model::{Database, NewDatabase, NewUser, Page, PageRequest, User},
+    model::{Database, NewDatabase, NewUser, Page, PageRequest, User, UserName},
     secret::SecretString,
 };
 
@@ -14,7 +14,9 @@ use crate::{
 /// accounts and databases are never listed, changed or dropped.
 #[async_trait]
 pub trait Accounts: Send + Sync {
-    /// Creates databases; one that exists already is left as it is.
+    /// Creates databases; one that exists already is left as it is. One that exists with another character set or
+    /// collation than is asked for is [`Conflict`](crate::error::Kind::Conflict), a character set or collation that the
+    /// server does not know [`Invalid`](crate::error::Kind::Invalid).
     async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()>;
 
     /// Lists databases in order of name.
@@ -27,23 +29,28 @@ pub trait Accounts: Send + Sync {
     /// that does not [`NotFound`](crate::error::Kind::NotFound).
     async fn create_users(&self, cx: &Cx, users: &[NewUser]) -> Result<()>;
 
-    /// Lists users in order of name.
+    /// Lists users in order of name, and of host where names are the same. A page's
+    /// [`next`](crate::model::Page::next) is opaque.
     async fn users(&self, cx: &Cx, page: &PageRequest) -> Result<Page<User>>;
 
     /// One user; [`NotFound`](crate::error::Kind::NotFound) where there is none.
-    async fn user(&self, cx: &Cx, name: &str) -> Result<User>;
+    async fn user(&self, cx: &Cx, user: &UserName) -> Result<User>;
+
+    /// Calls a user otherwise, or lets it come from elsewhere; its password and rights stay.
+    /// [`Conflict`](crate::error::Kind::Conflict) where the other name is taken.
+    async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()>;
 
     /// Changes a user's password. Sessions that are open stay open.
-    async fn set_password(&self, cx: &Cx, user: &str, password: &SecretString) -> Result<()>;
+    async fn set_password(&self, cx: &Cx, user: &UserName, password: &SecretString) -> Result<()>;
 
     /// Lets a user use databases; a right it has already stays.
-    async fn grant(&self, cx: &Cx, user: &str, databases: &[String]) -> Result<()>;
+    async fn grant(&self, cx: &Cx, user: &UserName, databases: &[String]) -> Result<()>;
 
     /// Takes a database from a user, and ends its sessions there; a right it does not have is `Ok`.
-    async fn revoke(&self, cx: &Cx, user: &str, database: &str) -> Result<()>;
+    async fn revoke(&self, cx: &Cx, user: &UserName, database: &str) -> Result<()>;
 
     /// Drops a user and ends its sessions. What it owned stays, with the databases. One that is absent is `Ok`.
-    async fn drop_user(&self, cx: &Cx, name: &str) -> Result<()>;
+    async fn drop_user(&self, cx: &Cx, user: &UserName) -> Result<()>;
 
     /// Gives the tenant's root this password and lets it log in; returns its name.
     async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String>;

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use super::RegistryLogin;
 use crate::{
     id::InstanceId,
     model::{ByteSize, Endpoint, Flavor},
@@ -17,10 +18,12 @@ pub struct GuestHost {
     pub project: String,
     /// Whose resources these are, where several services share a host.
     pub scope: String,
-    /// The datastore version, one of the driver's manifest.
+    /// The version of the engine, of one of the [series](super::Manifest::series) of the driver's manifest.
     pub version: String,
-    /// The image to run.
+    /// The image to run; with `@sha256:...` exactly this one.
     pub image: String,
+    /// Who may pull the image, where not everybody may.
+    pub login: Option<RegistryLogin>,
     /// The limits to keep.
     pub flavor: Flavor,
     /// The root of the instance's volume. The server owns it; its data lives in a directory below.
@@ -29,9 +32,11 @@ pub struct GuestHost {
     pub volume_size: ByteSize,
     /// A directory of the agent's own, on the same host: configuration, sockets. Not part of the volume.
     pub directory: PathBuf,
+    /// A directory that the instances of this host share, for what any of them can make again. `None` where they do not.
+    pub shared: Option<PathBuf>,
     /// Whom the server runs as.
     pub server: ServerIdentity,
-    /// The network to attach the server to, as the platform names it.
+    /// The network to attach the server to, as the platform names it; empty where it is to be reached by its agent only.
     pub network: String,
     /// The host address and port at which the server is to be reached.
     pub endpoint: Endpoint,
@@ -47,10 +52,12 @@ impl GuestHost {
             scope: String::new(),
             version: String::new(),
             image: String::new(),
+            login: None,
             flavor: Flavor::new("", ByteSize::default(), 1),
             volume: volume.into(),
             volume_size: ByteSize::default(),
             directory: directory.into(),
+            shared: None,
             server: ServerIdentity { uid: 0, gid: 0 },
             network: String::new(),
             endpoint: Endpoint { host: String::new(), port: 0 },

@@ -2,8 +2,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     error::{Error, Result},
-    model::{ByteSize, mib},
+    model::{ByteSize, UserName, mib},
 };
+
+/// Longer than any address with a mask.
+const MAX_HOST_BYTES: usize = 60;
 
 /// What a driver tells about its engine before any instance exists.
 #[derive(Clone, Debug)]
@@ -11,8 +14,10 @@ use crate::{
 pub struct Manifest {
     /// What the datastore is called: `postgresql`.
     pub name: String,
-    /// The versions on offer, the default first.
+    /// The versions on offer until an operator says otherwise, the default first.
     pub versions: Vec<Version>,
+    /// The series of versions that the driver can run, such as `17`, `8.4`: all whose numbers begin so.
+    pub series: Vec<String>,
     /// The port the server listens on in its own network.
     pub port: u16,
     /// The scheme of the URIs its clients use: `postgresql`.
@@ -27,7 +32,29 @@ impl Manifest {
     /// A datastore with one version, no accounts and 64 MiB as the least memory.
     pub fn new(name: impl Into<String>, version: Version, port: u16) -> Self {
         let name = name.into();
-        Self { uri_scheme: name.clone(), name, versions: vec![version], port, min_memory: mib(64), accounts: None }
+        Self {
+            uri_scheme: name.clone(),
+            name,
+            series: vec![version.name.clone()],
+            versions: vec![version],
+            port,
+            min_memory: mib(64),
+            accounts: None,
+        }
+    }
+
+    /// [`Invalid`](crate::error::Kind::Invalid) unless the driver can run this version of its engine.
+    pub fn check_version(&self, version: &str) -> Result<()> {
+        let begins = |series: &String| {
+            let rest = version.strip_prefix(series.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let number = version.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+        if number && self.series.iter().any(begins) {
+            return Ok(());
+        }
+        let known = self.series.join(", ");
+        Err(Error::invalid(format!("datastore {} cannot run version {version:?}; it can run: {known}", self.name)))
     }
 
     /// The version of this name, or the default; [`NotFound`](crate::error::Kind::NotFound) lists those there are.
@@ -73,6 +100,8 @@ pub struct AccountRules {
     pub max_user_bytes: usize,
     /// The longest password, in bytes of UTF-8.
     pub max_password_bytes: usize,
+    /// True where users are told apart by the host they come from, too.
+    pub hosts: bool,
     /// Database names that the engine or the service uses, compared without regard to ASCII case.
     pub reserved_databases: Vec<String>,
     /// User names that the engine or the service uses, compared without regard to ASCII case.
@@ -88,6 +117,7 @@ impl AccountRules {
             max_database_bytes: max_name_bytes,
             max_user_bytes: max_name_bytes,
             max_password_bytes: 128,
+            hosts: false,
             reserved_databases: Vec::new(),
             reserved_users: Vec::new(),
             reserved_prefixes: vec!["trove_".to_owned()],
@@ -99,9 +129,14 @@ impl AccountRules {
         self.check_name("database", name, self.max_database_bytes, &self.reserved_databases)
     }
 
-    /// [`Invalid`](crate::error::Kind::Invalid) unless a user may be called so.
-    pub fn check_user(&self, name: &str) -> Result<()> {
-        self.check_name("user", name, self.max_user_bytes, &self.reserved_users)
+    /// [`Invalid`](crate::error::Kind::Invalid) unless a user may be called so, and come from there.
+    pub fn check_user(&self, user: &UserName) -> Result<()> {
+        self.check_name("user", &user.name, self.max_user_bytes, &self.reserved_users)?;
+        match &user.host {
+            Some(host) if self.hosts => check_host(host),
+            Some(_) => Err(Error::invalid("this datastore does not tell users apart by their host")),
+            None => Ok(()),
+        }
     }
 
     /// [`Invalid`](crate::error::Kind::Invalid) unless a user may have this password. The message does not hold it.
@@ -139,6 +174,18 @@ impl AccountRules {
     }
 }
 
+/// An address, or a pattern of one. Names are refused: servers do not look them up, so that no name server decides who
+/// may connect.
+fn check_host(host: &str) -> Result<()> {
+    let fits = |byte: u8| byte.is_ascii_hexdigit() || b".:%_/".contains(&byte);
+    if host.is_empty() || host.len() > MAX_HOST_BYTES || !host.bytes().all(fits) {
+        return Err(Error::invalid(format!(
+            "a user's host is an IP address, or a pattern of one such as 10.0.%; not {host:?}"
+        )));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +194,7 @@ mod tests {
     fn names_are_refused_for_their_own_reason() {
         let mut rules = AccountRules::new(63);
         rules.reserved_users.push("root".to_owned());
-        let refused = |name: &str| rules.check_user(name).unwrap_err().to_string();
+        let refused = |name: &str| rules.check_user(&name.into()).unwrap_err().to_string();
         assert!(refused("").contains("empty"));
         assert!(refused(&"x".repeat(64)).contains("63 bytes"));
         assert!(refused(&"ä".repeat(32)).contains("63 bytes"));
@@ -157,7 +204,27 @@ mod tests {
         assert!(refused("Root").contains("reserved"));
         assert!(refused("TROVE_admin").contains("reserved"));
         for fine in ["a", "o'brien", "a\"b", "a;drop table x;--", "名前", "100%", "a\\b", &"x".repeat(63)] {
-            rules.check_user(fine).unwrap();
+            rules.check_user(&fine.into()).unwrap();
+        }
+        assert!(rules.check_user(&UserName::new("a").at("%")).unwrap_err().to_string().contains("host"));
+        rules.hosts = true;
+        for host in ["%", "10.0.0.%", "192.168.0.0/255.255.0.0", "2001:db8::1"] {
+            rules.check_user(&UserName::new("a").at(host)).unwrap();
+        }
+        for host in ["", "localhost", "db.example", "10.0.0.1'", "::1\0", &"1".repeat(61)] {
+            assert!(rules.check_user(&UserName::new("a").at(host)).is_err(), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn versions_belong_to_a_series() {
+        let mut manifest = Manifest::new("memory", Version::new("8.4", "memory:8.4"), 1);
+        manifest.series.push("9".to_owned());
+        for version in ["8.4", "8.4.10", "9", "9.7", "9.7.4"] {
+            manifest.check_version(version).unwrap();
+        }
+        for version in ["", "8", "8.40", "8.4-x", "90", "9.", "10.1"] {
+            assert!(manifest.check_version(version).unwrap_err().to_string().contains("8.4, 9"), "{version:?}");
         }
     }
 

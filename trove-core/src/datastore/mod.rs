@@ -20,22 +20,28 @@
 //! Fencing is done for the driver: the agent refuses a caller with a lower epoch than the highest it has seen.
 
 mod accounts;
+mod configuration;
 mod context;
 mod host;
 mod manifest;
+mod settings;
+mod upgrade;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 pub use accounts::Accounts;
+pub use configuration::Configuration;
 pub use context::{Cx, ProgressSink};
 pub use host::{GuestHost, ServerIdentity, resource_name};
 pub use manifest::{AccountRules, Manifest, Version};
+pub use settings::check_settings;
+pub use upgrade::{RegistryLogin, Release, Resize, Upgrade};
 
 use crate::{
     error::Result,
-    model::{NewDatabase, NewUser, Observed},
+    model::{Flavor, NewDatabase, NewUser, Observed, Settings},
 };
 
 /// A datastore that an embedder offers: `.datastore(PostgreSql::new())`.
@@ -45,6 +51,12 @@ pub trait Driver: Send + Sync + 'static {
 
     /// The engine of one instance. Makes nothing; errors only where the host cannot carry it at all.
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>>;
+
+    /// Refuses, as [`Invalid`](crate::error::Kind::Invalid), settings that are right by themselves and too much for a
+    /// server of this size, or that do not go together. Pure.
+    fn check_settings(&self, _flavor: &Flavor, _settings: &Settings) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The engine of one instance.
@@ -74,6 +86,21 @@ pub trait Datastore: Send + Sync + 'static {
     fn accounts(&self) -> Option<&dyn Accounts> {
         None
     }
+
+    /// Parameters and settings, where the engine has them.
+    fn configuration(&self) -> Option<&dyn Configuration> {
+        None
+    }
+
+    /// Other releases on the same data, where that can be.
+    fn upgrade(&self) -> Option<&dyn Upgrade> {
+        None
+    }
+
+    /// Other limits, where the server can be given them.
+    fn resize(&self) -> Option<&dyn Resize> {
+        None
+    }
 }
 
 /// What to prepare an instance with.
@@ -84,11 +111,20 @@ pub struct Prepare {
     pub databases: Vec<NewDatabase>,
     /// Users to create, with rights on those databases.
     pub users: Vec<NewUser>,
+    /// What to set of the server's parameters.
+    pub settings: Settings,
 }
 
 impl Prepare {
     /// An instance with these databases and users.
     pub fn new(databases: Vec<NewDatabase>, users: Vec<NewUser>) -> Self {
-        Self { databases, users }
+        Self { databases, users, settings: Settings::new() }
+    }
+
+    /// The same with these settings.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
     }
 }

@@ -22,10 +22,10 @@ use super::{
     protocol::{AccountsCall, AccountsReply, Work},
 };
 use crate::{
-    datastore::{Cx, Datastore, ProgressSink},
+    datastore::{Configuration, Cx, Datastore, ProgressSink, Upgrade},
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
-    model::{Condition, Health, Observed, Problem},
+    model::{Catalogue, Condition, Health, Observed, Problem},
     store::Report,
     time::Clock,
 };
@@ -36,6 +36,10 @@ const REMEMBERED_JOBS: usize = 16;
 const OBSERVE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a call about accounts may take.
 const ACCOUNTS_DEADLINE: Duration = Duration::from_secs(60);
+/// How long it may take to tell which image an instance has, which may have to be fetched.
+const DIGEST_DEADLINE: Duration = Duration::from_secs(600);
+/// How long it may take to read a catalogue from a throw-away server.
+const CATALOGUE_DEADLINE: Duration = Duration::from_secs(900);
 
 /// How guest agents work.
 #[derive(Clone, Copy, Debug)]
@@ -203,11 +207,57 @@ impl Agent {
                 self.intend(Intent::None);
                 return self.datastore.remove(cx).await;
             }
+            Work::Configure(settings) => self.configuration()?.apply(cx, &settings).await?,
+            Work::Resize(flavor) => {
+                let resize = self.datastore.resize().ok_or_else(|| lacks("other flavors"))?;
+                // Until it serves again nobody but the operation starts it: which size it is to have is open.
+                self.intend(Intent::None);
+                resize.resize(cx, &flavor).await?;
+                self.intend(Intent::Run);
+            }
+            Work::CheckUpgrade(to) => return self.upgrade()?.check(cx, &to).await,
+            Work::Upgrade(to) => {
+                let upgrade = self.upgrade()?;
+                self.intend(Intent::None);
+                upgrade.upgrade(cx, &to).await?;
+                self.intend(Intent::Run);
+            }
+            Work::RevertUpgrade(from) => {
+                let upgrade = self.upgrade()?;
+                self.intend(Intent::None);
+                upgrade.revert(cx, &from).await?;
+                self.intend(Intent::Run);
+            }
+            Work::ConcludeUpgrade => return self.upgrade()?.conclude(cx).await,
         }
         // What the caller hears as done is in the store by the time it looks, or very soon after.
         let observed = self.observe().await;
         self.report(observed).await;
         Ok(())
+    }
+
+    fn configuration(&self) -> Result<&dyn Configuration> {
+        self.datastore.configuration().ok_or_else(|| lacks("parameters"))
+    }
+
+    fn upgrade(&self) -> Result<&dyn Upgrade> {
+        self.datastore.upgrade().ok_or_else(|| lacks("upgrades"))
+    }
+
+    /// The digest of the instance's image.
+    pub(super) async fn digest(&self) -> Result<String> {
+        within(DIGEST_DEADLINE, self.configuration()?.digest(&self.look_context())).await
+    }
+
+    /// What can be configured.
+    pub(super) async fn catalogue(&self) -> Result<Catalogue> {
+        within(CATALOGUE_DEADLINE, self.configuration()?.catalogue(&self.look_context())).await
+    }
+
+    /// The context of a call that changes nothing.
+    fn look_context(&self) -> Cx {
+        Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire))
+            .with_cancel(self.surroundings.stop.child_token())
     }
 
     /// Answers a question about accounts, or changes them. A caller that goes away does not stop a change half-way.
@@ -330,8 +380,7 @@ impl Agent {
     }
 
     async fn observe(&self) -> Observed {
-        let cx = Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire))
-            .with_cancel(self.surroundings.stop.child_token());
+        let cx = self.look_context();
         let mut observed = match tokio::time::timeout(OBSERVE_DEADLINE, self.datastore.observe(&cx)).await {
             Ok(Ok(observed)) => observed,
             Ok(Err(error)) => {
@@ -362,4 +411,12 @@ impl Agent {
             () = self.surroundings.stop.cancelled() => {}
         }
     }
+}
+
+fn lacks(what: &str) -> Error {
+    Error::unsupported(format!("this datastore has no {what}"))
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Error::timeout("the guest took too long")))
 }

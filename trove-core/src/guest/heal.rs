@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{Condition, Health};
+use crate::model::{Condition, Health, Problem};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A server that served this long is taken to be over what made it fail before.
@@ -30,6 +30,12 @@ impl Healer {
     pub(super) fn remedy(&self, should_run: bool, health: &Health, now: Instant) -> Remedy {
         match health {
             Health::Down(problem) if should_run && may_start(problem.condition) && now >= self.next_act(now) => {
+                Remedy::Start
+            }
+            // It serves, but for one thing that a start does and that a former agent did not come to.
+            Health::Impaired(Problem { condition: Condition::ReadOnly, .. })
+                if should_run && now >= self.next_act(now) =>
+            {
                 Remedy::Start
             }
             Health::Healthy | Health::Impaired(_) | Health::Starting if !should_run && now >= self.next_act(now) => {
@@ -75,7 +81,8 @@ fn may_start(condition: Condition) -> bool {
         | Condition::Paused
         | Condition::Removed
         | Condition::DiskFull
-        | Condition::StartFailed => true,
+        | Condition::StartFailed
+        | Condition::ReadOnly => true,
         Condition::NoReport | Condition::RuntimeUnavailable | Condition::NotAnswering | Condition::DataMissing => false,
     }
 }
@@ -83,7 +90,6 @@ fn may_start(condition: Condition) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Problem;
 
     fn down(condition: Condition) -> Health {
         Health::Down(Problem::new(condition, "x"))
@@ -113,6 +119,9 @@ mod tests {
         let (healer, now) = (Healer::default(), Instant::now());
         assert_eq!(healer.remedy(true, &down(Condition::DataMissing), now), Remedy::Leave);
         assert_eq!(healer.remedy(true, &Health::Healthy, now), Remedy::Leave);
+        let impaired = |condition| Health::Impaired(Problem::new(condition, "x"));
+        assert_eq!(healer.remedy(true, &impaired(Condition::DiskFull), now), Remedy::Leave);
+        assert_eq!(healer.remedy(true, &impaired(Condition::ReadOnly), now), Remedy::Start);
         assert_eq!(healer.remedy(false, &down(Condition::Killed), now), Remedy::Leave);
         assert_eq!(healer.remedy(false, &Health::Healthy, now), Remedy::Stop);
     }

@@ -1,9 +1,9 @@
 //! What a guest can be asked, and what it answers.
 
 use crate::{
-    datastore::{Accounts, Cx, Prepare},
+    datastore::{Accounts, Cx, Prepare, Release},
     error::{Error, Result},
-    model::{Database, NewDatabase, NewUser, Page, PageRequest, User},
+    model::{Database, Flavor, NewDatabase, NewUser, Page, PageRequest, Settings, User, UserName},
     secret::SecretString,
 };
 
@@ -20,6 +20,18 @@ pub enum Work {
     Restart,
     /// To nothing.
     Remove,
+    /// To other settings.
+    Configure(Settings),
+    /// To another flavor.
+    Resize(Flavor),
+    /// To nothing else; refuses an upgrade that cannot be.
+    CheckUpgrade(Release),
+    /// To a server of another release.
+    Upgrade(Release),
+    /// To a server of the release before.
+    RevertUpgrade(Release),
+    /// To a server without a way back.
+    ConcludeUpgrade,
 }
 
 impl Work {
@@ -30,6 +42,12 @@ impl Work {
             Self::Stop => "stop",
             Self::Restart => "restart",
             Self::Remove => "remove",
+            Self::Configure(_) => "configure",
+            Self::Resize(_) => "resize",
+            Self::CheckUpgrade(_) => "check upgrade",
+            Self::Upgrade(_) => "upgrade",
+            Self::RevertUpgrade(_) => "revert upgrade",
+            Self::ConcludeUpgrade => "conclude upgrade",
         }
     }
 }
@@ -43,11 +61,12 @@ pub enum AccountsCall {
     DropDatabase(String),
     CreateUsers(Vec<NewUser>),
     Users(PageRequest),
-    User(String),
-    SetPassword { user: String, password: SecretString },
-    Grant { user: String, databases: Vec<String> },
-    Revoke { user: String, database: String },
-    DropUser(String),
+    User(UserName),
+    RenameUser { user: UserName, to: UserName },
+    SetPassword { user: UserName, password: SecretString },
+    Grant { user: UserName, databases: Vec<String> },
+    Revoke { user: UserName, database: String },
+    DropUser(UserName),
     EnableRoot(SecretString),
     DisableRoot,
     RootEnabled,
@@ -77,6 +96,7 @@ impl AccountsCall {
             Self::CreateDatabases(_) => Some("create databases"),
             Self::DropDatabase(_) => Some("drop database"),
             Self::CreateUsers(_) => Some("create users"),
+            Self::RenameUser { .. } => Some("rename user"),
             Self::SetPassword { .. } => Some("set password"),
             Self::Grant { .. } => Some("grant"),
             Self::Revoke { .. } => Some("revoke"),
@@ -96,6 +116,7 @@ impl AccountsCall {
             Self::CreateUsers(users) => accounts.create_users(cx, &users).await.map(done),
             Self::Users(page) => accounts.users(cx, &page).await.map(AccountsReply::Users),
             Self::User(name) => accounts.user(cx, &name).await.map(AccountsReply::User),
+            Self::RenameUser { user, to } => accounts.rename_user(cx, &user, &to).await.map(done),
             Self::SetPassword { user, password } => accounts.set_password(cx, &user, &password).await.map(done),
             Self::Grant { user, databases } => accounts.grant(cx, &user, &databases).await.map(done),
             Self::Revoke { user, database } => accounts.revoke(cx, &user, &database).await.map(done),

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::{ByteSize, SettingsState};
 
 /// What is known of a database server's ability to serve, as opposed to what the control plane intends with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,8 @@ pub enum Condition {
     DataMissing,
     /// The server does not start.
     StartFailed,
+    /// The server answers and lets nobody write, although it should.
+    ReadOnly,
 }
 
 /// How full a volume is.
@@ -102,18 +104,27 @@ pub struct Observed {
     pub server_version: Option<String>,
     /// How full its volume is, where that could be read.
     pub disk: Option<Disk>,
+    /// How its settings stand, where it has any and that could be told.
+    pub settings: Option<SettingsState>,
 }
 
 impl Observed {
     /// An observation of health alone.
     pub fn new(health: Health) -> Self {
-        Self { health, server_version: None, disk: None }
+        Self { health, server_version: None, disk: None, settings: None }
     }
 
     /// Adds the server's version.
     #[must_use]
     pub fn server_version(mut self, version: Option<String>) -> Self {
         self.server_version = version;
+        self
+    }
+
+    /// Adds how the settings stand.
+    #[must_use]
+    pub fn settings(mut self, settings: Option<SettingsState>) -> Self {
+        self.settings = settings;
         self
     }
 

@@ -5,11 +5,13 @@ mod event;
 mod health;
 mod instance;
 mod operation;
+mod parameter;
 mod size;
 
-pub use account::{Database, NewDatabase, NewUser, Page, PageRequest, User};
+pub use account::{Database, NewDatabase, NewUser, Page, PageRequest, User, UserName};
 pub use event::{Event, EventKind, Progress};
 pub use health::{Condition, Disk, Health, Observed, Problem};
 pub use instance::{Endpoint, Fault, Flavor, Instance, Status};
 pub use operation::{Operation, OperationError, OperationStatus};
+pub use parameter::{Catalogue, Parameter, ParameterKind, Setting, Settings, SettingsState};
 pub use size::{ByteSize, gib, mib};

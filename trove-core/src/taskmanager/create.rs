@@ -11,7 +11,7 @@ use crate::{
     guest::Work,
     id::InstanceId,
     lifecycle::State,
-    model::{NewDatabase, NewUser, OperationStatus},
+    model::{NewDatabase, NewUser, OperationStatus, UserName},
     platform::Ensured,
     secret::{MasterKey, Sealed},
     store::InstanceChange,
@@ -27,7 +27,7 @@ pub struct CreateInstance {
 /// A user to create, with its password as it may be written down.
 #[derive(Debug, Serialize, Deserialize)]
 struct SealedUser {
-    name: String,
+    user: UserName,
     password: Sealed,
     databases: Vec<String>,
 }
@@ -50,8 +50,8 @@ impl CreateInstance {
     pub fn new(instance: InstanceId, databases: Vec<NewDatabase>, users: &[NewUser], key: &MasterKey) -> Result<Self> {
         let seal = |user: &NewUser| {
             Ok(SealedUser {
-                name: user.name.clone(),
-                password: key.seal(&owner(instance, &user.name), &user.password)?,
+                user: user.user.clone(),
+                password: key.seal(&owner(instance, &user.user), &user.password)?,
                 databases: user.databases.clone(),
             })
         };
@@ -60,8 +60,8 @@ impl CreateInstance {
 
     fn spec(&self, instance: InstanceId, key: &MasterKey) -> Result<Prepare> {
         let open = |user: &SealedUser| {
-            let password = key.open(&owner(instance, &user.name), &user.password)?;
-            let mut opened = NewUser::new(&user.name, password);
+            let password = key.open(&owner(instance, &user.user), &user.password)?;
+            let mut opened = NewUser::new(&user.user, password);
             opened.databases.clone_from(&user.databases);
             Ok(opened)
         };
@@ -132,6 +132,6 @@ impl Flow for CreateInstance {
     }
 }
 
-fn owner(instance: InstanceId, user: &str) -> String {
+fn owner(instance: InstanceId, user: &UserName) -> String {
     format!("{instance}/{user}")
 }

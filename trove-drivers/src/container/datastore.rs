@@ -211,6 +211,7 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn ask(&self) -> (Reply, Option<String>) {
         match timeout(ASK_LIMIT, self.engine.ask()).await {
             Ok(Answer::Yes { version }) => (Reply::Answered, Some(version)),
+            Ok(Answer::ReadOnly { version }) => (Reply::Answered, Some(version)),
             Ok(Answer::NotYet) => (Reply::NotYet, None),
             Ok(Answer::No(error)) => {
                 tracing::trace!(instance = %self.host.instance, error = error.report(), "the server does not answer");

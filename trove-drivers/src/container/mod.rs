@@ -23,8 +23,9 @@ use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use trove_core::{
-    datastore::{Accounts, Cx, Prepare},
+    datastore::{Accounts, Cx, GuestHost, Prepare},
     error::{Error, Result},
+    model::{Parameter, Setting, Settings},
 };
 
 pub use datastore::ContainerDatastore;
@@ -49,6 +50,11 @@ pub trait Engine: Send + Sync + 'static {
     /// What the datastore is called, as in its manifest.
     fn name(&self) -> &str;
 
+    /// The same engine for the server of another place.
+    fn at(&self, host: &GuestHost) -> Self
+    where
+        Self: Sized;
+
     /// The path at which the server sees its volume. Where the image declares a volume, this has to be it.
     fn volume_target(&self) -> &str;
 
@@ -60,26 +66,43 @@ pub trait Engine: Send + Sync + 'static {
     /// The port the server listens on.
     fn port(&self) -> u16;
 
-    /// The files to render into [`CONFIGURATION`] before every start, replaced one by one.
-    fn files(&self) -> Vec<ConfigFile> {
+    /// The files to render into [`CONFIGURATION`] before every start and at every change of the settings, replaced one by
+    /// one. The settings fit the catalogue; they are rendered so that nothing in a value ends it early.
+    fn files(&self, _host: &GuestHost, _settings: &Settings) -> Vec<ConfigFile> {
         Vec::new()
     }
 
     /// The command that makes a new data directory at this path of the container; it runs without a network. `None`
     /// where an empty directory will do.
-    fn initialise(&self, data: &str) -> Option<Vec<String>>;
+    fn initialise(&self, host: &GuestHost, data: &str) -> Option<Vec<String>>;
+
+    /// Whether and how a data directory that was just initialised may serve as the template of others from the same
+    /// image. `None` where each has to be made by itself.
+    fn template(&self) -> Option<Template> {
+        None
+    }
 
     /// The command that serves the data directory at this path of the container.
-    fn serve(&self, data: &str) -> Vec<String>;
+    fn serve(&self, host: &GuestHost, data: &str) -> Vec<String>;
 
-    /// Environment of both commands, as `NAME=value`. `PATH` belongs into it.
-    fn environment(&self) -> Vec<String> {
+    /// Environment of all commands, as `NAME=value`. `PATH` belongs into it.
+    fn environment(&self, _host: &GuestHost) -> Vec<String> {
         vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()]
+    }
+
+    /// The command by which the programs of an image tell their version.
+    fn version_command(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    /// The version in what that command wrote, as numbers with dots; `None` where another engine wrote it.
+    fn read_version(&self, _output: &str) -> Option<String> {
+        None
     }
 
     /// Refuses a data directory that the server could not use, as [`Corrupt`](trove_core::error::Kind::Corrupt) or
     /// [`Conflict`](trove_core::error::Kind::Conflict). It exists. May block.
-    fn check_data(&self, _data: &Path) -> Result<()> {
+    fn check_data(&self, _host: &GuestHost, _data: &Path) -> Result<()> {
         Ok(())
     }
 
@@ -99,12 +122,18 @@ pub trait Engine: Send + Sync + 'static {
     }
 
     /// The most processes and threads the server may have.
-    fn processes(&self) -> u32 {
+    fn processes(&self, _host: &GuestHost) -> u32 {
         1024
     }
 
     /// Asks the server an authenticated query. May hang where the server does; the caller limits it.
     async fn ask(&self) -> Answer;
+
+    /// Lets clients write, where the server comes up read-only. Called once it answers and it is known that it should;
+    /// may be repeated.
+    async fn open(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Lets go of connections to the server, which is stopped or gone.
     fn forget(&self) {}
@@ -122,6 +151,66 @@ pub trait Engine: Send + Sync + 'static {
     fn accounts(&self) -> Option<&dyn Accounts> {
         None
     }
+
+    /// Parameters of the server, where it has any that can be told and set.
+    fn parameters(&self) -> Option<&dyn Parameters> {
+        None
+    }
+
+    /// How a server of one version becomes one of another on the same data:
+    /// [`Unsupported`](trove_core::error::Kind::Unsupported) where it cannot. Pure; the same version is another image.
+    fn upgrade_path(&self, _from: &str, _to: &str) -> Result<UpgradePath> {
+        Err(Error::unsupported("this datastore has no upgrades"))
+    }
+
+    /// Brings the data of a server that another release was just started on, and that answers, up to date. `helper` runs
+    /// programs of the image beside it. May be repeated.
+    async fn migrate(&self, _cx: &Cx, _helper: &dyn Helper) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What can be set of a server, asked of the server itself.
+#[async_trait]
+pub trait Parameters: Send + Sync {
+    /// All parameters, told by a server that nobody uses, may be changed at will and is removed afterwards. The service's
+    /// own are [reserved](Parameter::reserved).
+    async fn read(&self, cx: &Cx) -> Result<Vec<Parameter>>;
+
+    /// Has a running server use these values at once, `None` being what it has without one, and returns the names of
+    /// those that it can use only after a restart. The files are those of the new settings already.
+    ///
+    /// [`Invalid`](trove_core::error::Kind::Invalid) where the server refuses one; the caller then has it use the former
+    /// values again.
+    async fn set(&self, host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>>;
+}
+
+/// How a data directory is made a template, and a template a data directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    /// What besides the image makes two data directories differ; a template is only used where it is the same.
+    pub options: String,
+    /// The names of files in the data directory that no two servers may share: identities and keys. A pattern may begin
+    /// with `*`.
+    pub individual: Vec<String>,
+}
+
+/// How data gets from one version to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradePath {
+    /// Both use it as it is, so that going back is only another start.
+    Compatible,
+    /// The new version changes it, so that it is copied before.
+    Changing,
+}
+
+/// Runs programs of an instance's image, beside its server: as its user, with its files and its socket, without a
+/// network.
+#[async_trait]
+pub trait Helper: Send + Sync {
+    /// Runs a command to its end and returns what it wrote. An exit code that is not 0 is
+    /// [`Internal`](trove_core::error::Kind::Internal).
+    async fn run(&self, cx: &Cx, command: Vec<String>) -> Result<String>;
 }
 
 /// A file that an engine wants rendered. Only the server and the agent can read it; it must hold no secret that the
@@ -146,6 +235,11 @@ impl ConfigFile {
 pub enum Answer {
     /// It answered the query and runs this version of itself.
     Yes {
+        /// The server's own version.
+        version: String,
+    },
+    /// It answered the query, and is read-only although nobody wants it so.
+    ReadOnly {
         /// The server's own version.
         version: String,
     },

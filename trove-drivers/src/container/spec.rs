@@ -41,7 +41,7 @@ pub(crate) fn server(host: &GuestHost, engine: &impl Engine, places: &Places, cp
     };
     ContainerSpec {
         name: server_name(host),
-        command: engine.serve(&data),
+        command: engine.serve(host, &data),
         network: Network::Published { network: host.network.clone(), port },
         ..base(host, engine, places, cpus, "server")
     }
@@ -72,12 +72,12 @@ fn base(host: &GuestHost, engine: &impl Engine, places: &Places, cpus: u32, role
         name: String::new(),
         image: host.image.clone(),
         command: Vec::new(),
-        environment: engine.environment(),
+        environment: engine.environment(host),
         user: format!("{}:{}", host.server.uid, host.server.gid),
         memory,
         shared_memory: (memory / 4).max(64 * MIB),
         cpus: host.flavor.vcpus.clamp(1, cpus),
-        processes: engine.processes(),
+        processes: engine.processes(host),
         mounts: mounts(&host.volume, engine, places),
         network: Network::None,
         stop_signal: engine.stop_signal().to_owned(),

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use trove_core::{
     datastore::{Accounts, Cx, GuestHost, Prepare},
     error::{Error, Result},
+    model::Settings,
 };
 
 use super::{
@@ -28,21 +29,12 @@ const VERSION_BYTES: u64 = 16;
 /// The server of one instance.
 #[derive(Debug)]
 pub(super) struct PostgreSqlEngine {
-    version: String,
-    files: Vec<ConfigFile>,
-    processes: u32,
     accounts: PostgreSqlAccounts,
 }
 
 impl PostgreSqlEngine {
     pub(super) fn new(host: &GuestHost) -> Self {
-        let derived = Derived::new(&host.flavor, host.volume_size);
-        Self {
-            version: host.version.clone(),
-            files: config::files(host, &format!("{VOLUME}/{DATA}"), &derived),
-            processes: derived.processes(),
-            accounts: PostgreSqlAccounts::new(host.directory.join("run"), host.server.uid),
-        }
+        Self { accounts: PostgreSqlAccounts::new(host.directory.join("run"), host.server.uid) }
     }
 }
 
@@ -50,6 +42,10 @@ impl PostgreSqlEngine {
 impl Engine for PostgreSqlEngine {
     fn name(&self) -> &str {
         NAME
+    }
+
+    fn at(&self, host: &GuestHost) -> Self {
+        Self::new(host)
     }
 
     fn volume_target(&self) -> &str {
@@ -64,11 +60,11 @@ impl Engine for PostgreSqlEngine {
         PORT
     }
 
-    fn files(&self) -> Vec<ConfigFile> {
-        self.files.clone()
+    fn files(&self, host: &GuestHost, _settings: &Settings) -> Vec<ConfigFile> {
+        config::files(host, &format!("{VOLUME}/{DATA}"), &Derived::new(&host.flavor, host.volume_size))
     }
 
-    fn initialise(&self, data: &str) -> Option<Vec<String>> {
+    fn initialise(&self, _host: &GuestHost, data: &str) -> Option<Vec<String>> {
         let command = [
             "initdb",
             "--pgdata",
@@ -85,15 +81,15 @@ impl Engine for PostgreSqlEngine {
         Some(command.map(str::to_owned).into())
     }
 
-    fn serve(&self, _data: &str) -> Vec<String> {
+    fn serve(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
         vec!["postgres".to_owned(), "-c".to_owned(), format!("config_file={CONFIGURATION}/postgresql.conf")]
     }
 
-    fn environment(&self) -> Vec<String> {
+    fn environment(&self, host: &GuestHost) -> Vec<String> {
         vec![
             format!(
                 "PATH=/usr/lib/postgresql/{}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                self.version
+                host.version.split('.').next().unwrap_or_default()
             ),
             "LANG=C.UTF-8".to_owned(),
             // Where memory runs out the kernel is to choose a session, after which the server recovers by itself.
@@ -102,15 +98,15 @@ impl Engine for PostgreSqlEngine {
         ]
     }
 
-    fn check_data(&self, data: &Path) -> Result<()> {
+    fn check_data(&self, host: &GuestHost, data: &Path) -> Result<()> {
         let path = data.join("PG_VERSION");
         let found = read_version(&path).map_err(|error| {
             Error::corrupt("the data directory is not PostgreSQL's").with("path", path.display()).because(error)
         })?;
-        if found == self.version {
+        let wanted = &host.version;
+        if found == *wanted {
             return Ok(());
         }
-        let wanted = &self.version;
         Err(Error::conflict(format!("the data directory is PostgreSQL {found}'s, not PostgreSQL {wanted}'s")))
     }
 
@@ -119,8 +115,8 @@ impl Engine for PostgreSqlEngine {
         "SIGINT"
     }
 
-    fn processes(&self) -> u32 {
-        self.processes
+    fn processes(&self, host: &GuestHost) -> u32 {
+        Derived::new(&host.flavor, host.volume_size).processes()
     }
 
     async fn ask(&self) -> Answer {

@@ -4,7 +4,7 @@ use super::{Account, Server, datastore::MemoryDatastore};
 use crate::{
     datastore::{Accounts, Cx},
     error::{Error, Result},
-    model::{Database, NewDatabase, NewUser, Page, PageRequest, User},
+    model::{Database, NewDatabase, NewUser, Page, PageRequest, User, UserName},
     secret::SecretString,
 };
 
@@ -42,15 +42,15 @@ impl Accounts for MemoryDatastore {
     async fn create_users(&self, _cx: &Cx, users: &[NewUser]) -> Result<()> {
         self.on_server("create_users", |server| {
             for user in users {
-                if server.users.contains_key(&user.name) {
-                    return Err(Error::conflict(format!("user {:?} exists already", user.name)));
+                if server.users.contains_key(&user.user.name) {
+                    return Err(Error::conflict(format!("user {:?} exists already", user.user.name)));
                 }
                 check_databases(server, &user.databases)?;
             }
             for user in users {
                 let databases = user.databases.iter().cloned().collect();
                 let account = Account { password: user.password.clone(), databases };
-                server.users.insert(user.name.clone(), account);
+                server.users.insert(user.user.name.clone(), account);
             }
             Ok(())
         })
@@ -61,43 +61,57 @@ impl Accounts for MemoryDatastore {
         self.on_server("users", |server| {
             let found = server.users.iter().filter(|(name, _)| is_after(name, page));
             let users = found.map(|(name, account)| shown(name, account)).collect();
-            Ok(Page::of(users, page.limit, |user: &User| user.name.clone()))
+            Ok(Page::of(users, page.limit, |user: &User| user.user.to_string()))
         })
         .await
     }
 
-    async fn user(&self, _cx: &Cx, name: &str) -> Result<User> {
+    async fn user(&self, _cx: &Cx, user: &UserName) -> Result<User> {
+        let name = &user.name;
         self.on_server("user", |server| account(server, name).map(|account| shown(name, account))).await
     }
 
-    async fn set_password(&self, _cx: &Cx, user: &str, password: &SecretString) -> Result<()> {
-        self.on_server("set_password", |server| {
-            account(server, user)?.password = password.clone();
+    async fn rename_user(&self, _cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
+        self.on_server("rename_user", |server| {
+            if server.users.contains_key(&to.name) {
+                return Err(Error::conflict(format!("user {:?} exists already", to.name)));
+            }
+            let account = account(server, &user.name)?.clone();
+            server.users.remove(&user.name);
+            server.users.insert(to.name.clone(), account);
             Ok(())
         })
         .await
     }
 
-    async fn grant(&self, _cx: &Cx, user: &str, databases: &[String]) -> Result<()> {
+    async fn set_password(&self, _cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
+        self.on_server("set_password", |server| {
+            account(server, &user.name)?.password = password.clone();
+            Ok(())
+        })
+        .await
+    }
+
+    async fn grant(&self, _cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
         self.on_server("grant", |server| {
             check_databases(server, databases)?;
-            account(server, user)?.databases.extend(databases.iter().cloned());
+            account(server, &user.name)?.databases.extend(databases.iter().cloned());
             Ok(())
         })
         .await
     }
 
-    async fn revoke(&self, _cx: &Cx, user: &str, database: &str) -> Result<()> {
+    async fn revoke(&self, _cx: &Cx, user: &UserName, database: &str) -> Result<()> {
         self.on_server("revoke", |server| {
-            account(server, user)?.databases.remove(database);
+            account(server, &user.name)?.databases.remove(database);
             Ok(())
         })
         .await
     }
 
-    async fn drop_user(&self, _cx: &Cx, name: &str) -> Result<()> {
+    async fn drop_user(&self, _cx: &Cx, user: &UserName) -> Result<()> {
         self.on_server("drop_user", |server| {
-            server.users.remove(name);
+            server.users.remove(&user.name);
             Ok(())
         })
         .await

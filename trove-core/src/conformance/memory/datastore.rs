@@ -2,15 +2,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Account, Inner, Server, World};
+use super::{Account, Inner, Server, World, changes};
 use crate::{
-    datastore::{AccountRules, Accounts, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Version},
+    datastore::{
+        AccountRules, Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize,
+        Upgrade, Version,
+    },
     error::{Error, Result},
     id::InstanceId,
-    model::{Condition, Health, Observed, Problem},
+    model::{Condition, Flavor, Health, Observed, Problem, Settings},
 };
 
-/// A datastore in memory, called `memory`, version `1`.
+/// A datastore in memory, called `memory`, of versions `1` and `2`.
 pub struct MemoryDriver {
     world: World,
     manifest: Manifest,
@@ -20,11 +23,15 @@ pub struct MemoryDriver {
 pub(super) struct MemoryDatastore {
     pub(super) world: World,
     pub(super) instance: InstanceId,
+    pub(super) release: Release,
+    flavor: Flavor,
 }
 
 impl MemoryDriver {
     pub(super) fn new(world: World) -> Self {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
+        manifest.versions.push(Version::new("2", "memory:2"));
+        manifest.series.push("2".to_owned());
         manifest.accounts = Some(AccountRules::new(63));
         Self { world, manifest }
     }
@@ -36,7 +43,17 @@ impl Driver for MemoryDriver {
     }
 
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        Ok(Arc::new(MemoryDatastore { world: self.world.clone(), instance: host.instance }))
+        let release = Release::new(host.version, host.image);
+        Ok(Arc::new(MemoryDatastore {
+            world: self.world.clone(),
+            instance: host.instance,
+            release,
+            flavor: host.flavor,
+        }))
+    }
+
+    fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
+        changes::check_settings(flavor, settings)
     }
 }
 
@@ -49,13 +66,18 @@ impl Datastore for MemoryDatastore {
                 if !world.computes.contains(&self.instance) {
                     return Err(Error::internal("there is no place to run"));
                 }
-                let server = world.servers.entry(self.instance).or_default();
-                server.running = true;
+                let server = world.servers.entry(self.instance).or_insert_with(|| Server {
+                    image: self.release.image.clone(),
+                    memory: self.flavor.memory,
+                    ..Server::default()
+                });
+                server.settings.wanted = spec.settings.clone();
+                server.start()?;
                 server.databases.extend(spec.databases.iter().map(|database| database.name.clone()));
                 for user in &spec.users {
                     let databases = user.databases.iter().cloned().collect();
                     let account = Account { password: user.password.clone(), databases };
-                    server.users.insert(user.name.clone(), account);
+                    server.users.insert(user.user.name.clone(), account);
                 }
                 Ok(())
             })
@@ -66,9 +88,8 @@ impl Datastore for MemoryDatastore {
         self.world
             .call("start", |world| {
                 let server = self.server(world)?;
-                server.running = true;
                 server.fault = None;
-                Ok(())
+                server.start()
             })
             .await
     }
@@ -93,16 +114,30 @@ impl Datastore for MemoryDatastore {
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
         // Looking is not a call that a script counts: how often it happens is a matter of time.
-        let health = match self.world.inner().servers.get(&self.instance) {
+        let world = self.world.inner();
+        let server = world.servers.get(&self.instance);
+        let health = match server {
             None => Health::Down(Problem::new(Condition::Removed, "the server is gone")),
             Some(Server { fault: Some(fault), .. }) => fault.clone(),
             Some(Server { running: true, .. }) => Health::Healthy,
             Some(_) => Health::Down(Problem::new(Condition::Exited, "the server is stopped")),
         };
-        Ok(Observed::new(health))
+        Ok(Observed::new(health).settings(server.map(|server| server.settings.state())))
     }
 
     fn accounts(&self) -> Option<&dyn Accounts> {
+        Some(self)
+    }
+
+    fn configuration(&self) -> Option<&dyn Configuration> {
+        Some(self)
+    }
+
+    fn upgrade(&self) -> Option<&dyn Upgrade> {
+        Some(self)
+    }
+
+    fn resize(&self) -> Option<&dyn Resize> {
         Some(self)
     }
 }

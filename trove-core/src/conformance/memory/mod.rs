@@ -23,6 +23,7 @@
 //! ```
 
 mod accounts;
+mod changes;
 mod datastore;
 mod platform;
 
@@ -37,7 +38,7 @@ pub use platform::MemoryPlatform;
 use crate::{
     error::{Error, Result},
     id::InstanceId,
-    model::{Endpoint, Health},
+    model::{ByteSize, Endpoint, Health, Settings},
     platform::Platform,
     secret::SecretString,
 };
@@ -66,6 +67,9 @@ struct Inner {
 #[derive(Clone, Debug, Default)]
 struct Server {
     running: bool,
+    image: String,
+    memory: ByteSize,
+    settings: changes::ServerSettings,
     fault: Option<Health>,
     databases: BTreeSet<String>,
     users: BTreeMap<String, Account>,
@@ -157,6 +161,16 @@ impl World {
     /// True where the instance has a server and it does not run.
     pub fn is_stopped(&self, instance: InstanceId) -> bool {
         self.inner().servers.get(&instance).is_some_and(|server| !server.running)
+    }
+
+    /// The image and the memory that the instance's server has, where it has one.
+    pub fn shape(&self, instance: InstanceId) -> Option<(String, ByteSize)> {
+        self.inner().servers.get(&instance).map(|server| (server.image.clone(), server.memory))
+    }
+
+    /// The settings that the instance's server was told.
+    pub fn settings(&self, instance: InstanceId) -> Settings {
+        self.inner().servers.get(&instance).map(|server| server.settings.wanted.clone()).unwrap_or_default()
     }
 
     /// Breaks a server, so that it is seen like this until it is started again.

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 use trove_core::{
     datastore::Cx,
     error::{Error, Kind, Result},
+    model::Settings,
 };
 
 use super::ContainerDatastore;
@@ -35,7 +36,7 @@ impl<E: Engine> ContainerDatastore<E> {
         cx.check()?;
         self.make_way(&self.name).await?;
         self.engine.forget();
-        let files = self.engine.files();
+        let files = self.engine.files(&self.host, &Settings::new());
         self.on_disk(move |places| places.lay_out(&files)).await
     }
 
@@ -79,7 +80,7 @@ impl<E: Engine> ContainerDatastore<E> {
         self.make_way(&name).await?;
         self.on_disk(Places::sweep).await?;
         cx.check()?;
-        match self.engine.initialise(&spec::inside(&*self.engine, &self.places.staging_name())) {
+        match self.engine.initialise(&self.host, &spec::inside(&*self.engine, &self.places.staging_name())) {
             None => self.on_disk(Places::stage_empty).await?,
             Some(command) => {
                 let cpus = self.docker.host().await?.cpus;
@@ -190,8 +191,8 @@ impl<E: Engine> ContainerDatastore<E> {
         if !self.on_disk(Places::has_data).await? {
             return Err(Error::corrupt("the data directory is missing").with("path", self.places.data().display()));
         }
-        let (engine, data) = (Arc::clone(&self.engine), self.places.data());
-        blocking(move || engine.check_data(&data)).await
+        let (engine, host, data) = (Arc::clone(&self.engine), Arc::clone(&self.host), self.places.data());
+        blocking(move || engine.check_data(&host, &data)).await
     }
 
     async fn is_full(&self) -> bool {

@@ -17,7 +17,7 @@ use tokio::{sync::Mutex, time::timeout};
 use trove_core::{
     datastore::{Accounts, Cx, Prepare},
     error::{Error, Result},
-    model::{Database, NewDatabase, NewUser, Page, PageRequest, User},
+    model::{Database, NewDatabase, NewUser, Page, PageRequest, User, UserName},
     secret::{ExposeSecret, SecretString},
 };
 
@@ -110,25 +110,34 @@ impl Accounts for PostgreSqlAccounts {
         self.limited(cx, async { users::list(&self.admin.session("postgres").await?, page).await }).await
     }
 
-    async fn user(&self, cx: &Cx, name: &str) -> Result<User> {
-        self.limited(cx, async { users::find(&self.admin.session("postgres").await?, name).await }).await
+    async fn user(&self, cx: &Cx, user: &UserName) -> Result<User> {
+        self.limited(cx, async { users::find(&self.admin.session("postgres").await?, &user.name).await }).await
     }
 
-    async fn set_password(&self, cx: &Cx, user: &str, password: &SecretString) -> Result<()> {
-        self.change(cx, async { users::set_password(&self.admin.session("postgres").await?, user, password).await })
+    async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
+        self.change(cx, async { users::rename(&self.admin.session("postgres").await?, &user.name, &to.name).await })
             .await
     }
 
-    async fn grant(&self, cx: &Cx, user: &str, databases: &[String]) -> Result<()> {
-        self.change(cx, async { users::grant(self.admin.session("postgres").await?, user, databases).await }).await
+    async fn set_password(&self, cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
+        self.change(cx, async {
+            users::set_password(&self.admin.session("postgres").await?, &user.name, password).await
+        })
+        .await
     }
 
-    async fn revoke(&self, cx: &Cx, user: &str, database: &str) -> Result<()> {
-        self.change(cx, async { users::revoke(self.admin.session("postgres").await?, user, database).await }).await
+    async fn grant(&self, cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
+        self.change(cx, async { users::grant(self.admin.session("postgres").await?, &user.name, databases).await })
+            .await
     }
 
-    async fn drop_user(&self, cx: &Cx, name: &str) -> Result<()> {
-        self.change(cx, users::remove(&self.admin, name)).await
+    async fn revoke(&self, cx: &Cx, user: &UserName, database: &str) -> Result<()> {
+        self.change(cx, async { users::revoke(self.admin.session("postgres").await?, &user.name, database).await })
+            .await
+    }
+
+    async fn drop_user(&self, cx: &Cx, user: &UserName) -> Result<()> {
+        self.change(cx, users::remove(&self.admin, &user.name)).await
     }
 
     async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String> {

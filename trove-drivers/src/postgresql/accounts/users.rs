@@ -25,8 +25,8 @@ const TENANT_USERS: &str = "r.rolcanlogin AND NOT r.rolsuper AND r.oid >= 16384 
 pub(super) async fn create(mut session: Session, users: &[NewUser]) -> Result<()> {
     let change = session.client.transaction().await.map_err(translate)?;
     for user in users {
-        if exists(&change, &user.name).await? {
-            return Err(Error::conflict(format!("there is a user {:?} already", user.name)));
+        if exists(&change, &user.user.name).await? {
+            return Err(Error::conflict(format!("there is a user {:?} already", user.user.name)));
         }
         write(&change, "CREATE", user).await?;
     }
@@ -37,7 +37,7 @@ pub(super) async fn create(mut session: Session, users: &[NewUser]) -> Result<()
 pub(super) async fn ensure(mut session: Session, users: &[NewUser]) -> Result<()> {
     let change = session.client.transaction().await.map_err(translate)?;
     for user in users {
-        let verb = if exists(&change, &user.name).await? { "ALTER" } else { "CREATE" };
+        let verb = if exists(&change, &user.user.name).await? { "ALTER" } else { "CREATE" };
         write(&change, verb, user).await?;
     }
     change.commit().await.map_err(translate)
@@ -52,7 +52,7 @@ pub(super) async fn list(session: &Session, page: &PageRequest) -> Result<Page<U
     );
     let rows = session.client.query(&sql, &[&page.after, &fetch_limit(page)]).await.map_err(translate)?;
     let found = rows.iter().map(from_row).collect();
-    Ok(Page::of(found, page.limit.clamp(1, 1000), |user: &User| user.name.clone()))
+    Ok(Page::of(found, page.limit.clamp(1, 1000), |user: &User| user.user.to_string()))
 }
 
 /// One user.
@@ -60,6 +60,15 @@ pub(super) async fn find(session: &Session, name: &str) -> Result<User> {
     let sql = format!("{} AND r.rolname = $1::text", select());
     let found = session.client.query_opt(&sql, &[&name]).await.map_err(translate)?;
     found.as_ref().map(from_row).ok_or_else(|| missing(name))
+}
+
+/// Calls a user otherwise. Its rights and its password stay.
+pub(super) async fn rename(session: &Session, name: &str, to: &str) -> Result<()> {
+    require(&session.client, name).await?;
+    if exists(&session.client, to).await? {
+        return Err(Error::conflict(format!("there is a user {to:?} already")));
+    }
+    session.run(&format!("ALTER ROLE {} RENAME TO {}", identifier(name), identifier(to))).await
 }
 
 /// Changes a password.
@@ -167,13 +176,13 @@ pub(super) async fn terminate(session: &Session, role: &str, database: Option<&s
 }
 
 async fn write(change: &impl GenericClient, verb: &str, user: &NewUser) -> Result<()> {
-    let (name, password) = (identifier(&user.name), literal(&verifier(&user.password).await?));
+    let (name, password) = (identifier(&user.user.name), literal(&verifier(&user.password).await?));
     let sql = format!("{verb} ROLE {name} LOGIN PASSWORD {password}");
     change.batch_execute(&sql).await.map_err(translate)?;
-    readmit(change, &user.name).await?;
-    root::include(change, &user.name).await?;
+    readmit(change, &user.user.name).await?;
+    root::include(change, &user.user.name).await?;
     for database in &user.databases {
-        admit(change, &user.name, database).await?;
+        admit(change, &user.user.name, database).await?;
     }
     Ok(())
 }

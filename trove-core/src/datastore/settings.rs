@@ -1,0 +1,203 @@
+//! Whether settings fit a catalogue. Pure.
+
+use crate::{
+    error::{Error, Result},
+    model::{Catalogue, Parameter, ParameterKind, Setting, Settings},
+};
+
+/// The most settings at once.
+const MAX_SETTINGS: usize = 500;
+/// The longest value, in bytes.
+const MAX_VALUE_BYTES: usize = 4096;
+
+/// Units of memory in bytes and of time in microseconds. Two units go together where both are in one list.
+const MEMORY: [(&str, u64); 5] = [("B", 1), ("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1 << 40)];
+const TIME: [(&str, u64); 6] =
+    [("us", 1), ("ms", 1000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
+
+/// The settings with names as the server writes them, or why they cannot be, as
+/// [`Invalid`](crate::error::Kind::Invalid): a parameter there is not or that is the service's own, or a value of
+/// another type or outside the range.
+///
+/// Numbers of parameters with a unit may be given with one: `128MB`, `1.5 min`.
+pub fn check_settings(catalogue: &Catalogue, settings: &Settings) -> Result<Settings> {
+    if settings.len() > MAX_SETTINGS {
+        return Err(Error::invalid(format!("at most {MAX_SETTINGS} settings; there are {}", settings.len())));
+    }
+    let mut checked = Settings::new();
+    for (name, setting) in settings {
+        let parameter = catalogue.parameter(name).ok_or_else(|| {
+            Error::invalid(format!("version {} of the server has no parameter {name:?}", catalogue.server_version))
+        })?;
+        let name = &parameter.name;
+        if let Some(reason) = &parameter.reserved {
+            return Err(Error::invalid(format!("parameter {name} cannot be set: {reason}")));
+        }
+        fits(parameter, setting)?;
+        if checked.insert(name.clone(), setting.clone()).is_some() {
+            return Err(Error::invalid(format!("parameter {name} is set twice")));
+        }
+    }
+    Ok(checked)
+}
+
+fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
+    let name = &parameter.name;
+    let wrong = |wanted: String| Err(Error::invalid(format!("parameter {name} takes {wanted}; not {setting:?}")));
+    if let Setting::Text(text) = setting
+        && (text.len() > MAX_VALUE_BYTES || text.chars().any(char::is_control))
+    {
+        return wrong(format!("no more than {MAX_VALUE_BYTES} bytes without control characters"));
+    }
+    match &parameter.kind {
+        ParameterKind::Boolean => match setting {
+            Setting::Boolean(_) | Setting::Integer(0 | 1) => Ok(()),
+            Setting::Text(text) if ["on", "off", "true", "false", "yes", "no"].contains(&&*text.to_lowercase()) => {
+                Ok(())
+            }
+            _ => wrong("on or off".to_owned()),
+        },
+        ParameterKind::Integer { min, max } => match whole(parameter, setting) {
+            Some(number) if number >= i128::from(*min) && number <= i128::from(*max) => Ok(()),
+            _ => wrong(format!("a whole number from {min} to {max}{}", unit(parameter))),
+        },
+        ParameterKind::Float { min, max } => match real(parameter, setting) {
+            Some(number) if number >= *min && number <= *max => Ok(()),
+            _ => wrong(format!("a number from {min} to {max}{}", unit(parameter))),
+        },
+        ParameterKind::Enum { values } => {
+            let word = setting.to_string();
+            let is = |value: &String| value.eq_ignore_ascii_case(&word);
+            if values.iter().any(is) { Ok(()) } else { wrong(format!("one of {}", values.join(", "))) }
+        }
+        ParameterKind::Set { values } => {
+            let words = setting.to_string();
+            let known = |word: &str| values.iter().any(|value| value.eq_ignore_ascii_case(word.trim()));
+            let all = words.is_empty() || words.split(',').all(known);
+            if all { Ok(()) } else { wrong(format!("any of {}, separated by commas", values.join(", "))) }
+        }
+        ParameterKind::Text => Ok(()),
+    }
+}
+
+fn unit(parameter: &Parameter) -> String {
+    parameter.unit.as_ref().map(|unit| format!(", in units of {unit}")).unwrap_or_default()
+}
+
+fn whole(parameter: &Parameter, setting: &Setting) -> Option<i128> {
+    match setting {
+        Setting::Integer(number) => Some(i128::from(*number)),
+        Setting::Text(text) => match text.trim().parse() {
+            Ok(number) => Some(number),
+            // What is between two steps the server rounds.
+            Err(_) => with_unit(parameter, text).map(|number| number.round() as i128),
+        },
+        Setting::Boolean(_) | Setting::Float(_) => None,
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "ranges of real numbers do not end between two neighbours")]
+fn real(parameter: &Parameter, setting: &Setting) -> Option<f64> {
+    match setting {
+        Setting::Integer(number) => Some(*number as f64),
+        Setting::Float(number) => Some(*number),
+        Setting::Text(text) => {
+            text.trim().parse().ok().filter(|number: &f64| number.is_finite()).or_else(|| with_unit(parameter, text))
+        }
+        Setting::Boolean(_) => None,
+    }
+}
+
+/// A number with a unit, in the units of the parameter.
+#[allow(clippy::cast_precision_loss, reason = "units are small")]
+fn with_unit(parameter: &Parameter, text: &str) -> Option<f64> {
+    let text = text.trim();
+    let at = text.find(|letter: char| letter.is_ascii_alphabetic())?;
+    let (number, given) = (text[..at].trim().parse::<f64>().ok()?, &text[at..]);
+    let own = parameter.unit.as_deref()?;
+    let (count, own) = own.split_at(own.find(|letter: char| letter.is_ascii_alphabetic())?);
+    let count: f64 = if count.is_empty() { 1.0 } else { count.parse().ok()? };
+    let size = |list: &[(&str, u64)], name: &str| list.iter().find(|(unit, _)| *unit == name).map(|(_, size)| *size);
+    let (given, own) = [&MEMORY[..], &TIME[..]].iter().find_map(|list| Some((size(list, given)?, size(list, own)?)))?;
+    Some(number * given as f64 / (own as f64 * count)).filter(|number| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalogue() -> Catalogue {
+        let mut sizes = Parameter::new("shared_buffers", ParameterKind::Integer { min: 16, max: 1_073_741_823 });
+        sizes.unit = Some("8kB".to_owned());
+        let mut delay = Parameter::new("delay", ParameterKind::Float { min: -1.0, max: 100.0 });
+        delay.unit = Some("ms".to_owned());
+        let mut port = Parameter::new("port", ParameterKind::Integer { min: 1, max: 65535 });
+        port.reserved = Some("the service chooses it".to_owned());
+        let words = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+        let parameters = vec![
+            sizes,
+            delay,
+            port,
+            Parameter::new("max_rows", ParameterKind::Integer { min: 0, max: u64::MAX }),
+            Parameter::new("fsync", ParameterKind::Boolean),
+            Parameter::new("DateStyle", ParameterKind::Text),
+            Parameter::new("level", ParameterKind::Enum { values: words(&["MINIMAL", "FULL"]) }),
+            Parameter::new("sql_mode", ParameterKind::Set { values: words(&["ANSI", "STRICT"]) }),
+        ];
+        Catalogue::new("sha256:0", "17.1", parameters)
+    }
+
+    fn check(name: &str, setting: impl Into<Setting>) -> Result<Settings> {
+        check_settings(&catalogue(), &Settings::from([(name.to_owned(), setting.into())]))
+    }
+
+    #[test]
+    fn what_fits_is_taken_under_the_servers_own_name() {
+        assert_eq!(check("datestyle", "ISO").unwrap().keys().next().unwrap(), "DateStyle");
+        assert_eq!(check("Shared-Buffers", 16).unwrap().keys().next().unwrap(), "shared_buffers");
+        for fine in ["16", "128kB", "1 MB", "0.5GB"] {
+            check("shared_buffers", fine).unwrap();
+        }
+        check("delay", "0.05 s").unwrap();
+        check("delay", "-1").unwrap();
+        check("delay", 1.5).unwrap();
+        check("max_rows", "18446744073709551615").unwrap();
+        for fine in ["on", "OFF", "true"] {
+            check("fsync", fine).unwrap();
+        }
+        check("fsync", true).unwrap();
+        check("fsync", 0).unwrap();
+        check("level", "full").unwrap();
+        check("sql_mode", "ansi, STRICT").unwrap();
+        check("sql_mode", "").unwrap();
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_would() {
+        for (name, setting, says) in [
+            ("nothing", Setting::from(1), "has no parameter \"nothing\""),
+            ("port", 5432.into(), "cannot be set: the service chooses it"),
+            ("shared_buffers", 15.into(), "from 16 to 1073741823, in units of 8kB"),
+            ("shared_buffers", "120kB".into(), "from 16"),
+            ("shared_buffers", "16 min".into(), "from 16"),
+            ("shared_buffers", 16.5.into(), "whole number"),
+            ("shared_buffers", true.into(), "whole number"),
+            ("shared_buffers", "1e400 MB".into(), "whole number"),
+            ("max_rows", "18446744073709551616".into(), "to 18446744073709551615"),
+            ("max_rows", "1kB".into(), "whole number"),
+            ("delay", "0.2 s".into(), "from -1 to 100"),
+            ("delay", "nan".into(), "a number"),
+            ("fsync", "maybe".into(), "on or off"),
+            ("fsync", 2.into(), "on or off"),
+            ("level", "none".into(), "one of MINIMAL, FULL"),
+            ("sql_mode", "ANSI,BAD".into(), "any of ANSI, STRICT"),
+            ("DateStyle", "a\nport = 1".into(), "control characters"),
+            ("DateStyle", "x".repeat(5000).into(), "4096 bytes"),
+        ] {
+            let error = check(name, setting.clone()).unwrap_err().to_string();
+            assert!(error.contains(says), "{name} = {setting:?}: {error}");
+        }
+        let twice = Settings::from([("FSYNC".to_owned(), true.into()), ("fsync".to_owned(), true.into())]);
+        assert!(check_settings(&catalogue(), &twice).unwrap_err().to_string().contains("twice"));
+    }
+}
