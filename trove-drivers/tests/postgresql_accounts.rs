@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Fixture, app, cx};
+use common::{Fixture, POSTGRESQL_17, app, cx};
 use tokio::net::UnixStream;
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 use trove_core::{
@@ -65,7 +65,7 @@ fn names(users: &[User]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_names_and_passwords_are_only_names_and_passwords() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     let rules = common::driver().manifest().accounts.clone().unwrap();
     let hostile = hostile_names();
@@ -130,7 +130,7 @@ async fn hostile_names_and_passwords_are_only_names_and_passwords() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_user_makes_belongs_to_all_of_the_database() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     let users = [NewUser::new("two", "2").granted("app"), NewUser::new("outsider", "3")];
     accounts.create_users(&cx(), &users).await.unwrap();
@@ -180,7 +180,7 @@ async fn what_one_user_makes_belongs_to_all_of_the_database() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_never_reach_the_server_or_its_log() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     let password = "correct-horse-battery";
     accounts.create_users(&cx(), &[NewUser::new("quiet", password)]).await.unwrap();
@@ -204,7 +204,7 @@ async fn passwords_never_reach_the_server_or_its_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn root_rules_the_tenants_and_nothing_else() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     assert!(!accounts.root_enabled(&cx()).await.unwrap());
     accounts.disable_root(&cx()).await.unwrap();
@@ -311,7 +311,7 @@ async fn root_rules_the_tenants_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_cannot_turn_against_the_administrator() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     accounts.create_users(&cx(), &[NewUser::new("other", "o").granted("app")]).await.unwrap();
     let client = fixture.app().await;
@@ -336,7 +336,7 @@ async fn a_database_cannot_turn_against_the_administrator() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_cannot_keep_its_users_from_being_dropped() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     let users = ["two", "three", "four"].map(|name| NewUser::new(name, "x").granted("app"));
     accounts.create_users(&cx(), &users).await.unwrap();
@@ -376,7 +376,7 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drop_that_broke_off_left_no_database() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     let admin = admin(&fixture).await;
     let broken = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'app'";
@@ -397,7 +397,7 @@ async fn a_drop_that_broke_off_left_no_database() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owner_of_a_database_is_not_dropped_as_a_user() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     fixture.app().await.batch_execute("CREATE TABLE t (x int); INSERT INTO t VALUES (1)").await.unwrap();
     let admin = admin(&fixture).await;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bollard::query_parameters::KillContainerOptions;
-use common::{Fixture, app, bollard, containers, cx, eventually, file_names, place};
+use common::{Fixture, POSTGRESQL_17, app, bollard, containers, cx, eventually, file_names, place};
 use tokio_util::sync::CancellationToken;
 use trove_core::{
     datastore::Driver,
@@ -23,7 +23,7 @@ use trove_core::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_lives_from_nothing_to_nothing() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let phases = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&phases);
     let cx_told = cx().with_progress(Arc::new(move |progress| seen.lock().unwrap().push(progress.phase)));
@@ -64,7 +64,7 @@ async fn a_server_lives_from_nothing_to_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_to_a_server_is_told() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let (docker, name) = (bollard().await, fixture.container());
 
     let changed = fixture.reattached();
@@ -122,7 +122,7 @@ async fn what_happens_to_a_server_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn preparing_is_repeatable_from_every_half_done_state() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let volume = fixture.host.volume.clone();
     // An initialisation that was killed left half a directory, and its helper in a container.
     fs::create_dir(volume.join("pgdata.new")).unwrap();
@@ -146,7 +146,7 @@ async fn preparing_is_repeatable_from_every_half_done_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepare_may_be_dropped_anywhere() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     for milliseconds in [20, 150, 400, 800, 1300] {
         let (server, cx, spec) = (fixture.reattached(), cx(), app());
         let _ = tokio::time::timeout(Duration::from_millis(milliseconds), server.prepare(&cx, &spec)).await;
@@ -162,7 +162,7 @@ async fn a_prepare_may_be_dropped_anywhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_are_confined_and_show_no_secret() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let docker = bollard().await;
     let found = docker.inspect_container(&fixture.container(), None).await.unwrap();
     let text = serde_json::to_string(&found).unwrap();
@@ -198,7 +198,7 @@ async fn servers_are_confined_and_show_no_secret() {
         assert!(fixture.login(user, "secret", "postgres").await.is_err());
     }
     // The server that listens is another instance's neighbour on the network, and cannot be reached by it.
-    let neighbour = place(&fixture.local, InstanceId::new_v4(), 256).await;
+    let neighbour = place(&fixture.local, InstanceId::new_v4(), POSTGRESQL_17).await;
     let other = common::driver().attach(neighbour.clone()).unwrap();
     other.prepare(&cx(), &app()).await.unwrap();
     assert_ne!(neighbour.endpoint, fixture.host.endpoint);

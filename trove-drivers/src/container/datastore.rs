@@ -103,6 +103,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             initialised?;
             self.launch(cx, &created?).await?;
         }
+        self.open(cx).await?;
         cx.phase("create databases and users");
         self.engine.provision(cx, spec).await
     }
@@ -111,13 +112,13 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
         let _turn = self.turn(cx).await?;
         self.check_data().await?;
         self.on_disk(|places| places.note_stop(false)).await?;
-        if self.serves(cx).await? {
-            return Ok(());
+        if !self.serves(cx).await? {
+            self.docker.ensure_image(cx, &self.host.image).await?;
+            self.lay_out(cx).await?;
+            let id = self.create_server(cx).await?;
+            self.launch(cx, &id).await?;
         }
-        self.docker.ensure_image(cx, &self.host.image).await?;
-        self.lay_out(cx).await?;
-        let id = self.create_server(cx).await?;
-        self.launch(cx, &id).await
+        self.open(cx).await
     }
 
     async fn stop(&self, cx: &Cx) -> Result<()> {
@@ -168,7 +169,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
         let health = judge(&Facts {
             container: ours,
             answer,
-            coming_up: pid.is_some_and(|pid| self.coming_up(pid, answer == Reply::Answered)),
+            coming_up: pid.is_some_and(|pid| self.coming_up(pid, answer.answered())),
             overdue: pid.is_some_and(|pid| self.overdue(pid)),
             stop_noted,
             data,
@@ -211,7 +212,7 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn ask(&self) -> (Reply, Option<String>) {
         match timeout(ASK_LIMIT, self.engine.ask()).await {
             Ok(Answer::Yes { version }) => (Reply::Answered, Some(version)),
-            Ok(Answer::ReadOnly { version }) => (Reply::Answered, Some(version)),
+            Ok(Answer::ReadOnly { version }) => (Reply::ReadOnly, Some(version)),
             Ok(Answer::NotYet) => (Reply::NotYet, None),
             Ok(Answer::No(error)) => {
                 tracing::trace!(instance = %self.host.instance, error = error.report(), "the server does not answer");

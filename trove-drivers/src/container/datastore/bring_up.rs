@@ -27,6 +27,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long a server that hangs is given to stop before it is replaced.
 const HANGING_STOP_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a server that answers may take to let clients write.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
+
 /// How long the initialisation of a data directory may take.
 const INIT_LIMIT: Duration = Duration::from_secs(300);
 
@@ -130,7 +133,7 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn answering(&self, cx: &Cx) -> Result<()> {
         let answered = async {
             loop {
-                if self.ask().await.0 == Reply::Answered {
+                if self.ask().await.0.answered() {
                     return;
                 }
                 sleep(POLL).await;
@@ -141,6 +144,15 @@ impl<E: Engine> ContainerDatastore<E> {
             code = self.docker.ended(&self.name) => Err(self.start_failed(code?).await),
             () = cx.cancelled() => Err(Error::cancelled("waiting for the server was cancelled")),
             () = sleep(self.engine.start_limit()) => Err(Error::timeout("the server did not begin to answer in time")),
+        }
+    }
+
+    /// Lets clients write. The server answers, and is the one that should be written to.
+    pub(super) async fn open(&self, cx: &Cx) -> Result<()> {
+        tokio::select! {
+            opened = self.engine.open() => opened,
+            () = cx.cancelled() => Err(Error::cancelled("opening the server was cancelled")),
+            () = sleep(OPEN_LIMIT) => Err(Error::timeout("the server did not begin to take writes in time")),
         }
     }
 
@@ -175,7 +187,7 @@ impl<E: Engine> ContainerDatastore<E> {
         let pid = if let State::Running { pid } = state { pid } else { 0 };
         loop {
             match self.ask().await.0 {
-                Reply::Answered => return Ok(true),
+                Reply::Answered | Reply::ReadOnly => return Ok(true),
                 // It recovers: to replace it would begin that again.
                 Reply::NotYet => return self.answering(cx).await.map(|()| true),
                 Reply::Silent if self.coming_up(pid, false) => sleep(POLL).await,
