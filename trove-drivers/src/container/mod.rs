@@ -16,6 +16,8 @@ mod datastore;
 mod gauges;
 mod observe;
 mod places;
+mod probe;
+mod socket;
 mod spec;
 mod tree;
 
@@ -31,6 +33,8 @@ use trove_core::{
 pub use datastore::ContainerDatastore;
 pub(crate) use gauges::{blocking, free};
 pub(crate) use places::{failed, own};
+pub(crate) use probe::{Asked, Probe, Refusal};
+pub(crate) use socket::connect;
 pub(crate) use spec::{INSTANCE_LABEL, SCOPE_LABEL};
 pub(crate) use tree::remove_tree;
 
@@ -41,8 +45,9 @@ pub const CONFIGURATION: &str = "/etc/trove";
 pub const SOCKETS: &str = "/run/trove";
 
 /// The name by which a server's user database knows the user that the agent runs as, so that the server may trust it
-/// by its socket credentials alone.
-pub const AGENT: &str = "agent";
+/// by its socket credentials alone. It is the administrator's own name, because not every server can be told that one
+/// stands for the other.
+pub const AGENT: &str = "trove_admin";
 
 /// What is special about one kind of server. One value belongs to one instance.
 #[async_trait]
