@@ -12,11 +12,13 @@
 //! | `<directory>/conf` | [`CONFIGURATION`], read-only | what [`Engine::files`] renders |
 //! | `<directory>/run` | [`SOCKETS`] | the socket through which the agent administers |
 
+mod calls;
 mod datastore;
 mod gauges;
 mod observe;
 mod places;
 mod probe;
+mod small;
 mod socket;
 mod spec;
 mod tree;
@@ -30,10 +32,12 @@ use trove_core::{
     model::{Parameter, Setting, Settings},
 };
 
+pub(crate) use calls::Calls;
 pub use datastore::ContainerDatastore;
 pub(crate) use gauges::{blocking, free};
 pub(crate) use places::{failed, own};
 pub(crate) use probe::{Asked, Probe, Refusal};
+pub(crate) use small::read_small;
 pub(crate) use socket::connect;
 pub(crate) use spec::{INSTANCE_LABEL, SCOPE_LABEL};
 pub(crate) use tree::remove_tree;

@@ -1,12 +1,6 @@
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{io, path::Path};
 
 use async_trait::async_trait;
-use rustix::fs::OFlags;
 use trove_core::{
     datastore::{Accounts, Cx, GuestHost, Prepare},
     error::{Error, Result},
@@ -18,7 +12,7 @@ use super::{
     accounts::PostgreSqlAccounts,
     config::{self, Derived},
 };
-use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine};
+use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, read_small};
 
 const VOLUME: &str = "/var/lib/postgresql/data";
 const DATA: &str = "pgdata";
@@ -136,12 +130,9 @@ impl Engine for PostgreSqlEngine {
     }
 }
 
-/// The few letters of the file. The server owns it and is not trusted: whatever else is put in its place is refused.
+/// The few letters of the file.
 fn read_version(path: &Path) -> io::Result<String> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    let mut text = String::new();
-    file.take(VERSION_BYTES).read_to_string(&mut text)?;
+    let text = read_small(path, VERSION_BYTES)?;
     let version = text.trim();
     let is_version = !version.is_empty() && version.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
     // It is told to the user and so must be nothing else.
