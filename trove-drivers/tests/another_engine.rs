@@ -5,7 +5,7 @@ mod common;
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use common::{Fixture, containers, cx, eventually};
+use common::{Fixture, POSTGRESQL_17, containers, cx, eventually};
 use trove_core::{
     datastore::{Datastore, GuestHost, Prepare},
     error::{Error, Kind},
@@ -83,7 +83,7 @@ fn shell(script: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_engine_has_a_whole_life() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let server = greeter(&fixture, SERVE);
     let spec = Prepare::new(vec![NewDatabase::new("app")], Vec::new());
     assert_eq!(server.prepare(&cx(), &spec).await.unwrap_err().kind(), Kind::Unsupported);
@@ -104,7 +104,7 @@ async fn a_small_engine_has_a_whole_life() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_come_up_says_why() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let failing = greeter(&fixture, "echo no greeting today >&2; exit 9");
     let error = failing.prepare(&cx(), &Prepare::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "the server does not start: it ended with exit code 9");
@@ -118,7 +118,7 @@ async fn a_server_that_does_not_come_up_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_initialisation_that_fails_leaves_no_container() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let run = fixture.host.directory.join("run");
     let engine = Greeter { run, script: SERVE, initialise: Some("printf '\\033[2Jno words\\n' >&2; exit 7") };
     let server = ContainerDatastore::new(Docker::connect(), fixture.host.clone(), engine);
@@ -131,7 +131,7 @@ async fn an_initialisation_that_fails_leaves_no_container() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_never_ready_is_not_starting_for_ever() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let server = greeter(&fixture, "touch /run/trove/later; exec sleep 600");
     assert_eq!(server.prepare(&cx(), &Prepare::default()).await.unwrap_err().kind(), Kind::Timeout);
     assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Starting);

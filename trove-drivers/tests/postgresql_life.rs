@@ -12,7 +12,10 @@ use std::{
 };
 
 use bollard::query_parameters::KillContainerOptions;
-use common::{Fixture, app, bollard, containers, cx, eventually, file_names, place};
+use common::{
+    Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app, bollard, containers, cx, eventually,
+    file_names, place,
+};
 use tokio_util::sync::CancellationToken;
 use trove_core::{
     datastore::Driver,
@@ -23,22 +26,26 @@ use trove_core::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_lives_from_nothing_to_nothing() {
-    let fixture = Fixture::new().await;
+    for subject in [POSTGRESQL_17, POSTGRESQL_15, POSTGRESQL_18] {
+        live(subject).await;
+    }
+}
+
+async fn live(subject: Subject) {
+    let fixture = Fixture::new(subject).await;
     let phases = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&phases);
     let cx_told = cx().with_progress(Arc::new(move |progress| seen.lock().unwrap().push(progress.phase)));
     let before = fixture.reattached().observe(&cx()).await.unwrap();
     assert_eq!(before.health.problem().unwrap().condition, Condition::DataMissing);
-    let begun = std::time::Instant::now();
     fixture.server.prepare(&cx_told, &app()).await.unwrap();
-    println!("prepared in {:?}", begun.elapsed());
     assert_eq!(*phases.lock().unwrap(), ["initialise data directory", "start server", "create databases and users"]);
 
     let client = fixture.app().await;
     client.batch_execute("CREATE TABLE t (x int); INSERT INTO t SELECT generate_series(1, 1000)").await.unwrap();
     let observed = fixture.server.observe(&cx()).await.unwrap();
     assert_eq!(observed.health, Health::Healthy);
-    assert!(observed.server_version.unwrap().starts_with("17."));
+    assert!(observed.server_version.unwrap().starts_with(&format!("{}.", subject.version)));
     assert!(observed.disk.unwrap().free.as_mib() > 64);
     eventually("the use of the disk is measured", async || {
         let used = fixture.server.observe(&cx()).await.unwrap().disk.unwrap().used;
@@ -52,9 +59,7 @@ async fn a_server_lives_from_nothing_to_nothing() {
     assert_eq!(fixture.reattached().observe(&cx()).await.unwrap().health, Health::Stopped);
     assert!(containers(fixture.local.scope()).await.is_empty());
 
-    let begun = std::time::Instant::now();
     fixture.server.start(&cx()).await.unwrap();
-    println!("started in {:?}", begun.elapsed());
     fixture.server.start(&cx()).await.unwrap();
     let rows = fixture.app().await.query_one("SELECT count(*) FROM t", &[]).await.unwrap();
     assert_eq!(rows.get::<_, i64>(0), 1000);
@@ -64,7 +69,7 @@ async fn a_server_lives_from_nothing_to_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_to_a_server_is_told() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let (docker, name) = (bollard().await, fixture.container());
 
     let changed = fixture.reattached();
@@ -122,7 +127,7 @@ async fn what_happens_to_a_server_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn preparing_is_repeatable_from_every_half_done_state() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let volume = fixture.host.volume.clone();
     // An initialisation that was killed left half a directory, and its helper in a container.
     fs::create_dir(volume.join("pgdata.new")).unwrap();
@@ -146,7 +151,7 @@ async fn preparing_is_repeatable_from_every_half_done_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepare_may_be_dropped_anywhere() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     for milliseconds in [20, 150, 400, 800, 1300] {
         let (server, cx, spec) = (fixture.reattached(), cx(), app());
         let _ = tokio::time::timeout(Duration::from_millis(milliseconds), server.prepare(&cx, &spec)).await;
@@ -162,7 +167,7 @@ async fn a_prepare_may_be_dropped_anywhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_are_confined_and_show_no_secret() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let docker = bollard().await;
     let found = docker.inspect_container(&fixture.container(), None).await.unwrap();
     let text = serde_json::to_string(&found).unwrap();
@@ -198,7 +203,7 @@ async fn servers_are_confined_and_show_no_secret() {
         assert!(fixture.login(user, "secret", "postgres").await.is_err());
     }
     // The server that listens is another instance's neighbour on the network, and cannot be reached by it.
-    let neighbour = place(&fixture.local, InstanceId::new_v4(), 256).await;
+    let neighbour = place(&fixture.local, InstanceId::new_v4(), POSTGRESQL_17).await;
     let other = common::driver().attach(neighbour.clone()).unwrap();
     other.prepare(&cx(), &app()).await.unwrap();
     assert_ne!(neighbour.endpoint, fixture.host.endpoint);

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Fixture, app, bollard, cx, driver, eventually};
+use common::{Fixture, POSTGRESQL_17, app, bollard, cx, driver, eventually};
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinHandle,
@@ -49,7 +49,7 @@ impl Drop for Small {
 async fn a_full_volume_is_told_before_and_after_the_server_gives_up() {
     let small = Small::new(400);
     let inside = tempfile::tempdir_in(small.0.path()).unwrap();
-    let fixture = Fixture::at(inside, 256).await;
+    let fixture = Fixture::at(inside, POSTGRESQL_17).await;
     fixture.server.prepare(&cx(), &app()).await.unwrap();
     fixture.healthy().await;
     let ballast = small.0.path().join("ballast");
@@ -73,7 +73,7 @@ async fn a_full_volume_is_told_before_and_after_the_server_gives_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_killed_for_memory_is_told_while_the_server_recovers() {
-    let fixture = Fixture::at(tempfile::tempdir().unwrap(), 128).await;
+    let fixture = Fixture::new(POSTGRESQL_17.memory(128)).await;
     fixture.server.prepare(&cx(), &app()).await.unwrap();
     fixture.healthy().await;
     let client = fixture.app().await;
@@ -92,7 +92,7 @@ async fn a_session_killed_for_memory_is_told_while_the_server_recovers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_sessions_as_are_let_in_may_sort_and_join_at_once() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     fixture.healthy().await;
     let made = "CREATE TABLE t AS SELECT i, md5(i::text) AS word FROM generate_series(1, 100000) i; ANALYZE t";
     fixture.app().await.batch_execute(made).await.unwrap();
@@ -121,7 +121,7 @@ async fn as_many_sessions_as_are_let_in_may_sort_and_join_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_was_taken_meanwhile_is_named() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     fixture.server.stop(&cx()).await.unwrap();
     let endpoint = fixture.host.endpoint.clone();
     let taken = eventually("the port is given back", async || {
@@ -139,7 +139,7 @@ async fn a_port_that_was_taken_meanwhile_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_docker_engine_everything_says_so_and_nothing_hangs() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let away = Docker::socket(fixture.directory.path().join("nowhere.sock"));
     let server = PostgreSql::new().docker(away).attach(fixture.host.clone()).unwrap();
     let health = server.observe(&cx()).await.unwrap().health;
@@ -154,7 +154,7 @@ async fn without_a_docker_engine_everything_says_so_and_nothing_hangs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_be_had_is_named() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(POSTGRESQL_17).await;
     let mut host = fixture.host.clone();
     host.image = "localhost:1/no/such:1".to_owned();
     let server = driver().attach(host).unwrap();
@@ -167,7 +167,7 @@ async fn an_image_that_cannot_be_had_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_docker_engine_that_goes_away_and_comes_back_is_told_and_found_again() {
-    let fixture = Fixture::prepared().await;
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let socket = fixture.directory.path().join("docker.sock");
     let server = PostgreSql::new().docker(Docker::socket(&socket)).attach(fixture.host.clone()).unwrap();
     let health = async || server.observe(&cx()).await.unwrap().health;
@@ -204,7 +204,7 @@ async fn a_docker_engine_that_goes_away_and_comes_back_is_told_and_found_again()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_cannot_lead_its_administrator_to_another_server() {
-    let (hostile, victim) = (Fixture::prepared().await, Fixture::prepared().await);
+    let (hostile, victim) = (Fixture::prepared(POSTGRESQL_17).await, Fixture::prepared(POSTGRESQL_17).await);
     let accounts = hostile.server.accounts().unwrap();
     let (own, other) = [&hostile, &victim].map(|it| it.host.directory.join("run/.s.PGSQL.5432")).into();
     let victims = bollard().await.inspect_container(&victim.container(), None).await.unwrap();

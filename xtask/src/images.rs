@@ -4,13 +4,14 @@
 
 use std::env;
 use std::fmt;
-use std::process;
-use std::time::Duration;
 
 use crate::engine::docker;
-use crate::failure::{Failure, Result};
-use crate::machine;
-use crate::process::Task;
+use crate::failure::Result;
+use debian::{Recipe, Suite};
+use registry::Registry;
+
+mod debian;
+mod registry;
 
 /// The image of one datastore version.
 #[derive(Debug)]
@@ -18,32 +19,91 @@ pub(crate) struct Image {
     pub(crate) datastore: &'static str,
     pub(crate) version: &'static str,
     official: &'static str,
-    local: &'static str,
-    /// The Debian suite and the package in it that the local image is made of.
-    suite: &'static str,
-    package: &'static str,
-    /// Options for apt while it is made.
-    apt_options: &'static [&'static str],
-    /// Where the package puts the server's programs, and the server among them.
-    programs: &'static str,
-    server: &'static str,
-    /// The database that the package's own set-up makes. An image must not carry one.
-    made_by_package: &'static str,
+    /// How it is made where it cannot be pulled. None where Debian has no packages of it: then it is gone without.
+    recipe: Option<Recipe>,
 }
 
 /// Every image there is; a datastore's first row is its default version.
-pub(crate) const IMAGES: &[Image] = &[Image {
-    datastore: "postgresql",
-    version: "17",
-    official: "postgres:17",
-    local: "trove-local/postgresql:17",
-    suite: "trixie",
-    package: "postgresql-17",
-    apt_options: &[],
-    programs: "/usr/lib/postgresql/17/bin",
-    server: "postgres",
-    made_by_package: "/var/lib/postgresql/17",
-}];
+pub(crate) const IMAGES: &[Image] = &[
+    Image {
+        datastore: "postgresql",
+        version: "17",
+        official: "postgres:17",
+        recipe: Some(Recipe {
+            suite: Suite::new("trixie"),
+            packages: "postgresql-17",
+            programs: "/usr/lib/postgresql/17/bin",
+            server: "postgres",
+            made_by_packages: "/var/lib/postgresql/17",
+        }),
+    },
+    Image {
+        datastore: "postgresql",
+        version: "18",
+        official: "postgres:18",
+        recipe: Some(Recipe {
+            suite: Suite::moving("forky"),
+            packages: "postgresql-18",
+            programs: "/usr/lib/postgresql/18/bin",
+            server: "postgres",
+            made_by_packages: "/var/lib/postgresql/18",
+        }),
+    },
+    Image {
+        datastore: "postgresql",
+        version: "15",
+        official: "postgres:15",
+        recipe: Some(Recipe {
+            suite: Suite::new("bookworm"),
+            packages: "postgresql-15",
+            programs: "/usr/lib/postgresql/15/bin",
+            server: "postgres",
+            made_by_packages: "/var/lib/postgresql/15",
+        }),
+    },
+    Image {
+        datastore: "mysql",
+        version: "9.7",
+        official: "mysql:9.7",
+        recipe: Some(Recipe {
+            suite: Suite::moving("sid"),
+            packages: "mysql-server-core",
+            programs: "/usr/sbin",
+            server: "mysqld",
+            made_by_packages: "/var/lib/mysql",
+        }),
+    },
+    Image { datastore: "mysql", version: "8.4", official: "mysql:8.4", recipe: None },
+    Image {
+        datastore: "mariadb",
+        version: "11.8",
+        official: "mariadb:11.8",
+        recipe: Some(mariadb(Suite::new("trixie"))),
+    },
+    Image {
+        datastore: "mariadb",
+        version: "10.11",
+        official: "mariadb:10.11",
+        recipe: Some(mariadb(Suite::new("bookworm"))),
+    },
+    // An earlier patch, for tests of an upgrade.
+    Image {
+        datastore: "mariadb",
+        version: "10.11-older",
+        official: "mariadb:10.11.8",
+        recipe: Some(mariadb(Suite::new("bookworm").without_updates())),
+    },
+];
+
+const fn mariadb(suite: Suite) -> Recipe {
+    Recipe {
+        suite,
+        packages: "mariadb-server,mariadb-backup",
+        programs: "/usr/sbin",
+        server: "mariadbd",
+        made_by_packages: "/var/lib/mysql",
+    }
+}
 
 /// An image that the engine has.
 #[derive(Debug)]
@@ -53,37 +113,63 @@ pub(crate) struct Chosen {
     how: &'static str,
 }
 
-/// Makes every image available.
+/// Makes every image available that can be had, and says which cannot.
 pub(crate) fn ensure_all() -> Result<Vec<Chosen>> {
-    IMAGES.iter().map(ensure).collect()
+    ensure(IMAGES.iter())
 }
 
-/// Makes one image available: present, else pulled, else built.
-pub(crate) fn ensure(image: &'static Image) -> Result<Chosen> {
+/// Makes these available, each one present, else pulled, else built.
+///
+/// One that can only be pulled is left out with a word where no registry has it.
+pub(crate) fn ensure(images: impl Iterator<Item = &'static Image>) -> Result<Vec<Chosen>> {
+    let mut registry = Registry::default();
+    let mut chosen = Vec::new();
+    let mut missing = Vec::new();
+    for image in images {
+        match found(image, &mut registry)? {
+            Some(found) => chosen.push(found),
+            None => missing.extend(image.recipe.as_ref().map(|recipe| (image, recipe))),
+        }
+    }
+    let work = missing.iter().map(|(image, recipe)| (image.local(), *recipe)).collect();
+    debian::build_all(work)?;
+    let built = missing.into_iter().map(|(image, _)| (image, image.local(), "built from Debian packages now"));
+    chosen.extend(built.map(|(image, name, how)| Chosen { image, name, how }));
+    chosen.sort_by_key(|chosen| IMAGES.iter().position(|image| image.variable() == chosen.image.variable()));
+    Ok(chosen)
+}
+
+/// The image where it is there or a registry has it.
+fn found(image: &'static Image, registry: &mut Registry) -> Result<Option<Chosen>> {
     if let Some(name) = env::var(image.variable()).ok().filter(|name| !name.is_empty()) {
         if !present(&name) {
-            pull(&name)?;
+            registry.pull(&name)?;
         }
-        return Ok(Chosen { image, name, how: "named by the environment" });
+        return Ok(Some(Chosen { image, name, how: "named by the environment" }));
     }
-    for (name, how) in [(image.official, "official, present"), (image.local, "built from Debian packages, present")] {
+    let local = image.local();
+    for (name, how) in [(image.official, "official, present"), (&local, "built from Debian packages, present")] {
         if present(name) {
-            return Ok(Chosen { image, name: name.to_owned(), how });
+            return Ok(Some(Chosen { image, name: name.to_owned(), how }));
         }
     }
-    let Err(refusal) = pull(image.official) else {
-        return Ok(Chosen { image, name: image.official.to_owned(), how: "official, pulled now" });
+    let Err(refusal) = registry.pull(image.official) else {
+        return Ok(Some(Chosen { image, name: image.official.to_owned(), how: "official, pulled now" }));
     };
-    eprintln!("{} cannot be pulled ({refusal}); building {} from Debian packages", image.official, image.local);
-    build(image)?;
-    Ok(Chosen { image, name: image.local.to_owned(), how: "built from Debian packages now" })
+    let otherwise = if image.recipe.is_some() { "building it from Debian packages" } else { "going on without it" };
+    eprintln!("{} cannot be pulled ({refusal}); {otherwise}", image.official);
+    Ok(None)
 }
 
 impl Image {
     /// The environment variable by which tests are told the image, such as `TROVE_IMAGE_POSTGRESQL_17`.
     pub(crate) fn variable(&self) -> String {
-        let version = self.version.replace('.', "_");
-        format!("TROVE_IMAGE_{}_{version}", self.datastore.to_uppercase())
+        format!("TROVE_IMAGE_{}_{}", self.datastore, self.version).replace(['.', '-'], "_").to_uppercase()
+    }
+
+    /// The name of the image that is made here.
+    fn local(&self) -> String {
+        format!("trove-local/{}:{}", self.datastore, self.version)
     }
 }
 
@@ -97,66 +183,33 @@ fn present(name: &str) -> bool {
     docker(["image", "inspect", "--format", "{{.Id}}", name]).capture().is_ok()
 }
 
-/// A registry that cannot be reached is given up soon, one that answers has time to deliver.
-fn pull(name: &str) -> Result<()> {
-    let task = docker(["pull", name]).first_word(Duration::from_secs(20)).limit(Duration::from_mins(10));
-    task.watch(|line| eprint!("{line}"))
-}
-
-/// Builds under a passing name, so that the real one never stands for half an image.
-fn build(image: &Image) -> Result<()> {
-    if !machine::has("mmdebstrap") || !(machine::is_root() || machine::has("newuidmap")) {
-        // An ordinary user's mmdebstrap needs the programs of `uidmap`.
-        let packages = if machine::is_root() { "mmdebstrap" } else { "mmdebstrap uidmap" };
-        machine::apt_install(packages, "building a database image")?;
-    }
-    let passing = format!("{}-unfinished-{}", image.local, process::id());
-    let outcome = assemble(image, &passing)
-        .and_then(|()| verify(image, &passing))
-        .and_then(|()| docker(["tag", &passing, image.local]).run());
-    // After a success this takes away the name only: the image has its real one by now.
-    let cleared = if present(&passing) { docker(["image", "rm", &passing]).capture().map(drop) } else { Ok(()) };
-    outcome.and(cleared).map_err(|failure| Failure::new(format!("cannot build {}: {failure}", image.local)))
-}
-
-fn assemble(image: &Image, name: &str) -> Result<()> {
-    let mut options = vec![format!("--include={}", image.package)];
-    options.extend(["doc", "man", "locale"].map(|extra| format!("--dpkgopt=path-exclude=/usr/share/{extra}/*")));
-    options.extend(image.apt_options.iter().map(|option| format!("--aptopt={option}")));
-    options.push(format!("--customize-hook=rm -rf \"$1{}\"", image.made_by_package));
-    // Left to choose, it would fall back for an ordinary user to a way that breaks on a newer suite's C library.
-    let mode = if machine::is_root() { "--mode=root" } else { "--mode=unshare" };
-    let system = Task::new("mmdebstrap")
-        .args(["--quiet", mode, "--variant=essential"])
-        .args(options)
-        .args([image.suite, "-"])
-        .limit(Duration::from_mins(10));
-    let path = format!("ENV PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", image.programs);
-    system.pipe_into(docker(["import", "--change", &path, "-", name]).limit(Duration::from_mins(5)))
-}
-
-fn verify(image: &Image, name: &str) -> Result<()> {
-    let answer =
-        docker(["run", "--rm", "--network=none", "--entrypoint=", name, image.server, "--version"]).capture()?;
-    eprintln!("the image runs: {}", answer.trim());
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::IMAGES;
+    use super::{IMAGES, Image};
 
     #[test]
     fn tests_are_told_the_image_by_a_variable_of_its_datastore_and_version() {
-        let variables: Vec<_> = IMAGES.iter().map(super::Image::variable).collect();
-        assert!(variables.contains(&"TROVE_IMAGE_POSTGRESQL_17".to_owned()));
+        let variables: Vec<_> = IMAGES.iter().map(Image::variable).collect();
+        for variable in ["TROVE_IMAGE_POSTGRESQL_17", "TROVE_IMAGE_MYSQL_9_7", "TROVE_IMAGE_MARIADB_10_11_OLDER"] {
+            assert!(variables.contains(&variable.to_owned()), "{variable}");
+        }
     }
 
     #[test]
     fn no_two_rows_share_a_name_or_a_variable() {
-        assert_eq!(IMAGES.iter().map(super::Image::variable).collect::<BTreeSet<_>>().len(), IMAGES.len());
-        assert_eq!(IMAGES.iter().map(|image| image.local).collect::<BTreeSet<_>>().len(), IMAGES.len());
+        assert_eq!(IMAGES.iter().map(Image::variable).collect::<BTreeSet<_>>().len(), IMAGES.len());
+        assert_eq!(IMAGES.iter().map(Image::local).collect::<BTreeSet<_>>().len(), IMAGES.len());
+        assert_eq!(IMAGES.iter().map(|image| image.official).collect::<BTreeSet<_>>().len(), IMAGES.len());
+    }
+
+    #[test]
+    fn a_default_version_can_be_had_without_a_registry() {
+        let mut seen = BTreeSet::new();
+        for image in IMAGES.iter().filter(|image| seen.insert(image.datastore)) {
+            assert!(image.recipe.is_some(), "{} {}", image.datastore, image.version);
+        }
+        assert_eq!(seen.len(), 3);
     }
 }

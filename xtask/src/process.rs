@@ -62,7 +62,8 @@ impl Task {
         self
     }
 
-    /// The same if it has printed nothing on standard output after this long. Works with [`watch`](Self::watch).
+    /// The same if it has printed nothing on standard output after this long. Works with [`watch`](Self::watch) and
+    /// [`hear`](Self::hear).
     pub(crate) fn first_word(mut self, limit: Duration) -> Self {
         self.first_word = Some(limit);
         self
@@ -82,6 +83,14 @@ impl Task {
         self.command.stdout(Stdio::piped());
         let child = self.spawn()?;
         self.supervise(child, |_, line| see(line))
+    }
+
+    /// Runs it and shows each line of both its outputs to `hear`.
+    pub(crate) fn hear(mut self, hear: impl FnMut(Stream, &str)) -> Result<()> {
+        self.echo();
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.spawn()?;
+        self.supervise(child, hear)
     }
 
     /// Runs it without a word and returns its standard output. What it wrote to standard error ends up in the failure.

@@ -1,5 +1,6 @@
 //! `cargo xtask quickstart`: sets up the engine and the image, then hands over to the example.
 
+use std::iter;
 use std::time::Duration;
 
 use crate::engine;
@@ -16,7 +17,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if !wish.help {
         engine::ensure()?;
         if let Some(image) = wish.image_to_prepare() {
-            args.extend(["--image".to_owned(), images::ensure(image)?.name]);
+            for chosen in images::ensure(iter::once(image))? {
+                args.extend(["--image".to_owned(), chosen.name]);
+            }
         }
     }
     // Built first, since running it quietly would leave a first-time user without a word for minutes.

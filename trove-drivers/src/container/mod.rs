@@ -12,12 +12,18 @@
 //! | `<directory>/conf` | [`CONFIGURATION`], read-only | what [`Engine::files`] renders |
 //! | `<directory>/run` | [`SOCKETS`] | the socket through which the agent administers |
 
+mod containers;
+mod copies;
 mod datastore;
 mod gauges;
+mod notes;
 mod observe;
 mod places;
+mod record;
 mod spec;
+mod templates;
 mod tree;
+mod upgrade_note;
 
 use std::{path::Path, time::Duration};
 
@@ -44,7 +50,8 @@ pub const SOCKETS: &str = "/run/trove";
 /// by its socket credentials alone.
 pub const AGENT: &str = "agent";
 
-/// What is special about one kind of server. One value belongs to one instance.
+/// What is special about one kind of server. One value belongs to one instance, whose release and flavor may change: what
+/// follows from them is asked with the [`GuestHost`] as it is then.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// What the datastore is called, as in its manifest.
@@ -133,6 +140,12 @@ pub trait Engine: Send + Sync + 'static {
     /// may be repeated.
     async fn open(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The line in what a server wrote before it ended that tells what is wrong with its settings. It is told to the
+    /// tenant; `None` where there is no such line, or it may hold more than the tenant should see.
+    fn complaint(&self, _output: &str) -> Option<String> {
+        None
     }
 
     /// Lets go of connections to the server, which is stopped or gone.

@@ -34,8 +34,17 @@ pub(crate) struct Facts<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     Answered,
+    /// It answered, and lets nobody write.
+    ReadOnly,
     NotYet,
     Silent,
+}
+
+impl Reply {
+    /// True where it answered the query.
+    pub(crate) fn answered(self) -> bool {
+        matches!(self, Self::Answered | Self::ReadOnly)
+    }
 }
 
 /// The health that the facts amount to.
@@ -88,6 +97,8 @@ fn running(facts: &Facts<'_>, full: bool) -> Health {
     let used = facts.disk.and_then(|disk| disk.used);
     let outgrown = used.is_some_and(|used| used > facts.volume_size);
     match facts.answer {
+        // A start mends this, whatever else is wrong; and who is to delete something must be able to write.
+        Reply::ReadOnly => impaired(Condition::ReadOnly, "the server answers and lets nobody write"),
         Reply::Answered if full => impaired(Condition::DiskFull, "the volume has no room left"),
         Reply::Answered if outgrown => impaired(Condition::DiskFull, "the volume holds more than its size"),
         Reply::Answered if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
@@ -149,11 +160,16 @@ mod tests {
         let outgrown = Some(Disk { used: Some(ByteSize::bytes(gib(5).as_bytes() + 1)), free: gib(1) });
         let away = Error::unavailable("the Docker daemon does not answer");
         let (answered, not_yet, silent) = (Reply::Answered, Reply::NotYet, Reply::Silent);
+        let read_only = Reply::ReadOnly;
         for (facts, expected) in [
             (facts(running, answered), "Healthy"),
             (facts(running, not_yet), "Starting"),
             (Facts { overdue: true, ..facts(running, answered) }, "Healthy"),
             (Facts { overdue: true, ..facts(running, not_yet) }, "down NotAnswering"),
+            (facts(running, read_only), "impaired ReadOnly"),
+            (Facts { disk: full, ..facts(running, read_only) }, "impaired ReadOnly"),
+            (Facts { killed_lately: true, ..facts(running, read_only) }, "impaired ReadOnly"),
+            (Facts { data: Some(false), ..facts(running, read_only) }, "down DataMissing"),
             (facts(running, silent), "down NotAnswering"),
             (Facts { coming_up: true, ..facts(running, silent) }, "Starting"),
             (Facts { disk: full, ..facts(running, answered) }, "impaired DiskFull"),

@@ -30,6 +30,7 @@ impl Compute for LocalPlatform {
         host.image = instance.image.clone();
         host.flavor = instance.flavor.clone();
         host.volume_size = instance.volume;
+        host.shared = Some(self.0.shared());
         host.server = server_identity(instance.id);
         host.network = self.0.network();
         host.endpoint = endpoint.clone();

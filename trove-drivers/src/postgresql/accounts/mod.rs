@@ -8,6 +8,7 @@
 
 mod databases;
 mod root;
+mod text;
 mod users;
 
 use std::{future::Future, path::PathBuf, time::Duration};
@@ -21,7 +22,7 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-use super::connection::Admin;
+use super::{connection::Admin, major::Major};
 
 /// How long one call may take; each statement has a limit of its own.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
@@ -35,8 +36,8 @@ pub(super) struct PostgreSqlAccounts {
 }
 
 impl PostgreSqlAccounts {
-    pub(super) fn new(sockets: PathBuf, server: u32) -> Self {
-        Self { admin: Admin::new(sockets, server), changes: Mutex::default() }
+    pub(super) fn new(sockets: PathBuf, server: u32, major: Major) -> Self {
+        Self { admin: Admin::new(sockets, server, major), changes: Mutex::default() }
     }
 
     pub(super) fn admin(&self) -> &Admin {
@@ -55,7 +56,7 @@ impl PostgreSqlAccounts {
                 )
                 .await?;
             for database in &spec.databases {
-                databases::create(&session, &database.name).await?;
+                databases::create(&session, database).await?;
             }
             users::ensure(session, &spec.users).await
         })
@@ -87,7 +88,7 @@ impl Accounts for PostgreSqlAccounts {
         self.change(cx, async {
             let session = self.admin.session("postgres").await?;
             for database in databases {
-                databases::create(&session, &database.name).await?;
+                databases::create(&session, database).await?;
             }
             Ok(())
         })
