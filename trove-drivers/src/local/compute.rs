@@ -26,7 +26,7 @@ impl Compute for LocalPlatform {
         let mut host = GuestHost::new(instance.id, self.0.volume(instance.id), &directory);
         host.project = instance.project.clone();
         host.scope = self.0.scope.clone();
-        host.version = instance.version.clone();
+        host.version = instance.version_number.clone();
         host.image = instance.image.clone();
         host.flavor = instance.flavor.clone();
         host.volume_size = instance.volume;
