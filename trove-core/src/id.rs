@@ -1,6 +1,6 @@
 //! Typed identifiers: an [`InstanceId`] cannot be passed where an [`OperationId`] is meant.
 //!
-//! Both are random version 4 UUIDs, written as lower-case hyphenated text.
+//! All are random version 4 UUIDs, written as lower-case hyphenated text.
 //!
 //! ```
 //! use trove_core::id::InstanceId;
@@ -35,6 +35,20 @@ impl TypedUuidKind for OperationKind {
         TAG
     }
 }
+
+/// Marks the identifiers of configuration groups.
+#[derive(Debug)]
+pub enum ConfigurationKind {}
+
+impl TypedUuidKind for ConfigurationKind {
+    fn tag() -> TypedUuidTag {
+        const TAG: TypedUuidTag = TypedUuidTag::new("configuration");
+        TAG
+    }
+}
+
+/// Identifies a configuration group.
+pub type ConfigurationId = TypedUuid<ConfigurationKind>;
 
 /// Identifies a database instance, for as long as it exists and after.
 pub type InstanceId = TypedUuid<InstanceKind>;

@@ -12,6 +12,8 @@
 //!                              |            ^
 //!                           done`-> STOPPED-'start
 //!
+//!   ACTIVE --configure--> CONFIGURING --done--> ACTIVE, and so with upgrade, UPGRADING and resize, RESIZING
+//!
 //!   any state --delete--> DELETING --done--> (none)
 //!   any operation that can neither go on nor be taken back --> ERROR, until it is resumed or the instance deleted
 //! ```
@@ -19,9 +21,9 @@
 //! | in state | may begin | if it fails |
 //! |---|---|---|
 //! | `BUILD` | delete | everything made is removed; `ERROR` says why |
-//! | `ACTIVE` | restart, stop, delete, changes to accounts | back to `ACTIVE`, with the fault shown |
+//! | `ACTIVE` | restart, stop, configure, upgrade, resize, delete, changes to accounts | back to `ACTIVE`, with the fault shown |
 //! | `STOPPED` | start, delete | back to `STOPPED`, with the fault shown |
-//! | `RESTARTING`, `STOPPING`, `STARTING` | delete | |
+//! | `RESTARTING`, `STOPPING`, `STARTING`, `CONFIGURING`, `UPGRADING`, `RESIZING` | delete | |
 //! | `DELETING` | delete (joins the one under way) | tried again for about ten minutes, then `ERROR` |
 //! | `ERROR` | delete | |
 //!
@@ -71,6 +73,12 @@ pub enum State {
     Stopped,
     /// Its server is being started.
     Starting,
+    /// Its server is being given other settings.
+    Configuring,
+    /// It is being given another release.
+    Upgrading,
+    /// It is being given another flavor.
+    Resizing,
     /// It is being removed.
     Deleting,
     /// It could not be created, or an operation on it is stuck.
@@ -79,13 +87,16 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Build,
         Self::Active,
         Self::Restarting,
         Self::Stopping,
         Self::Stopped,
         Self::Starting,
+        Self::Configuring,
+        Self::Upgrading,
+        Self::Resizing,
         Self::Deleting,
         Self::Error,
     ];
@@ -100,6 +111,9 @@ impl fmt::Display for State {
             Self::Stopping => "STOPPING",
             Self::Stopped => "STOPPED",
             Self::Starting => "STARTING",
+            Self::Configuring => "CONFIGURING",
+            Self::Upgrading => "UPGRADING",
+            Self::Resizing => "RESIZING",
             Self::Deleting => "DELETING",
             Self::Error => "ERROR",
         })
@@ -115,6 +129,12 @@ pub enum Action {
     Stop,
     /// Start its server.
     Start,
+    /// Give its server other settings.
+    Configure,
+    /// Give it another release.
+    Upgrade,
+    /// Give it another flavor.
+    Resize,
     /// Remove it, whatever it is doing.
     Delete,
     /// Look at or change its databases and users.
@@ -123,7 +143,16 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 5] = [Self::Restart, Self::Stop, Self::Start, Self::Delete, Self::Accounts];
+    pub const ALL: [Self; 8] = [
+        Self::Restart,
+        Self::Stop,
+        Self::Start,
+        Self::Configure,
+        Self::Upgrade,
+        Self::Resize,
+        Self::Delete,
+        Self::Accounts,
+    ];
 }
 
 impl fmt::Display for Action {
@@ -132,6 +161,9 @@ impl fmt::Display for Action {
             Self::Restart => "be restarted",
             Self::Stop => "be stopped",
             Self::Start => "be started",
+            Self::Configure => "be configured",
+            Self::Upgrade => "be upgraded",
+            Self::Resize => "be resized",
             Self::Delete => "be deleted",
             Self::Accounts => "have its accounts read or changed",
         })
@@ -144,6 +176,9 @@ pub fn admit(state: State, action: Action) -> Result<State> {
         (Action::Restart, State::Active) => Ok(State::Restarting),
         (Action::Stop, State::Active) => Ok(State::Stopping),
         (Action::Start, State::Stopped) => Ok(State::Starting),
+        (Action::Configure, State::Active) => Ok(State::Configuring),
+        (Action::Upgrade, State::Active) => Ok(State::Upgrading),
+        (Action::Resize, State::Active) => Ok(State::Resizing),
         (Action::Accounts, State::Active) => Ok(State::Active),
         (
             Action::Delete,
@@ -153,16 +188,22 @@ pub fn admit(state: State, action: Action) -> Result<State> {
             | State::Stopping
             | State::Stopped
             | State::Starting
+            | State::Configuring
+            | State::Upgrading
+            | State::Resizing
             | State::Deleting
             | State::Error,
         ) => Ok(State::Deleting),
         (
-            Action::Restart | Action::Stop | Action::Accounts,
+            Action::Restart | Action::Stop | Action::Configure | Action::Upgrade | Action::Resize | Action::Accounts,
             State::Build
             | State::Restarting
             | State::Stopping
             | State::Stopped
             | State::Starting
+            | State::Configuring
+            | State::Upgrading
+            | State::Resizing
             | State::Deleting
             | State::Error,
         )
@@ -173,17 +214,27 @@ pub fn admit(state: State, action: Action) -> Result<State> {
             | State::Restarting
             | State::Stopping
             | State::Starting
+            | State::Configuring
+            | State::Upgrading
+            | State::Resizing
             | State::Deleting
             | State::Error,
         ) => Err(Error::conflict(format!("an instance in state {state} cannot {action}"))),
     }
 }
 
-/// True where the server of an instance in this state should run.
+/// True where the server of an instance in this state should run, and its agent may start it by itself.
 pub fn should_serve(state: State) -> bool {
     match state {
-        State::Active | State::Restarting | State::Starting => true,
-        State::Build | State::Stopping | State::Stopped | State::Deleting | State::Error => false,
+        State::Active | State::Restarting | State::Starting | State::Configuring => true,
+        // While an instance is upgraded or resized only the operation knows what is to be started.
+        State::Upgrading
+        | State::Resizing
+        | State::Build
+        | State::Stopping
+        | State::Stopped
+        | State::Deleting
+        | State::Error => false,
     }
 }
 
@@ -202,6 +253,9 @@ mod tests {
                     Action::Stop if state == State::Active => Some(State::Stopping),
                     Action::Accounts if state == State::Active => Some(State::Active),
                     Action::Start if state == State::Stopped => Some(State::Starting),
+                    Action::Configure if state == State::Active => Some(State::Configuring),
+                    Action::Upgrade if state == State::Active => Some(State::Upgrading),
+                    Action::Resize if state == State::Active => Some(State::Resizing),
                     _ => None,
                 };
                 match (admit(state, action), expected) {

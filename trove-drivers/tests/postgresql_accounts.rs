@@ -1,10 +1,10 @@
 //! Databases, users and rights, used over the network as a tenant would.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
-use common::{Fixture, POSTGRESQL_17, app, cx};
+use common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app, cx};
 use tokio::net::UnixStream;
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 use trove_core::{
@@ -65,10 +65,17 @@ fn names(users: &[User]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_names_and_passwords_are_only_names_and_passwords() {
-    let fixture = Fixture::prepared(POSTGRESQL_17).await;
+    take_hostile_names(POSTGRESQL_17, hostile_names()).await;
+    // Names reach every version in the same way: some show it.
+    for subject in [POSTGRESQL_15, POSTGRESQL_18] {
+        take_hostile_names(subject, hostile_names().into_iter().step_by(5).collect()).await;
+    }
+}
+
+async fn take_hostile_names(subject: Subject, hostile: Vec<String>) {
+    let fixture = Fixture::prepared(subject).await;
     let accounts = fixture.server.accounts().unwrap();
     let rules = common::driver().manifest().accounts.clone().unwrap();
-    let hostile = hostile_names();
     for name in &hostile {
         rules.check_database(name).unwrap();
         rules.check_user(&name.into()).unwrap();
@@ -204,14 +211,35 @@ async fn passwords_never_reach_the_server_or_its_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn root_rules_the_tenants_and_nothing_else() {
-    let fixture = Fixture::prepared(POSTGRESQL_17).await;
+    for subject in [POSTGRESQL_17, POSTGRESQL_15, POSTGRESQL_18] {
+        rule_the_tenants(subject).await;
+    }
+}
+
+/// What root may not do where the right to make roles is one over all of them.
+const REFUSED_BEFORE_16: [&str; 8] = [
+    "CREATE ROLE mine",
+    "ALTER ROLE app PASSWORD 'x'",
+    "ALTER ROLE app RENAME TO mine",
+    "DROP ROLE app",
+    "GRANT pg_execute_server_program TO app",
+    "GRANT pg_read_server_files TO app WITH ADMIN OPTION",
+    "ALTER ROLE root CREATEROLE",
+    "ALTER ROLE app IN DATABASE app SET role = 'trove_admin'",
+];
+
+async fn rule_the_tenants(subject: Subject) {
+    let fixture = Fixture::prepared(subject).await;
+    let makes_roles = subject.version != "15";
     let accounts = fixture.server.accounts().unwrap();
     assert!(!accounts.root_enabled(&cx()).await.unwrap());
     accounts.disable_root(&cx()).await.unwrap();
     assert_eq!(accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap(), "root");
     assert!(accounts.root_enabled(&cx()).await.unwrap());
     // As it was once given.
-    admin(&fixture).await.batch_execute("GRANT pg_maintain TO root").await.unwrap();
+    if makes_roles {
+        admin(&fixture).await.batch_execute("GRANT pg_maintain TO root").await.unwrap();
+    }
     accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
     let root = fixture.login("root", "r00t", "postgres").await.unwrap();
 
@@ -253,7 +281,10 @@ async fn root_rules_the_tenants_and_nothing_else() {
         "DO $$ BEGIN LOCK TABLE pg_catalog.pg_authid IN ACCESS EXCLUSIVE MODE; END $$",
         "DO $$ BEGIN LOCK TABLE pg_catalog.pg_database IN SHARE MODE; END $$",
         "LOAD '/tmp/x'",
-    ] {
+    ]
+    .iter()
+    .chain(REFUSED_BEFORE_16.iter().filter(|_| !makes_roles))
+    {
         let error = root.batch_execute(refused).await.expect_err(refused);
         let code = error.code().unwrap_or_else(|| panic!("{refused}: {error:?}"));
         let reasons = [
@@ -262,14 +293,21 @@ async fn root_rules_the_tenants_and_nothing_else() {
             SqlState::FEATURE_NOT_SUPPORTED,
             SqlState::UNDEFINED_FILE,
             SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
+            // A right that only later versions have.
+            SqlState::UNDEFINED_OBJECT,
         ];
         assert!(reasons.contains(code), "{refused}: {error:?}");
     }
 
     // What root makes is the tenant's like all else.
     root.batch_execute("CREATE DATABASE \"ro'ot\"").await.unwrap();
-    root.batch_execute("CREATE ROLE bob LOGIN PASSWORD 'b'; CREATE ROLE eve LOGIN PASSWORD 'e'").await.unwrap();
-    root.batch_execute("GRANT bob TO root; ALTER ROLE app CONNECTION LIMIT 50").await.unwrap();
+    if makes_roles {
+        root.batch_execute("CREATE ROLE bob LOGIN PASSWORD 'b'; CREATE ROLE eve LOGIN PASSWORD 'e'").await.unwrap();
+        root.batch_execute("GRANT bob TO root; ALTER ROLE app CONNECTION LIMIT 50").await.unwrap();
+    } else {
+        accounts.create_users(&cx(), &[NewUser::new("bob", "b"), NewUser::new("eve", "e")]).await.unwrap();
+        root.batch_execute("GRANT bob TO eve; REVOKE bob FROM eve").await.unwrap();
+    }
     root.batch_execute("CREATE DATABASE bobs OWNER bob").await.unwrap();
     let listed = accounts.databases(&cx(), &PageRequest::default()).await.unwrap().items;
     assert_eq!(listed.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["app", "bobs", "ro'ot"]);
@@ -293,8 +331,11 @@ async fn root_rules_the_tenants_and_nothing_else() {
     accounts.create_users(&cx(), &[NewUser::new("late", "l").granted("later")]).await.unwrap();
     fixture.login("late", "l", "later").await.unwrap().batch_execute("CREATE TABLE l (x int)").await.unwrap();
     let later = fixture.login("root", "r00t", "later").await.unwrap();
-    later.batch_execute("INSERT INTO l VALUES (1); ALTER ROLE late PASSWORD 'n'").await.unwrap();
-    fixture.login("late", "n", "later").await.unwrap();
+    later.batch_execute("INSERT INTO l VALUES (1)").await.unwrap();
+    if makes_roles {
+        later.batch_execute("ALTER ROLE late PASSWORD 'n'").await.unwrap();
+        fixture.login("late", "n", "later").await.unwrap();
+    }
 
     accounts.disable_root(&cx()).await.unwrap();
     accounts.disable_root(&cx()).await.unwrap();
@@ -408,5 +449,52 @@ async fn the_owner_of_a_database_is_not_dropped_as_a_user() {
     root.batch_execute(&format!("ALTER ROLE {owner} LOGIN")).await.unwrap();
     assert_eq!(accounts.drop_user(&cx(), &owner.as_str().into()).await.unwrap_err().kind(), Kind::Conflict);
     fixture.app().await.query_one("SELECT x FROM t", &[]).await.unwrap();
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_keeps_all_but_its_name() {
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
+    let accounts = fixture.server.accounts().unwrap();
+    let client = fixture.app().await;
+    client.batch_execute("CREATE TABLE t (x int)").await.unwrap();
+    accounts.rename_user(&cx(), &"app".into(), &"o'brien \"x\"".into()).await.unwrap();
+    client.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
+    let renamed = fixture.login("o'brien \"x\"", "secret", "app").await.unwrap();
+    renamed.batch_execute("INSERT INTO t VALUES (2); CREATE TABLE made_later (x int)").await.unwrap();
+    assert!(fixture.login("app", "secret", "app").await.is_err());
+    assert_eq!(accounts.user(&cx(), &"o'brien \"x\"".into()).await.unwrap().databases, ["app"]);
+    accounts.rename_user(&cx(), &"o'brien \"x\"".into(), &"app".into()).await.unwrap();
+    accounts.rename_user(&cx(), &"app".into(), &"app".into()).await.unwrap();
+
+    accounts.create_users(&cx(), &[NewUser::new("two", "2").granted("app")]).await.unwrap();
+    fixture.login("two", "2", "app").await.unwrap().batch_execute("INSERT INTO made_later VALUES (1)").await.unwrap();
+    let admin = admin(&fixture).await;
+    admin.batch_execute("CREATE ROLE team NOLOGIN").await.unwrap();
+    let owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'app'";
+    let owner: String = admin.query_one(owner, &[]).await.unwrap().get(0);
+    accounts.enable_root(&cx(), &SecretString::from("r")).await.unwrap();
+    for (from, to, kind) in [
+        ("app", "two", Kind::Conflict),
+        ("app", "team", Kind::Conflict),
+        ("app", owner.as_str(), Kind::Conflict),
+        ("nobody", "somebody", Kind::NotFound),
+        ("root", "mine", Kind::NotFound),
+        ("trove_admin", "mine", Kind::NotFound),
+        ("pg_monitor", "mine", Kind::NotFound),
+        ("team", "mine", Kind::NotFound),
+        (owner.as_str(), "mine", Kind::NotFound),
+    ] {
+        assert_eq!(
+            accounts.rename_user(&cx(), &from.into(), &to.into()).await.unwrap_err().kind(),
+            kind,
+            "{from} {to}"
+        );
+    }
+    let root = fixture.login("root", "r", "postgres").await.unwrap();
+    root.batch_execute(&format!("ALTER ROLE {owner} LOGIN")).await.unwrap();
+    let refused = accounts.rename_user(&cx(), &owner.as_str().into(), &"mine".into()).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Conflict);
+    fixture.app().await;
     fixture.removed().await;
 }

@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     events::Events,
-    model::{Event, EventKind},
     store::{Report, Store},
 };
 
@@ -41,11 +40,7 @@ async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Report>,
         // In order and all of them: a server that was down between two reports was down.
         let reports = std::mem::take(&mut batch);
         match store.report(&reports).await {
-            Ok(changed) => {
-                for (instance, health, at) in changed {
-                    events.publish(Event::new(at, instance, EventKind::Health { health }));
-                }
-            }
+            Ok(changed) => changed.into_iter().for_each(|event| events.publish(event)),
             Err(error) => {
                 // They are repeated soon; until then the instances show as not reporting, which is the truth.
                 tracing::warn!(error = error.report(), count = reports.len(), "reports could not be stored");

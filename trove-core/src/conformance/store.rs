@@ -1,5 +1,7 @@
 //! What every store keeps to. Each case makes instances of its own, so that they can share one store.
 
+mod registry;
+
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -8,8 +10,8 @@ use crate::{
     id::{InstanceId, OperationId},
     lifecycle::State,
     model::{
-        ByteSize, Condition, Disk, Endpoint, Flavor, Health, Instance, Observed, OperationError, OperationStatus,
-        Problem, mib,
+        ByteSize, Condition, Disk, Endpoint, Event, EventKind, Flavor, Health, Instance, Observed, OperationError,
+        OperationStatus, Problem, SettingsState, mib,
     },
     store::{Admitted, Cancel, Entry, InstanceChange, Journal, NewOperation, Record, Report, Store},
     time::Timestamp,
@@ -34,7 +36,8 @@ pub async fn suite(store: &Store) {
     the_end_drops_what_was_asked_and_removal_drops_all(store).await;
     stuck_operations_resume_or_are_abandoned(store).await;
     cancelling_reaches_the_owner(store).await;
-    reports_change_health_and_nothing_else(store).await;
+    reports_change_health_and_settings_and_nothing_else(store).await;
+    registry::suite(store).await;
 }
 
 async fn instances_are_read_back_as_written(store: &Store) {
@@ -259,21 +262,30 @@ async fn cancelling_reaches_the_owner(store: &Store) {
     remove(store, &instance).await;
 }
 
-async fn reports_change_health_and_nothing_else(store: &Store) {
+async fn reports_change_health_and_settings_and_nothing_else(store: &Store) {
     let (instance, _) = insert(store, "report").await;
     let down = Health::Down(Problem::new(Condition::OutOfMemory, "it was killed"));
     let disk = Disk { used: Some(mib(3)), free: ByteSize::bytes(u64::from(u32::MAX) * 7) };
-    let observed = Observed::new(down.clone()).server_version(Some("17.1".to_owned())).disk(Some(disk));
+    let observed = Observed::new(down.clone())
+        .server_version(Some("17.1".to_owned()))
+        .disk(Some(disk))
+        .settings(Some(SettingsState { restart_required: vec!["cache".to_owned()], rejected: None }));
     let report = Report { instance: instance.id, observed, at: at(50) };
     let unknown = Report { instance: InstanceId::new_v4(), ..report.clone() };
     let changed = store.report(&[report.clone(), unknown]).await.unwrap();
-    assert_eq!(changed, [(instance.id, down.clone(), at(50))]);
+    let waiting = SettingsState { restart_required: vec!["cache".to_owned()], rejected: None };
+    let expected = [
+        Event::new(at(50), instance.id, EventKind::Health { health: down.clone() }),
+        Event::new(at(50), instance.id, EventKind::Settings { state: waiting.clone() }),
+    ];
+    assert_eq!(changed, expected);
     assert!(store.report(std::slice::from_ref(&report)).await.unwrap().is_empty(), "the same again is no change");
     let read = store.instance(instance.id).await.unwrap().unwrap();
     let expected = Instance {
         health: down,
         server_version: Some("17.1".to_owned()),
         disk: Some(disk),
+        settings: waiting,
         reported_at: Some(at(50)),
         ..instance.clone()
     };
@@ -289,13 +301,20 @@ fn instance(name: &str) -> Instance {
     let flavor = Flavor::new("small", mib(512), 1);
     let mut instance = Instance::new(InstanceId::new_v4(), name, "memory", flavor, mib(1024), at(1));
     instance.version = "1".to_owned();
+    instance.version_number = "1".to_owned();
     instance.image = "memory:1".to_owned();
     instance.public = true;
     instance
 }
 
 fn new_operation(kind: &'static str) -> NewOperation {
-    NewOperation { id: OperationId::new_v4(), kind, step: "first", state: json!({"kept": "ünïcode"}) }
+    NewOperation {
+        id: OperationId::new_v4(),
+        kind,
+        step: "first",
+        state: json!({"kept": "ünïcode"}),
+        configuration: None,
+    }
 }
 
 fn row(status: OperationStatus, change: InstanceChange) -> Record {

@@ -7,6 +7,7 @@ use crate::{
     lifecycle::{Action, admit},
     model::{Database, EventKind, NewDatabase, NewUser, Page, PageRequest, User, UserName},
     secret::{SecretString, generate_password},
+    store::RootChange,
 };
 
 /// The length of a generated root password: 22 letters and digits carry 130 bits.
@@ -133,6 +134,7 @@ impl Accounts {
     /// Lets the tenant's root log in, with a new random password, which nobody can ask for again.
     pub async fn enable_root(&self) -> Result<Root> {
         let password = generate_password(ROOT_PASSWORD_LENGTH)?;
+        self.note_root(true).await?;
         match self.tell(AccountsCall::EnableRoot(password.clone())).await? {
             AccountsReply::Root(name) => Ok(Root { name, password }),
             other => Err(other.unexpected()),
@@ -141,7 +143,15 @@ impl Accounts {
 
     /// Keeps the tenant's root from logging in, and ends its sessions. What it made stays.
     pub async fn disable_root(&self) -> Result<()> {
+        self.note_root(false).await?;
         self.change(|_| Ok(()), || AccountsCall::DisableRoot).await
+    }
+
+    /// When root was asked to be enabled or disabled, the last hundred times, latest first. Written down before it is
+    /// done, so that nobody who was root is missing.
+    pub async fn root_history(&self) -> Result<Vec<RootChange>> {
+        self.trove.read(self.instance).await?;
+        self.trove.0.control.store.root_history(self.instance).await
     }
 
     /// True where the tenant's root may log in.
@@ -150,6 +160,13 @@ impl Accounts {
             AccountsReply::Flag(enabled) => Ok(enabled),
             other => Err(other.unexpected()),
         }
+    }
+
+    async fn note_root(&self, enabled: bool) -> Result<()> {
+        self.rules().await?;
+        admit(self.trove.read(self.instance).await?.state, Action::Accounts)?;
+        let change = RootChange { at: self.trove.0.clock.now(), enabled };
+        self.trove.0.control.store.note_root(self.instance, change).await
     }
 
     /// Changes something, once it is checked.

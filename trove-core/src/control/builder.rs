@@ -1,4 +1,8 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -7,18 +11,21 @@ use uuid::Uuid;
 use super::{Inner, Trove};
 use crate::{
     conductor,
-    datastore::Driver,
+    datastore::{Driver, Manifest},
     error::{Error, Result},
     events::Events,
     flow::{self, Engine},
     guest::{self, Guests},
-    model::{ByteSize, Flavor, gib, mib},
+    model::{ByteSize, DatastoreVersion, Flavor, gib, mib},
     platform::Platform,
     secret::MasterKey,
-    store::Store,
+    store::{Store, StoredVersion},
     taskmanager::{ControlPlane, keep_guests, registry},
-    time::Clock,
+    time::{Clock, Timestamp, after},
 };
+
+/// How often to look for instances that have an older revision of their configuration group than there is.
+const FOLLOW_EVERY: Duration = Duration::from_secs(5);
 
 /// What a request may ask for at the most.
 #[derive(Clone, Copy, Debug)]
@@ -139,12 +146,20 @@ impl Builder {
             None => own_key(&store, &url).await?,
         };
 
+        register(&store, &manifests, self.clock.now()).await?;
+
         let events = Events::new();
         let (shutdown, last_words) = (CancellationToken::new(), CancellationToken::new());
         let (reports, conductor) = conductor::start(store.clone(), events.clone(), last_words.clone());
         let guests = Guests::new(drivers, self.guest, self.clock.clone(), reports);
-        let control =
-            Arc::new(ControlPlane { store: store.clone(), platform, guests, master_key, places: Default::default() });
+        let control = Arc::new(ControlPlane {
+            store: store.clone(),
+            platform,
+            guests,
+            master_key,
+            places: Default::default(),
+            trials: Default::default(),
+        });
         let engine = Engine::new(
             Uuid::new_v4().to_string(),
             Arc::new(store),
@@ -156,10 +171,18 @@ impl Builder {
         );
         let keeper = tokio::spawn({
             let (control, shutdown) = (control.clone(), shutdown.clone());
-            async move { shutdown.run_until_cancelled(keep_guests(control)).await.unwrap_or_default() }
+            async move {
+                let kept = async {
+                    if let Err(error) = control.end_trials().await {
+                        tracing::warn!(error = error.report(), "the place of a throw-away server is left");
+                    }
+                    keep_guests(control).await;
+                };
+                shutdown.run_until_cancelled(kept).await.unwrap_or_default();
+            }
         });
         engine.start(shutdown.clone());
-        Ok(Trove(Arc::new(Inner {
+        let trove = Trove(Arc::new(Inner {
             control,
             engine,
             manifests,
@@ -171,8 +194,52 @@ impl Builder {
             shutdown,
             last_words,
             tasks: Mutex::new(vec![keeper, conductor]),
-        })))
+        }));
+        let follower = tokio::spawn(follow_groups(Arc::downgrade(&trove.0), trove.0.shutdown.clone()));
+        trove.0.tasks.lock().await.push(follower);
+        Ok(trove)
     }
+}
+
+/// Gives instances the latest revision of their group, those that could not be given it when it was made.
+async fn follow_groups(trove: Weak<Inner>, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
+        let Some(trove) = trove.upgrade() else { return };
+        if let Err(error) = Trove(trove).configure_behind().await {
+            tracing::warn!(error = error.report(), "cannot give instances their configuration");
+        }
+    }
+}
+
+/// Writes the versions that the drivers bring into the registry, where nobody said otherwise.
+async fn register(store: &Store, manifests: &[Manifest], now: Timestamp) -> Result<()> {
+    for manifest in manifests {
+        for (place, version) in manifest.versions.iter().enumerate() {
+            match store.version(&manifest.name, &version.name).await? {
+                None => {
+                    let version = DatastoreVersion {
+                        datastore: manifest.name.clone(),
+                        name: version.name.clone(),
+                        number: version.name.clone(),
+                        image: version.image.clone(),
+                        username: None,
+                        active: true,
+                        default: false,
+                        // In their order, which is that of their addition.
+                        created_at: after(now, Duration::from_micros(u64::try_from(place).unwrap_or_default())),
+                        updated_at: now,
+                    };
+                    store.insert_version(&StoredVersion { version, password: None }).await?;
+                }
+                Some(mut known) if known.is_untouched() && known.version.image != version.image => {
+                    known.version.image.clone_from(&version.image);
+                    store.update_version(&known).await?;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn own_key(store: &Store, url: &str) -> Result<MasterKey> {

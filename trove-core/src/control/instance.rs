@@ -1,10 +1,17 @@
 use std::ops::Deref;
 
-use super::{Accounts, ConnectionUri, OperationHandle, Trove};
+use super::{
+    Accounts, ConnectionUri, OperationHandle, Trove,
+    new_instance::{check_memory, find_flavor},
+};
 use crate::{
     error::{Error, Result},
+    flow::Flow,
+    id::{ConfigurationId, OperationId},
     lifecycle::Action,
     model::Instance,
+    store::InstanceRelease,
+    taskmanager::{DeleteInstance, ResizeInstance, RestartServer, StartServer, StopServer, UpgradeInstance},
 };
 
 /// An instance as it was when the handle was made or last [refreshed](Self::refresh), and what can be done with it.
@@ -33,9 +40,9 @@ impl InstanceHandle {
     pub fn uri(&self, database: &str) -> Result<ConnectionUri> {
         let endpoint = self.instance.endpoint.clone();
         let endpoint = endpoint.ok_or_else(|| Error::conflict("the instance has no address yet"))?;
-        let manifest = self.trove.datastores().iter().find(|manifest| manifest.name == self.instance.datastore);
-        let scheme = manifest.map_or(self.instance.datastore.as_str(), |manifest| manifest.uri_scheme.as_str());
-        Ok(ConnectionUri::new(scheme, endpoint, database))
+        let datastores = self.trove.datastores();
+        let scheme = datastores.manifest(&self.instance.datastore).map(|manifest| manifest.uri_scheme.as_str());
+        Ok(ConnectionUri::new(scheme.unwrap_or(&self.instance.datastore), endpoint, database))
     }
 
     /// Its databases, users, rights and root.
@@ -45,22 +52,85 @@ impl InstanceHandle {
 
     /// Restarts its server.
     pub async fn restart(&self) -> Result<OperationHandle> {
-        self.trove.begin(self.instance.id, Action::Restart).await
+        self.begin(Action::Restart, &RestartServer {}).await
     }
 
     /// Stops its server; it stays so until it is started.
     pub async fn stop(&self) -> Result<OperationHandle> {
-        self.trove.begin(self.instance.id, Action::Stop).await
+        self.begin(Action::Stop, &StopServer {}).await
     }
 
     /// Starts its stopped server.
     pub async fn start(&self) -> Result<OperationHandle> {
-        self.trove.begin(self.instance.id, Action::Start).await
+        self.begin(Action::Start, &StartServer {}).await
     }
 
     /// Removes it with all its data, whatever it is doing; what runs on it ends first.
     pub async fn delete(&self) -> Result<OperationHandle> {
-        self.trove.begin(self.instance.id, Action::Delete).await
+        self.begin(Action::Delete, &DeleteInstance {}).await
+    }
+
+    /// Gives it the settings of a configuration group, in place of those it has. What its server can take while it runs
+    /// is in force when the operation ends; the rest is named in [`Instance::settings`] until it was restarted.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::error::Kind::NotFound) for a group there is not in its project,
+    /// [`Invalid`](crate::error::Kind::Invalid) for one of another datastore or version, or with settings beyond its flavor.
+    pub async fn configure(&self, group: ConfigurationId) -> Result<OperationHandle> {
+        let instance = self.trove.read(self.instance.id).await?;
+        let group = self.trove.configurations().for_instance(group, &instance).await?;
+        self.trove.configure(instance.id, Some(&group)).await
+    }
+
+    /// Takes its configuration group away: all parameters go back to their defaults.
+    pub async fn unconfigure(&self) -> Result<OperationHandle> {
+        self.trove.configure(self.instance.id, None).await
+    }
+
+    /// Runs its data with another version of its datastore, or with the image that its own version has now. Checked
+    /// before anything is changed; where the new server does not come up, the one before is brought back.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::error::Kind::NotFound) for a version that is not on offer,
+    /// [`Conflict`](crate::error::Kind::Conflict) where it runs that already, or has a configuration group, which is of
+    /// one version.
+    pub async fn upgrade(&self, version: &str) -> Result<OperationHandle> {
+        let instance = self.trove.read(self.instance.id).await?;
+        let version = self.trove.datastores().choose(&instance.datastore, Some(version)).await?;
+        let to = InstanceRelease { version: version.name, number: version.number, image: version.image };
+        if to == InstanceRelease::from(&instance) {
+            return Err(Error::conflict(format!("the instance runs version {} from that image already", to.version)));
+        }
+        if instance.configuration.is_some() && to.version != instance.version {
+            let why = "the instance has a configuration group, which is of one version; take it away first";
+            return Err(Error::conflict(why));
+        }
+        self.begin(Action::Upgrade, &UpgradeInstance::new(to)).await
+    }
+
+    /// Gives it another flavor, by one restart of its server; the one before where its server does not come up.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::error::Kind::NotFound) for a flavor that is not on offer,
+    /// [`Conflict`](crate::error::Kind::Conflict) where it has that already,
+    /// [`Invalid`](crate::error::Kind::Invalid) where its datastore or its settings do not fit into it.
+    pub async fn resize(&self, flavor: &str) -> Result<OperationHandle> {
+        let instance = self.trove.read(self.instance.id).await?;
+        let driver = self.trove.0.control.guests.driver(&instance.datastore)?;
+        let flavor = find_flavor(self.trove.flavors(), Some(flavor))?;
+        check_memory(driver.manifest(), flavor)?;
+        driver.check_settings(flavor, &instance.given.settings)?;
+        if *flavor == instance.flavor {
+            return Err(Error::conflict(format!("the instance has flavor {} already", flavor.name)));
+        }
+        self.begin(Action::Resize, &ResizeInstance::new(flavor.clone())).await
+    }
+
+    async fn begin(&self, action: Action, flow: &impl Flow) -> Result<OperationHandle> {
+        self.trove.begin(self.instance.id, action, flow.begin(OperationId::new_v4())?).await
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod accounts;
 mod builder;
+mod configurations;
+mod datastores;
 mod instance;
 mod new_instance;
 mod operation;
@@ -17,6 +19,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use accounts::{Accounts, Root};
 pub use builder::{Builder, Limits};
+pub use configurations::{Configurations, NewConfiguration};
+pub use datastores::{Datastores, NewVersion, VersionChange};
 pub use instance::InstanceHandle;
 pub use new_instance::NewInstance;
 pub use operation::OperationHandle;
@@ -29,9 +33,9 @@ use crate::{
     flow::{Engine, Flow},
     id::{InstanceId, OperationId},
     lifecycle::{self, Action, State},
-    model::{Condition, Event, EventKind, Flavor, Health, Instance, Operation, Problem},
+    model::{Condition, Event, EventKind, Flavor, GivenSettings, Health, Instance, Operation, Problem},
     store::{Admitted, NewOperation},
-    taskmanager::{ControlPlane, CreateInstance, DeleteInstance, RestartServer, StartServer, StopServer},
+    taskmanager::{ControlPlane, CreateInstance, DeleteInstance},
     time::{Clock, elapsed},
 };
 
@@ -77,9 +81,15 @@ impl Trove {
     /// names, passwords and sizes that cannot be, [`Conflict`](crate::error::Kind::Conflict) for an id asked for differently before.
     /// Nothing has been made then.
     pub async fn create(&self, new: NewInstance) -> Result<OperationHandle> {
-        let now = self.0.clock.now();
-        let (instance, request) = new.admit(&self.0.manifests, &self.0.flavors, &self.0.limits, now)?;
-        let flow = CreateInstance::new(instance.id, new.databases, &new.users, &self.0.control.master_key)?;
+        let datastores = self.datastores();
+        let version = datastores.choose(&new.datastore, new.version.as_deref()).await?;
+        let manifest = datastores.manifest(&new.datastore)?;
+        let (instance, request) = new.admit(manifest, &version, &self.0.flavors, &self.0.limits, self.0.clock.now())?;
+        let mut flow = CreateInstance::new(instance.id, new.databases, &new.users, &self.0.control.master_key)?;
+        if let Some(group) = instance.configuration {
+            let group = self.configurations().for_instance(group, &instance).await?;
+            flow = flow.settings(GivenSettings::from(&group));
+        }
         let operation = flow.begin(OperationId::new_v4())?;
         for _ in 0..RACES {
             match self.0.control.store.insert_instance(&instance, &request, &operation).await? {
@@ -127,9 +137,14 @@ impl Trove {
         self.0.events.subscribe()
     }
 
-    /// The datastores on offer.
-    pub fn datastores(&self) -> &[Manifest] {
-        &self.0.manifests
+    /// The datastores on offer, and the registry of their versions.
+    pub fn datastores(&self) -> Datastores {
+        Datastores::new(self.clone())
+    }
+
+    /// The configuration groups.
+    pub fn configurations(&self) -> Configurations {
+        Configurations::new(self.clone())
     }
 
     /// The flavors on offer, the default first.
@@ -142,6 +157,7 @@ impl Trove {
     pub async fn shut_down(&self) {
         self.0.shutdown.cancel();
         self.0.engine.shut_down().await;
+        self.0.control.trials.shut_down().await;
         self.0.control.guests.shut_down().await;
         self.0.last_words.cancel();
         for task in self.0.tasks.lock().await.drain(..) {
@@ -152,8 +168,7 @@ impl Trove {
         self.0.control.store.close().await;
     }
 
-    async fn begin(&self, instance: InstanceId, action: Action) -> Result<OperationHandle> {
-        let operation = first_row(action)?;
+    async fn begin(&self, instance: InstanceId, action: Action, operation: NewOperation) -> Result<OperationHandle> {
         for _ in 0..RACES {
             let from = self.read(instance).await?.state;
             let to = lifecycle::admit(from, action)?;
@@ -206,17 +221,6 @@ impl Trove {
 
     fn publish(&self, instance: InstanceId, kind: EventKind) {
         self.0.events.publish(Event::new(self.0.clock.now(), instance, kind));
-    }
-}
-
-fn first_row(action: Action) -> Result<NewOperation> {
-    let id = OperationId::new_v4();
-    match action {
-        Action::Restart => RestartServer {}.begin(id),
-        Action::Stop => StopServer {}.begin(id),
-        Action::Start => StartServer {}.begin(id),
-        Action::Delete => DeleteInstance {}.begin(id),
-        Action::Accounts => Err(Error::internal("changes to accounts are not journalled")),
     }
 }
 

@@ -6,8 +6,8 @@ use super::Limits;
 use crate::{
     datastore::{AccountRules, Manifest},
     error::{Error, Result},
-    id::InstanceId,
-    model::{ByteSize, Flavor, Instance, NewDatabase, NewUser, UserName, gib},
+    id::{ConfigurationId, InstanceId},
+    model::{ByteSize, DatastoreVersion, Flavor, Instance, NewDatabase, NewUser, UserName, gib},
     secret::SecretString,
     time::Timestamp,
 };
@@ -28,11 +28,12 @@ pub struct NewInstance {
     id: InstanceId,
     project: String,
     name: String,
-    datastore: String,
-    version: Option<String>,
+    pub(super) datastore: String,
+    pub(super) version: Option<String>,
     flavor: Option<String>,
     volume: ByteSize,
     public: bool,
+    configuration: Option<ConfigurationId>,
     pub(super) databases: Vec<NewDatabase>,
     pub(super) users: Vec<NewUser>,
 }
@@ -49,6 +50,7 @@ impl NewInstance {
             flavor: None,
             volume: MIN_VOLUME,
             public: false,
+            configuration: None,
             databases: Vec::new(),
             users: Vec::new(),
         }
@@ -90,6 +92,12 @@ impl NewInstance {
         self
     }
 
+    /// Gives it the settings of a configuration group from the start.
+    pub fn configuration(mut self, group: ConfigurationId) -> Self {
+        self.configuration = Some(group);
+        self
+    }
+
     /// Adds a database to begin with.
     pub fn database(mut self, database: impl Into<NewDatabase>) -> Self {
         self.databases.push(database.into());
@@ -112,16 +120,15 @@ impl NewInstance {
     /// The instance this asks for and a description of the request without its secrets, or why it cannot be.
     pub(super) fn admit(
         &self,
-        manifests: &[Manifest],
+        manifest: &Manifest,
+        version: &DatastoreVersion,
         flavors: &[Flavor],
         limits: &Limits,
         now: Timestamp,
     ) -> Result<(Instance, String)> {
-        let manifest = find_datastore(manifests, &self.datastore)?;
-        let version = manifest.version(self.version.as_deref())?;
         let flavor = find_flavor(flavors, self.flavor.as_deref())?;
-        check_label("name", &self.name)?;
-        check_label("project", &self.project)?;
+        check_label("the name of an instance", &self.name)?;
+        check_label("the project of an instance", &self.project)?;
         if self.volume < MIN_VOLUME {
             return Err(Error::invalid(format!("a volume must have at least {MIN_VOLUME}; asked for {}", self.volume)));
         }
@@ -129,12 +136,7 @@ impl NewInstance {
             let most = limits.volume;
             return Err(Error::invalid(format!("a volume must not exceed {most}; asked for {}", self.volume)));
         }
-        if flavor.memory < manifest.min_memory {
-            return Err(Error::invalid(format!(
-                "datastore {} needs {} of memory; flavor {} has {}",
-                manifest.name, manifest.min_memory, flavor.name, flavor.memory
-            )));
-        }
+        check_memory(manifest, flavor)?;
         if self.databases.len() > limits.accounts || self.users.len() > limits.accounts {
             return Err(Error::invalid(format!("at most {0} databases and {0} users at once", limits.accounts)));
         }
@@ -142,11 +144,14 @@ impl NewInstance {
         let request = json!({
             "project": self.project, "name": self.name, "datastore": self.datastore, "version": version.name,
             "flavor": flavor, "volume": self.volume, "public": self.public, "databases": self.databases,
+            "configuration": self.configuration,
             "users": self.users.iter().map(|user| (&user.user, &user.databases)).collect::<Vec<_>>(),
         });
         let mut instance = Instance::new(self.id, &self.name, &manifest.name, flavor.clone(), self.volume, now);
         instance.project.clone_from(&self.project);
         instance.version.clone_from(&version.name);
+        instance.version_number.clone_from(&version.number);
+        instance.configuration = self.configuration;
         instance.image.clone_from(&version.image);
         instance.public = self.public;
         Ok((instance, request.to_string()))
@@ -204,14 +209,19 @@ pub(super) fn check_users(rules: &AccountRules, users: &[NewUser]) -> Result<()>
     Ok(())
 }
 
-fn find_datastore<'a>(manifests: &'a [Manifest], name: &str) -> Result<&'a Manifest> {
-    manifests.iter().find(|manifest| manifest.name == name).ok_or_else(|| {
-        let known = manifests.iter().map(|manifest| manifest.name.as_str()).collect::<Vec<_>>().join(", ");
-        Error::not_found(format!("there is no datastore {name:?}; there are: {known}"))
-    })
+/// Refuses a flavor that a datastore's servers do not fit into.
+pub(super) fn check_memory(manifest: &Manifest, flavor: &Flavor) -> Result<()> {
+    if flavor.memory < manifest.min_memory {
+        return Err(Error::invalid(format!(
+            "datastore {} needs {} of memory; flavor {} has {}",
+            manifest.name, manifest.min_memory, flavor.name, flavor.memory
+        )));
+    }
+    Ok(())
 }
 
-fn find_flavor<'a>(flavors: &'a [Flavor], name: Option<&str>) -> Result<&'a Flavor> {
+/// The flavor of this name, or the default.
+pub(super) fn find_flavor<'a>(flavors: &'a [Flavor], name: Option<&str>) -> Result<&'a Flavor> {
     let found = match name {
         None => flavors.first(),
         Some(name) => flavors.iter().find(|flavor| flavor.name == name),
@@ -222,13 +232,14 @@ fn find_flavor<'a>(flavors: &'a [Flavor], name: Option<&str>) -> Result<&'a Flav
     })
 }
 
-fn check_label(what: &str, label: &str) -> Result<()> {
+/// Refuses a label that is empty, too long, or holds what cannot be shown.
+pub(super) fn check_label(what: &str, label: &str) -> Result<()> {
     if label.trim().is_empty() {
-        Err(Error::invalid(format!("the {what} of an instance must not be empty")))
+        Err(Error::invalid(format!("{what} must not be empty")))
     } else if label.len() > MAX_NAME_BYTES {
-        Err(Error::invalid(format!("the {what} of an instance must not exceed {MAX_NAME_BYTES} bytes")))
+        Err(Error::invalid(format!("{what} must not exceed {MAX_NAME_BYTES} bytes")))
     } else if label.chars().any(char::is_control) {
-        Err(Error::invalid(format!("the {what} of an instance must not hold control characters: {label:?}")))
+        Err(Error::invalid(format!("{what} must not hold control characters: {label:?}")))
     } else {
         Ok(())
     }
@@ -247,7 +258,18 @@ mod tests {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
         manifest.accounts = Some(AccountRules::new(63));
         let flavors = [Flavor::new("small", mib(512), 1), Flavor::new("tiny", mib(8), 1)];
-        new.admit(&[manifest], &flavors, &Limits::default(), Timestamp::UNIX_EPOCH)
+        let version = DatastoreVersion {
+            datastore: "memory".to_owned(),
+            name: "1".to_owned(),
+            number: "1".to_owned(),
+            image: "memory:1".to_owned(),
+            username: None,
+            active: true,
+            default: true,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        };
+        new.admit(&manifest, &version, &flavors, &Limits::default(), Timestamp::UNIX_EPOCH)
     }
 
     fn new() -> NewInstance {
@@ -257,8 +279,6 @@ mod tests {
     #[test]
     fn bad_requests_are_refused_for_their_own_reason() {
         let cases: Vec<(NewInstance, Kind, &str)> = vec![
-            (NewInstance::new("orders", "oracle"), Kind::NotFound, "no datastore \"oracle\"; there are: memory"),
-            (new().version("2"), Kind::NotFound, "no version \"2\"; it has: 1"),
             (new().flavor("huge"), Kind::NotFound, "no flavor \"huge\"; there are: small, tiny"),
             (new().flavor("tiny"), Kind::Invalid, "needs 64 MiB of memory"),
             (NewInstance::new("", "memory"), Kind::Invalid, "name of an instance must not be empty"),

@@ -36,7 +36,7 @@ pub use configuration::Configuration;
 pub use context::{Cx, ProgressSink};
 pub use host::{GuestHost, ServerIdentity, resource_name};
 pub use manifest::{AccountRules, Manifest, Version};
-pub use settings::check_settings;
+pub use settings::{check_settings, in_units};
 pub use upgrade::{RegistryLogin, Release, Resize, Upgrade};
 
 use crate::{

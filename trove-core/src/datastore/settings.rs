@@ -41,6 +41,11 @@ pub fn check_settings(catalogue: &Catalogue, settings: &Settings) -> Result<Sett
     Ok(checked)
 }
 
+/// The number that a setting is, in this unit: `kB`, `8kB`, `ms`; empty where it has none. `None` where it is no number.
+pub fn in_units(setting: &Setting, unit: &str) -> Option<f64> {
+    real(Some(unit).filter(|unit| !unit.is_empty()), setting)
+}
+
 fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
     let name = &parameter.name;
     let wrong = |wanted: String| Err(Error::invalid(format!("parameter {name} takes {wanted}; not {setting:?}")));
@@ -61,7 +66,7 @@ fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
             Some(number) if number >= i128::from(*min) && number <= i128::from(*max) => Ok(()),
             _ => wrong(format!("a whole number from {min} to {max}{}", unit(parameter))),
         },
-        ParameterKind::Float { min, max } => match real(parameter, setting) {
+        ParameterKind::Float { min, max } => match real(parameter.unit.as_deref(), setting) {
             Some(number) if number >= *min && number <= *max => Ok(()),
             _ => wrong(format!("a number from {min} to {max}{}", unit(parameter))),
         },
@@ -90,31 +95,31 @@ fn whole(parameter: &Parameter, setting: &Setting) -> Option<i128> {
         Setting::Text(text) => match text.trim().parse() {
             Ok(number) => Some(number),
             // What is between two steps the server rounds.
-            Err(_) => with_unit(parameter, text).map(|number| number.round() as i128),
+            Err(_) => with_unit(parameter.unit.as_deref(), text).map(|number| number.round() as i128),
         },
         Setting::Boolean(_) | Setting::Float(_) => None,
     }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "ranges of real numbers do not end between two neighbours")]
-fn real(parameter: &Parameter, setting: &Setting) -> Option<f64> {
+fn real(unit: Option<&str>, setting: &Setting) -> Option<f64> {
     match setting {
         Setting::Integer(number) => Some(*number as f64),
         Setting::Float(number) => Some(*number),
         Setting::Text(text) => {
-            text.trim().parse().ok().filter(|number: &f64| number.is_finite()).or_else(|| with_unit(parameter, text))
+            text.trim().parse().ok().filter(|number: &f64| number.is_finite()).or_else(|| with_unit(unit, text))
         }
         Setting::Boolean(_) => None,
     }
 }
 
-/// A number with a unit, in the units of the parameter.
+/// A number with a unit, in units of another.
 #[allow(clippy::cast_precision_loss, reason = "units are small")]
-fn with_unit(parameter: &Parameter, text: &str) -> Option<f64> {
+fn with_unit(own: Option<&str>, text: &str) -> Option<f64> {
     let text = text.trim();
     let at = text.find(|letter: char| letter.is_ascii_alphabetic())?;
     let (number, given) = (text[..at].trim().parse::<f64>().ok()?, &text[at..]);
-    let own = parameter.unit.as_deref()?;
+    let own = own?;
     let (count, own) = own.split_at(own.find(|letter: char| letter.is_ascii_alphabetic())?);
     let count: f64 = if count.is_empty() { 1.0 } else { count.parse().ok()? };
     let size = |list: &[(&str, u64)], name: &str| list.iter().find(|(unit, _)| *unit == name).map(|(_, size)| *size);
@@ -170,6 +175,21 @@ mod tests {
         check("level", "full").unwrap();
         check("sql_mode", "ansi, STRICT").unwrap();
         check("sql_mode", "").unwrap();
+    }
+
+    #[test]
+    fn a_setting_is_measured_in_the_unit_asked_for() {
+        for (setting, unit, number) in [
+            (Setting::from(16), "8kB", Some(16.0)),
+            ("16MB".into(), "kB", Some(16384.0)),
+            ("16MB".into(), "8kB", Some(2048.0)),
+            ("1.5".into(), "", Some(1.5)),
+            ("1kB".into(), "", None),
+            ("1kB".into(), "ms", None),
+            (true.into(), "", None),
+        ] {
+            assert_eq!(in_units(&setting, unit), number, "{setting:?} {unit:?}");
+        }
     }
 
     #[test]

@@ -287,6 +287,9 @@ fn merge(step: InstanceChange, end: InstanceChange) -> InstanceChange {
         state: end.state.or(step.state),
         endpoint: end.endpoint.or(step.endpoint),
         fault: end.fault.or(step.fault),
+        given: end.given.or(step.given),
+        release: end.release.or(step.release),
+        flavor: end.flavor.or(step.flavor),
         remove: end.remove || step.remove,
     }
 }

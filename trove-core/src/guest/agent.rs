@@ -207,8 +207,10 @@ impl Agent {
                 self.intend(Intent::None);
                 return self.datastore.remove(cx).await;
             }
-            Work::Configure(settings) => self.configuration()?.apply(cx, &settings).await?,
-            Work::Resize(flavor) => {
+            Work::Configure(settings) | Work::RestoreSettings(settings) => {
+                self.configuration()?.apply(cx, &settings).await?
+            }
+            Work::Resize(flavor) | Work::RevertResize(flavor) => {
                 let resize = self.datastore.resize().ok_or_else(|| lacks("other flavors"))?;
                 // Until it serves again nobody but the operation starts it: which size it is to have is open.
                 self.intend(Intent::None);

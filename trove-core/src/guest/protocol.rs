@@ -22,8 +22,12 @@ pub enum Work {
     Remove,
     /// To other settings.
     Configure(Settings),
+    /// To the settings before.
+    RestoreSettings(Settings),
     /// To another flavor.
     Resize(Flavor),
+    /// To the flavor before.
+    RevertResize(Flavor),
     /// To nothing else; refuses an upgrade that cannot be.
     CheckUpgrade(Release),
     /// To a server of another release.
@@ -43,7 +47,9 @@ impl Work {
             Self::Restart => "restart",
             Self::Remove => "remove",
             Self::Configure(_) => "configure",
+            Self::RestoreSettings(_) => "restore settings",
             Self::Resize(_) => "resize",
+            Self::RevertResize(_) => "revert resize",
             Self::CheckUpgrade(_) => "check upgrade",
             Self::Upgrade(_) => "upgrade",
             Self::RevertUpgrade(_) => "revert upgrade",

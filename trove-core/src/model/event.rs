@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, OperationError, OperationStatus};
+use super::{Health, OperationError, OperationStatus, SettingsState};
 use crate::{
     id::{InstanceId, OperationId},
     lifecycle::State,
@@ -41,6 +41,12 @@ pub enum EventKind {
     Health {
         /// What it reports.
         health: Health,
+    },
+    /// The guest reports that its settings stand otherwise than before.
+    Settings {
+        /// How they stand.
+        #[serde(flatten)]
+        state: SettingsState,
     },
     /// The instance is gone.
     Deleted,

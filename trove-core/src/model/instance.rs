@@ -3,11 +3,14 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Disk, Health};
-use crate::{id::InstanceId, lifecycle::State};
+use super::{ByteSize, Disk, GivenSettings, Health, SettingsState};
+use crate::{
+    id::{ConfigurationId, InstanceId},
+    lifecycle::State,
+};
 
 /// A database instance as the service knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Instance {
     /// Its identity. Names are labels: two instances may share one.
@@ -18,8 +21,10 @@ pub struct Instance {
     pub name: String,
     /// The datastore it runs, as its driver names it.
     pub datastore: String,
-    /// The datastore's version, as its driver names it.
+    /// The datastore's version, as the registry of versions calls it.
     pub version: String,
+    /// The number of that version, which tells its driver what it is.
+    pub version_number: String,
     /// The image it runs from.
     pub image: String,
     /// The memory and processors it has.
@@ -40,6 +45,12 @@ pub struct Instance {
     pub disk: Option<Disk>,
     /// Where it is reached.
     pub endpoint: Option<Endpoint>,
+    /// The configuration group whose settings it has.
+    pub configuration: Option<ConfigurationId>,
+    /// The settings that it was last given, of which revision of which group.
+    pub given: GivenSettings,
+    /// How its settings stand with its server, as its guest last told.
+    pub settings: SettingsState,
     /// The last operation that failed; cleared by the next that succeeds.
     pub fault: Option<Fault>,
     /// When it was asked for.
@@ -66,6 +77,7 @@ impl Instance {
             name: name.into(),
             datastore: datastore.into(),
             version: String::new(),
+            version_number: String::new(),
             image: String::new(),
             flavor,
             volume,
@@ -76,6 +88,9 @@ impl Instance {
             server_version: None,
             disk: None,
             endpoint: None,
+            configuration: None,
+            given: GivenSettings::default(),
+            settings: SettingsState::default(),
             fault: None,
             created_at: at,
             updated_at: at,
@@ -91,6 +106,9 @@ impl Instance {
             State::Stopping => Status::Stopping,
             State::Stopped => Status::Stopped,
             State::Starting => Status::Starting,
+            State::Configuring => Status::Configuring,
+            State::Upgrading => Status::Upgrading,
+            State::Resizing => Status::Resizing,
             State::Deleting => Status::Deleting,
             State::Error => Status::Error,
             State::Active => match &self.health {
@@ -135,6 +153,12 @@ pub enum Status {
     Stopped,
     /// Its server is coming up.
     Starting,
+    /// Its server is being given other settings.
+    Configuring,
+    /// It is being given another release.
+    Upgrading,
+    /// It is being given another flavor.
+    Resizing,
     /// It is being removed.
     Deleting,
     /// It could not be created, or an operation is stuck: see [`Instance::fault`].
@@ -153,6 +177,9 @@ impl fmt::Display for Status {
             Self::Stopping => "STOPPING",
             Self::Stopped => "STOPPED",
             Self::Starting => "STARTING",
+            Self::Configuring => "CONFIGURING",
+            Self::Upgrading => "UPGRADING",
+            Self::Resizing => "RESIZING",
             Self::Deleting => "DELETING",
             Self::Error => "ERROR",
         })

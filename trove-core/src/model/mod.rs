@@ -1,6 +1,8 @@
 //! Plain data that is stored and shown. No behaviour beyond reading it.
 
 mod account;
+mod configuration;
+mod datastore;
 mod event;
 mod health;
 mod instance;
@@ -9,6 +11,8 @@ mod parameter;
 mod size;
 
 pub use account::{Database, NewDatabase, NewUser, Page, PageRequest, User, UserName};
+pub use configuration::{ConfigurationGroup, GivenSettings};
+pub use datastore::DatastoreVersion;
 pub use event::{Event, EventKind, Progress};
 pub use health::{Condition, Disk, Health, Observed, Problem};
 pub use instance::{Endpoint, Fault, Flavor, Instance, Status};

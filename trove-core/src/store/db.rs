@@ -329,8 +329,10 @@ fn make_private(file: &Path) -> Result<()> {
 fn failed(what: &str, error: sqlx::Error) -> Error {
     let message = format!("the store could not {what}");
     let unique = error.as_database_error().is_some_and(|error| error.is_unique_violation());
+    let referenced = error.as_database_error().is_some_and(|error| error.is_foreign_key_violation());
     match error {
         _ if unique => Error::conflict("the store holds this already").because(error),
+        _ if referenced => Error::conflict("it is in use, or what it names is gone").because(error),
         sqlx::Error::PoolTimedOut => Error::unavailable(message + ": it is too busy").because(error),
         sqlx::Error::Io(_) | sqlx::Error::PoolClosed => Error::unavailable(message).because(error),
         sqlx::Error::Database(ref inner) if is_full(inner.message()) => {

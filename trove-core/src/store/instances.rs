@@ -2,7 +2,7 @@
 
 use super::{
     Store,
-    db::{Tx, Value},
+    db::{Row, Tx, Value},
     journal::NewOperation,
     rows,
 };
@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
     lifecycle::State,
-    model::{Health, Instance, Observed, Operation},
+    model::{Event, EventKind, Instance, Observed, Operation},
     time::Timestamp,
 };
 
@@ -34,6 +34,15 @@ pub struct Report {
     pub observed: Observed,
     /// When.
     pub at: Timestamp,
+}
+
+/// A request to enable or disable a tenant's root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootChange {
+    /// When it was made.
+    pub at: Timestamp,
+    /// True where root was to be enabled.
+    pub enabled: bool,
 }
 
 const INSTANCE: &str = "SELECT * FROM instances WHERE id = $1";
@@ -64,12 +73,14 @@ impl Store {
             rows::word(&instance.state)?.into(),
             rows::json(&instance.health)?.into(),
             rows::micros(instance.created_at).into(),
+            instance.version_number.clone().into(),
+            instance.configuration.map(|id| id.to_string()).into(),
         ];
         let inserted = tx
             .execute(
                 "INSERT INTO instances (id, project, name, datastore, version, image, flavor, volume_bytes, public,
-                    request, state, health, epoch, created_at, updated_at)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13, $13)",
+                    request, state, health, epoch, created_at, updated_at, version_number, configuration)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13, $13, $14, $15)",
                 &values,
             )
             .await;
@@ -124,9 +135,19 @@ impl Store {
             )
             .await?;
         }
-        let states = [id.clone(), rows::word(&from)?.into(), rows::word(&to)?.into(), rows::micros(at).into()];
+        let states = [
+            id.clone(),
+            rows::word(&from)?.into(),
+            rows::word(&to)?.into(),
+            rows::micros(at).into(),
+            operation.configuration.map(|id| id.to_string()).into(),
+        ];
         let moved = tx
-            .execute("UPDATE instances SET state = $3, updated_at = $4 WHERE id = $1 AND state = $2", &states)
+            .execute(
+                "UPDATE instances SET state = $3, updated_at = $4, configuration = COALESCE($5, configuration)
+                WHERE id = $1 AND state = $2",
+                &states,
+            )
             .await?;
         if moved == 0 {
             return Ok(Admitted::Raced);
@@ -190,17 +211,25 @@ impl Store {
         Ok(abandoned == 1)
     }
 
-    /// Writes what guests said, in one transaction; returns those whose health is another than before.
-    pub async fn report(&self, reports: &[Report]) -> Result<Vec<(InstanceId, Health, Timestamp)>> {
+    /// Writes what guests said, in one transaction; returns what is another than before: health, how settings stand.
+    pub async fn report(&self, reports: &[Report]) -> Result<Vec<Event>> {
         let mut changed = Vec::new();
         let mut tx = self.db().begin().await?;
         for report in reports {
             let health = rows::json(&report.observed.health)?;
             let id = Value::from(report.instance.to_string());
-            let before = tx.row("SELECT health FROM instances WHERE id = $1", std::slice::from_ref(&id)).await?;
+            let before =
+                tx.row("SELECT health, settings FROM instances WHERE id = $1", std::slice::from_ref(&id)).await?;
             let Some(before) = before else { continue };
             if before.text("health")? != health {
-                changed.push((report.instance, report.observed.health.clone(), report.at));
+                let kind = EventKind::Health { health: report.observed.health.clone() };
+                changed.push(Event::new(report.at, report.instance, kind));
+            }
+            let settings = report.observed.settings.as_ref().map(rows::json).transpose()?;
+            if let Some(state) = &report.observed.settings
+                && settings != before.maybe_text("settings")?
+            {
+                changed.push(Event::new(report.at, report.instance, EventKind::Settings { state: state.clone() }));
             }
             let values = [
                 id,
@@ -208,10 +237,11 @@ impl Store {
                 report.observed.server_version.clone().into(),
                 report.observed.disk.as_ref().map(rows::json).transpose()?.into(),
                 rows::micros(report.at).into(),
+                settings.into(),
             ];
             tx.execute(
                 "UPDATE instances SET health = $2, server_version = COALESCE($3, server_version),
-                    disk = COALESCE($4, disk), reported_at = $5
+                    disk = COALESCE($4, disk), reported_at = $5, settings = COALESCE($6, settings)
                 WHERE id = $1",
                 &values,
             )
@@ -219,6 +249,27 @@ impl Store {
         }
         tx.commit().await?;
         Ok(changed)
+    }
+
+    /// Notes that the tenant's root of an instance is to be enabled or disabled.
+    pub async fn note_root(&self, instance: InstanceId, change: RootChange) -> Result<()> {
+        let values = [instance.to_string().into(), rows::micros(change.at).into(), i64::from(change.enabled).into()];
+        self.db().execute("INSERT INTO root_history (instance, at, enabled) VALUES ($1, $2, $3)", &values).await?;
+        Ok(())
+    }
+
+    /// When the tenant's root of an instance was asked to be enabled or disabled, the last hundred times, latest first.
+    pub async fn root_history(&self, instance: InstanceId) -> Result<Vec<RootChange>> {
+        let found = self
+            .db()
+            .rows(
+                "SELECT at, enabled FROM root_history WHERE instance = $1 ORDER BY at DESC LIMIT 100",
+                &[instance.to_string().into()],
+            )
+            .await?;
+        let change =
+            |row: &Row| Ok(RootChange { at: rows::timestamp(row.int("at")?)?, enabled: row.int("enabled")? != 0 });
+        found.iter().map(change).collect()
     }
 
     /// One instance.

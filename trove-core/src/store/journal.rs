@@ -1,6 +1,7 @@
 //! The journal of operations: what the flow engine claims, renews and records.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{
@@ -10,9 +11,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    id::{InstanceId, OperationId},
+    id::{ConfigurationId, InstanceId, OperationId},
     lifecycle::State,
-    model::{Endpoint, Fault, OperationError, OperationStatus},
+    model::{Endpoint, Fault, Flavor, GivenSettings, Instance, OperationError, OperationStatus},
     time::Timestamp,
 };
 
@@ -44,6 +45,8 @@ pub struct NewOperation {
     pub step: &'static str,
     /// Its state.
     pub state: Json,
+    /// The configuration group it gives its instance, which counts as used from this row on.
+    pub configuration: Option<ConfigurationId>,
 }
 
 /// An operation as claimed.
@@ -110,7 +113,7 @@ pub struct Record {
 }
 
 /// What a step changes about its instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct InstanceChange {
     /// The state it is in now.
     pub state: Option<State>,
@@ -118,8 +121,35 @@ pub struct InstanceChange {
     pub endpoint: Option<Option<Endpoint>>,
     /// The fault to show; `Some(None)` clears it.
     pub fault: Option<Option<Fault>>,
+    /// The settings it was given, and of which group; its use of another one ends.
+    pub given: Option<GivenSettings>,
+    /// What it runs now.
+    pub release: Option<InstanceRelease>,
+    /// The flavor it has now.
+    pub flavor: Option<Flavor>,
     /// True where the row, and all that belongs to it, goes.
     pub remove: bool,
+}
+
+/// The version and the image of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRelease {
+    /// The version, as the registry of versions calls it.
+    pub version: String,
+    /// Its number.
+    pub number: String,
+    /// The image.
+    pub image: String,
+}
+
+impl From<&Instance> for InstanceRelease {
+    fn from(instance: &Instance) -> Self {
+        Self {
+            version: instance.version.clone(),
+            number: instance.version_number.clone(),
+            image: instance.image.clone(),
+        }
+    }
 }
 
 impl InstanceChange {
@@ -152,7 +182,12 @@ const RECORD: &str = "UPDATE operations SET state = $3, status = $4, finished = 
 
 const CHANGE: &str = "UPDATE instances SET state = COALESCE($2, state),
         endpoint = CASE WHEN $3 = 1 THEN $4 ELSE endpoint END,
-        fault = CASE WHEN $5 = 1 THEN $6 ELSE fault END, updated_at = $7
+        fault = CASE WHEN $5 = 1 THEN $6 ELSE fault END, updated_at = $7,
+        configuration = CASE WHEN $8 = 1 THEN (SELECT c.id FROM configurations c WHERE c.id = $9) ELSE configuration END,
+        configuration_revision = CASE WHEN $8 = 1 THEN $10 ELSE configuration_revision END,
+        given = COALESCE($15, given),
+        version = COALESCE($11, version), version_number = COALESCE($12, version_number),
+        image = COALESCE($13, image), flavor = COALESCE($14, flavor)
     WHERE id = $1";
 
 #[async_trait]
@@ -234,20 +269,34 @@ impl Journal for Store {
         if change.remove {
             tx.execute("DELETE FROM instances WHERE id = $1", &[instance]).await?;
         } else {
-            let (endpoint, fault) = (change.endpoint.as_ref(), change.fault.as_ref());
-            let values = [
-                instance,
-                change.state.as_ref().map(rows::word).transpose()?.into(),
-                i64::from(endpoint.is_some()).into(),
-                endpoint.and_then(Option::as_ref).map(rows::json).transpose()?.into(),
-                i64::from(fault.is_some()).into(),
-                fault.and_then(Option::as_ref).map(rows::json).transpose()?.into(),
-                rows::micros(record.at).into(),
-            ];
-            tx.execute(CHANGE, &values).await?;
+            tx.execute(CHANGE, &changed(instance, change, record.at)?).await?;
         }
         tx.commit().await
     }
+}
+
+/// The parameters of [`CHANGE`].
+fn changed(instance: Value, change: &InstanceChange, at: Timestamp) -> Result<[Value; 15]> {
+    let (endpoint, fault) = (change.endpoint.as_ref(), change.fault.as_ref());
+    let (given, release) = (change.given.as_ref(), change.release.as_ref());
+    let group = given.and_then(|given| given.group);
+    Ok([
+        instance,
+        change.state.as_ref().map(rows::word).transpose()?.into(),
+        i64::from(endpoint.is_some()).into(),
+        endpoint.and_then(Option::as_ref).map(rows::json).transpose()?.into(),
+        i64::from(fault.is_some()).into(),
+        fault.and_then(Option::as_ref).map(rows::json).transpose()?.into(),
+        rows::micros(at).into(),
+        i64::from(given.is_some()).into(),
+        group.map(|(id, _)| id.to_string()).into(),
+        group.map_or(0, |(_, revision)| rows::to_int(revision)).into(),
+        release.map(|release| release.version.clone()).into(),
+        release.map(|release| release.number.clone()).into(),
+        release.map(|release| release.image.clone()).into(),
+        change.flavor.as_ref().map(rows::json).transpose()?.into(),
+        given.map(rows::json).transpose()?.into(),
+    ])
 }
 
 fn entry(row: &Row) -> Result<Entry> {

@@ -1,4 +1,4 @@
-//! The store: instances and the journal of their operations, on SQLite or PostgreSQL.
+//! The store: instances, the journal of their operations, configuration groups and the registry of versions, on SQLite or PostgreSQL.
 //!
 //! ```
 //! # tokio_test(async {
@@ -19,12 +19,15 @@
 //! PostgreSQL database, and whoever comes second is refused until it is gone. Leases and epochs guard the journal beyond
 //! that, should two ever meet. Both run the same SQL text and pass the same [suite](crate::conformance::store).
 
+mod configurations;
+mod datastores;
 mod db;
 mod instances;
 mod journal;
 mod lock;
 mod rows;
 mod schema;
+mod trials;
 
 use std::{
     fmt,
@@ -32,8 +35,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub use instances::{Admitted, Report};
-pub use journal::{Cancel, Entry, InstanceChange, Journal, NewOperation, Record};
+pub use datastores::StoredVersion;
+pub use instances::{Admitted, Report, RootChange};
+pub use journal::{Cancel, Entry, InstanceChange, InstanceRelease, Journal, NewOperation, Record};
 
 use crate::error::Result;
 

@@ -50,6 +50,54 @@ const STEPS: &[&str] = &[
     )",
     "CREATE UNIQUE INDEX operations_in_order ON operations (instance, sequence)",
     "CREATE INDEX operations_due ON operations (wake_at) WHERE finished = 0",
+    "CREATE TABLE datastore_versions (
+        datastore TEXT NOT NULL,
+        name TEXT NOT NULL,
+        number TEXT NOT NULL,
+        image TEXT NOT NULL,
+        username TEXT,
+        password TEXT,
+        active BIGINT NOT NULL,
+        preferred BIGINT NOT NULL,
+        created_at BIGINT NOT NULL,
+        updated_at BIGINT NOT NULL,
+        PRIMARY KEY (datastore, name)
+    )",
+    "CREATE TABLE catalogues (
+        datastore TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        catalogue TEXT NOT NULL,
+        PRIMARY KEY (datastore, digest)
+    )",
+    "CREATE TABLE configurations (
+        id TEXT NOT NULL PRIMARY KEY,
+        project TEXT NOT NULL,
+        name TEXT NOT NULL,
+        description TEXT NOT NULL,
+        datastore TEXT NOT NULL,
+        version TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        revision BIGINT NOT NULL,
+        created_at BIGINT NOT NULL,
+        updated_at BIGINT NOT NULL
+    )",
+    "CREATE INDEX configurations_in_order ON configurations (project, created_at, id)",
+    "ALTER TABLE instances ADD COLUMN version_number TEXT NOT NULL DEFAULT ''",
+    // Until there was a registry, a version was called by its number.
+    "UPDATE instances SET version_number = version",
+    "ALTER TABLE instances ADD COLUMN configuration TEXT REFERENCES configurations (id)",
+    "ALTER TABLE instances ADD COLUMN configuration_revision BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE instances ADD COLUMN given TEXT",
+    "ALTER TABLE instances ADD COLUMN settings TEXT",
+    "CREATE INDEX instances_of_configuration ON instances (configuration)",
+    "CREATE TABLE root_history (
+        instance TEXT NOT NULL REFERENCES instances (id) ON DELETE CASCADE,
+        at BIGINT NOT NULL,
+        enabled BIGINT NOT NULL
+    )",
+    "CREATE INDEX root_history_in_order ON root_history (instance, at)",
+    // Places that were made for a throw-away server and have to be given back.
+    "CREATE TABLE trials (id TEXT NOT NULL PRIMARY KEY)",
 ];
 
 /// Brings the schema up to date; refuses one that a later version of this library made.

@@ -16,7 +16,10 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{ControlPlane, CreateInstance, DeleteInstance, RestartServer, StartServer, StopServer, registry};
+use super::{
+    ConfigureInstance, ControlPlane, CreateInstance, DeleteInstance, ResizeInstance, RestartServer, StartServer,
+    StopServer, UpgradeInstance, registry,
+};
 use crate::{
     conductor,
     conformance::memory::{Verdict, World},
@@ -27,9 +30,9 @@ use crate::{
     guest::{self, Guests},
     id::{InstanceId, OperationId},
     lifecycle::State,
-    model::{ByteSize, Flavor, Instance, NewDatabase, NewUser, OperationStatus},
+    model::{ByteSize, Flavor, GivenSettings, Instance, NewDatabase, NewUser, OperationStatus, mib},
     secret::MasterKey,
-    store::{Admitted, Cancel, Entry, Journal, NewOperation, Record, Store},
+    store::{Admitted, Cancel, Entry, InstanceRelease, Journal, NewOperation, Record, Store},
     time::{Clock, Timestamp, elapsed},
 };
 
@@ -55,6 +58,9 @@ enum Operation {
     Restart,
     Stop,
     Start,
+    Configure,
+    Upgrade,
+    Resize,
 }
 
 /// How a run went: how it ended, and how many calls and journal writes its first owner made.
@@ -90,6 +96,21 @@ async fn start_survives_everything() {
 }
 
 #[tokio::test]
+async fn configure_survives_everything() {
+    matrix(Operation::Configure).await;
+}
+
+#[tokio::test]
+async fn upgrade_survives_everything() {
+    matrix(Operation::Upgrade).await;
+}
+
+#[tokio::test]
+async fn resize_survives_everything() {
+    matrix(Operation::Resize).await;
+}
+
+#[tokio::test]
 async fn a_deletion_ends_a_creation_wherever_it_stands() {
     let store = Store::connect("sqlite::memory:").await.unwrap();
     let writes = Case::new(&store, Operation::Create).await.check(None, None).await.writes;
@@ -107,7 +128,9 @@ async fn matrix(operation: Operation) {
     let store = Store::connect("sqlite::memory:").await.unwrap();
     let plain = Case::new(&store, operation).await.check(None, None).await;
     let mut cases = 0;
-    for fault in std::iter::once(None).chain(faults(plain.calls).map(Some)) {
+    // The last call of an upgrade only tidies up; whatever becomes of it, the upgrade was done.
+    let calls = if operation == Operation::Upgrade { plain.calls - 1 } else { plain.calls };
+    for fault in std::iter::once(None).chain(faults(calls).map(Some)) {
         let calm = Case::new(&store, operation).await.check(fault, None).await;
         // What follows in a long row of tries for the same thing is the same again.
         let (writes, calls) = (calm.writes.min(plain.writes + 12), calm.calls.min(plain.calls + 8));
@@ -174,6 +197,19 @@ impl Case {
             Operation::Restart => (RestartServer {}.begin(case.id), State::Restarting),
             Operation::Stop => (StopServer {}.begin(case.id), State::Stopping),
             Operation::Start => (StartServer {}.begin(case.id), State::Starting),
+            Operation::Configure => {
+                let settings = [("max_rows".to_owned(), 5.into()), ("cache_mib".to_owned(), 7.into())].into();
+                let flow = ConfigureInstance::new(GivenSettings { group: None, settings });
+                (flow.begin(case.id), State::Configuring)
+            }
+            Operation::Upgrade => {
+                let (version, number, image) = ("2".to_owned(), "2".to_owned(), "memory:2".to_owned());
+                let flow = UpgradeInstance::new(InstanceRelease { version, number, image });
+                (flow.begin(case.id), State::Upgrading)
+            }
+            Operation::Resize => {
+                (ResizeInstance::new(Flavor::new("large", mib(64), 2)).begin(case.id), State::Resizing)
+            }
         };
         case.begin(row.unwrap(), (from, to)).await;
         case
@@ -209,6 +245,17 @@ impl Case {
                 // After a failed restart the agent goes on; whether it serves is a matter of health.
                 let restart_failed = self.operation == Operation::Restart && status == Some(OperationStatus::Failed);
                 assert!(serves || restart_failed, "{what}: active and does not serve");
+                let shape = (instance.image, instance.flavor.memory);
+                assert_eq!(self.world.shape(self.instance), Some(shape), "{what}: it has another shape");
+                assert_eq!(self.world.settings(self.instance), instance.given.settings, "{what}: other settings");
+                let done = status == Some(OperationStatus::Succeeded);
+                let changed = match self.operation {
+                    Operation::Configure => !instance.given.settings.is_empty(),
+                    Operation::Upgrade => instance.version == "2",
+                    Operation::Resize => instance.flavor.name == "large",
+                    _ => done,
+                };
+                assert_eq!(changed, done, "{what}: ended {status:?}");
             }
             State::Stopped => assert!(self.world.is_stopped(self.instance), "{what}: stopped and runs"),
             State::Error => {
@@ -319,6 +366,7 @@ impl Case {
             guests: Guests::new(drivers, guest::Settings::default(), self.clock.clone(), reports),
             master_key: self.key.clone(),
             places: Default::default(),
+            trials: Default::default(),
         });
         let owner = OperationId::new_v4().to_string();
         Engine::new(owner, journal, control, registry(), Settings::default(), self.clock.clone(), events)
@@ -343,7 +391,9 @@ impl Case {
         let flow = CreateInstance::new(self.instance, vec![NewDatabase::new("app")], &users, &self.key).unwrap();
         let flavor = Flavor::new("small", ByteSize::default(), 1);
         let now = self.clock.now();
-        let instance = Instance::new(self.instance, "orders", "memory", flavor, ByteSize::default(), now);
+        let mut instance = Instance::new(self.instance, "orders", "memory", flavor, ByteSize::default(), now);
+        (instance.version, instance.version_number) = ("1".to_owned(), "1".to_owned());
+        instance.image = "memory:1".to_owned();
         self.store.insert_instance(&instance, "", &flow.begin(id).unwrap()).await.unwrap();
     }
 

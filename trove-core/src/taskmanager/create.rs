@@ -11,7 +11,7 @@ use crate::{
     guest::Work,
     id::InstanceId,
     lifecycle::State,
-    model::{NewDatabase, NewUser, OperationStatus, UserName},
+    model::{GivenSettings, NewDatabase, NewUser, OperationStatus, UserName},
     platform::Ensured,
     secret::{MasterKey, Sealed},
     store::InstanceChange,
@@ -22,6 +22,8 @@ use crate::{
 pub struct CreateInstance {
     databases: Vec<NewDatabase>,
     users: Vec<SealedUser>,
+    #[serde(default)]
+    settings: GivenSettings,
 }
 
 /// A user to create, with its password as it may be written down.
@@ -55,7 +57,15 @@ impl CreateInstance {
                 databases: user.databases.clone(),
             })
         };
-        Ok(Self { databases, users: users.iter().map(seal).collect::<Result<_>>()? })
+        let users = users.iter().map(seal).collect::<Result<_>>()?;
+        Ok(Self { databases, users, settings: GivenSettings::default() })
+    }
+
+    /// The same with these settings.
+    #[must_use]
+    pub fn settings(mut self, settings: GivenSettings) -> Self {
+        self.settings = settings;
+        self
     }
 
     fn spec(&self, instance: InstanceId, key: &MasterKey) -> Result<Prepare> {
@@ -65,7 +75,8 @@ impl CreateInstance {
             opened.databases.clone_from(&user.databases);
             Ok(opened)
         };
-        Ok(Prepare::new(self.databases.clone(), self.users.iter().map(open).collect::<Result<_>>()?))
+        let users = self.users.iter().map(open).collect::<Result<_>>()?;
+        Ok(Prepare::new(self.databases.clone(), users).settings(self.settings.settings.clone()))
     }
 }
 
@@ -126,8 +137,14 @@ impl Flow for CreateInstance {
 
     fn ended(&self, end: End<'_>) -> InstanceChange {
         match end.status {
-            OperationStatus::Succeeded => InstanceChange::to(State::Active),
-            _ => InstanceChange::failed(State::Error, end.fault("the instance could not be created"), end.at),
+            OperationStatus::Succeeded => {
+                InstanceChange { given: Some(self.settings.clone()), ..InstanceChange::to(State::Active) }
+            }
+            // Nothing is left of it that would use the group.
+            _ => InstanceChange {
+                given: Some(GivenSettings::default()),
+                ..InstanceChange::failed(State::Error, end.fault("the instance could not be created"), end.at)
+            },
         }
     }
 }

@@ -61,7 +61,14 @@ async fn attach(control: &ControlPlane, instance: &Instance) -> bool {
 /// Flows attach the agents of instances that are being made or removed, when they get there.
 pub(super) fn needs_agent(instance: &Instance) -> bool {
     match instance.state {
-        State::Active | State::Restarting | State::Stopping | State::Stopped | State::Starting => true,
+        State::Active
+        | State::Restarting
+        | State::Stopping
+        | State::Stopped
+        | State::Starting
+        | State::Configuring
+        | State::Upgrading
+        | State::Resizing => true,
         State::Build | State::Deleting | State::Error => false,
     }
 }

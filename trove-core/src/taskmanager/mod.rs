@@ -7,33 +7,45 @@
 //! | [`RestartServer`] | server | the agent goes on trying to start it |
 //! | [`StopServer`] | server | it is started |
 //! | [`StartServer`] | server | it is stopped |
+//! | [`ConfigureInstance`] | server | it is given the settings before |
+//! | [`UpgradeInstance`] | check, server, conclude | the release before is brought back, until the new one serves |
+//! | [`ResizeInstance`] | server | it is given the flavor before |
 
+mod configure;
 mod create;
 mod delete;
 mod keeper;
 mod places;
+mod resize;
 mod server;
+mod trial;
+mod upgrade;
 
 #[cfg(all(test, feature = "conformance", feature = "sqlite"))]
 mod crash_matrix;
 
 use std::{sync::Arc, time::Duration};
 
+pub use configure::ConfigureInstance;
 pub use create::CreateInstance;
 pub use delete::DeleteInstance;
 pub(crate) use keeper::keep_guests;
 pub(crate) use places::Places;
+pub use resize::ResizeInstance;
 pub use server::{RestartServer, StartServer, StopServer};
+pub(crate) use trial::Trials;
+pub use upgrade::UpgradeInstance;
 
 use crate::{
+    datastore::{RegistryLogin, Release},
     error::{Error, Result},
     flow::{Next, Registry, StepCx},
     guest::{Call, Guests, JobEnd, Work},
     id::InstanceId,
-    model::Instance,
+    model::{DatastoreVersion, Instance},
     platform::{Ensured, Placement, Platform},
     secret::MasterKey,
-    store::Store,
+    store::{InstanceRelease, Store, StoredVersion},
 };
 
 /// How long a step waits for a guest's job before it lets go and asks again.
@@ -51,6 +63,8 @@ pub struct ControlPlane {
     pub master_key: MasterKey,
     /// Held while an instance gets its place and agent, or loses them.
     pub(crate) places: Places,
+    /// The throw-away servers.
+    pub(crate) trials: Trials,
 }
 
 /// All flows there are.
@@ -61,6 +75,9 @@ pub(crate) fn registry() -> Registry<ControlPlane> {
         .with::<RestartServer>()
         .with::<StopServer>()
         .with::<StartServer>()
+        .with::<ConfigureInstance>()
+        .with::<UpgradeInstance>()
+        .with::<ResizeInstance>()
 }
 
 impl ControlPlane {
@@ -90,6 +107,22 @@ impl ControlPlane {
         self.platform.compute.release_compute(id).await
     }
 
+    /// How the registry that the image of a version is pulled from is signed in to, where that is needed.
+    async fn login(&self, datastore: &str, version: &str) -> Result<Option<RegistryLogin>> {
+        let stored = self.store.version(datastore, version).await?;
+        let Some(StoredVersion { version, password: Some(password) }) = stored else { return Ok(None) };
+        let Some(username) = version.username.clone() else { return Ok(None) };
+        Ok(Some(RegistryLogin { username, password: self.master_key.open(&login_owner(&version), &password)? }))
+    }
+
+    /// A release as a guest is told of it.
+    async fn release(&self, instance: InstanceId, release: &InstanceRelease) -> Result<Release> {
+        let datastore = self.instance(instance).await?.datastore;
+        let mut told = Release::new(&release.number, &release.image);
+        told.login = self.login(&datastore, &release.version).await?;
+        Ok(told)
+    }
+
     async fn attach(&self, instance: &Instance) -> Result<Ensured<()>> {
         if self.guests.is_attached(instance.id) {
             return Ok(Ensured::Ready(()));
@@ -97,13 +130,19 @@ impl ControlPlane {
         let endpoint =
             instance.endpoint.as_ref().ok_or_else(|| Error::internal("the instance has no endpoint to run at"))?;
         match self.platform.compute.ensure_compute(instance, endpoint).await? {
-            Ensured::Ready(Placement::InProcess(host)) => {
+            Ensured::Ready(Placement::InProcess(mut host)) => {
+                host.login = self.login(&instance.datastore, &instance.version).await?;
                 self.guests.attach(instance, *host)?;
                 Ok(Ensured::Ready(()))
             }
             Ensured::Pending(pause) => Ok(Ensured::Pending(pause)),
         }
     }
+}
+
+/// To what the password for a version's registry is bound when it is sealed.
+pub(crate) fn login_owner(version: &DatastoreVersion) -> String {
+    format!("{}/{}", version.datastore, version.name)
 }
 
 /// Has the instance's guest do this; the step is done when the guest is.

@@ -1,25 +1,35 @@
 //! The life of a server in a container.
 
 mod bring_up;
+mod configuration;
+mod helper;
+mod images;
+mod initialise;
+mod probe;
+mod resize;
+mod settings;
+mod upgrade;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{MutexGuard, OwnedRwLockReadGuard, RwLock},
+    sync::MutexGuard,
     time::{Instant, timeout},
 };
 use trove_core::{
-    datastore::{Accounts, Cx, Datastore, GuestHost, Prepare},
+    datastore::{Accounts, Configuration, Cx, Datastore, GuestHost, Prepare, Resize, Upgrade},
     error::{Error, Result},
     model::Observed,
 };
 
+use self::settings::KnownSettings;
 use super::{
     Answer, Engine,
+    containers::Containers,
     gauges::{KillGauge, Storage, StorageGauge, blocking},
     observe::{Facts, Reply, judge},
     places::Places,
@@ -33,9 +43,6 @@ const ASK_LIMIT: Duration = Duration::from_secs(3);
 /// How long a server that runs may be silent before it counts as hanging and not as coming up.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// How long a removal waits for requests that are under way, and how long it goes on.
-const REMOVE_LIMIT: Duration = Duration::from_secs(60);
-
 /// The [`Datastore`] of an engine that runs in a container.
 ///
 /// [`stop`](Datastore::stop) leaves no container, only the volume and a note that it was asked for, so that
@@ -43,15 +50,19 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct ContainerDatastore<E> {
     docker: Docker,
-    host: Arc<GuestHost>,
+    /// As it is now: an upgrade changes the release, a resize the flavor.
+    host: RwLock<Arc<GuestHost>>,
     engine: Arc<E>,
     places: Places,
+    containers: Containers,
     name: String,
     waker: Waker,
     /// Held by the one call at a time that changes anything.
     turn: tokio::sync::Mutex<()>,
-    /// Shared by requests that make or start a container, which outlive a dropped call; a removal waits for them.
-    requests: Arc<RwLock<()>>,
+    /// Held while files are copied, which may go on for a moment after a dropped call.
+    copies: Arc<tokio::sync::Mutex<()>>,
+    settings: KnownSettings,
+    probe: probe::Turn,
     storage: StorageGauge,
     kills: KillGauge,
     seen: Mutex<Seen>,
@@ -60,18 +71,21 @@ pub struct ContainerDatastore<E> {
 impl<E: Engine> ContainerDatastore<E> {
     /// The datastore of one instance. Makes nothing.
     pub fn new(docker: Docker, host: GuestHost, engine: E) -> Self {
+        let places = Places::new(&host, engine.data_directory());
         let host = Arc::new(host);
-        let places = Places::new(Arc::clone(&host), engine.data_directory());
         let name = spec::server_name(&host);
         Self {
             waker: docker.waker(&name),
             turn: tokio::sync::Mutex::default(),
-            requests: Arc::default(),
+            copies: Arc::default(),
+            settings: KnownSettings::new(places.settings()),
+            probe: probe::Turn::default(),
             storage: StorageGauge::new(places.clone(), host.volume.clone()),
             kills: KillGauge::default(),
             seen: Mutex::new(Seen { pid: 0, since: Instant::now(), answered: false }),
+            containers: Containers::new(docker.clone(), Arc::clone(&host)),
             docker,
-            host,
+            host: RwLock::new(host),
             engine: Arc::new(engine),
             places,
             name,
@@ -84,24 +98,16 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         let _turn = self.turn(cx).await?;
         self.on_disk(|places| places.note_stop(false)).await?;
-        self.docker.ensure_image(cx, &self.host.image).await?;
-        if self.on_disk(Places::has_data).await? {
+        let new = !self.on_disk(Places::has_data).await?;
+        self.begin_settings(&spec.settings, new).await?;
+        let image = self.ensure_image(cx, &self.host()).await?;
+        if new {
+            self.bring_up_new(cx, &image).await?;
+        } else {
             self.check_data().await?;
             if !self.serves(cx).await? {
-                self.lay_out(cx).await?;
-                let id = self.create_server(cx).await?;
-                self.launch(cx, &id).await?;
+                self.bring_up(cx).await?;
             }
-        } else {
-            cx.phase("initialise data directory");
-            self.lay_out(cx).await?;
-            // Making a container takes the daemon about as long as the initialisation, so both are done at once.
-            let (created, initialised) = tokio::join!(self.create_server(cx), self.initialise(cx));
-            if let (Err(_), Ok(id)) = (&initialised, &created) {
-                self.give_up(id).await;
-            }
-            initialised?;
-            self.launch(cx, &created?).await?;
         }
         self.open(cx).await?;
         cx.phase("create databases and users");
@@ -110,54 +116,31 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
 
     async fn start(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        self.check_data().await?;
-        self.on_disk(|places| places.note_stop(false)).await?;
-        if !self.serves(cx).await? {
-            self.docker.ensure_image(cx, &self.host.image).await?;
-            self.lay_out(cx).await?;
-            let id = self.create_server(cx).await?;
-            self.launch(cx, &id).await?;
-        }
-        self.open(cx).await
+        self.serve(cx).await
     }
 
     async fn stop(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
         self.on_disk(|places| places.note_stop(true)).await?;
         cx.phase("stop server");
-        let Some(found) = self.docker.look(&self.name).await? else { return Ok(()) };
-        if !spec::is_ours(&self.host, &found.labels) {
-            return Ok(());
-        }
-        if found.state == State::Paused {
-            // A paused server cannot hear the signal.
-            self.docker.unpause(&found.id).await?;
-        }
-        self.docker.stop(&found.id, self.engine.stop_limit()).await?;
-        self.engine.forget();
-        self.docker.remove(&found.id).await
+        self.take_down().await.map(drop)
     }
 
     async fn remove(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
         cx.phase("remove containers");
-        let _settled = timeout(REMOVE_LIMIT, self.requests.write())
-            .await
-            .map_err(|_| Error::busy("a request to the Docker daemon is still under way"))?;
+        let _probe = self.probe.end().await?;
+        let _settled = self.containers.remove_all().await?;
         self.engine.forget();
-        timeout(REMOVE_LIMIT, self.remove_containers())
-            .await
-            .map_err(|_| Error::timeout("the containers were not removed in time"))??;
+        self.settings.forget().await;
         self.on_disk(Places::clear).await
     }
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
-        let (container, storage) = tokio::join!(self.docker.look(&self.name), self.storage.read());
-        let ours = container.as_ref().map(|found| {
-            let found = found.as_ref().filter(|found| spec::is_ours(&self.host, &found.labels));
-            found.map(|found| found.state)
-        });
-        let pid = match ours {
+        let (container, storage, record) =
+            tokio::join!(self.containers.look(&self.name), self.storage.read(), self.known_settings());
+        let state = container.as_ref().map(|found| found.as_ref().map(|found| found.state));
+        let pid = match state {
             Ok(Some(State::Running { pid })) => Some(pid),
             _ => None,
         };
@@ -167,17 +150,18 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
         };
         let Storage { disk, data, stop_noted } = storage;
         let health = judge(&Facts {
-            container: ours,
+            container: state,
             answer,
             coming_up: pid.is_some_and(|pid| self.coming_up(pid, answer.answered())),
             overdue: pid.is_some_and(|pid| self.overdue(pid)),
             stop_noted,
             data,
             disk,
-            volume_size: self.host.volume_size,
+            volume_size: self.host().volume_size,
             killed_lately: self.kills.recent(pid),
         });
-        Ok(Observed::new(health).server_version(version).disk(disk))
+        let settings = record.map(|record| record.state(pid.is_some()));
+        Ok(Observed::new(health).server_version(version).disk(disk).settings(settings))
     }
 
     async fn changed(&self) {
@@ -187,9 +171,31 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
     fn accounts(&self) -> Option<&dyn Accounts> {
         self.engine.accounts()
     }
+
+    fn configuration(&self) -> Option<&dyn Configuration> {
+        self.engine.parameters().is_some().then_some(self)
+    }
+
+    fn upgrade(&self) -> Option<&dyn Upgrade> {
+        self.engine.version_command().is_some().then_some(self)
+    }
+
+    fn resize(&self) -> Option<&dyn Resize> {
+        Some(self)
+    }
 }
 
 impl<E: Engine> ContainerDatastore<E> {
+    /// The place of the instance as it is now.
+    fn host(&self) -> Arc<GuestHost> {
+        Arc::clone(&self.host.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes the place of the instance another one, for all that is done from now on.
+    fn change_host(&self, change: impl FnOnce(&mut GuestHost)) {
+        change(Arc::make_mut(&mut self.host.write().unwrap_or_else(PoisonError::into_inner)));
+    }
+
     async fn turn(&self, cx: &Cx) -> Result<MutexGuard<'_, ()>> {
         cx.check()?;
         tokio::select! {
@@ -198,14 +204,21 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    async fn request(&self) -> OwnedRwLockReadGuard<()> {
-        Arc::clone(&self.requests).read_owned().await
-    }
-
     /// Runs what blocks on the instance's file system where it may.
     async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Places) -> Result<T> + Send + 'static) -> Result<T> {
         let places = self.places.clone();
         blocking(move || work(&places)).await
+    }
+
+    /// Brings the server to answering, whatever it does now, and opens it.
+    async fn serve(&self, cx: &Cx) -> Result<()> {
+        self.check_data().await?;
+        self.on_disk(|places| places.note_stop(false)).await?;
+        if !self.serves(cx).await? {
+            self.ensure_image(cx, &self.host()).await?;
+            self.bring_up(cx).await?;
+        }
+        self.open(cx).await
     }
 
     /// What the server says, within a time limit.
@@ -215,7 +228,7 @@ impl<E: Engine> ContainerDatastore<E> {
             Ok(Answer::ReadOnly { version }) => (Reply::ReadOnly, Some(version)),
             Ok(Answer::NotYet) => (Reply::NotYet, None),
             Ok(Answer::No(error)) => {
-                tracing::trace!(instance = %self.host.instance, error = error.report(), "the server does not answer");
+                tracing::trace!(server = self.name, error = error.report(), "the server does not answer");
                 (Reply::Silent, None)
             }
             Err(_) => {
@@ -225,26 +238,21 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// Removes a container that will not be started. The error that led here counts for more than one of this.
-    async fn give_up(&self, container: &str) {
-        if let Err(error) = self.docker.remove(container).await {
-            tracing::warn!(instance = %self.host.instance, error = error.report(), "a container was left behind");
+    /// Stops the server in order and removes its container. Returns the code with which it ended, where it had one.
+    async fn take_down(&self) -> Result<Option<i64>> {
+        let Some(found) = self.containers.look(&self.name).await? else { return Ok(None) };
+        if found.state == State::Paused {
+            // A paused server cannot hear the signal.
+            self.docker.unpause(&found.id).await?;
         }
-    }
-
-    /// Removes all containers of the instance.
-    async fn remove_containers(&self) -> Result<()> {
-        let labels = spec::owner_labels(&self.host);
-        let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
-        loop {
-            let found = self.docker.labelled(&labels).await?;
-            if found.is_empty() {
-                return Ok(());
-            }
-            for container in found {
-                self.docker.remove(&container).await?;
-            }
-        }
+        self.docker.stop(&found.id, self.engine.stop_limit()).await?;
+        self.engine.forget();
+        let ended = self.containers.look(&self.name).await?;
+        self.docker.remove(&found.id).await?;
+        Ok(ended.and_then(|ended| match ended.state {
+            State::Exited { code, .. } => Some(code),
+            State::Created | State::Running { .. } | State::Paused => None,
+        }))
     }
 
     /// Notes what was seen of the process, and says whether it may still be coming up.

@@ -166,8 +166,8 @@ mod tests {
     use super::*;
 
     fn gauge(directory: &Path) -> StorageGauge {
-        let host = Arc::new(GuestHost::new(InstanceId::new_v4(), directory.join("volume"), directory.join("guest")));
-        let places = Places::new(Arc::clone(&host), "data");
+        let host = GuestHost::new(InstanceId::new_v4(), directory.join("volume"), directory.join("guest"));
+        let places = Places::new(&host, "data");
         fs::create_dir_all(places.data()).unwrap();
         places.note_stop(true).unwrap();
         StorageGauge::new(places, host.volume.clone())

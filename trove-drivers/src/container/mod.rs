@@ -13,15 +13,21 @@
 //! | `<directory>/run` | [`SOCKETS`] | the socket through which the agent administers |
 
 mod calls;
+mod containers;
+mod copies;
 mod datastore;
 mod gauges;
+mod notes;
 mod observe;
 mod places;
 mod probe;
+mod record;
 mod small;
 mod socket;
 mod spec;
+mod templates;
 mod tree;
+mod upgrade_note;
 
 use std::{path::Path, time::Duration};
 
@@ -53,7 +59,8 @@ pub const SOCKETS: &str = "/run/trove";
 /// stands for the other.
 pub const AGENT: &str = "trove_admin";
 
-/// What is special about one kind of server. One value belongs to one instance.
+/// What is special about one kind of server. One value belongs to one instance, whose release and flavor may change: what
+/// follows from them is asked with the [`GuestHost`] as it is then.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// What the datastore is called, as in its manifest.
@@ -142,6 +149,12 @@ pub trait Engine: Send + Sync + 'static {
     /// may be repeated.
     async fn open(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The line in what a server wrote before it ended that tells what is wrong with its settings. It is told to the
+    /// tenant; `None` where there is no such line, or it may hold more than the tenant should see.
+    fn complaint(&self, _output: &str) -> Option<String> {
+        None
     }
 
     /// Lets go of connections to the server, which is stopped or gone.

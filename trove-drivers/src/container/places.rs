@@ -3,34 +3,41 @@
 
 use std::{
     fs::{self, File, Permissions},
-    io::{self, Write},
+    io,
     os::unix::fs::{MetadataExt, PermissionsExt, lchown},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use trove_core::{
-    datastore::GuestHost,
+    datastore::{GuestHost, ServerIdentity},
     error::{Error, Result},
 };
 
-use super::{AGENT, ConfigFile, tree::remove_tree};
+use super::{AGENT, ConfigFile, notes::replace, tree::remove_tree};
 
 /// The paths of one instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
-    host: Arc<GuestHost>,
+    volume: PathBuf,
+    directory: PathBuf,
+    server: ServerIdentity,
     data_name: String,
 }
 
 impl Places {
-    pub(crate) fn new(host: Arc<GuestHost>, data_name: &str) -> Self {
-        Self { host, data_name: data_name.to_owned() }
+    pub(crate) fn new(host: &GuestHost, data_name: &str) -> Self {
+        let (volume, directory) = (host.volume.clone(), host.directory.clone());
+        Self { volume, directory, server: host.server, data_name: data_name.to_owned() }
     }
 
     /// The data directory.
     pub(crate) fn data(&self) -> PathBuf {
-        self.host.volume.join(&self.data_name)
+        self.volume.join(&self.data_name)
+    }
+
+    /// The directory in which data is made before it is the data directory.
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.volume.join(self.staging_name())
     }
 
     /// The name below the volume of the directory in which data is made before it is the data directory.
@@ -39,38 +46,39 @@ impl Places {
     }
 
     pub(crate) fn conf(&self) -> PathBuf {
-        self.host.directory.join("conf")
+        self.directory.join("conf")
     }
 
     pub(crate) fn run(&self) -> PathBuf {
-        self.host.directory.join("run")
+        self.directory.join("run")
     }
 
     pub(crate) fn passwd(&self) -> PathBuf {
-        self.host.directory.join("passwd")
+        self.directory.join("passwd")
     }
 
-    /// Makes the directories and renders the files, each replaced as a whole. The server must not run.
+    /// Makes the directories and renders the files anew. The server must not run.
     pub(crate) fn lay_out(&self, files: &[ConfigFile]) -> Result<()> {
-        let server = self.host.server;
+        let server = self.server;
         let done = || -> io::Result<()> {
-            own(&self.host.volume, Some(server.uid), Some(server.gid), 0o700)?;
-            fs::create_dir_all(&self.host.directory)?;
+            own(&self.volume, Some(server.uid), Some(server.gid), 0o700)?;
+            fs::create_dir_all(&self.directory)?;
+            // What a former release or setting had rendered is not to be read by this one.
+            remove_tree(&self.conf())?;
             self.directory(&self.conf(), None, 0o750)?;
             // A socket of a server that was killed may be in the way of the next one.
             remove_tree(&self.run())?;
             self.directory(&self.run(), Some(server.uid), 0o700)?;
             self.write(&self.passwd(), &self.passwd_text())?;
-            for file in files {
-                let path = self.conf().join(&file.path);
-                if let Some(parent) = path.parent() {
-                    self.directory(parent, None, 0o750)?;
-                }
-                self.write(&path, &file.content)?;
-            }
-            Ok(())
+            self.render_all(files)
         };
-        done().map_err(|error| failed("write the configuration of the server", &self.host.directory, error))
+        done().map_err(|error| failed("write the configuration of the server", &self.directory, error))
+    }
+
+    /// Renders the files for a server that runs, each replaced as a whole.
+    pub(crate) fn render(&self, files: &[ConfigFile]) -> Result<()> {
+        let done = self.render_all(files);
+        done.map_err(|error| failed("write the configuration of the server", &self.directory, error))
     }
 
     /// True where there is a data directory. [`Unavailable`](trove_core::error::Kind::Unavailable) where that cannot be
@@ -85,23 +93,23 @@ impl Places {
 
     /// Removes what an attempt to initialise left behind.
     pub(crate) fn sweep(&self) -> Result<()> {
-        let staging = self.host.volume.join(self.staging_name());
+        let staging = self.staging();
         remove_tree(&staging).map_err(|error| failed("remove a half-made data directory", &staging, error))
     }
 
     /// Makes an empty data directory in staging.
     pub(crate) fn stage_empty(&self) -> Result<()> {
-        let staging = self.host.volume.join(self.staging_name());
-        self.directory(&staging, Some(self.host.server.uid), 0o700)
+        let staging = self.staging();
+        self.directory(&staging, Some(self.server.uid), 0o700)
             .map_err(|error| failed("make the data directory", &staging, error))
     }
 
     /// Makes the staging directory the data directory, durably.
     pub(crate) fn commit(&self) -> Result<()> {
-        let staging = self.host.volume.join(self.staging_name());
+        let staging = self.staging();
         let done = || -> io::Result<()> {
             fs::rename(&staging, self.data())?;
-            File::open(&self.host.volume)?.sync_all()
+            File::open(&self.volume)?.sync_all()
         };
         done().map_err(|error| failed("put the data directory in place", &staging, error))
     }
@@ -111,7 +119,7 @@ impl Places {
         let path = self.stopped();
         let done = || -> io::Result<()> {
             if stop {
-                fs::create_dir_all(&self.host.directory)?;
+                fs::create_dir_all(&self.directory)?;
                 return File::create(&path)?.sync_all();
             }
             match fs::remove_file(&path) {
@@ -130,7 +138,7 @@ impl Places {
     /// Empties the agent's directory.
     pub(crate) fn clear(&self) -> Result<()> {
         let done = || -> io::Result<()> {
-            let entries = match fs::read_dir(&self.host.directory) {
+            let entries = match fs::read_dir(&self.directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 entries => entries?,
             };
@@ -139,16 +147,31 @@ impl Places {
             }
             Ok(())
         };
-        done().map_err(|error| failed("empty the directory of the agent", &self.host.directory, error))
+        done().map_err(|error| failed("empty the directory of the agent", &self.directory, error))
+    }
+
+    /// Where the settings are recorded.
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.directory.join("settings.json")
+    }
+
+    /// Where an upgrade is noted.
+    pub(crate) fn upgrade(&self) -> PathBuf {
+        self.directory.join("upgrade.json")
+    }
+
+    /// Whose the data is.
+    pub(crate) fn server(&self) -> ServerIdentity {
+        self.server
     }
 
     fn stopped(&self) -> PathBuf {
-        self.host.directory.join("stopped")
+        self.directory.join("stopped")
     }
 
     /// Names for the users of the agent and the server, which some programs refuse to run without.
     fn passwd_text(&self) -> String {
-        let (agent, server) = (rustix::process::geteuid().as_raw(), self.host.server);
+        let (agent, server) = (rustix::process::geteuid().as_raw(), self.server);
         let mut text = format!("{AGENT}:x:{agent}:{}:agent:/:/usr/sbin/nologin\n", server.gid);
         if server.uid != agent {
             text.push_str(&format!("server:x:{}:{}:server:/:/usr/sbin/nologin\n", server.uid, server.gid));
@@ -158,18 +181,22 @@ impl Places {
 
     fn directory(&self, path: &Path, owner: Option<u32>, mode: u32) -> io::Result<()> {
         fs::create_dir_all(path)?;
-        own(path, owner, Some(self.host.server.gid), mode)
+        own(path, owner, Some(self.server.gid), mode)
     }
 
     fn write(&self, path: &Path, content: &str) -> io::Result<()> {
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".new");
-        let draft = PathBuf::from(draft);
-        let mut file = File::create(&draft)?;
-        file.write_all(content.as_bytes())?;
-        own(&draft, None, Some(self.host.server.gid), 0o640)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
+        replace(path, content.as_bytes(), Some(self.server.gid), 0o640)
+    }
+
+    fn render_all(&self, files: &[ConfigFile]) -> io::Result<()> {
+        for file in files {
+            let path = self.conf().join(&file.path);
+            if let Some(parent) = path.parent() {
+                self.directory(parent, None, 0o750)?;
+            }
+            self.write(&path, &file.content)?;
+        }
+        Ok(())
     }
 }
 

@@ -26,6 +26,21 @@ pub(crate) fn init_name(host: &GuestHost) -> String {
     format!("{}-init", host.name)
 }
 
+/// The name of the container that helps.
+pub(crate) fn helper_name(host: &GuestHost) -> String {
+    format!("{}-helper", host.name)
+}
+
+/// The name of the container that tells the version of an image.
+pub(crate) fn version_name(host: &GuestHost) -> String {
+    format!("{}-version", host.name)
+}
+
+/// The name of the server from which the catalogue is read.
+pub(crate) fn probe_name(host: &GuestHost) -> String {
+    format!("{}-probe", host.name)
+}
+
 /// The path at which a container sees this directory of the volume.
 pub(crate) fn inside(engine: &impl Engine, name: &str) -> String {
     format!("{}/{name}", engine.volume_target())
@@ -39,10 +54,14 @@ pub(crate) fn server(host: &GuestHost, engine: &impl Engine, places: &Places, cp
         address: bind_address(&host.endpoint.host),
         host: host.endpoint.port,
     };
+    let network = match host.network.as_str() {
+        "" => Network::None,
+        network => Network::Published { network: network.to_owned(), port },
+    };
     ContainerSpec {
         name: server_name(host),
         command: engine.serve(host, &data),
-        network: Network::Published { network: host.network.clone(), port },
+        network,
         ..base(host, engine, places, cpus, "server")
     }
 }
@@ -55,7 +74,34 @@ pub(crate) fn init(
     cpus: u32,
     command: Vec<String>,
 ) -> ContainerSpec {
-    ContainerSpec { name: init_name(host), command, network: Network::None, ..base(host, engine, places, cpus, "init") }
+    ContainerSpec { name: init_name(host), command, ..base(host, engine, places, cpus, "init") }
+}
+
+/// The container that runs `command` beside the server.
+pub(crate) fn helper(
+    host: &GuestHost,
+    engine: &impl Engine,
+    places: &Places,
+    cpus: u32,
+    command: Vec<String>,
+) -> ContainerSpec {
+    ContainerSpec { name: helper_name(host), command, ..base(host, engine, places, cpus, "helper") }
+}
+
+/// The container that runs `command` of an image that nothing is known of yet. It sees nothing of the instance.
+pub(crate) fn version(
+    host: &GuestHost,
+    engine: &impl Engine,
+    places: &Places,
+    cpus: u32,
+    command: Vec<String>,
+) -> ContainerSpec {
+    ContainerSpec {
+        name: version_name(host),
+        command,
+        mounts: Vec::new(),
+        ..base(host, engine, places, cpus, "version")
+    }
 }
 
 fn base(host: &GuestHost, engine: &impl Engine, places: &Places, cpus: u32, role: &str) -> ContainerSpec {

@@ -10,8 +10,9 @@ use std::{
 use bollard::{
     errors::Error as ClientError,
     models::{
-        ContainerCreateBody, ContainerState, ContainerStateStatusEnum, HealthConfig, HostConfig, HostConfigLogConfig,
-        Mount as MountModel, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+        ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HealthConfig,
+        HostConfig, HostConfigLogConfig, Mount as MountModel, MountType, PortBinding, RestartPolicy,
+        RestartPolicyNameEnum,
     },
     query_parameters::{
         CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
@@ -21,10 +22,19 @@ use bollard::{
 use futures_util::StreamExt;
 use trove_core::error::{Error, Kind, Result};
 
-use super::{Action, DEADLINE, Docker, LOOK_DEADLINE};
+use super::{Action, DEADLINE, Docker, LOOK_DEADLINE, error::lacks_program};
 
 /// How much of a container's output goes into an error.
 const LOG_TAIL_BYTES: usize = 2048;
+
+const LOG_TAIL_LINES: u32 = 20;
+const LOG_TAIL_READ: usize = 1 << 20;
+
+/// How long it may take to read what a container wrote.
+const LOG_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A processor as the daemon counts them.
+const NANO_CPUS: u64 = 1_000_000_000;
 
 /// How `/tmp` is mounted. What is in it counts as memory of the container.
 const TEMPORARY: &str = "rw,noexec,nosuid,nodev,mode=1777,size=16m";
@@ -78,6 +88,10 @@ pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) labels: HashMap<String, String>,
     pub(crate) state: State,
+    /// The image, as it was asked for.
+    pub(crate) image: String,
+    /// Its limits, as they were asked for: memory in bytes and whole processors.
+    pub(crate) limits: (u64, u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +109,14 @@ pub(crate) enum State {
     },
 }
 
+/// Whether a container was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    Yes,
+    /// Its image has no such program.
+    NoProgram,
+}
+
 impl Docker {
     /// Makes a container and returns its id; [`Conflict`](Kind::Conflict) where the name is taken. The guard is kept
     /// until the daemon has answered, even where this future is dropped before.
@@ -107,9 +129,15 @@ impl Docker {
     }
 
     /// Starts a container; one that runs is left as it is. The guard is kept as in [`create`](Self::create).
-    pub(crate) async fn start(&self, container: &str, guard: impl Send + 'static) -> Result<()> {
+    pub(crate) async fn start(&self, container: &str, guard: impl Send + 'static) -> Result<Started> {
         let name = container.to_owned();
-        let start = |client: bollard::Docker| async move { client.start_container(&name, None).await };
+        let start = |client: bollard::Docker| async move {
+            match client.start_container(&name, None).await {
+                Ok(()) => Ok(Started::Yes),
+                Err(error) if lacks_program(&error) => Ok(Started::NoProgram),
+                Err(error) => Err(error),
+            }
+        };
         self.write(Action::Container(container.to_owned()), DEADLINE, guard, start).await
     }
 
@@ -145,11 +173,7 @@ impl Docker {
     pub(crate) async fn look(&self, container: &str) -> Result<Option<Container>> {
         let look = |client: bollard::Docker| async move { client.inspect_container(container, None).await };
         match self.read(Action::Container(container.to_owned()), LOOK_DEADLINE, look).await {
-            Ok(found) => Ok(Some(Container {
-                id: found.id.unwrap_or_default(),
-                labels: found.config.and_then(|config| config.labels).unwrap_or_default(),
-                state: found.state.map_or(State::Created, State::from),
-            })),
+            Ok(found) => Ok(Some(Container::from(found))),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -182,21 +206,56 @@ impl Docker {
 
     /// The end of what the container wrote, for an operator. Empty where it cannot be had.
     pub(crate) async fn log_tail(&self, container: &str) -> String {
+        let text = self.written(container, Some(LOG_TAIL_LINES), LOG_TAIL_READ).await.unwrap_or_default();
+        printable_tail(&text)
+    }
+
+    /// What the container wrote, up to so many bytes.
+    pub(crate) async fn output(&self, container: &str, limit: usize) -> Result<String> {
+        self.written(container, None, limit).await
+    }
+
+    async fn written(&self, container: &str, last: Option<u32>, limit: usize) -> Result<String> {
         let read = |client: bollard::Docker| async move {
-            let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("20").build();
+            let last = last.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+            let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&last).build();
             let mut output = client.logs(container, Some(options));
             let mut text = String::new();
-            while let Some(Ok(part)) = output.next().await {
-                text.push_str(&String::from_utf8_lossy(&part.into_bytes()));
+            while let Some(part) = output.next().await {
+                text.push_str(&String::from_utf8_lossy(&part?.into_bytes()));
+                if text.len() > limit {
+                    text.truncate(text.floor_char_boundary(limit));
+                    break;
+                }
             }
             Ok(text)
         };
-        let text = self.read(Action::Container(container.to_owned()), LOOK_DEADLINE, read).await.unwrap_or_default();
-        printable_tail(&text)
+        self.read(Action::Container(container.to_owned()), LOG_DEADLINE, read).await
+    }
+}
+
+impl From<ContainerInspectResponse> for Container {
+    fn from(found: ContainerInspectResponse) -> Self {
+        let config = found.config.unwrap_or_default();
+        let limits = found.host_config.unwrap_or_default();
+        let number = |number: Option<i64>| number.and_then(|it| u64::try_from(it).ok()).unwrap_or(0);
+        let cpus = u32::try_from(number(limits.nano_cpus) / NANO_CPUS).unwrap_or(u32::MAX);
+        Self {
+            id: found.id.unwrap_or_default(),
+            labels: config.labels.unwrap_or_default(),
+            state: found.state.map_or(State::Created, State::from),
+            image: config.image.unwrap_or_default(),
+            limits: (number(limits.memory), cpus),
+        }
     }
 }
 
 impl ContainerSpec {
+    /// Its limits, as those of a [`Container`].
+    pub(crate) fn limits(&self) -> (u64, u32) {
+        (self.memory, self.cpus)
+    }
+
     fn body(&self) -> Result<ContainerCreateBody> {
         let mounts = self.mounts.iter().map(Mount::model).collect::<Result<Vec<_>>>()?;
         let (network_mode, exposed_ports, port_bindings) = match &self.network {
@@ -214,7 +273,7 @@ impl ContainerSpec {
             memory: Some(clamp(self.memory)),
             memory_swap: Some(clamp(self.memory)),
             shm_size: Some(clamp(self.shared_memory)),
-            nano_cpus: Some(i64::from(self.cpus) * 1_000_000_000),
+            nano_cpus: Some(clamp(u64::from(self.cpus) * NANO_CPUS)),
             pids_limit: Some(i64::from(self.processes)),
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
@@ -301,7 +360,7 @@ fn absent_is_ok(done: Result<()>) -> Result<()> {
 }
 
 /// The end of a text, without what would command an operator's terminal.
-fn printable_tail(text: &str) -> String {
+pub(crate) fn printable_tail(text: &str) -> String {
     let mut from = text.len().saturating_sub(LOG_TAIL_BYTES);
     while !text.is_char_boundary(from) {
         from += 1;

@@ -13,7 +13,7 @@ use bollard::{API_DEFAULT_VERSION, errors::Error as ClientError};
 use tokio::{sync::OnceCell, time::timeout};
 use trove_core::error::{Error, Result};
 
-pub(crate) use container::{ContainerSpec, Mount, Network, PublishedPort, State};
+pub(crate) use container::{Container, ContainerSpec, Mount, Network, PublishedPort, Started, State, printable_tail};
 use error::{Action, translate};
 pub(crate) use events::Waker;
 

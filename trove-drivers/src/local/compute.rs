@@ -26,10 +26,11 @@ impl Compute for LocalPlatform {
         let mut host = GuestHost::new(instance.id, self.0.volume(instance.id), &directory);
         host.project = instance.project.clone();
         host.scope = self.0.scope.clone();
-        host.version = instance.version.clone();
+        host.version = instance.version_number.clone();
         host.image = instance.image.clone();
         host.flavor = instance.flavor.clone();
         host.volume_size = instance.volume;
+        host.shared = Some(self.0.shared());
         host.server = server_identity(instance.id);
         host.network = self.0.network();
         host.endpoint = endpoint.clone();

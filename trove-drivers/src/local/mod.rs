@@ -7,6 +7,7 @@
 //! <root>/volumes/<id>/     the volume
 //! <root>/guests/<id>/      the agent's own directory: configuration, sockets
 //! <root>/ports/<port>      whose port this is
+//! <root>/shared/           what instances have in common and any of them can make again: templates of data
 //! <root>/trash/            what is being deleted; swept at the next start
 //! ```
 //!
@@ -127,7 +128,7 @@ impl LocalPlatformBuilder {
         }
         let root = make_root(&self.root)?;
         let lock = lock(&root)?;
-        for part in ["volumes", "guests", "ports"] {
+        for part in ["volumes", "guests", "ports", "shared"] {
             let path = root.join(part);
             make_private(&path).map_err(|error| failed("make the directory", &path, error))?;
         }
@@ -158,6 +159,10 @@ impl Inner {
 
     fn guest(&self, instance: InstanceId) -> PathBuf {
         self.root.join("guests").join(instance.to_string())
+    }
+
+    fn shared(&self) -> PathBuf {
+        self.root.join("shared")
     }
 
     fn ports_directory(&self) -> PathBuf {
@@ -311,7 +316,7 @@ mod tests {
         assert_eq!((mode(&given), mode(&given.join("volumes"))), (0o755, 0o700));
         let made = directory.path().join("made");
         drop(LocalPlatform::connect(&made).unwrap());
-        for part in ["", "volumes", "guests", "ports", "trash"] {
+        for part in ["", "volumes", "guests", "ports", "shared", "trash"] {
             assert_eq!(mode(&made.join(part)), 0o700, "{part}");
         }
     }

@@ -7,10 +7,14 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, error::SqlState};
+use tokio_postgres::{
+    Client, Config, NoTls, Row, SimpleQueryMessage,
+    error::SqlState,
+    types::{FromSql, Type},
+};
 use trove_core::error::{Effect, Error, Result};
 
-use super::{ADMIN, PORT, metered::Metered};
+use super::{ADMIN, PORT, major::Major, metered::Metered};
 use crate::container::{self, Answer, Asked, Probe, Refusal};
 
 /// How long it may take to connect.
@@ -31,8 +35,11 @@ const BUDGET: usize = 16 << 20;
 const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=on -c track_activities=off \
     -c statement_timeout=60s -c lock_timeout=10s -c default_transaction_read_only=off \
     -c default_transaction_isolation=read\\ committed -c log_statement=none -c log_min_duration_statement=-1 \
-    -c log_min_error_statement=panic -c local_preload_libraries= -c transaction_timeout=0 \
+    -c log_min_error_statement=panic -c local_preload_libraries= -c exit_on_error=off \
     -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0";
+
+/// The same for what only some versions have; the others would refuse the session.
+const TRANSACTION_OPTIONS: &str = " -c transaction_timeout=0";
 
 /// Opens sessions with one server.
 #[derive(Debug)]
@@ -40,6 +47,7 @@ pub(super) struct Admin {
     sockets: PathBuf,
     /// The user of the host that the server runs as.
     server: u32,
+    major: Major,
     places: Arc<Semaphore>,
     probe: Probe<Session>,
 }
@@ -48,14 +56,15 @@ pub(super) struct Admin {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client: Client,
+    pub(super) major: Major,
     io: JoinHandle<()>,
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl Admin {
     /// The administrator of the server that runs as this user and has its sockets in this directory of the host.
-    pub(super) fn new(sockets: PathBuf, server: u32) -> Self {
-        Self { sockets, server, places: Arc::new(Semaphore::new(SESSIONS)), probe: Probe::new() }
+    pub(super) fn new(sockets: PathBuf, server: u32, major: Major) -> Self {
+        Self { sockets, server, major, places: Arc::new(Semaphore::new(SESSIONS)), probe: Probe::new() }
     }
 
     /// A session with a database; `postgres` is the one that tenants cannot change.
@@ -89,14 +98,15 @@ impl Admin {
             .await
             .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
         let mut config = Config::new();
-        config.user(ADMIN).dbname(database).application_name("trove").options(OPTIONS);
+        let more = if self.major.limits_transactions() { TRANSACTION_OPTIONS } else { "" };
+        config.user(ADMIN).dbname(database).application_name("trove").options(format!("{OPTIONS}{more}"));
         let (client, connection) = config.connect_raw(Metered::new(stream, budget), NoTls).await.map_err(translate)?;
         let io = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a session with a database server broke off");
             }
         });
-        let session = Session { client, io, place: None };
+        let session = Session { client, major: self.major, io, place: None };
         // A database's owner may have set a role for every session in it.
         session.run("SET ROLE NONE").await?;
         Ok(session)
@@ -133,6 +143,27 @@ impl Drop for Session {
         self.io.abort();
         drop(self.place.take());
     }
+}
+
+/// A text of the catalogue. One that is no UTF-8 has signs in place of what is not: it was given from within a database
+/// of another character set, by the tenant's root, and cannot be asked for.
+#[derive(Debug)]
+pub(super) struct Shown(pub(super) String);
+
+impl<'a> FromSql<'a> for Shown {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
+    }
+
+    fn accepts(of: &Type) -> bool {
+        <&str as FromSql<'_>>::accepts(of)
+    }
+}
+
+/// The texts in the first column that can be asked for.
+pub(super) fn addressable(rows: &[Row]) -> Vec<String> {
+    let texts = rows.iter().map(|row| row.get::<_, Shown>(0).0);
+    texts.filter(|text| !text.contains(char::REPLACEMENT_CHARACTER)).collect()
 }
 
 /// The server's error as ours. What it says is for the operator.

@@ -7,28 +7,28 @@ use trove_core::{
     model::Settings,
 };
 
-use super::{
-    ADMIN, NAME, PORT,
-    accounts::PostgreSqlAccounts,
-    config::{self, Derived},
-};
-use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, read_small};
+use super::{ADMIN, NAME, PORT, accounts::PostgreSqlAccounts, config, limits::Limits, major::Major};
+use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, UpgradePath, read_small};
 
-const VOLUME: &str = "/var/lib/postgresql/data";
 const DATA: &str = "pgdata";
 
 /// More than any version has.
 const VERSION_BYTES: u64 = 16;
 
+/// Tells the version of the server in an image, whichever it has; the one that is looked for is in `PATH` already.
+const TELL_VERSION: &str = "for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:$bin; done; exec postgres --version";
+
 /// The server of one instance.
 #[derive(Debug)]
 pub(super) struct PostgreSqlEngine {
+    major: Major,
     accounts: PostgreSqlAccounts,
 }
 
 impl PostgreSqlEngine {
     pub(super) fn new(host: &GuestHost) -> Self {
-        Self { accounts: PostgreSqlAccounts::new(host.directory.join("run"), host.server.uid) }
+        let major = Major::of(&host.version);
+        Self { major, accounts: PostgreSqlAccounts::new(host.directory.join("run"), host.server.uid, major) }
     }
 }
 
@@ -43,7 +43,7 @@ impl Engine for PostgreSqlEngine {
     }
 
     fn volume_target(&self) -> &str {
-        VOLUME
+        self.major.volume_target()
     }
 
     fn data_directory(&self) -> &str {
@@ -54,11 +54,12 @@ impl Engine for PostgreSqlEngine {
         PORT
     }
 
-    fn files(&self, host: &GuestHost, _settings: &Settings) -> Vec<ConfigFile> {
-        config::files(host, &format!("{VOLUME}/{DATA}"), &Derived::new(&host.flavor, host.volume_size))
+    fn files(&self, host: &GuestHost, settings: &Settings) -> Vec<ConfigFile> {
+        config::files(host, &format!("{}/{DATA}", self.volume_target()), self.major, settings)
     }
 
     fn initialise(&self, _host: &GuestHost, data: &str) -> Option<Vec<String>> {
+        let provider = if self.major.has_builtin_locales() { "builtin" } else { "libc" };
         let command = [
             "initdb",
             "--pgdata",
@@ -67,7 +68,8 @@ impl Engine for PostgreSqlEngine {
             ADMIN,
             "--auth=reject",
             "--encoding=UTF8",
-            "--locale-provider=builtin",
+            "--locale-provider",
+            provider,
             "--locale=C.UTF-8",
             "--data-checksums",
             "--no-instructions",
@@ -79,11 +81,11 @@ impl Engine for PostgreSqlEngine {
         vec!["postgres".to_owned(), "-c".to_owned(), format!("config_file={CONFIGURATION}/postgresql.conf")]
     }
 
-    fn environment(&self, host: &GuestHost) -> Vec<String> {
+    fn environment(&self, _host: &GuestHost) -> Vec<String> {
         vec![
             format!(
                 "PATH=/usr/lib/postgresql/{}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                host.version.split('.').next().unwrap_or_default()
+                self.major
             ),
             "LANG=C.UTF-8".to_owned(),
             // Where memory runs out the kernel is to choose a session, after which the server recovers by itself.
@@ -92,13 +94,21 @@ impl Engine for PostgreSqlEngine {
         ]
     }
 
-    fn check_data(&self, host: &GuestHost, data: &Path) -> Result<()> {
+    fn version_command(&self) -> Option<Vec<String>> {
+        Some(["sh", "-c", TELL_VERSION].map(str::to_owned).into())
+    }
+
+    fn read_version(&self, output: &str) -> Option<String> {
+        told_version(output)
+    }
+
+    fn check_data(&self, _host: &GuestHost, data: &Path) -> Result<()> {
         let path = data.join("PG_VERSION");
         let found = read_version(&path).map_err(|error| {
             Error::corrupt("the data directory is not PostgreSQL's").with("path", path.display()).because(error)
         })?;
-        let wanted = &host.version;
-        if found == *wanted {
+        let wanted = self.major;
+        if found == wanted.to_string() {
             return Ok(());
         }
         Err(Error::conflict(format!("the data directory is PostgreSQL {found}'s, not PostgreSQL {wanted}'s")))
@@ -110,7 +120,7 @@ impl Engine for PostgreSqlEngine {
     }
 
     fn processes(&self, host: &GuestHost) -> u32 {
-        Derived::new(&host.flavor, host.volume_size).processes()
+        Limits::new(&host.flavor).processes()
     }
 
     async fn ask(&self) -> Answer {
@@ -128,6 +138,18 @@ impl Engine for PostgreSqlEngine {
     fn accounts(&self) -> Option<&dyn Accounts> {
         Some(&self.accounts)
     }
+
+    /// A minor version uses what any other of the same major version has written, also an earlier one.
+    fn upgrade_path(&self, from: &str, to: &str) -> Result<UpgradePath> {
+        Major::of(from).upgrade_path(Major::of(to))
+    }
+}
+
+/// The number in `postgres (PostgreSQL) 17.5 (Debian 17.5-1)`.
+fn told_version(output: &str) -> Option<String> {
+    let number = output.trim_start().strip_prefix("postgres (PostgreSQL) ")?.split_whitespace().next()?;
+    let is_number = number.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    is_number.then(|| number.to_owned())
 }
 
 /// The few letters of the file.
@@ -142,6 +164,19 @@ fn read_version(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_tell_their_version() {
+        for (output, version) in [
+            ("postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)\n", Some("17.12")),
+            ("postgres (PostgreSQL) 18.1\n", Some("18.1")),
+            ("postgres (PostgreSQL) 19beta1", None),
+            ("postgres (PostgreSQL) \n", None),
+            ("mysqld  Ver 9.7.4", None),
+        ] {
+            assert_eq!(told_version(output).as_deref(), version, "{output:?}");
+        }
+    }
 
     #[test]
     fn only_a_version_is_taken_for_one() {

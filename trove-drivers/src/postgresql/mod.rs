@@ -3,12 +3,17 @@
 //! The service administers a server as [`ADMIN`], which has no password: it is let in over the server's socket only,
 //! by the credentials of the process at the other end. Tenants' databases are owned by roles of the service's, one a
 //! database, in whose name their users act there; so what one user of a database makes the others may use.
+//!
+//! What the versions do differently is in `major`.
 
 mod accounts;
 mod config;
 mod connection;
 mod engine;
+mod limits;
+mod major;
 mod metered;
+mod size;
 mod sql;
 
 use std::sync::Arc;
@@ -16,11 +21,12 @@ use std::sync::Arc;
 use trove_core::{
     datastore::{AccountRules, Datastore, Driver, GuestHost, Manifest, Version},
     error::{Error, Result},
-    model::mib,
+    model::{Flavor, Settings, mib},
 };
 
 use crate::{container::ContainerDatastore, docker::Docker};
 use engine::PostgreSqlEngine;
+use limits::Limits;
 
 const NAME: &str = "postgresql";
 const PORT: u16 = 5432;
@@ -36,7 +42,11 @@ const ROOT: &str = "root";
 
 const RESERVED_DATABASES: [&str; 3] = ["postgres", "template0", "template1"];
 
-/// The PostgreSQL driver.
+/// The PostgreSQL driver, for versions 15 to 18.
+///
+/// Version 15 cannot let anybody make roles without letting them rule all roles, those that reach the operating system
+/// included. So a tenant's root there makes databases but no roles: users are made, renamed, given passwords and dropped
+/// through the service. All else is the same on every version.
 ///
 /// ```
 /// use trove_core::datastore::Driver;
@@ -88,7 +98,7 @@ impl Driver for PostgreSql {
     }
 
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        self.manifest.version(Some(&host.version))?;
+        self.manifest.check_version(&host.version)?;
         if host.flavor.memory < self.manifest.min_memory {
             let least = self.manifest.min_memory;
             return Err(Error::invalid(format!("a PostgreSQL server needs {least} of memory or more")));
@@ -96,10 +106,17 @@ impl Driver for PostgreSql {
         let engine = PostgreSqlEngine::new(&host);
         Ok(Arc::new(ContainerDatastore::new(self.docker.clone(), host, engine)))
     }
+
+    fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
+        Limits::new(flavor).check(settings)
+    }
 }
 
 fn manifest() -> Manifest {
-    let mut manifest = Manifest::new(NAME, Version::new("17", "postgres:17"), PORT);
+    let version = |major: &str| Version::new(major, format!("postgres:{major}"));
+    let mut manifest = Manifest::new(NAME, version("17"), PORT);
+    manifest.versions.extend(["18", "16", "15"].map(version));
+    manifest.series = ["15", "16", "17", "18"].map(str::to_owned).into();
     manifest.min_memory = mib(128);
     let mut rules = AccountRules::new(NAME_BYTES);
     rules.reserved_databases.extend(RESERVED_DATABASES.map(str::to_owned));

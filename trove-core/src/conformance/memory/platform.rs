@@ -84,6 +84,9 @@ impl Compute for MemoryPlatform {
     async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>> {
         let mut host = GuestHost::new(instance.id, "/nonexistent", "/nonexistent");
         host.endpoint = endpoint.clone();
+        host.version.clone_from(&instance.version_number);
+        host.image.clone_from(&instance.image);
+        host.flavor = instance.flavor.clone();
         self.0
             .call("ensure_compute", |world| {
                 if world.endpoints.get(&instance.id) != Some(endpoint) || !world.volumes.contains(&instance.id) {

@@ -1,6 +1,6 @@
-//! How a server comes up: what is in the way goes, data and container are made, and then it has to answer.
+//! How a server comes up: what is in the way goes, files and container are made, and then it has to answer.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::sleep;
 use trove_core::{
@@ -16,9 +16,10 @@ use crate::{
         gauges::{blocking, free},
         observe::{Reply, least_free},
         places::Places,
+        record::Record,
         spec,
     },
-    docker::{ContainerSpec, State},
+    docker::{Container, Started, State},
 };
 
 /// How often a server on its way up is asked.
@@ -30,16 +31,62 @@ const HANGING_STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How long a server that answers may take to let clients write.
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long the initialisation of a data directory may take.
-const INIT_LIMIT: Duration = Duration::from_secs(300);
+/// Why a server did not come up.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It ended or did not answer, which may be for how it was configured.
+    Server(Error),
+    /// Something that has nothing to do with that.
+    Other(Error),
+}
 
 impl<E: Engine> ContainerDatastore<E> {
+    /// Makes a server on the data that is there, and waits until it answers. One that does not come up with the settings
+    /// wanted is started with those that it had last.
+    pub(super) async fn bring_up(&self, cx: &Cx) -> Result<()> {
+        let mut record = self.record().await?;
+        let failure = match self.attempt(cx, &mut record, None).await {
+            Err(Failure::Server(error)) => error,
+            done => return done.map_err(Error::from),
+        };
+        if record.fallback().is_none() {
+            return Err(failure);
+        }
+        let why = self.complaint(&failure);
+        tracing::warn!(server = self.name, error = failure.report(), "the server does not start with its settings");
+        match self.attempt(cx, &mut record, Some(why)).await {
+            Ok(()) => Ok(()),
+            Err(Failure::Other(error)) => Err(error),
+            Err(Failure::Server(_)) => {
+                // So it was not the settings.
+                record.failed();
+                self.keep(&record).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Starts a server with the settings wanted, or with the former ones for this reason.
+    async fn attempt(&self, cx: &Cx, record: &mut Record, because: Option<String>) -> Result<(), Failure> {
+        let settings = match (&because, record.fallback()) {
+            (Some(_), Some(former)) => former.clone(),
+            _ => record.wanted().clone(),
+        };
+        record.start(settings.clone(), because);
+        self.keep(record).await?;
+        self.lay_out(cx, &settings).await?;
+        let id = self.create_server(cx).await?;
+        self.launch(cx, &id).await?;
+        record.answered();
+        Ok(self.keep(record).await?)
+    }
+
     /// Removes the container that was and renders the files anew.
-    pub(super) async fn lay_out(&self, cx: &Cx) -> Result<()> {
+    pub(super) async fn lay_out(&self, cx: &Cx, settings: &Settings) -> Result<()> {
         cx.check()?;
-        self.make_way(&self.name).await?;
+        self.containers.make_way(&self.name).await?;
         self.engine.forget();
-        let files = self.engine.files(&self.host, &Settings::new());
+        let files = self.engine.files(&self.host(), settings);
         self.on_disk(move |places| places.lay_out(&files)).await
     }
 
@@ -48,102 +95,51 @@ impl<E: Engine> ContainerDatastore<E> {
         cx.check()?;
         let cpus = self.docker.host().await?.cpus;
         self.ensure_network().await?;
-        let spec = spec::server(&self.host, &*self.engine, &self.places, cpus);
-        self.create(&spec).await
-    }
-
-    /// Makes a container, in the place of one that a former attempt asked for and that came to be only now.
-    async fn create(&self, spec: &ContainerSpec) -> Result<String> {
-        match self.docker.create(spec, self.request().await).await {
-            Err(error) if error.kind() == Kind::Conflict => {
-                self.make_way(&spec.name).await?;
-                self.docker.create(spec, self.request().await).await
-            }
-            created => created,
-        }
-    }
-
-    /// Removes a container of this name, if it is the instance's.
-    async fn make_way(&self, name: &str) -> Result<()> {
-        match self.docker.look(name).await? {
-            None => Ok(()),
-            Some(found) if spec::is_ours(&self.host, &found.labels) => self.docker.remove(&found.id).await,
-            Some(_) => Err(Error::conflict(format!("a container {name} exists that is not this service's"))),
-        }
+        let spec = spec::server(&self.host(), &*self.engine, &self.places, cpus);
+        self.containers.create(&spec).await
     }
 
     async fn ensure_network(&self) -> Result<()> {
-        self.docker.ensure_network(&self.host.network, &[(spec::SCOPE_LABEL, &self.host.scope)]).await
-    }
-
-    /// Fills the staging directory and makes it the data directory.
-    pub(super) async fn initialise(&self, cx: &Cx) -> Result<()> {
-        let name = spec::init_name(&self.host);
-        // A helper of an attempt that was killed may still write there.
-        self.make_way(&name).await?;
-        self.on_disk(Places::sweep).await?;
-        cx.check()?;
-        match self.engine.initialise(&self.host, &spec::inside(&*self.engine, &self.places.staging_name())) {
-            None => self.on_disk(Places::stage_empty).await?,
-            Some(command) => {
-                let cpus = self.docker.host().await?.cpus;
-                let done = self.run_init(cx, spec::init(&self.host, &*self.engine, &self.places, cpus, command)).await;
-                self.docker.remove(&name).await?;
-                done?;
-            }
+        let host = self.host();
+        match host.network.as_str() {
+            "" => Ok(()),
+            network => self.docker.ensure_network(network, &[(spec::SCOPE_LABEL, &host.scope)]).await,
         }
-        self.on_disk(Places::commit).await
-    }
-
-    async fn run_init(&self, cx: &Cx, spec: ContainerSpec) -> Result<()> {
-        let id = self.create(&spec).await?;
-        cx.check()?;
-        self.docker.start(&id, self.request().await).await?;
-        let code = tokio::select! {
-            code = self.docker.ended(&id) => code?,
-            () = cx.cancelled() => return Err(Error::cancelled("the initialisation was cancelled")),
-            () = sleep(INIT_LIMIT) => return Err(Error::timeout("the data directory was not initialised in time")),
-        };
-        if code == 0 {
-            return Ok(());
-        }
-        let failed = match self.is_full().await {
-            true => Error::no_space("the volume is too full for a new data directory"),
-            false => Error::internal(format!("the data directory could not be initialised (exit code {code})")),
-        };
-        Err(failed.with("output", self.docker.log_tail(&id).await))
     }
 
     /// Starts the container that was made and waits until the server answers.
-    pub(super) async fn launch(&self, cx: &Cx, id: &str) -> Result<()> {
+    pub(super) async fn launch(&self, cx: &Cx, id: &str) -> Result<(), Failure> {
         cx.check()?;
         cx.phase("start server");
-        match self.docker.start(id, self.request().await).await {
+        let started = match self.containers.start(id).await {
             Err(error) if error.kind() == Kind::NotFound => {
                 // The network goes with the last instance of a host, which may have been removed just now.
                 self.ensure_network().await?;
-                self.docker.start(id, self.request().await).await?;
+                self.containers.start(id).await?
             }
             started => started?,
+        };
+        if started == Started::NoProgram {
+            return Err(self.wrong_image(cx, &self.host()).await.into());
         }
         self.answering(cx).await
     }
 
     /// Waits until the server answers, for as long as it lives and its limit allows.
-    async fn answering(&self, cx: &Cx) -> Result<()> {
+    async fn answering(&self, cx: &Cx) -> Result<(), Failure> {
         let answered = async {
-            loop {
-                if self.ask().await.0.answered() {
-                    return;
-                }
+            while !self.ask().await.0.answered() {
                 sleep(POLL).await;
             }
         };
         tokio::select! {
             () = answered => Ok(()),
             code = self.docker.ended(&self.name) => Err(self.start_failed(code?).await),
-            () = cx.cancelled() => Err(Error::cancelled("waiting for the server was cancelled")),
-            () = sleep(self.engine.start_limit()) => Err(Error::timeout("the server did not begin to answer in time")),
+            () = cx.cancelled() => Err(Error::cancelled("waiting for the server was cancelled").into()),
+            () = sleep(self.engine.start_limit()) => {
+                let error = Error::timeout("the server did not begin to answer in time");
+                Err(Failure::Server(error.with(OUTPUT, self.docker.log_tail(&self.name).await)))
+            }
         }
     }
 
@@ -156,18 +152,31 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    async fn start_failed(&self, code: i64) -> Error {
-        let failed = match self.is_full().await {
-            true => Error::no_space("the server does not start: its volume is full"),
-            false => Error::internal(format!("the server does not start: it ended with exit code {code}")),
-        };
-        failed.with("output", self.docker.log_tail(&self.name).await)
+    async fn start_failed(&self, code: i64) -> Failure {
+        let output = self.docker.log_tail(&self.name).await;
+        if self.is_full().await {
+            let full = Error::no_space("the server does not start: its volume is full");
+            return Failure::Other(full.with(OUTPUT, output));
+        }
+        let failed = Error::internal(format!("the server does not start: it ended with exit code {code}"));
+        Failure::Server(failed.with(OUTPUT, output))
+    }
+
+    /// Why the settings are given up, in words for the tenant.
+    fn complaint(&self, failure: &Error) -> String {
+        let output = failure.context().find(|(key, _)| *key == OUTPUT).map_or("", |(_, output)| output);
+        match self.engine.complaint(output) {
+            Some(line) => format!("{failure}; it says: {line}"),
+            None => failure.to_string(),
+        }
     }
 
     /// True where the server is there and either answers or is on its way to.
     pub(super) async fn serves(&self, cx: &Cx) -> Result<bool> {
-        let Some(found) = self.docker.look(&self.name).await? else { return Ok(false) };
-        if !spec::is_ours(&self.host, &found.labels) {
+        let Some(found) = self.containers.look(&self.name).await? else { return Ok(false) };
+        if found.image != self.host().image {
+            // An upgrade, or the way back from one, broke off.
+            self.take_down().await?;
             return Ok(false);
         }
         match found.state {
@@ -175,21 +184,27 @@ impl<E: Engine> ContainerDatastore<E> {
             State::Paused => self.docker.unpause(&self.name).await?,
             State::Running { .. } => {}
         }
-        tokio::select! {
-            serves = self.comes_round(cx, found.state) => serves,
-            ended = self.docker.ended(&self.name) => ended.map(|_| false),
-            () = cx.cancelled() => Err(Error::cancelled("waiting for the server was cancelled")),
+        let serves = tokio::select! {
+            serves = self.comes_round(cx, found) => serves?,
+            ended = self.docker.ended(&self.name) => ended.map(|_| false)?,
+            () = cx.cancelled() => return Err(Error::cancelled("waiting for the server was cancelled")),
+        };
+        if serves {
+            let mut record = self.record().await?;
+            record.answered();
+            self.keep(&record).await?;
         }
+        Ok(serves)
     }
 
     /// Waits while a running server may still be coming up; stops one that hangs, to be replaced.
-    async fn comes_round(&self, cx: &Cx, state: State) -> Result<bool> {
-        let pid = if let State::Running { pid } = state { pid } else { 0 };
+    async fn comes_round(&self, cx: &Cx, found: Container) -> Result<bool> {
+        let pid = if let State::Running { pid } = found.state { pid } else { 0 };
         loop {
             match self.ask().await.0 {
                 Reply::Answered | Reply::ReadOnly => return Ok(true),
                 // It recovers: to replace it would begin that again.
-                Reply::NotYet => return self.answering(cx).await.map(|()| true),
+                Reply::NotYet => return self.answering(cx).await.map(|()| true).map_err(Error::from),
                 Reply::Silent if self.coming_up(pid, false) => sleep(POLL).await,
                 Reply::Silent => {
                     self.docker.stop(&self.name, HANGING_STOP_LIMIT).await?;
@@ -199,17 +214,40 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
+    pub(super) async fn is_full(&self) -> bool {
+        let host = self.host();
+        let full =
+            blocking(move || Ok(free(&host.volume).is_some_and(|free| free < least_free(host.volume_size)))).await;
+        full.unwrap_or(false)
+    }
+
+    /// Refuses data that is missing, another engine's, or that of a release that an upgrade left.
     pub(super) async fn check_data(&self) -> Result<()> {
+        if let Some(note) = self.upgrade_note().await? {
+            let copied = self.on_disk(Places::has_copy).await?;
+            note.may_start(&(&*self.host()).into(), copied)?;
+        }
         if !self.on_disk(Places::has_data).await? {
             return Err(Error::corrupt("the data directory is missing").with("path", self.places.data().display()));
         }
-        let (engine, host, data) = (Arc::clone(&self.engine), Arc::clone(&self.host), self.places.data());
+        let (engine, host, data) = (self.engine.clone(), self.host(), self.places.data());
         blocking(move || engine.check_data(&host, &data)).await
     }
+}
 
-    async fn is_full(&self) -> bool {
-        let (volume, size) = (self.host.volume.clone(), self.host.volume_size);
-        let full = blocking(move || Ok(free(&volume).is_some_and(|free| free < least_free(size)))).await;
-        full.unwrap_or(false)
+/// Where an error has what the server wrote.
+const OUTPUT: &str = "output";
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Server(error) | Failure::Other(error) => error,
+        }
     }
 }

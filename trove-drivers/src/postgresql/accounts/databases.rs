@@ -1,13 +1,13 @@
-use tokio_postgres::GenericClient;
+use tokio_postgres::{GenericClient, Row};
 use trove_core::{
     error::{Error, Result},
-    model::{Database, Page, PageRequest},
+    model::{Database, NewDatabase, Page, PageRequest},
 };
 
-use super::{fetch_limit, root, users};
+use super::{fetch_limit, root, text, users};
 use crate::postgresql::{
     RESERVED_DATABASES,
-    connection::{Admin, Session, translate},
+    connection::{Admin, Session, Shown, addressable, translate},
     sql::{identifier, literal},
 };
 
@@ -19,17 +19,22 @@ const OWNER_PREFIX: &str = "trove_owner_";
 pub(super) const TENANTS: &str =
     "d.datdba <> 10 AND d.datconnlimit <> -2 AND d.datname NOT IN ('postgres', 'template0', 'template1')";
 
-/// Creates a database, or finishes one whose creation broke off. One that exists is left as it is.
-pub(super) async fn create(session: &Session, name: &str) -> Result<()> {
+/// Creates a database, or finishes one whose creation broke off. One that exists is left as it is, and is to have the
+/// character set and the collation that are asked for.
+pub(super) async fn create(session: &Session, database: &NewDatabase) -> Result<()> {
+    let name = database.name.as_str();
     refuse_reserved(name)?;
     finish_drops(session).await?;
     let find = "SELECT oid, datdba = 10 FROM pg_database WHERE datname = $1::text";
     let mut found = session.client.query_opt(find, &[&name]).await.map_err(translate)?;
     if found.is_none() {
+        let options = text::options(session, database).await?;
         // Nobody gets in before it has its owner.
-        let quoted = identifier(name);
-        session.run(&format!("CREATE DATABASE {quoted} TEMPLATE template0 ALLOW_CONNECTIONS false")).await?;
+        let sql = format!("CREATE DATABASE {} TEMPLATE template0 ALLOW_CONNECTIONS false{options}", identifier(name));
+        session.client.batch_execute(&sql).await.map_err(|error| text::refused(database, error))?;
         found = session.client.query_opt(find, &[&name]).await.map_err(translate)?;
+    } else {
+        text::check(session, database).await?;
     }
     let Some(found) = found else { return Err(Error::conflict(format!("database {name:?} is being dropped"))) };
     let (oid, unfinished): (u32, bool) = (found.get(0), found.get(1));
@@ -48,12 +53,17 @@ pub(super) async fn create(session: &Session, name: &str) -> Result<()> {
 
 /// Tenants' databases in order of name.
 pub(super) async fn list(session: &Session, page: &PageRequest) -> Result<Page<Database>> {
+    let (set, collation) = (text::CHARACTER_SET_OF, text::collation_of(session.major));
     let sql = format!(
-        "SELECT d.datname::text FROM pg_database d WHERE {TENANTS} \
+        "SELECT d.datname::text, {set}, {collation} FROM pg_database d WHERE {TENANTS} \
          AND ($1::text IS NULL OR d.datname::text COLLATE \"C\" > $1) ORDER BY d.datname::text COLLATE \"C\" LIMIT $2"
     );
     let rows = session.client.query(&sql, &[&page.after, &fetch_limit(page)]).await.map_err(translate)?;
-    let found = rows.iter().map(|row| Database::new(row.get::<_, String>(0))).collect();
+    let database = |row: &Row| {
+        let [name, set, collation] = [0, 1, 2].map(|column| row.get::<_, Shown>(column).0);
+        Database::new(name).text(set, collation)
+    };
+    let found = rows.iter().map(database).collect();
     Ok(Page::of(found, page.limit.clamp(1, 1000), |database: &Database| database.name.clone()))
 }
 
@@ -74,8 +84,8 @@ pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
         "SELECT r.rolname::text FROM pg_roles r WHERE r.rolname ~ '^{OWNER_PREFIX}[0-9]+$' AND NOT r.rolcanlogin \
          AND NOT EXISTS (SELECT FROM pg_database d WHERE d.datdba = r.oid OR '{OWNER_PREFIX}' || d.oid = r.rolname)"
     );
-    for orphan in session.client.query(&orphans, &[]).await.map_err(translate)? {
-        users::drop_role(admin, &session, orphan.get(0)).await?;
+    for orphan in addressable(&session.client.query(&orphans, &[]).await.map_err(translate)?) {
+        users::drop_role(admin, &session, &orphan).await?;
     }
     Ok(())
 }
@@ -83,8 +93,8 @@ pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
 /// Drops what drops that broke off have left. Nobody can use it, and it keeps roles from being dropped.
 pub(super) async fn finish_drops(session: &Session) -> Result<()> {
     let left = "SELECT datname::text FROM pg_database WHERE datconnlimit = -2";
-    for found in session.client.query(left, &[]).await.map_err(translate)? {
-        drop_whole(session, found.get(0)).await?;
+    for found in addressable(&session.client.query(left, &[]).await.map_err(translate)?) {
+        drop_whole(session, &found).await?;
     }
     Ok(())
 }
@@ -117,7 +127,7 @@ pub(super) async fn owner(client: &impl GenericClient, name: &str) -> Result<Str
     let Some(found) = client.query_opt(&sql, &[&name]).await.map_err(translate)? else {
         return Err(Error::not_found(format!("there is no database {name:?}")));
     };
-    let (oid, former, logs_in): (u32, String, bool) = (found.get(0), found.get(1), found.get(2));
+    let (oid, Shown(former), logs_in): (u32, _, bool) = (found.get(0), found.get(1), found.get(2));
     if former.starts_with(OWNER_PREFIX) && !logs_in {
         return Ok(former);
     }

@@ -8,6 +8,7 @@
 
 mod databases;
 mod root;
+mod text;
 mod users;
 
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-use super::connection::Admin;
+use super::{connection::Admin, major::Major};
 use crate::container::Calls;
 
 /// The accounts of one server.
@@ -31,8 +32,8 @@ pub(super) struct PostgreSqlAccounts {
 }
 
 impl PostgreSqlAccounts {
-    pub(super) fn new(sockets: PathBuf, server: u32) -> Self {
-        Self { admin: Admin::new(sockets, server), calls: Calls::default() }
+    pub(super) fn new(sockets: PathBuf, server: u32, major: Major) -> Self {
+        Self { admin: Admin::new(sockets, server, major), calls: Calls::default() }
     }
 
     pub(super) fn admin(&self) -> &Admin {
@@ -52,7 +53,7 @@ impl PostgreSqlAccounts {
                     )
                     .await?;
                 for database in &spec.databases {
-                    databases::create(&session, &database.name).await?;
+                    databases::create(&session, database).await?;
                 }
                 users::ensure(session, &spec.users).await
             })
@@ -67,7 +68,7 @@ impl Accounts for PostgreSqlAccounts {
             .change(cx, async {
                 let session = self.admin.session("postgres").await?;
                 for database in databases {
-                    databases::create(&session, &database.name).await?;
+                    databases::create(&session, database).await?;
                 }
                 Ok(())
             })

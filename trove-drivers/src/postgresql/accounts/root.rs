@@ -10,29 +10,37 @@ use super::{
 };
 use crate::postgresql::{
     ROOT,
-    connection::{Session, translate},
+    connection::{Session, addressable, translate},
     sql::{identifier, literal},
 };
 
 /// Gives root this password and lets it log in.
 ///
+/// Where the right to make roles is one over all roles, root does not have it: users are then made, renamed and given
+/// passwords through the service only.
+///
 /// Who may maintain everything may lock the catalogue, and with it everybody else out; so root may not, nor keep what
 /// it was given of that before.
 pub(super) async fn enable(mut session: Session, password: &SecretString) -> Result<String> {
     let verifier = verifier(password).await?;
+    let major = session.major;
     let change = session.client.transaction().await.map_err(translate)?;
     let (role, password) = (identifier(ROOT), literal(&verifier));
     let verb = if exists(&change).await? { "ALTER" } else { "CREATE" };
-    let sql = format!(
-        "{verb} ROLE {role} WITH LOGIN CREATEDB CREATEROLE NOSUPERUSER NOREPLICATION NOBYPASSRLS PASSWORD {password}; \
+    let makes_roles = if major.bounds_role_makers() { "CREATEROLE" } else { "NOCREATEROLE" };
+    let mut sql = format!(
+        "{verb} ROLE {role} WITH LOGIN CREATEDB {makes_roles} INHERIT NOSUPERUSER NOREPLICATION NOBYPASSRLS \
+         PASSWORD {password}; \
          GRANT pg_monitor, pg_signal_backend, pg_checkpoint TO {role}; \
-         REVOKE pg_maintain FROM {role}; \
          GRANT CONNECT ON DATABASE postgres TO {role}"
     );
+    if major.has_maintainers() {
+        sql.push_str(&format!("; REVOKE pg_maintain FROM {role}"));
+    }
     change.batch_execute(&sql).await.map_err(translate)?;
     let roles = format!("SELECT r.rolname::text FROM pg_roles r WHERE {TENANT_ROLES}");
-    for found in change.query(&roles, &[]).await.map_err(translate)? {
-        join(&change, found.get(0)).await?;
+    for found in addressable(&change.query(&roles, &[]).await.map_err(translate)?) {
+        join(&change, &found).await?;
     }
     change.commit().await.map_err(translate)?;
     Ok(ROOT.to_owned())
@@ -59,7 +67,7 @@ pub(super) async fn include(client: &impl GenericClient, role: &str) -> Result<(
 }
 
 async fn join(client: &impl GenericClient, role: &str) -> Result<()> {
-    let sql = format!("GRANT {} TO {} WITH ADMIN TRUE, INHERIT TRUE, SET TRUE", identifier(role), identifier(ROOT));
+    let sql = format!("GRANT {} TO {} WITH ADMIN OPTION", identifier(role), identifier(ROOT));
     client.batch_execute(&sql).await.map_err(translate)
 }
 

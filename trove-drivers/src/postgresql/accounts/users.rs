@@ -10,7 +10,7 @@ use super::{
     fetch_limit, root, verifier,
 };
 use crate::postgresql::{
-    connection::{Admin, Session, translate},
+    connection::{Admin, Session, Shown, addressable, translate},
     sql::{identifier, literal},
 };
 
@@ -62,11 +62,18 @@ pub(super) async fn find(session: &Session, name: &str) -> Result<User> {
     found.as_ref().map(from_row).ok_or_else(|| missing(name))
 }
 
-/// Calls a user otherwise. Its rights and its password stay.
+/// Calls a user otherwise. Its sessions go on, and its password, its rights and its settings stay: they belong to its
+/// number and not to its name. Only an MD5 hash would be lost, with which nobody is let in here anyway.
 pub(super) async fn rename(session: &Session, name: &str, to: &str) -> Result<()> {
     require(&session.client, name).await?;
+    if databases::is_owner(&session.client, name).await? {
+        return Err(Error::conflict(format!("{name:?} owns a database in the name of all who use it")));
+    }
+    if name == to {
+        return Ok(());
+    }
     if exists(&session.client, to).await? {
-        return Err(Error::conflict(format!("there is a user {to:?} already")));
+        return Err(Error::conflict(format!("the name {to:?} is taken")));
     }
     session.run(&format!("ALTER ROLE {} RENAME TO {}", identifier(name), identifier(to))).await
 }
@@ -91,6 +98,7 @@ pub(super) async fn grant(mut session: Session, name: &str, databases: &[String]
 
 /// Takes a database from a user and ends its sessions there.
 pub(super) async fn revoke(mut session: Session, name: &str, database: &str) -> Result<()> {
+    let keeps_grantors = session.major.keeps_grantors();
     let change = session.client.transaction().await.map_err(translate)?;
     require(&change, name).await?;
     let sql = format!("SELECT FROM pg_database d WHERE d.datname = $1::text AND {TENANTS}");
@@ -100,12 +108,16 @@ pub(super) async fn revoke(mut session: Session, name: &str, database: &str) -> 
     let owner = databases::owner(&change, database).await?;
     shut_out_public(&change, name, database).await?;
     let (user, quoted) = (identifier(name), identifier(database));
-    let grantors = "SELECT m.grantor::regrole::text FROM pg_auth_members m \
-                    WHERE m.roleid = $1::text::regrole AND m.member = $2::text::regrole";
-    for grantor in change.query(grantors, &[&identifier(&owner), &user]).await.map_err(translate)? {
-        // The server has quoted this name.
-        let grantor: String = grantor.get(0);
-        let sql = format!("REVOKE {} FROM {user} GRANTED BY {grantor} CASCADE", identifier(&owner));
+    if keeps_grantors {
+        let grantors = "SELECT m.grantor::regrole::text FROM pg_auth_members m \
+                        WHERE m.roleid = $1::text::regrole AND m.member = $2::text::regrole";
+        // The server has quoted these names.
+        for grantor in addressable(&change.query(grantors, &[&identifier(&owner), &user]).await.map_err(translate)?) {
+            let sql = format!("REVOKE {} FROM {user} GRANTED BY {grantor} CASCADE", identifier(&owner));
+            change.batch_execute(&sql).await.map_err(translate)?;
+        }
+    } else {
+        let sql = format!("REVOKE {} FROM {user} CASCADE", identifier(&owner));
         change.batch_execute(&sql).await.map_err(translate)?;
     }
     let sql = format!(
@@ -141,21 +153,21 @@ pub(super) async fn drop_role(admin: &Admin, session: &Session, name: &str) -> R
     let role = identifier(name);
     databases::finish_drops(session).await?;
     let owned = format!("SELECT d.datname::text FROM pg_database d WHERE d.datdba = $1::text::regrole AND {TENANTS}");
-    for database in session.client.query(&owned, &[&role]).await.map_err(translate)? {
-        databases::owner(&session.client, database.get(0)).await?;
+    for database in addressable(&session.client.query(&owned, &[&role]).await.map_err(translate)?) {
+        databases::owner(&session.client, &database).await?;
     }
-    let concerned = "SELECT DISTINCT d.datname::text, o.rolname::text, d.datallowconn FROM pg_shdepend s \
-                     JOIN pg_database d ON d.oid = s.dbid JOIN pg_roles o ON o.oid = d.datdba \
+    let concerned = "SELECT DISTINCT d.datname::text, d.datdba, s.refobjid, d.datallowconn FROM pg_shdepend s \
+                     JOIN pg_database d ON d.oid = s.dbid \
                      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = $1::text::regrole";
     for found in session.client.query(concerned, &[&role]).await.map_err(translate)? {
-        let (database, owner): (String, String) = (found.get(0), found.get(1));
+        let (Shown(database), owner, own): (_, u32, u32) = (found.get(0), found.get(1), found.get(2));
         // To drop what a role owns in favour of itself would be to drop all that is in the database.
-        if owner == name {
+        if owner == own {
             return Err(Error::conflict(format!("{name:?} owns database {database:?}")));
         }
-        let hand_on = format!("REASSIGN OWNED BY {role} TO {}; DROP OWNED BY {role}", identifier(&owner));
+        let hand_on = hand_on(own, owner);
         let quoted = identifier(&database);
-        if found.get(2) {
+        if found.get(3) {
             admin.session(&database).await?.run(&hand_on).await?;
             continue;
         }
@@ -166,6 +178,15 @@ pub(super) async fn drop_role(admin: &Admin, session: &Session, name: &str) -> R
         handed_on?;
     }
     session.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await
+}
+
+/// Gives what one role owns in a database to another. The names of roles are written in the character set of the
+/// database from which they were given, so here they are named by their numbers.
+fn hand_on(from: u32, to: u32) -> String {
+    format!(
+        "DO $$ DECLARE f name := pg_get_userbyid({from}); t name := pg_get_userbyid({to}); BEGIN \
+         EXECUTE format('REASSIGN OWNED BY %I TO %I', f, t); EXECUTE format('DROP OWNED BY %I', f); END $$"
+    )
 }
 
 /// Ends the sessions of a role, in one database or everywhere.
@@ -219,9 +240,8 @@ async fn shut_out_public(change: &impl GenericClient, but: &str, database: &str)
     let sql = format!("SELECT r.rolname::text FROM pg_roles r WHERE {TENANT_USERS} AND r.rolname <> $1::text");
     let others = change.query(&sql, &[&but]).await.map_err(translate)?;
     let database = identifier(database);
-    for other in others {
-        let other = identifier(other.get(0));
-        let sql = format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {other}");
+    for other in addressable(&others) {
+        let sql = format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {}", identifier(&other));
         change.batch_execute(&sql).await.map_err(translate)?;
     }
     change.batch_execute(&format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC")).await.map_err(translate)
@@ -236,7 +256,8 @@ fn select() -> String {
 }
 
 fn from_row(row: &Row) -> User {
-    User::new(row.get::<_, String>(0), row.get(1))
+    let databases: Vec<Shown> = row.get(1);
+    User::new(row.get::<_, Shown>(0).0, databases.into_iter().map(|database| database.0).collect())
 }
 
 async fn exists(client: &impl GenericClient, name: &str) -> Result<bool> {

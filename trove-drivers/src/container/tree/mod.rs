@@ -1,5 +1,7 @@
-//! Trees of files that a server may have made to do harm: deleted and measured without following links, and with a
+//! Trees of files that a server may have made to do harm: deleted, measured and copied without following links, and with a
 //! bound on open files, stack and memory whatever their shape. Everything here blocks.
+
+mod copy;
 
 use std::{
     collections::HashSet,
@@ -14,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use copy::{CopyRules, copy_tree, copy_tree_with_digest};
 use rustix::{
     fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat},
     io::Errno,

@@ -1,0 +1,281 @@
+use super::{OperationHandle, Trove, new_instance::check_label};
+use crate::{
+    datastore::check_settings,
+    error::{Error, Kind, Result},
+    flow::Flow,
+    id::{ConfigurationId, InstanceId, OperationId},
+    lifecycle::Action,
+    model::{ConfigurationGroup, GivenSettings, Instance, Setting, Settings},
+    taskmanager::ConfigureInstance,
+};
+
+/// How many instances are asked for at a time.
+const PAGE: u32 = 200;
+
+/// The configuration groups: settings under a name, for any number of instances of one datastore version.
+///
+/// An instance is given a group by [`InstanceHandle::configure`](super::InstanceHandle::configure), or when it is
+/// [made](super::NewInstance::configuration). What a running server can take is in force at once; the rest is named in
+/// [`Instance::settings`](crate::model::Instance::settings) until it was restarted.
+#[derive(Clone)]
+pub struct Configurations {
+    trove: Trove,
+}
+
+/// A configuration group to make.
+///
+/// ```
+/// use trove_core::control::NewConfiguration;
+///
+/// let fast = NewConfiguration::new("fast", "postgresql").version("17").set("work_mem", "16MB").set("jit", false);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct NewConfiguration {
+    id: ConfigurationId,
+    project: String,
+    name: String,
+    description: String,
+    datastore: String,
+    version: Option<String>,
+    settings: Settings,
+}
+
+impl NewConfiguration {
+    /// A group of this name for the default version of a datastore, which sets nothing yet.
+    pub fn new(name: impl Into<String>, datastore: impl Into<String>) -> Self {
+        Self {
+            id: ConfigurationId::new_v4(),
+            project: "default".to_owned(),
+            name: name.into(),
+            description: String::new(),
+            datastore: datastore.into(),
+            version: None,
+            settings: Settings::new(),
+        }
+    }
+
+    /// The tenant it belongs to; `default` unless said.
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.project = project.into();
+        self
+    }
+
+    /// What to say of it.
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.description = description.into();
+        self
+    }
+
+    /// The version it is for, as the registry of versions calls it.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Sets a parameter.
+    pub fn set(mut self, parameter: impl Into<String>, value: impl Into<Setting>) -> Self {
+        self.settings.insert(parameter.into(), value.into());
+        self
+    }
+
+    /// Sets parameters.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings.extend(settings);
+        self
+    }
+}
+
+impl Configurations {
+    pub(super) fn new(trove: Trove) -> Self {
+        Self { trove }
+    }
+
+    /// Makes a group, once its settings fit the [catalogue](super::Datastores::parameters) of its version.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](Kind::NotFound) for a datastore or version there is not, [`Invalid`](Kind::Invalid) for a setting that
+    /// cannot be: a parameter there is not, one that is the service's own, a value of another type or out of range.
+    pub async fn create(&self, new: NewConfiguration) -> Result<ConfigurationGroup> {
+        check_label("the name of a configuration group", &new.name)?;
+        check_label("the project of a configuration group", &new.project)?;
+        check_description(&new.description)?;
+        let version = self.trove.datastores().choose(&new.datastore, new.version.as_deref()).await?;
+        let settings = self.check(&new.datastore, &version.name, &new.settings).await?;
+        let now = self.trove.0.clock.now();
+        let group = ConfigurationGroup {
+            id: new.id,
+            project: new.project,
+            name: new.name,
+            description: new.description,
+            datastore: new.datastore,
+            version: version.name,
+            settings,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        self.trove.0.control.store.insert_configuration(&group).await?;
+        Ok(group)
+    }
+
+    /// One group; [`NotFound`](Kind::NotFound) where there is none.
+    pub async fn get(&self, id: ConfigurationId) -> Result<ConfigurationGroup> {
+        let found = self.trove.0.control.store.configuration(id).await?;
+        found.ok_or_else(|| Error::not_found(format!("there is no configuration group {id}")))
+    }
+
+    /// Groups in order of creation: of one project or of all, those behind `after`, `limit` at the most.
+    pub async fn list(
+        &self,
+        project: Option<&str>,
+        after: Option<&ConfigurationGroup>,
+        limit: u32,
+    ) -> Result<Vec<ConfigurationGroup>> {
+        self.trove.0.control.store.configurations(project, after, limit).await
+    }
+
+    /// Puts these settings in place of a group's, and has all instances that have it given them. Returns the operations
+    /// that do; an instance that is busy is given them when it is not.
+    ///
+    /// # Errors
+    ///
+    /// As for [`create`](Self::create); [`Invalid`](Kind::Invalid) also where they are too much for the flavor of an
+    /// instance that has the group. [`Busy`](Kind::Busy) where somebody else changed the group meanwhile.
+    pub async fn replace(&self, id: ConfigurationId, settings: Settings) -> Result<Vec<OperationHandle>> {
+        let before = self.get(id).await?;
+        let settings = self.check(&before.datastore, &before.version, &settings).await?;
+        for instance in self.instances(id).await? {
+            self.check_flavor(&instance, &settings)?;
+        }
+        let group = ConfigurationGroup { settings, ..before };
+        self.write(group).await?;
+        self.trove.configure_behind().await
+    }
+
+    /// Sets some parameters of a group and leaves the others, as [`replace`](Self::replace) does.
+    pub async fn set(&self, id: ConfigurationId, settings: Settings) -> Result<Vec<OperationHandle>> {
+        let before = self.get(id).await?;
+        // Checked first for their names as the server writes them, so that they meet those there are.
+        let changed = self.check(&before.datastore, &before.version, &settings).await?;
+        let mut all = before.settings;
+        all.extend(changed);
+        self.replace(id, all).await
+    }
+
+    /// Calls a group otherwise. Its settings stay.
+    pub async fn rename(&self, id: ConfigurationId, name: &str, description: &str) -> Result<()> {
+        check_label("the name of a configuration group", name)?;
+        check_description(description)?;
+        let before = self.get(id).await?;
+        let (name, description) = (name.to_owned(), description.to_owned());
+        let renamed = ConfigurationGroup { name, description, updated_at: self.trove.0.clock.now(), ..before.clone() };
+        match self.trove.0.control.store.update_configuration(&renamed, before.revision).await? {
+            true => Ok(()),
+            false => Err(changed_meanwhile()),
+        }
+    }
+
+    /// Removes a group. One that is absent is `Ok`; [`Conflict`](Kind::Conflict) where an instance has it.
+    pub async fn delete(&self, id: ConfigurationId) -> Result<()> {
+        self.trove.0.control.store.delete_configuration(id).await
+    }
+
+    /// The instances that have a group, in order of creation.
+    pub async fn instances(&self, id: ConfigurationId) -> Result<Vec<Instance>> {
+        let mut found: Vec<Instance> = Vec::new();
+        loop {
+            let page = self.trove.0.control.store.instances_of_configuration(id, found.last(), PAGE).await?;
+            if page.is_empty() {
+                return Ok(found);
+            }
+            found.extend(page);
+        }
+    }
+
+    /// The group for an instance of this project, datastore, version and flavor.
+    pub(super) async fn for_instance(&self, id: ConfigurationId, instance: &Instance) -> Result<ConfigurationGroup> {
+        let group = self.get(id).await?;
+        if group.project != instance.project {
+            // Which groups others have is not told.
+            return Err(Error::not_found(format!("there is no configuration group {id}")));
+        }
+        if (&group.datastore, &group.version) != (&instance.datastore, &instance.version) {
+            return Err(Error::invalid(format!(
+                "configuration group {:?} is for {} {}; the instance is {} {}",
+                group.name, group.datastore, group.version, instance.datastore, instance.version
+            )));
+        }
+        self.check_flavor(instance, &group.settings)?;
+        Ok(group)
+    }
+
+    fn check_flavor(&self, instance: &Instance, settings: &Settings) -> Result<()> {
+        let driver = self.trove.0.control.guests.driver(&instance.datastore)?;
+        driver.check_settings(&instance.flavor, settings)
+    }
+
+    async fn check(&self, datastore: &str, version: &str, settings: &Settings) -> Result<Settings> {
+        if settings.is_empty() {
+            return Ok(Settings::new());
+        }
+        let catalogue = self.trove.datastores().parameters(datastore, version).await?;
+        check_settings(&catalogue, settings)
+    }
+
+    async fn write(&self, group: ConfigurationGroup) -> Result<()> {
+        let before = group.revision;
+        let group = ConfigurationGroup { revision: before + 1, updated_at: self.trove.0.clock.now(), ..group };
+        match self.trove.0.control.store.update_configuration(&group, before).await? {
+            true => Ok(()),
+            false => Err(changed_meanwhile()),
+        }
+    }
+}
+
+impl Trove {
+    /// Begins to give instances the latest revision of their group, those that have an older one and are not busy.
+    pub(super) async fn configure_behind(&self) -> Result<Vec<OperationHandle>> {
+        let mut begun = Vec::new();
+        for id in self.0.control.store.instances_behind(PAGE).await? {
+            match self.configure_again(id).await {
+                Ok(operation) => begun.push(operation),
+                // It has become busy or is gone, or its group is.
+                Err(error) if matches!(error.kind(), Kind::Busy | Kind::Conflict | Kind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(begun)
+    }
+
+    /// Begins to give an instance the settings of a group, or none.
+    pub(super) async fn configure(
+        &self,
+        id: InstanceId,
+        group: Option<&ConfigurationGroup>,
+    ) -> Result<OperationHandle> {
+        let given = group.map(GivenSettings::from).unwrap_or_default();
+        let mut operation = ConfigureInstance::new(given).begin(OperationId::new_v4())?;
+        operation.configuration = group.map(|group| group.id);
+        self.begin(id, Action::Configure, operation).await
+    }
+
+    async fn configure_again(&self, id: InstanceId) -> Result<OperationHandle> {
+        let instance = self.read(id).await?;
+        let Some(group) = instance.configuration else { return Err(Error::conflict("the instance has no group")) };
+        let group = self.configurations().get(group).await?;
+        self.configure(id, Some(&group)).await
+    }
+}
+
+fn check_description(description: &str) -> Result<()> {
+    if description.len() > 2000 || description.chars().any(|letter| letter.is_control() && letter != '\n') {
+        return Err(Error::invalid("a description has at most 2000 bytes and no control characters"));
+    }
+    Ok(())
+}
+
+fn changed_meanwhile() -> Error {
+    Error::busy("the configuration group was changed by somebody else meanwhile")
+}

@@ -1,0 +1,155 @@
+//! Configuration groups.
+
+use super::{Store, db::Row, rows};
+use crate::{
+    error::{Error, Kind, Result},
+    id::{ConfigurationId, InstanceId},
+    lifecycle::State,
+    model::{ConfigurationGroup, Instance},
+    time::Timestamp,
+};
+
+impl Store {
+    /// Adds a group. [`Conflict`](Kind::Conflict) where there is one of this id.
+    pub async fn insert_configuration(&self, group: &ConfigurationGroup) -> Result<()> {
+        let values = [
+            group.id.to_string().into(),
+            group.project.clone().into(),
+            group.name.clone().into(),
+            group.description.clone().into(),
+            group.datastore.clone().into(),
+            group.version.clone().into(),
+            rows::json(&group.settings)?.into(),
+            rows::to_int(group.revision).into(),
+            rows::micros(group.created_at).into(),
+        ];
+        self.db()
+            .execute(
+                "INSERT INTO configurations (id, project, name, description, datastore, version, settings, revision,
+                    created_at, updated_at)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
+                &values,
+            )
+            .await
+            .map(drop)
+    }
+
+    /// Writes what a group is now, at a higher revision, unless it was changed since it was read at `revision`: false
+    /// then, and where it is gone.
+    pub async fn update_configuration(&self, group: &ConfigurationGroup, revision: u64) -> Result<bool> {
+        let values = [
+            group.id.to_string().into(),
+            group.name.clone().into(),
+            group.description.clone().into(),
+            rows::json(&group.settings)?.into(),
+            rows::to_int(group.revision).into(),
+            rows::micros(group.updated_at).into(),
+            rows::to_int(revision).into(),
+        ];
+        let updated = self
+            .db()
+            .execute(
+                "UPDATE configurations SET name = $2, description = $3, settings = $4, revision = $5, updated_at = $6
+                WHERE id = $1 AND revision = $7",
+                &values,
+            )
+            .await?;
+        Ok(updated == 1)
+    }
+
+    /// Removes a group that no instance has; [`Conflict`](Kind::Conflict) where one does. One that is absent is `Ok`.
+    pub async fn delete_configuration(&self, id: ConfigurationId) -> Result<()> {
+        let deleted = self.db().execute("DELETE FROM configurations WHERE id = $1", &[id.to_string().into()]).await;
+        deleted.map(drop).map_err(|error| match error.kind() {
+            Kind::Conflict => Error::conflict("the configuration group is in use by instances").because(error),
+            _ => error,
+        })
+    }
+
+    /// One group.
+    pub async fn configuration(&self, id: ConfigurationId) -> Result<Option<ConfigurationGroup>> {
+        let row = self.db().row("SELECT * FROM configurations WHERE id = $1", &[id.to_string().into()]).await?;
+        row.as_ref().map(group).transpose()
+    }
+
+    /// Groups in order of creation: of one project or of all, those behind `after`, `limit` at the most.
+    pub async fn configurations(
+        &self,
+        project: Option<&str>,
+        after: Option<&ConfigurationGroup>,
+        limit: u32,
+    ) -> Result<Vec<ConfigurationGroup>> {
+        let values = [
+            project.map(str::to_owned).into(),
+            after.map_or(i64::MIN, |after| rows::micros(after.created_at)).into(),
+            after.map(|after| after.id.to_string()).unwrap_or_default().into(),
+            i64::from(limit).into(),
+        ];
+        let found = self
+            .db()
+            .rows(
+                "SELECT c.* FROM configurations c
+                WHERE ($1 IS NULL OR c.project = $1) AND (c.created_at, c.id) > ($2, $3)
+                ORDER BY c.created_at, c.id LIMIT $4",
+                &values,
+            )
+            .await?;
+        found.iter().map(group).collect()
+    }
+
+    /// The instances that have a group, in order of creation: those behind `after`, `limit` at the most.
+    pub async fn instances_of_configuration(
+        &self,
+        id: ConfigurationId,
+        after: Option<&Instance>,
+        limit: u32,
+    ) -> Result<Vec<Instance>> {
+        let values = [
+            id.to_string().into(),
+            after.map_or(i64::MIN, |after| rows::micros(after.created_at)).into(),
+            after.map(|after| after.id.to_string()).unwrap_or_default().into(),
+            i64::from(limit).into(),
+        ];
+        let found = self
+            .db()
+            .rows(
+                "SELECT i.* FROM instances i WHERE i.configuration = $1 AND (i.created_at, i.id) > ($2, $3)
+                ORDER BY i.created_at, i.id LIMIT $4",
+                &values,
+            )
+            .await?;
+        found.iter().map(rows::instance).collect()
+    }
+
+    /// Instances that may be configured now and were given an older revision of their group than there is.
+    pub async fn instances_behind(&self, limit: u32) -> Result<Vec<InstanceId>> {
+        let found = self
+            .db()
+            .rows(
+                "SELECT i.id FROM instances i JOIN configurations c ON c.id = i.configuration
+                WHERE i.configuration_revision < c.revision AND i.state = $1 LIMIT $2",
+                &[rows::word(&State::Active)?.into(), i64::from(limit).into()],
+            )
+            .await?;
+        found.iter().map(|row| rows::id(&row.text("id")?)).collect()
+    }
+}
+
+fn group(row: &Row) -> Result<ConfigurationGroup> {
+    Ok(ConfigurationGroup {
+        id: rows::id(&row.text("id")?)?,
+        project: row.text("project")?,
+        name: row.text("name")?,
+        description: row.text("description")?,
+        datastore: row.text("datastore")?,
+        version: row.text("version")?,
+        settings: rows::from_json(&row.text("settings")?)?,
+        revision: rows::from_int(row.int("revision")?),
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+fn time(row: &Row, column: &str) -> Result<Timestamp> {
+    rows::timestamp(row.int(column)?)
+}

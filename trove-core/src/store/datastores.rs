@@ -1,0 +1,186 @@
+//! The registry of versions, and the catalogues of their parameters.
+
+use super::{Store, db::Row, rows};
+use crate::{
+    error::{Error, Kind, Result},
+    model::{Catalogue, DatastoreVersion},
+    secret::Sealed,
+};
+
+/// A version as it is written down: with the password for its image's registry, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredVersion {
+    /// What is shown of it.
+    pub version: DatastoreVersion,
+    /// The password, where one is needed.
+    pub password: Option<Sealed>,
+}
+
+impl StoredVersion {
+    /// True where nobody has changed it since it was added.
+    pub fn is_untouched(&self) -> bool {
+        self.version.created_at == self.version.updated_at
+    }
+}
+
+impl Store {
+    /// Adds a version, and makes it the default where it says so or its datastore has none.
+    /// [`Conflict`](Kind::Conflict) where there is one of this name.
+    pub async fn insert_version(&self, stored: &StoredVersion) -> Result<()> {
+        let version = &stored.version;
+        let mut tx = self.db().begin().await?;
+        if version.default {
+            tx.execute(
+                "UPDATE datastore_versions SET preferred = 0 WHERE datastore = $1",
+                &[version.datastore.clone().into()],
+            )
+            .await?;
+        }
+        let values = [
+            version.datastore.clone().into(),
+            version.name.clone().into(),
+            version.number.clone().into(),
+            version.image.clone().into(),
+            version.username.clone().into(),
+            stored.password.as_ref().map(rows::word).transpose()?.into(),
+            i64::from(version.active).into(),
+            i64::from(version.default).into(),
+            rows::micros(version.created_at).into(),
+        ];
+        tx.execute(
+            "INSERT INTO datastore_versions (datastore, name, number, image, username, password, active, preferred,
+                created_at, updated_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7,
+                CASE WHEN EXISTS (SELECT 1 FROM datastore_versions v WHERE v.datastore = $1 AND v.preferred = 1)
+                THEN $8 ELSE 1 END, $9, $9)",
+            &values,
+        )
+        .await
+        .map_err(|error| match error.kind() {
+            Kind::Conflict => {
+                let (datastore, name) = (&version.datastore, &version.name);
+                Error::conflict(format!("datastore {datastore} has a version {name:?} already")).because(error)
+            }
+            _ => error,
+        })?;
+        tx.commit().await
+    }
+
+    /// Writes what a version is now; false where there is none of this name.
+    pub async fn update_version(&self, stored: &StoredVersion) -> Result<bool> {
+        let version = &stored.version;
+        let mut tx = self.db().begin().await?;
+        if version.default {
+            tx.execute(
+                "UPDATE datastore_versions SET preferred = 0 WHERE datastore = $1",
+                &[version.datastore.clone().into()],
+            )
+            .await?;
+        }
+        let values = [
+            version.datastore.clone().into(),
+            version.name.clone().into(),
+            version.image.clone().into(),
+            version.username.clone().into(),
+            stored.password.as_ref().map(rows::word).transpose()?.into(),
+            i64::from(version.active).into(),
+            i64::from(version.default).into(),
+            rows::micros(version.updated_at).into(),
+        ];
+        let updated = tx
+            .execute(
+                "UPDATE datastore_versions SET image = $3, username = $4, password = $5, active = $6, preferred = $7,
+                    updated_at = $8
+                WHERE datastore = $1 AND name = $2",
+                &values,
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(updated == 1)
+    }
+
+    /// Removes a version that no instance and no configuration group is of. False where there is none of this name.
+    pub async fn delete_version(&self, datastore: &str, name: &str) -> Result<bool> {
+        let mut tx = self.db().begin().await?;
+        let values = [datastore.into(), name.into()];
+        let used = tx
+            .row(
+                "SELECT 1 AS used WHERE EXISTS (SELECT 1 FROM instances WHERE datastore = $1 AND version = $2)
+                    OR EXISTS (SELECT 1 FROM configurations WHERE datastore = $1 AND version = $2)",
+                &values,
+            )
+            .await?;
+        if used.is_some() {
+            return Err(Error::conflict(format!("version {name:?} of datastore {datastore} is in use")));
+        }
+        let deleted = tx.execute("DELETE FROM datastore_versions WHERE datastore = $1 AND name = $2", &values).await?;
+        tx.commit().await?;
+        Ok(deleted == 1)
+    }
+
+    /// All versions of a datastore, or of all; the default first, then in the order they were added.
+    pub async fn versions(&self, datastore: Option<&str>) -> Result<Vec<StoredVersion>> {
+        let found = self
+            .db()
+            .rows(
+                "SELECT * FROM datastore_versions WHERE ($1 IS NULL OR datastore = $1)
+                ORDER BY datastore, preferred DESC, created_at, name DESC",
+                &[datastore.map(str::to_owned).into()],
+            )
+            .await?;
+        found.iter().map(stored).collect()
+    }
+
+    /// One version.
+    pub async fn version(&self, datastore: &str, name: &str) -> Result<Option<StoredVersion>> {
+        let row = self
+            .db()
+            .row(
+                "SELECT * FROM datastore_versions WHERE datastore = $1 AND name = $2",
+                &[datastore.into(), name.into()],
+            )
+            .await?;
+        row.as_ref().map(stored).transpose()
+    }
+
+    /// Keeps the catalogue of an image.
+    pub async fn keep_catalogue(&self, datastore: &str, catalogue: &Catalogue) -> Result<()> {
+        let values = [datastore.into(), catalogue.digest.clone().into(), rows::json(catalogue)?.into()];
+        self.db()
+            .execute(
+                "INSERT INTO catalogues (datastore, digest, catalogue) VALUES ($1, $2, $3)
+                ON CONFLICT (datastore, digest) DO UPDATE SET catalogue = $3",
+                &values,
+            )
+            .await
+            .map(drop)
+    }
+
+    /// The catalogue of an image, where it is known.
+    pub async fn catalogue(&self, datastore: &str, digest: &str) -> Result<Option<Catalogue>> {
+        let row = self
+            .db()
+            .row(
+                "SELECT catalogue FROM catalogues WHERE datastore = $1 AND digest = $2",
+                &[datastore.into(), digest.into()],
+            )
+            .await?;
+        row.map(|row| rows::from_json(&row.text("catalogue")?)).transpose()
+    }
+}
+
+fn stored(row: &Row) -> Result<StoredVersion> {
+    let version = DatastoreVersion {
+        datastore: row.text("datastore")?,
+        name: row.text("name")?,
+        number: row.text("number")?,
+        image: row.text("image")?,
+        username: row.maybe_text("username")?,
+        active: row.int("active")? != 0,
+        default: row.int("preferred")? != 0,
+        created_at: rows::timestamp(row.int("created_at")?)?,
+        updated_at: rows::timestamp(row.int("updated_at")?)?,
+    };
+    let password = row.maybe_text("password")?.as_deref().map(rows::from_word).transpose()?;
+    Ok(StoredVersion { version, password })
+}

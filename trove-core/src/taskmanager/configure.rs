@@ -1,0 +1,91 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{ControlPlane, guest_job};
+use crate::{
+    error::Result,
+    flow::{End, Flow, Limits, Next, StepCx},
+    guest::Work,
+    lifecycle::State,
+    model::{GivenSettings, OperationStatus, Settings},
+    store::InstanceChange,
+};
+
+/// Gives the server of an instance the settings of a configuration group, or none.
+///
+/// The settings are in the operation itself, so that each of its tries gives the same ones, whatever becomes of the
+/// group meanwhile. A group that has changed is given again, by another operation.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ConfigureInstance {
+    to: GivenSettings,
+    /// What the instance had, once the operation has looked.
+    from: Option<GivenSettings>,
+}
+
+/// The one step of [`ConfigureInstance`].
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Have the agent apply the settings.
+    Server,
+}
+
+impl ConfigureInstance {
+    /// A change to these settings.
+    pub fn new(to: GivenSettings) -> Self {
+        Self { to, from: None }
+    }
+
+    async fn look(&mut self, cx: &StepCx<'_, ControlPlane>) -> Result<Settings> {
+        let from = cx.context.instance(cx.instance).await?.given;
+        Ok(self.from.insert(from).settings.clone())
+    }
+
+    /// What the instance counts as given when this failed. A revision that could not be applied was given nevertheless,
+    /// or it would be given again for ever.
+    fn given_after_failure(&self) -> Option<GivenSettings> {
+        let from = self.from.clone()?;
+        let id = |given: &GivenSettings| given.group.map(|(id, _)| id);
+        let group = if id(&from) == id(&self.to) { self.to.group } else { from.group };
+        Some(GivenSettings { group, ..from })
+    }
+}
+
+#[async_trait]
+impl Flow for ConfigureInstance {
+    const KIND: &'static str = "instance.configure/v1";
+    const STEPS: &'static [Step] = &[Step::Server];
+    type Step = Step;
+    type Context = ControlPlane;
+
+    fn name(_step: Step) -> &'static str {
+        "server"
+    }
+
+    fn limits(_step: Step) -> Limits {
+        Limits { patience: Duration::from_secs(300), tries: 4, ..Limits::default() }
+    }
+
+    async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+        self.look(cx).await?;
+        guest_job(cx, Work::Configure(self.to.settings.clone())).await
+    }
+
+    async fn undo(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+        let before = self.look(cx).await?;
+        guest_job(cx, Work::RestoreSettings(before)).await
+    }
+
+    fn ended(&self, end: End<'_>) -> InstanceChange {
+        let failure = || end.fault("the configuration could not be applied");
+        let (change, given) = match end.status {
+            OperationStatus::Succeeded => (InstanceChange::to(State::Active), Some(self.to.clone())),
+            OperationStatus::Stuck => {
+                (InstanceChange::failed(State::Error, failure(), end.at), self.given_after_failure())
+            }
+            _ => (InstanceChange::failed(State::Active, failure(), end.at), self.given_after_failure()),
+        };
+        InstanceChange { given, ..change }
+    }
+}

@@ -1,0 +1,72 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{ControlPlane, guest_job};
+use crate::{
+    error::Result,
+    flow::{End, Flow, Limits, Next, StepCx},
+    guest::Work,
+    lifecycle::State,
+    model::{Flavor, OperationStatus},
+    store::InstanceChange,
+};
+
+/// Gives an instance another flavor, by one restart of its server; the one before where it does not come up.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ResizeInstance {
+    to: Flavor,
+}
+
+/// The one step of [`ResizeInstance`].
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Have the agent restart the server with the other limits.
+    Server,
+}
+
+impl ResizeInstance {
+    /// A change to this flavor.
+    pub fn new(to: Flavor) -> Self {
+        Self { to }
+    }
+}
+
+#[async_trait]
+impl Flow for ResizeInstance {
+    const KIND: &'static str = "instance.resize/v1";
+    const STEPS: &'static [Step] = &[Step::Server];
+    type Step = Step;
+    type Context = ControlPlane;
+
+    fn name(_step: Step) -> &'static str {
+        "server"
+    }
+
+    fn limits(_step: Step) -> Limits {
+        // A server may have much to write down before it stops.
+        Limits { patience: Duration::from_secs(900), tries: 3, ..Limits::default() }
+    }
+
+    async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+        guest_job(cx, Work::Resize(self.to.clone())).await
+    }
+
+    async fn undo(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+        // The row says what the instance was until the operation ends.
+        let from = cx.context.instance(cx.instance).await?.flavor;
+        guest_job(cx, Work::RevertResize(from)).await
+    }
+
+    fn ended(&self, end: End<'_>) -> InstanceChange {
+        let failure = || end.fault("the instance could not be resized");
+        match end.status {
+            OperationStatus::Succeeded => {
+                InstanceChange { flavor: Some(self.to.clone()), ..InstanceChange::to(State::Active) }
+            }
+            OperationStatus::Stuck => InstanceChange::failed(State::Error, failure(), end.at),
+            _ => InstanceChange::failed(State::Active, failure(), end.at),
+        }
+    }
+}

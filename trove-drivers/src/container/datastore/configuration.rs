@@ -1,0 +1,106 @@
+//! The settings of a server that runs, or will.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::sleep;
+use trove_core::{
+    datastore::{Configuration, Cx},
+    error::{Error, Result},
+    model::{Catalogue, Setting, Settings},
+};
+
+use super::ContainerDatastore;
+use crate::{
+    container::{Engine, Parameters, record::Record},
+    docker::State,
+};
+
+/// How long a server may take to take other values.
+const SET_LIMIT: Duration = Duration::from_secs(60);
+
+#[async_trait]
+impl<E: Engine> Configuration for ContainerDatastore<E> {
+    async fn digest(&self, cx: &Cx) -> Result<String> {
+        self.ensure_image(cx, &self.host()).await
+    }
+
+    async fn catalogue(&self, cx: &Cx) -> Result<Catalogue> {
+        self.probed(cx).await
+    }
+
+    async fn apply(&self, cx: &Cx, settings: &Settings) -> Result<()> {
+        let _turn = self.turn(cx).await?;
+        let parameters = self.engine.parameters();
+        let parameters = parameters.ok_or_else(|| Error::unsupported("this datastore has no parameters to set"))?;
+        let mut record = self.record().await?;
+        if record.is(settings) {
+            return Ok(());
+        }
+        let found = self.containers.look(&self.name).await?;
+        match found.map(|found| found.state) {
+            Some(State::Running { .. }) => self.change(cx, parameters, &mut record, settings).await,
+            None | Some(State::Created | State::Paused | State::Exited { .. }) => {
+                record.want(settings.clone());
+                self.keep(&record).await
+            }
+        }
+    }
+}
+
+impl<E: Engine> ContainerDatastore<E> {
+    /// Has a running server take settings; where it does not, it keeps those it has.
+    async fn change(
+        &self,
+        cx: &Cx,
+        parameters: &dyn Parameters,
+        record: &mut Record,
+        settings: &Settings,
+    ) -> Result<()> {
+        if !self.ask().await.0.answered() {
+            return Err(Error::unavailable("the server does not answer"));
+        }
+        record.answered();
+        let changes = record.begin(settings);
+        self.keep(record).await?;
+        let refused = match self.set(cx, parameters, settings, &changes).await {
+            Ok(later) => {
+                record.changed(changes, &later);
+                return self.keep(record).await;
+            }
+            Err(error) => error,
+        };
+        let (former, undo) = (record.wanted().clone(), record.undo(&changes));
+        match self.set(cx, parameters, &former, &undo).await {
+            Ok(_) => {
+                record.undone();
+                self.keep(record).await?;
+            }
+            // The record tells that the server may have either; the next change, or start, puts that right.
+            Err(error) => {
+                tracing::warn!(server = self.name, error = error.report(), "settings could not be put back");
+            }
+        }
+        Err(refused)
+    }
+
+    async fn set(
+        &self,
+        cx: &Cx,
+        parameters: &dyn Parameters,
+        settings: &Settings,
+        changes: &[(String, Option<Setting>)],
+    ) -> Result<Vec<String>> {
+        let host = self.host();
+        let files = self.engine.files(&host, settings);
+        self.on_disk(move |places| places.render(&files)).await?;
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        tokio::select! {
+            set = parameters.set(&host, changes) => set,
+            () = cx.cancelled() => Err(Error::cancelled("changing the settings was cancelled")),
+            () = sleep(SET_LIMIT) => Err(Error::timeout("the server did not take the settings in time")),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use trove_core::{
+    datastore::Cx,
+    error::{Error, Result},
+};
+
+use super::ContainerDatastore;
+use crate::{
+    container::{Engine, Helper, containers::Ran, spec},
+    docker::printable_tail,
+};
+
+/// How long a program beside the server may take.
+const HELPER_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Runs programs of an instance's image beside its server.
+pub(super) struct Beside<'a, E>(pub(super) &'a ContainerDatastore<E>);
+
+#[async_trait]
+impl<E: Engine> Helper for Beside<'_, E> {
+    async fn run(&self, cx: &Cx, command: Vec<String>) -> Result<String> {
+        let Self(datastore) = self;
+        let cpus = datastore.docker.host().await?.cpus;
+        let spec = spec::helper(&datastore.host(), &*datastore.engine, &datastore.places, cpus, command);
+        match datastore.containers.run(cx, spec, HELPER_LIMIT).await? {
+            Ran::Ended { code: 0, output } => Ok(output),
+            Ran::Ended { code, output } => {
+                let failed = Error::internal(format!("a program of the image ended with exit code {code}"));
+                Err(failed.with("output", printable_tail(&output)))
+            }
+            Ran::NoProgram => Err(Error::internal("the image lacks a program that is needed beside its server")),
+        }
+    }
+}

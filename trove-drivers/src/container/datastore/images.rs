@@ -1,0 +1,86 @@
+//! Which engine in which version an image holds.
+
+use std::time::Duration;
+
+use trove_core::{
+    datastore::{Cx, GuestHost},
+    error::{Error, Result},
+};
+
+use super::ContainerDatastore;
+use crate::container::{Engine, containers::Ran, spec};
+
+/// How long a program may take to tell its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(60);
+
+impl<E: Engine> ContainerDatastore<E> {
+    /// Makes sure that the image of this place is on the machine, and returns its id.
+    pub(super) async fn ensure_image(&self, cx: &Cx, host: &GuestHost) -> Result<String> {
+        self.docker.ensure_image(cx, &host.image, host.login.as_ref()).await
+    }
+
+    /// The version of the engine that the image of this place holds; [`Conflict`](trove_core::error::Kind::Conflict)
+    /// where it holds another engine, or another version than the place says.
+    pub(super) async fn image_version(&self, cx: &Cx, host: &GuestHost) -> Result<String> {
+        match self.found_version(cx, host).await? {
+            Some(found) if is_of_series(&found, &host.version) => Ok(found),
+            found => Err(self.conflict(host, found)),
+        }
+    }
+
+    /// The error for an image that turned out not to be what it should be.
+    pub(super) async fn wrong_image(&self, cx: &Cx, host: &GuestHost) -> Error {
+        match self.found_version(cx, host).await {
+            Ok(found) => self.conflict(host, found),
+            Err(error) => self.conflict(host, None).because(error),
+        }
+    }
+
+    /// The version of the engine that an image holds, where it holds that engine and its version can be told.
+    pub(super) async fn found_version(&self, cx: &Cx, host: &GuestHost) -> Result<Option<String>> {
+        let Some(command) = self.engine.version_command() else { return Ok(None) };
+        let cpus = self.docker.host().await?.cpus;
+        let spec = spec::version(host, &*self.engine, &self.places, cpus, command);
+        Ok(match self.containers.run(cx, spec, VERSION_LIMIT).await? {
+            Ran::Ended { code: 0, output } => self.engine.read_version(&output).filter(|version| is_version(version)),
+            Ran::Ended { .. } | Ran::NoProgram => None,
+        })
+    }
+
+    fn conflict(&self, host: &GuestHost, found: Option<String>) -> Error {
+        let (engine, GuestHost { image, version, .. }) = (self.engine.name(), host);
+        Error::conflict(match found {
+            Some(found) if !is_of_series(&found, version) => {
+                format!("image {image} is {engine} {found}, not {version}")
+            }
+            Some(found) => format!("image {image} is {engine} {found} and lacks programs that a server needs"),
+            None => format!("image {image} holds no {engine}"),
+        })
+    }
+}
+
+/// Numbers with dots, as which alone a version is told to the user.
+fn is_version(text: &str) -> bool {
+    text.len() <= 40 && text.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// True where a version begins with the numbers of the series.
+fn is_of_series(version: &str, series: &str) -> bool {
+    let rest = version.strip_prefix(series);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_of_a_series_by_their_numbers() {
+        for (version, series, of) in
+            [("17.5", "17", true), ("17", "17", true), ("170.1", "17", false), ("10.11.18", "10.11", true)]
+        {
+            assert_eq!(is_of_series(version, series), of, "{version} {series}");
+        }
+        assert!(is_version("10.11.18") && !is_version("10.") && !is_version("") && !is_version("1\u{1b}[2J"));
+    }
+}

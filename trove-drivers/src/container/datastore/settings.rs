@@ -1,0 +1,112 @@
+//! The record of an instance's settings: read once, kept in memory, written before what it tells is done.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{sync::Mutex, time::timeout};
+use trove_core::{
+    error::{Error, Result},
+    model::Settings,
+};
+
+use super::ContainerDatastore;
+use crate::container::{
+    Engine,
+    gauges::blocking,
+    notes::{self, Note},
+    record::Record,
+};
+
+/// How long an observation waits for the file system.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+
+/// The record, once it was read.
+#[derive(Debug)]
+pub(super) struct KnownSettings {
+    path: PathBuf,
+    /// Held by the one who reads or writes the file: one that hangs costs one thread.
+    known: Arc<Mutex<Option<Record>>>,
+}
+
+impl KnownSettings {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, known: Arc::default() }
+    }
+
+    async fn load(&self) -> Result<Record> {
+        let mut known = Arc::clone(&self.known).lock_owned().await;
+        if let Some(record) = &*known {
+            return Ok(record.clone());
+        }
+        let path = self.path.clone();
+        blocking(move || {
+            let record = match notes::read(&path)? {
+                Note::Absent => Record::empty(),
+                Note::Found(record) => record,
+                Note::Damaged => {
+                    tracing::warn!(path = %path.display(), "the record of the settings is damaged");
+                    Record::damaged()
+                }
+            };
+            *known = Some(record.clone());
+            Ok(record)
+        })
+        .await
+    }
+
+    async fn keep(&self, record: &Record) -> Result<()> {
+        let mut known = Arc::clone(&self.known).lock_owned().await;
+        if known.as_ref() == Some(record) {
+            return Ok(());
+        }
+        let (path, record) = (self.path.clone(), record.clone());
+        blocking(move || {
+            // What the file says is open until it was written.
+            *known = None;
+            notes::write(&path, &record)?;
+            *known = Some(record);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets what was read.
+    pub(super) async fn forget(&self) {
+        *self.known.lock().await = None;
+    }
+}
+
+impl<E: Engine> ContainerDatastore<E> {
+    /// The record as it is.
+    pub(super) async fn record(&self) -> Result<Record> {
+        match self.engine.parameters() {
+            Some(_) => self.settings.load().await,
+            None => Ok(Record::empty()),
+        }
+    }
+
+    /// Makes this the record.
+    pub(super) async fn keep(&self, record: &Record) -> Result<()> {
+        match self.engine.parameters() {
+            Some(_) => self.settings.keep(record).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The record, for an observation: where the engine has settings and they can be read in time.
+    pub(super) async fn known_settings(&self) -> Option<Record> {
+        self.engine.parameters()?;
+        timeout(READ_LIMIT, self.settings.load()).await.ok()?.ok()
+    }
+
+    /// Notes the settings of an instance that is being prepared.
+    pub(super) async fn begin_settings(&self, settings: &Settings, new: bool) -> Result<()> {
+        if self.engine.parameters().is_none() && !settings.is_empty() {
+            return Err(Error::unsupported("this datastore has no parameters to set"));
+        }
+        if new || !self.record().await?.came_up() {
+            let record = if settings.is_empty() { Record::empty() } else { Record::new(settings.clone()) };
+            self.keep(&record).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! Another release on the same data, and the way back.
+//!
+//! What is begun is noted until it is concluded or reverted, so that it goes on where it broke off, and no release is
+//! started on what another one made of the data:
+//!
+//! ```text
+//! stop ── note ── copy aside ── start new ── migrate ── open ── (the caller commits) ── conclude: forget note, copy
+//!                                   └── revert: put the copy back ── forget note ── start old
+//! ```
+//!
+//! Where both releases use the data as it is, nothing is copied.
+
+use async_trait::async_trait;
+use trove_core::{
+    datastore::{Cx, GuestHost, Release, Upgrade},
+    error::{Error, Kind, Result},
+    model::ByteSize,
+};
+
+use super::{ContainerDatastore, helper::Beside};
+use crate::container::{
+    Engine, UpgradePath,
+    gauges::{blocking, free},
+    observe::least_free,
+    places::Places,
+    tree::occupied,
+    upgrade_note::{Named, UpgradeNote},
+};
+
+/// The exit code of a server that was killed.
+const KILLED: i64 = 137;
+
+#[async_trait]
+impl<E: Engine> Upgrade for ContainerDatastore<E> {
+    async fn check(&self, cx: &Cx, to: &Release) -> Result<()> {
+        let _turn = self.turn(cx).await?;
+        if self.path(cx, to).await? == UpgradePath::Changing {
+            self.refuse_too_full().await?;
+        }
+        Ok(())
+    }
+
+    async fn upgrade(&self, cx: &Cx, to: &Release) -> Result<()> {
+        let _turn = self.turn(cx).await?;
+        let note = match self.upgrade_note().await? {
+            Some(note) if note.to == to.into() => {
+                self.ensure_image(cx, &moved(&self.host(), to)).await?;
+                note
+            }
+            Some(_) => return Err(Error::conflict("another upgrade has to be finished or reverted first")),
+            None if Named::from(&*self.host()) == to.into() => return self.serve(cx).await,
+            None => self.begin(cx, to).await?,
+        };
+        if note.changing && !self.on_disk(Places::has_copy).await? {
+            self.bring_to_rest(cx, true).await?;
+            self.copy_aside(cx).await?;
+        }
+        self.change_host(|host| *host = moved(host, to));
+        if !self.serves(cx).await? {
+            self.bring_up(cx).await?;
+        }
+        cx.phase("migrate data");
+        self.engine.migrate(cx, &Beside(self)).await?;
+        self.open(cx).await
+    }
+
+    async fn revert(&self, cx: &Cx, from: &Release) -> Result<()> {
+        let _turn = self.turn(cx).await?;
+        cx.phase("go back");
+        match self.upgrade_note().await? {
+            Some(note) if note.from != from.into() => {
+                return Err(Error::conflict("the upgrade that has begun is one from another release"));
+            }
+            Some(note) => {
+                if note.changing && self.on_disk(Places::has_copy).await? {
+                    // What it has not written yet is thrown away with the rest.
+                    self.containers.make_way(&self.name).await?;
+                    self.engine.forget();
+                    self.on_disk(Places::put_copy_back).await?;
+                }
+                self.on_disk(Places::forget_upgrade).await?;
+            }
+            None => {}
+        }
+        self.change_host(|host| *host = moved(host, from));
+        self.serve(cx).await
+    }
+
+    async fn conclude(&self, cx: &Cx) -> Result<()> {
+        let _turn = self.turn(cx).await?;
+        self.on_disk(Places::forget_upgrade).await
+    }
+}
+
+impl<E: Engine> ContainerDatastore<E> {
+    /// The upgrade that has begun, if one has.
+    pub(super) async fn upgrade_note(&self) -> Result<Option<UpgradeNote>> {
+        self.on_disk(Places::upgrade_note).await
+    }
+
+    /// The way from what the instance runs to this release, from what their images hold.
+    async fn path(&self, cx: &Cx, to: &Release) -> Result<UpgradePath> {
+        let (present, next) = (self.host(), moved(&self.host(), to));
+        self.ensure_image(cx, &next).await?;
+        let found = self.image_version(cx, &next).await?;
+        let from = match self.found_version(cx, &present).await {
+            Ok(Some(from)) => from,
+            // Its image is gone, or says nothing; what the instance is called is known at least.
+            Ok(None) => present.version.clone(),
+            Err(error) if error.kind() == Kind::NotFound => present.version.clone(),
+            Err(error) => return Err(error),
+        };
+        self.engine.upgrade_path(&from, &found)
+    }
+
+    /// Brings the server to rest and notes the upgrade.
+    async fn begin(&self, cx: &Cx, to: &Release) -> Result<UpgradeNote> {
+        let changing = self.path(cx, to).await? == UpgradePath::Changing;
+        self.check_data().await?;
+        let stopped = self.on_disk(|places| Ok(places.stop_noted().unwrap_or(false))).await?;
+        if changing && !stopped && !self.serves(cx).await? {
+            // It ended as it should not have. Only the release that wrote the data can bring it in order.
+            self.bring_up(cx).await?;
+        }
+        self.on_disk(|places| places.note_stop(false)).await?;
+        self.bring_to_rest(cx, changing).await?;
+        // What a former upgrade left is not to be taken for this one's.
+        self.on_disk(Places::forget_upgrade).await?;
+        let note = UpgradeNote { from: (&*self.host()).into(), to: to.into(), changing };
+        let noted = note.clone();
+        self.on_disk(move |places| places.note_upgrade(&noted)).await?;
+        Ok(note)
+    }
+
+    async fn bring_to_rest(&self, cx: &Cx, in_order: bool) -> Result<()> {
+        cx.phase("stop server");
+        match self.take_down().await? {
+            Some(KILLED) if in_order => {
+                Err(Error::timeout("the server did not stop in order, so that its data cannot be upgraded"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn copy_aside(&self, cx: &Cx) -> Result<()> {
+        self.refuse_too_full().await?;
+        let places = self.places.clone();
+        self.copying(cx, "copy data", move |going_on| places.copy_aside(going_on)).await
+    }
+
+    async fn refuse_too_full(&self) -> Result<()> {
+        let (host, data) = (self.host(), self.places.data());
+        blocking(move || match (free(&host.volume), occupied(&data)) {
+            (Some(free), Some(used))
+                if free.as_bytes() < used.saturating_add(least_free(host.volume_size).as_bytes()) =>
+            {
+                let used = ByteSize::bytes(used.next_multiple_of(1 << 20));
+                Err(Error::no_space(format!("the volume has no room for a copy of the data, which is {used}")))
+            }
+            (Some(_), Some(_)) => Ok(()),
+            _ => Err(Error::unavailable("it cannot be told whether the volume has room for a copy of the data")),
+        })
+        .await
+    }
+}
+
+/// The place with another release.
+fn moved(host: &GuestHost, to: &Release) -> GuestHost {
+    let mut moved = host.clone();
+    (moved.version, moved.image, moved.login) = (to.version.clone(), to.image.clone(), to.login.clone());
+    moved
+}

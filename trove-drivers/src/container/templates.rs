@@ -1,0 +1,307 @@
+//! Templates: data directories that were just initialised, kept for the next instances of the same image on this host.
+//!
+//! They lie in the directory that a host's instances share, where only agents may write:
+//!
+//! ```text
+//! <shared>/templates/lock             held by the one who makes a template
+//! <shared>/templates/<name>/data/     the data directory, without what no two servers may share
+//! <shared>/templates/<name>/seal      of what it is, and a digest of all of it
+//! <shared>/templates/<name>.new/      one that is being made
+//! ```
+//!
+//! Every copy is compared with the seal, so that a template that is damaged, or half there, is never used. Everything
+//! here blocks.
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize};
+use trove_core::{datastore::ServerIdentity, error::Result};
+
+use super::{
+    Template, failed,
+    notes::{self, Note},
+    tree::{CopyRules, copy_tree_with_digest, remove_tree},
+};
+use crate::hash::short_hash;
+
+/// How many are kept.
+const MOST: usize = 8;
+
+/// No template is larger, in bytes.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// What has to be the same for a template to be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Subject {
+    /// What the datastore is called.
+    pub(crate) engine: String,
+    pub(crate) version: String,
+    /// The id of the image.
+    pub(crate) image: String,
+    /// What the engine says makes a difference.
+    pub(crate) options: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Seal {
+    subject: Subject,
+    digest: String,
+}
+
+/// The templates of a host.
+#[derive(Clone, Debug)]
+pub(crate) struct Templates {
+    root: PathBuf,
+}
+
+impl Templates {
+    /// Those in the directory that a host's instances share.
+    pub(crate) fn new(shared: &Path) -> Self {
+        Self { root: shared.join("templates") }
+    }
+
+    /// Makes a data directory of the template of this subject. False where there is none that can be used; nothing is
+    /// left at the path then.
+    pub(crate) fn take(
+        &self,
+        subject: &Subject,
+        to: &Path,
+        owner: ServerIdentity,
+        going_on: &dyn Fn(u64) -> bool,
+    ) -> Result<bool> {
+        let place = self.place(subject);
+        let seal = match notes::read::<Seal>(&place.join("seal"))? {
+            Note::Absent => return Ok(false),
+            Note::Found(seal) if seal.subject == *subject => seal,
+            Note::Found(_) | Note::Damaged => return self.discard(&place).map(|()| false),
+        };
+        let owner = Some((owner.uid, owner.gid));
+        let how = CopyRules { owner, links: false, without: &|_| false, durable: true, going_on };
+        match copy_tree_with_digest(&place.join("data"), to, &how) {
+            Ok(digest) if digest == seal.digest => {
+                // What is used is kept; that it was is not worth an error.
+                let _ = File::open(&place).and_then(|place| place.set_modified(SystemTime::now()));
+                return Ok(true);
+            }
+            Ok(_) => self.discard(&place)?,
+            Err(error) => tracing::warn!(template = %place.display(), %error, "a template could not be copied"),
+        }
+        remove_tree(to).map_err(|error| failed("remove a half-made data directory", to, error))?;
+        Ok(false)
+    }
+
+    /// Makes a template of a data directory that was just initialised and that no server had yet. Does nothing where
+    /// there is one, or another is being made. Returns true where it made one.
+    pub(crate) fn keep(&self, subject: &Subject, from: &Path, template: &Template) -> Result<bool> {
+        let make = || -> io::Result<bool> {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
+            let lock = File::options().create(true).truncate(false).write(true).open(self.root.join("lock"))?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(false),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            let place = self.place(subject);
+            if place.try_exists()? {
+                return Ok(false);
+            }
+            let draft = place.with_extension("new");
+            let made = self.draft(subject, &draft, from, template).and_then(|()| fs::rename(&draft, &place));
+            if made.is_err() {
+                remove_tree(&draft)?;
+            }
+            made.map(|()| true)
+        };
+        make().map_err(|error| failed("keep a template", &self.root, error))
+    }
+
+    /// Removes all but the ones used last, and returns the images of those.
+    pub(crate) fn sweep(&self) -> Result<Vec<Subject>> {
+        let swept = || -> io::Result<Vec<(SystemTime, PathBuf)>> {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(&self.root)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() && entry.path().extension().is_none() {
+                    found.push((entry.metadata()?.modified()?, entry.path()));
+                }
+            }
+            found.sort();
+            Ok(found)
+        };
+        let mut found = swept().map_err(|error| failed("look through the templates", &self.root, error))?;
+        let surplus = found.len().saturating_sub(MOST);
+        for (_, place) in found.drain(..surplus) {
+            self.discard(&place)?;
+        }
+        let mut kept = Vec::new();
+        for (_, place) in found {
+            match notes::read::<Seal>(&place.join("seal"))? {
+                Note::Found(seal) => kept.push(seal.subject),
+                Note::Absent | Note::Damaged => self.discard(&place)?,
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Removes the template of this subject.
+    pub(crate) fn drop_subject(&self, subject: &Subject) -> Result<()> {
+        self.discard(&self.place(subject))
+    }
+
+    fn draft(&self, subject: &Subject, draft: &Path, from: &Path, template: &Template) -> io::Result<()> {
+        // One of a maker that was killed.
+        remove_tree(draft)?;
+        DirBuilder::new().mode(0o700).create(draft)?;
+        let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let how = CopyRules {
+            owner: Some(owner),
+            links: false,
+            without: &|name| template.individual.iter().any(|pattern| fits(pattern, name)),
+            // The seal tells where something of it is missing.
+            durable: false,
+            going_on: &|bytes| bytes <= MAX_BYTES,
+        };
+        let digest = copy_tree_with_digest(from, &draft.join("data"), &how)?;
+        let seal = serde_json::to_vec(&Seal { subject: subject.clone(), digest })?;
+        notes::replace(&draft.join("seal"), &seal, None, 0o600)
+    }
+
+    fn place(&self, subject: &Subject) -> PathBuf {
+        let Subject { engine, version, image, options } = subject;
+        let name = short_hash(format!("{version}\0{image}\0{options}").as_bytes());
+        self.root.join(format!("{engine}-{name}"))
+    }
+
+    fn discard(&self, place: &Path) -> Result<()> {
+        remove_tree(place).map_err(|error| failed("remove a template", place, error))
+    }
+}
+
+/// True where a name is that of the pattern, or ends as it does behind its star.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(end) => name.ends_with(end),
+        None => name == pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    struct Bench {
+        directory: tempfile::TempDir,
+        templates: Templates,
+        template: Template,
+        owner: ServerIdentity,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let data = directory.path().join("initialised");
+            fs::create_dir_all(data.join("mysql/inner")).unwrap();
+            for (name, text) in [("a", "one"), ("auto.cnf", "me"), ("x.pem", "key"), ("mysql/inner/b", "two")] {
+                fs::write(data.join(name), text).unwrap();
+            }
+            fs::set_permissions(data.join("a"), fs::Permissions::from_mode(0o640)).unwrap();
+            let templates = Templates::new(&directory.path().join("shared"));
+            let individual = vec!["auto.cnf".to_owned(), "*.pem".to_owned()];
+            let template = Template { options: String::new(), individual };
+            let own = fs::metadata(&data).unwrap();
+            let owner = match own.uid() {
+                0 => ServerIdentity { uid: 2_000_000_007, gid: 2_000_000_007 },
+                uid => ServerIdentity { uid, gid: own.gid() },
+            };
+            Self { directory, templates, template, owner }
+        }
+
+        fn keep(&self, subject: &Subject) -> bool {
+            self.templates.keep(subject, &self.directory.path().join("initialised"), &self.template).unwrap()
+        }
+
+        fn take(&self, subject: &Subject) -> bool {
+            let to = self.directory.path().join("copy");
+            remove_tree(&to).unwrap();
+            let taken = self.templates.take(subject, &to, self.owner, &|_| true).unwrap();
+            assert_eq!(to.exists(), taken);
+            taken
+        }
+    }
+
+    fn subject(image: &str) -> Subject {
+        Subject { engine: "e".into(), version: "1".into(), image: image.into(), options: String::new() }
+    }
+
+    #[test]
+    fn a_copy_is_whole_and_its_server_s_own() {
+        let bench = Bench::new();
+        let subject = subject("sha256:1");
+        assert!(!bench.take(&subject));
+        assert!(bench.keep(&subject) && !bench.keep(&subject) && bench.take(&subject));
+        let copy = bench.directory.path().join("copy");
+        assert_eq!(fs::read_to_string(copy.join("mysql/inner/b")).unwrap(), "two");
+        assert!(!copy.join("auto.cnf").exists() && !copy.join("x.pem").exists());
+        for path in ["", "a", "mysql/inner", "mysql/inner/b"] {
+            let found = fs::metadata(copy.join(path)).unwrap();
+            assert_eq!((found.uid(), found.gid()), (bench.owner.uid, bench.owner.gid), "{path:?}");
+        }
+        assert_eq!(fs::metadata(copy.join("a")).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(fs::metadata(&bench.templates.root).unwrap().mode() & 0o7777, 0o700);
+        assert!(!bench.take(&super::tests::subject("sha256:2")));
+    }
+
+    #[test]
+    fn a_damaged_template_is_not_used_and_goes() {
+        let subject = subject("sha256:1");
+        type Damage = fn(&Path);
+        let damages: [Damage; 6] = [
+            |place| fs::write(place.join("data/a"), "onE").unwrap(),
+            |place| fs::write(place.join("data/more"), "").unwrap(),
+            |place| fs::remove_file(place.join("data/mysql/inner/b")).unwrap(),
+            |place| fs::write(place.join("seal"), "{").unwrap(),
+            |place| fs::set_permissions(place.join("data/a"), fs::Permissions::from_mode(0o644)).unwrap(),
+            |place| {
+                fs::remove_file(place.join("data/a")).unwrap();
+                symlink("/etc/passwd", place.join("data/a")).unwrap();
+            },
+        ];
+        for (at, damage) in damages.into_iter().enumerate() {
+            let bench = Bench::new();
+            assert!(bench.keep(&subject));
+            damage(&bench.templates.place(&subject));
+            assert!(!bench.take(&subject), "damage {at}");
+        }
+    }
+
+    #[test]
+    fn links_are_not_taken_into_a_template() {
+        let bench = Bench::new();
+        symlink("/etc/passwd", bench.directory.path().join("initialised/link")).unwrap();
+        let from = bench.directory.path().join("initialised");
+        bench.templates.keep(&subject("sha256:1"), &from, &bench.template).unwrap_err();
+        assert!(!bench.take(&subject("sha256:1")));
+        assert_eq!(fs::read_dir(&bench.templates.root).unwrap().count(), 1, "the lock");
+    }
+
+    #[test]
+    fn only_the_ones_used_last_are_kept() {
+        let bench = Bench::new();
+        for image in 0..=MOST {
+            assert!(bench.keep(&subject(&image.to_string())));
+        }
+        let first = File::open(bench.templates.place(&subject("3"))).unwrap();
+        first.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let kept = bench.templates.sweep().unwrap();
+        assert_eq!(kept.len(), MOST);
+        assert!(!kept.contains(&subject("3")) && !bench.take(&subject("3")) && bench.take(&subject("0")));
+    }
+}

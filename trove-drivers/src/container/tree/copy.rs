@@ -1,0 +1,196 @@
+//! Copies of trees, made without following links and with bounds. Nobody else may write to what is copied, or to the
+//! copy.
+
+use std::{
+    ffi::{CStr, CString},
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use rustix::{
+    fs::{
+        CWD, Dir, FileType, Mode, OFlags, RawMode, fchmod, fchown, fstat, fsync, mkdirat, openat, readlinkat, symlinkat,
+    },
+    io::Errno,
+    process::{Gid, Uid},
+};
+use sha2::{Digest, Sha256};
+
+use super::{BOUNDS, DIRECTORY, is_itself};
+
+const BLOCK: usize = 1 << 20;
+
+/// How a copy is made.
+pub(crate) struct CopyRules<'a> {
+    /// Whose the copy is to be; only root may make it another's.
+    pub(crate) owner: Option<(u32, u32)>,
+    /// Whether links are copied, as what they are. Otherwise they, and all that is neither a file nor a directory, are
+    /// an error.
+    pub(crate) links: bool,
+    /// The names of files that are left out.
+    pub(crate) without: &'a dyn Fn(&str) -> bool,
+    /// Whether all of it is to be on disk in the end.
+    pub(crate) durable: bool,
+    /// Called now and then with how many bytes were copied; false ends it.
+    pub(crate) going_on: &'a dyn Fn(u64) -> bool,
+}
+
+/// Copies a directory with all it holds to a path at which there is nothing.
+pub(crate) fn copy_tree(from: &Path, to: &Path, how: &CopyRules<'_>) -> io::Result<()> {
+    let mut copying = Copying { how, digest: None, bytes: 0, entries: 0 };
+    copying.top(from, to)
+}
+
+/// The same, and returns a digest of names, modes and contents.
+pub(crate) fn copy_tree_with_digest(from: &Path, to: &Path, how: &CopyRules<'_>) -> io::Result<String> {
+    let mut copying = Copying { how, digest: Some(Sha256::new()), bytes: 0, entries: 0 };
+    copying.top(from, to)?;
+    let digest = copying.digest.take().map(Sha256::finalize).unwrap_or_default();
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+struct Copying<'a> {
+    how: &'a CopyRules<'a>,
+    digest: Option<Sha256>,
+    bytes: u64,
+    entries: usize,
+}
+
+impl Copying<'_> {
+    fn top(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let source = openat(CWD, from, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
+        mkdirat(CWD, to, Mode::RWXU)?;
+        let target = openat(CWD, to, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
+        self.directory(source, &target, 0)
+    }
+
+    /// Fills a new directory. The depth is bounded, and so is the stack.
+    fn directory(&mut self, source: OwnedFd, target: &OwnedFd, depth: usize) -> io::Result<()> {
+        if depth == BOUNDS.depth {
+            return Err(Errno::LOOP.into());
+        }
+        let mode = fstat(&source)?.st_mode;
+        // In order, so that the digest of equal trees is equal.
+        for name in self.names(&source)? {
+            self.entry(source.as_fd(), target, &name, depth)?;
+        }
+        self.finish(target, mode)
+    }
+
+    fn names(&mut self, source: &OwnedFd) -> io::Result<Vec<CString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(source)? {
+            let entry = entry?;
+            if !is_itself(entry.file_name().to_bytes()) {
+                names.push(entry.file_name().to_owned());
+            }
+            self.entries += 1;
+            if self.entries > BOUNDS.entries {
+                return Err(Errno::FBIG.into());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn entry(&mut self, source: BorrowedFd<'_>, target: &OwnedFd, name: &CStr, depth: usize) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let found = match openat(source, name, flags, Mode::empty()) {
+            Err(Errno::LOOP) => return self.link(source, target, name),
+            // A socket, which is of no use to a copy.
+            Err(Errno::NXIO) if self.how.links => return Ok(()),
+            found => found?,
+        };
+        let stat = fstat(&found)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                self.digest_part(b'd', name.to_bytes(), stat.st_mode);
+                mkdirat(target, name, Mode::RWXU)?;
+                let inner = openat(target, name, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
+                self.directory(found, &inner, depth + 1)?;
+                self.digest_part(b'e', b"", 0);
+                Ok(())
+            }
+            FileType::RegularFile if (self.how.without)(&name.to_string_lossy()) => Ok(()),
+            FileType::RegularFile => {
+                self.digest_part(b'f', name.to_bytes(), stat.st_mode);
+                self.file(found.into(), target, name, stat.st_mode)
+            }
+            _ if self.how.links => Ok(()),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn link(&mut self, source: BorrowedFd<'_>, target: &OwnedFd, name: &CStr) -> io::Result<()> {
+        if !self.how.links {
+            return Err(Errno::LOOP.into());
+        }
+        symlinkat(readlinkat(source, name, Vec::new())?, target, name)?;
+        Ok(())
+    }
+
+    fn file(&mut self, mut source: File, target: &OwnedFd, name: &CStr, mode: RawMode) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut copy = File::from(file);
+        if self.digest.is_some() {
+            self.file_by_blocks(&mut source, &mut copy)?;
+        } else {
+            // In pieces, so that one can be told of in between; the kernel copies or shares them.
+            while let copied @ 1.. = io::copy(&mut (&mut source).take(64 * BLOCK as u64), &mut copy)? {
+                self.copied(copied)?;
+            }
+        }
+        self.finish(&copy.into(), mode)
+    }
+
+    fn file_by_blocks(&mut self, source: &mut File, copy: &mut File) -> io::Result<()> {
+        let (mut block, mut length) = (vec![0; BLOCK], 0_u64);
+        loop {
+            let read = source.read(&mut block)?;
+            if read == 0 {
+                break;
+            }
+            copy.write_all(&block[..read])?;
+            if let Some(digest) = &mut self.digest {
+                digest.update(&block[..read]);
+            }
+            length += read as u64;
+            self.copied(read as u64)?;
+        }
+        if let Some(digest) = &mut self.digest {
+            digest.update(length.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn copied(&mut self, bytes: u64) -> io::Result<()> {
+        self.bytes += bytes;
+        if (self.how.going_on)(self.bytes) { Ok(()) } else { Err(Errno::CANCELED.into()) }
+    }
+
+    /// Gives what was copied its owner and mode.
+    fn finish(&mut self, copy: &OwnedFd, mode: RawMode) -> io::Result<()> {
+        let found = fstat(copy)?;
+        if let Some((uid, gid)) = self.how.owner.filter(|owner| *owner != (found.st_uid, found.st_gid)) {
+            fchown(copy, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        // Nothing in a data directory runs as anybody else.
+        fchmod(copy, Mode::from_raw_mode(mode & 0o777))?;
+        if self.how.durable {
+            fsync(copy)?;
+        }
+        Ok(())
+    }
+
+    fn digest_part(&mut self, kind: u8, name: &[u8], mode: RawMode) {
+        if let Some(digest) = &mut self.digest {
+            digest.update([kind]);
+            digest.update((name.len() as u64).to_le_bytes());
+            digest.update(name);
+            digest.update((mode & 0o777).to_le_bytes());
+        }
+    }
+}

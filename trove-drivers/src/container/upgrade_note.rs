@@ -1,0 +1,73 @@
+//! What is noted of an upgrade from before its first change until it is concluded or reverted. Pure.
+
+use serde::{Deserialize, Serialize};
+use trove_core::{
+    datastore::{GuestHost, Release},
+    error::{Error, Result},
+};
+
+/// An upgrade that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UpgradeNote {
+    pub(crate) from: Named,
+    pub(crate) to: Named,
+    /// True where the new release changes the data, so that a copy of it is made before.
+    pub(crate) changing: bool,
+}
+
+/// A release without its secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Named {
+    version: String,
+    image: String,
+}
+
+impl UpgradeNote {
+    /// Refuses to start a release on data that may be the other one's. `copied` tells whether there is the whole copy of
+    /// the data from before, which there is before the new release is started and until the data is put back.
+    pub(crate) fn may_start(&self, release: &Named, copied: bool) -> Result<()> {
+        let known = *release == self.from || *release == self.to;
+        let fits = release == if copied { &self.to } else { &self.from };
+        if known && (fits || !self.changing) {
+            return Ok(());
+        }
+        let Named { version, .. } = &self.to;
+        Err(Error::conflict(format!("the upgrade to version {version} has to be finished or reverted first")))
+    }
+}
+
+impl From<&GuestHost> for Named {
+    fn from(host: &GuestHost) -> Self {
+        Self { version: host.version.clone(), image: host.image.clone() }
+    }
+}
+
+impl From<&Release> for Named {
+    fn from(release: &Release) -> Self {
+        Self { version: release.version.clone(), image: release.image.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_started_on_its_own_data_only() {
+        let (old, new, other) = (Release::new("1", "i:1"), Release::new("2", "i:2"), Release::new("1", "i:3"));
+        for (changing, copied, release, may) in [
+            (true, false, &old, true),
+            (true, false, &new, false),
+            (true, true, &old, false),
+            (true, true, &new, true),
+            (false, false, &old, true),
+            (false, false, &new, true),
+            (false, false, &other, false),
+            (true, true, &other, false),
+        ] {
+            let note = UpgradeNote { from: (&old).into(), to: (&new).into(), changing };
+            let started = note.may_start(&release.into(), copied);
+            assert_eq!(started.is_ok(), may, "{changing} {copied} {release:?}");
+        }
+    }
+}
