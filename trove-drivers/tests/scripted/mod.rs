@@ -1,0 +1,227 @@
+//! An engine whose server is a shell script, so that it does what a test needs: it has settings, versions, a role and a
+//! template.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
+
+mod images;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use trove_core::{
+    datastore::{Cx, GuestHost},
+    error::{Error, Result},
+    model::{Parameter, ParameterKind, Setting, Settings},
+};
+use trove_drivers::{
+    Docker,
+    container::{Answer, ConfigFile, ContainerDatastore, Engine, Helper, Parameters, Template, UpgradePath},
+};
+
+pub use images::Images;
+
+use crate::common::Fixture;
+
+/// Its version is in the environment of its image. Each major version changes the data of the one before and refuses
+/// that of a later one. It is read-only until it finds a file, and has the setting `broken` only to fail.
+const SERVE: &str = r#"
+    trap 'rm -f /run/trove/*; exit 0' TERM
+    cd /store/data || exit 2
+    major=${SCRIPTED%%.*}
+    [ "$(cat major)" -le "$major" ] || { echo "the data is of a later version" >&2; exit 6; }
+    echo "$major" > major
+    [ -z "$SCRIPTED_BREAKS" ] || { echo ruined > words; exit 5; }
+    if grep -q '^broken=on' /etc/trove/settings; then echo 'secret: x' >&2; echo 'wrong: broken' >&2; exit 3; fi
+    if grep -q '^broken=late' /etc/trove/settings; then while :; do sleep 0.05; done; fi
+    [ ! -e stuck ] || exit 7
+    cp /etc/trove/settings /run/trove/settings
+    cat /etc/trove/memory > /run/trove/memory
+    echo "$SCRIPTED" > /run/trove/ready
+    while :; do sleep 0.05; done"#;
+
+const INITIALISE: &str = r#"
+    mkdir -p "$0/inner" && cd "$0" && echo "${SCRIPTED%%.*}" > major && echo hello > words &&
+    cat /proc/sys/kernel/random/uuid | tee own.id made > inner/made"#;
+
+/// The server of one instance.
+pub struct Scripted {
+    run: PathBuf,
+}
+
+pub type Server = ContainerDatastore<Scripted>;
+
+/// The scripted server in the place of the fixture's instance, with this image as version 1.
+pub fn server(fixture: &Fixture, image: &str) -> Server {
+    server_at(&host(fixture, image))
+}
+
+pub fn server_at(host: &GuestHost) -> Server {
+    ContainerDatastore::new(Docker::connect(), host.clone(), Scripted::new(host))
+}
+
+pub fn host(fixture: &Fixture, image: &str) -> GuestHost {
+    let mut host = fixture.host.clone();
+    (host.version, host.image) = ("1".to_owned(), image.to_owned());
+    host
+}
+
+/// What the running server has of its settings, as `name=value` in order.
+pub fn in_force(host: &GuestHost) -> Vec<String> {
+    let text = fs::read_to_string(host.directory.join("run/settings")).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What its data says.
+pub fn words(host: &GuestHost) -> String {
+    fs::read_to_string(host.volume.join("data/words")).unwrap()
+}
+
+pub fn settings(pairs: &[(&str, &str)]) -> Settings {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), Setting::from(*value))).collect()
+}
+
+impl Scripted {
+    fn new(host: &GuestHost) -> Self {
+        Self { run: host.directory.join("run") }
+    }
+}
+
+#[async_trait]
+impl Engine for Scripted {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn at(&self, host: &GuestHost) -> Self {
+        Self::new(host)
+    }
+
+    fn volume_target(&self) -> &str {
+        "/store"
+    }
+
+    fn port(&self) -> u16 {
+        7777
+    }
+
+    fn files(&self, host: &GuestHost, settings: &Settings) -> Vec<ConfigFile> {
+        vec![
+            ConfigFile::new("settings", render(settings)),
+            ConfigFile::new("memory", format!("{}\n", host.flavor.memory.as_mib())),
+        ]
+    }
+
+    fn initialise(&self, _host: &GuestHost, data: &str) -> Option<Vec<String>> {
+        Some(["sh", "-c", INITIALISE, data].map(str::to_owned).into())
+    }
+
+    fn template(&self) -> Option<Template> {
+        Some(Template { options: "x".to_owned(), individual: vec!["*.id".to_owned()] })
+    }
+
+    fn serve(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
+        ["sh", "-c", SERVE].map(str::to_owned).into()
+    }
+
+    fn version_command(&self) -> Option<Vec<String>> {
+        Some(["sh", "-c", "[ -z \"$SCRIPTED\" ] || echo scripted $SCRIPTED"].map(str::to_owned).into())
+    }
+
+    fn read_version(&self, output: &str) -> Option<String> {
+        output.trim().strip_prefix("scripted ").map(str::to_owned)
+    }
+
+    fn check_data(&self, host: &GuestHost, data: &Path) -> Result<()> {
+        match fs::read_to_string(data.join("major")) {
+            Ok(major) if major.trim() == host.version.split('.').next().unwrap() => Ok(()),
+            Ok(_) => Err(Error::conflict("the data directory is another version's")),
+            Err(error) => Err(Error::corrupt("the data directory is not scripted").because(error)),
+        }
+    }
+
+    fn start_limit(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+
+    async fn ask(&self) -> Answer {
+        match fs::read_to_string(self.run.join("ready")) {
+            Ok(version) if version.ends_with('\n') => {
+                let version = version.trim().to_owned();
+                match self.run.join("open").exists() {
+                    true => Answer::Yes { version },
+                    false => Answer::ReadOnly { version },
+                }
+            }
+            Ok(_) => Answer::NotYet,
+            Err(error) => Answer::No(Error::unavailable("nothing answers").because(error)),
+        }
+    }
+
+    async fn open(&self) -> Result<()> {
+        fs::write(self.run.join("open"), "").map_err(|error| Error::unavailable("cannot be opened").because(error))
+    }
+
+    fn complaint(&self, output: &str) -> Option<String> {
+        output.lines().find(|line| line.starts_with("wrong: ")).map(str::to_owned)
+    }
+
+    fn parameters(&self) -> Option<&dyn Parameters> {
+        Some(self)
+    }
+
+    fn upgrade_path(&self, from: &str, to: &str) -> Result<UpgradePath> {
+        let major = |version: &str| version.split('.').next().unwrap().parse::<u32>().unwrap();
+        match major(to) {
+            to if to == major(from) => Ok(UpgradePath::Compatible),
+            to if to > major(from) => Ok(UpgradePath::Changing),
+            _ => Err(Error::unsupported("scripted does not go back")),
+        }
+    }
+
+    async fn migrate(&self, cx: &Cx, helper: &dyn Helper) -> Result<()> {
+        let command = "echo $SCRIPTED > /store/data/migrated && cat /store/data/migrated";
+        let written = helper.run(cx, ["sh", "-c", command].map(str::to_owned).into()).await?;
+        match written.trim() {
+            "" => Err(Error::internal("the helper wrote nothing")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A value of a name with `live` in it is in force at once; `no` is refused and `never` hangs, after others were taken.
+#[async_trait]
+impl Parameters for Scripted {
+    async fn read(&self, _cx: &Cx) -> Result<Vec<Parameter>> {
+        Ok(vec![Parameter::new("b", ParameterKind::Text), Parameter::new("a", ParameterKind::Boolean)])
+    }
+
+    async fn set(&self, _host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
+        let (file, mut later) = (self.run.join("settings"), Vec::new());
+        for (name, value) in changes {
+            if !name.contains("live") {
+                later.push(name.clone());
+                continue;
+            }
+            if value == &Some(Setting::from("no")) {
+                return Err(Error::invalid(format!("{name} cannot be no")));
+            }
+            if value == &Some(Setting::from("never")) {
+                std::future::pending::<()>().await;
+            }
+            let text = fs::read_to_string(&file).unwrap();
+            let others = text.lines().filter(|line| !line.starts_with(&format!("{name}=")));
+            let own = value.iter().map(|value| format!("{name}={value}"));
+            let mut lines: Vec<String> = others.map(str::to_owned).chain(own).collect();
+            lines.sort();
+            fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        }
+        Ok(later)
+    }
+}
+
+fn render(settings: &Settings) -> String {
+    settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
