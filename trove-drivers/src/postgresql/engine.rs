@@ -3,6 +3,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -13,8 +14,11 @@ use trove_core::{
     model::Settings,
 };
 
-use super::{ADMIN, NAME, PORT, accounts::PostgreSqlAccounts, config, limits::Limits, major::Major};
-use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, UpgradePath};
+use super::{
+    ADMIN, NAME, PORT, accounts::PostgreSqlAccounts, config, connection::Admin, limits::Limits, major::Major,
+    parameters::PostgreSqlParameters,
+};
+use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, UpgradePath};
 
 const DATA: &str = "pgdata";
 
@@ -28,13 +32,21 @@ const TELL_VERSION: &str = "for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:
 #[derive(Debug)]
 pub(super) struct PostgreSqlEngine {
     major: Major,
+    admin: Arc<Admin>,
     accounts: PostgreSqlAccounts,
+    parameters: PostgreSqlParameters,
 }
 
 impl PostgreSqlEngine {
     pub(super) fn new(host: &GuestHost) -> Self {
         let major = Major::of(&host.version);
-        Self { major, accounts: PostgreSqlAccounts::new(host.directory.join("run"), host.server.uid, major) }
+        let admin = Arc::new(Admin::new(host.directory.join("run"), host.server.uid, major));
+        Self {
+            major,
+            accounts: PostgreSqlAccounts::new(Arc::clone(&admin)),
+            parameters: PostgreSqlParameters::new(Arc::clone(&admin)),
+            admin,
+        }
     }
 }
 
@@ -130,11 +142,11 @@ impl Engine for PostgreSqlEngine {
     }
 
     async fn ask(&self) -> Answer {
-        self.accounts.admin().ask().await
+        self.admin.ask().await
     }
 
     fn forget(&self) {
-        self.accounts.admin().forget();
+        self.admin.forget();
     }
 
     async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
@@ -143,6 +155,10 @@ impl Engine for PostgreSqlEngine {
 
     fn accounts(&self) -> Option<&dyn Accounts> {
         Some(&self.accounts)
+    }
+
+    fn parameters(&self) -> Option<&dyn Parameters> {
+        Some(&self.parameters)
     }
 
     /// A minor version uses what any other of the same major version has written, also an earlier one.

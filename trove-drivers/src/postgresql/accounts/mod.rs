@@ -11,7 +11,7 @@ mod root;
 mod text;
 mod users;
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{sync::Mutex, time::timeout};
@@ -22,7 +22,7 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-use super::{connection::Admin, major::Major};
+use super::connection::Admin;
 
 /// How long one call may take; each statement has a limit of its own.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
@@ -30,18 +30,14 @@ const CALL_LIMIT: Duration = Duration::from_secs(120);
 /// The accounts of one server.
 #[derive(Debug)]
 pub(super) struct PostgreSqlAccounts {
-    admin: Admin,
+    admin: Arc<Admin>,
     /// Held by the one call at a time that changes anything: the server lets two of them fail each other.
     changes: Mutex<()>,
 }
 
 impl PostgreSqlAccounts {
-    pub(super) fn new(sockets: PathBuf, server: u32, major: Major) -> Self {
-        Self { admin: Admin::new(sockets, server, major), changes: Mutex::default() }
-    }
-
-    pub(super) fn admin(&self) -> &Admin {
-        &self.admin
+    pub(super) fn new(admin: Arc<Admin>) -> Self {
+        Self { admin, changes: Mutex::default() }
     }
 
     /// Makes databases and users what they are asked to be, whether they exist already or not.
