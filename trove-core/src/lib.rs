@@ -35,7 +35,7 @@
 //! | [`events`] | what happens, as it happens |
 //! | [`datastore`] | the contract of a database driver |
 //! | [`platform`] | the contract of what instances are made of |
-//! | [`store`] | instances and the journal, on SQLite or PostgreSQL |
+//! | [`store`] | instances, the journal, configuration groups and versions, on SQLite or PostgreSQL |
 //! | [`guest`] | the agent beside a server |
 //! | [`flow`] | operations that survive |
 //! | [`taskmanager`] | one flow for each operation |

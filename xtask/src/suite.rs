@@ -1,12 +1,16 @@
 //! `cargo xtask test`: every check and every test, in the order of what they cost.
 
+use std::env;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result};
 use crate::images::Chosen;
 use crate::process::cargo;
-use crate::{checks, deny, engine, images, leftovers};
+use crate::{checks, deny, engine, images, leftovers, machine};
+
+/// The variable that names the registry's program, where it is not Debian's.
+const REGISTRY: &str = "TROVE_TEST_REGISTRY";
 
 /// Runs all stages up to the first that fails, then prints what came of each.
 pub(crate) fn run() -> Result<()> {
@@ -27,6 +31,7 @@ fn stages(report: &mut Report) -> Result<()> {
     report.stage("documentation", checks::documentation)?;
     report.stage("docker engine", engine::ensure)?;
     let images = report.stage("images", images::ensure_all)?;
+    report.stage("registry", registry)?;
     let before = leftovers::list()?;
     if !before.is_empty() {
         eprintln!("note: already there, and left alone: {before}");
@@ -39,6 +44,15 @@ fn stages(report: &mut Report) -> Result<()> {
         (Err(first), Err(second)) => Err(Failure::new(format!("{first}; {second}"))),
         (tested, swept) => tested.and(swept),
     }
+}
+
+/// A test runs a registry of its own, which wants to know who pulls.
+fn registry() -> Result<()> {
+    let named = env::var_os(REGISTRY).is_some_and(|program| !program.is_empty());
+    if named || machine::has("docker-registry") {
+        return Ok(());
+    }
+    machine::apt_install("docker-registry", "trying a private registry")
 }
 
 /// All of them even after a failure, so that the counts are whole.

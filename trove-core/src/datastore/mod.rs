@@ -59,6 +59,20 @@ pub trait Driver: Send + Sync + 'static {
     }
 }
 
+impl<D: Driver + ?Sized> Driver for Arc<D> {
+    fn manifest(&self) -> &Manifest {
+        (**self).manifest()
+    }
+
+    fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
+        (**self).attach(host)
+    }
+
+    fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
+        (**self).check_settings(flavor, settings)
+    }
+}
+
 /// The engine of one instance.
 #[async_trait]
 pub trait Datastore: Send + Sync + 'static {

@@ -8,12 +8,11 @@ use super::{ADMIN, PORT, major::Major, size::Derived};
 use crate::container::{AGENT, CONFIGURATION, ConfigFile, SOCKETS};
 
 /// The settings that are ours and may be changed.
-pub(super) const DEFAULTS: [(&str, &str); 6] = [
+pub(super) const DEFAULTS: [(&str, &str); 5] = [
     // What a hash table may take is what the share of a session was counted with.
     ("hash_mem_multiplier", "1.0"),
     ("random_page_cost", "1.1"),
     ("effective_io_concurrency", "200"),
-    ("huge_pages", "off"),
     ("default_text_search_config", "pg_catalog.english"),
     ("timezone", "UTC"),
 ];
@@ -52,6 +51,7 @@ pub(super) fn fixed(host: &GuestHost, data: &str, major: Major) -> Vec<(&'static
         // A client that does not say who it is has one of the connections all that time.
         ("authentication_timeout", "10s"),
         ("password_encryption", "scram-sha-256"),
+        ("huge_pages", "off"),
         ("restart_after_crash", "on"),
         ("log_destination", "stderr"),
         ("logging_collector", "off"),

@@ -1,4 +1,4 @@
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use trove_core::{
@@ -7,8 +7,11 @@ use trove_core::{
     model::Settings,
 };
 
-use super::{ADMIN, NAME, PORT, accounts::PostgreSqlAccounts, config, limits::Limits, major::Major};
-use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, UpgradePath, read_small};
+use super::{
+    ADMIN, NAME, PORT, accounts::PostgreSqlAccounts, config, connection::Admin, limits::Limits, major::Major,
+    parameters::PostgreSqlParameters,
+};
+use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, UpgradePath, read_small};
 
 const DATA: &str = "pgdata";
 
@@ -22,13 +25,21 @@ const TELL_VERSION: &str = "for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:
 #[derive(Debug)]
 pub(super) struct PostgreSqlEngine {
     major: Major,
+    admin: Arc<Admin>,
     accounts: PostgreSqlAccounts,
+    parameters: PostgreSqlParameters,
 }
 
 impl PostgreSqlEngine {
     pub(super) fn new(host: &GuestHost) -> Self {
         let major = Major::of(&host.version);
-        Self { major, accounts: PostgreSqlAccounts::new(host.directory.join("run"), host.server.uid, major) }
+        let admin = Arc::new(Admin::new(host.directory.join("run"), host.server.uid, major));
+        Self {
+            major,
+            accounts: PostgreSqlAccounts::new(Arc::clone(&admin)),
+            parameters: PostgreSqlParameters::new(Arc::clone(&admin)),
+            admin,
+        }
     }
 }
 
@@ -124,11 +135,11 @@ impl Engine for PostgreSqlEngine {
     }
 
     async fn ask(&self) -> Answer {
-        self.accounts.admin().ask().await
+        self.admin.ask().await
     }
 
     fn forget(&self) {
-        self.accounts.admin().forget();
+        self.admin.forget();
     }
 
     async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
@@ -137,6 +148,10 @@ impl Engine for PostgreSqlEngine {
 
     fn accounts(&self) -> Option<&dyn Accounts> {
         Some(&self.accounts)
+    }
+
+    fn parameters(&self) -> Option<&dyn Parameters> {
+        Some(&self.parameters)
     }
 
     /// A minor version uses what any other of the same major version has written, also an earlier one.

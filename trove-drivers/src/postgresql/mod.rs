@@ -13,6 +13,8 @@ mod engine;
 mod limits;
 mod major;
 mod metered;
+mod parameters;
+mod reserved;
 mod size;
 mod sql;
 

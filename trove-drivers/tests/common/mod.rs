@@ -123,6 +123,7 @@ pub async fn place(local: &LocalPlatform, id: InstanceId, subject: Subject) -> G
     let mut instance = Instance::new(id, "orders", subject.datastore, flavor, volume, Timestamp::now());
     instance.project = "acme".to_owned();
     instance.version = subject.version.to_owned();
+    instance.version_number = subject.version.to_owned();
     instance.image = subject.image();
     assert_eq!(local.ensure_volume(id, instance.volume).await.unwrap(), Ensured::Ready(()));
     let Ensured::Ready(endpoint) = local.ensure_endpoint(id, false).await.unwrap() else { panic!("pending") };

@@ -35,17 +35,21 @@ impl Images {
 
     /// One with nothing in it.
     pub async fn empty(&mut self) -> String {
+        // An archive of nothing is so many zeros.
+        self.of(vec![0; 10240]).await
+    }
+
+    /// One of the files in an archive.
+    pub async fn of(&mut self, archive: Vec<u8>) -> String {
         let name = self.next();
         let (repository, tag) = name.rsplit_once(':').unwrap();
-        // An archive of nothing is so many zeros.
-        let archive = bollard::body_full(vec![0; 10240].into());
         let options = CreateImageOptions {
             from_src: Some("-".to_owned()),
             repo: Some(repository.to_owned()),
             tag: Some(tag.to_owned()),
             ..Default::default()
         };
-        let docker = bollard().await;
+        let (docker, archive) = (bollard().await, bollard::body_full(archive.into()));
         let made: Vec<_> = docker.create_image(Some(options), Some(archive), None).collect().await;
         made.into_iter().for_each(|part| drop(part.unwrap()));
         name

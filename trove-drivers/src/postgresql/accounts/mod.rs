@@ -11,7 +11,7 @@ mod root;
 mod text;
 mod users;
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use trove_core::{
@@ -21,23 +21,19 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-use super::{connection::Admin, major::Major};
+use super::connection::Admin;
 use crate::container::Calls;
 
 /// The accounts of one server.
 #[derive(Debug)]
 pub(super) struct PostgreSqlAccounts {
-    admin: Admin,
+    admin: Arc<Admin>,
     calls: Calls,
 }
 
 impl PostgreSqlAccounts {
-    pub(super) fn new(sockets: PathBuf, server: u32, major: Major) -> Self {
-        Self { admin: Admin::new(sockets, server, major), calls: Calls::default() }
-    }
-
-    pub(super) fn admin(&self) -> &Admin {
-        &self.admin
+    pub(super) fn new(admin: Arc<Admin>) -> Self {
+        Self { admin, calls: Calls::default() }
     }
 
     /// Makes databases and users what they are asked to be, whether they exist already or not.

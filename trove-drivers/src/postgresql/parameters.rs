@@ -1,0 +1,177 @@
+//! The parameters of a server, as it tells them itself, and their change while it runs.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Row;
+use trove_core::{
+    datastore::{Cx, GuestHost},
+    error::{Error, Result},
+    model::{Parameter, ParameterKind, Setting},
+};
+
+use super::{
+    config,
+    connection::{Admin, Session, translate},
+    reserved::{offered, reserved},
+};
+use crate::container::Parameters;
+
+/// How long the catalogue may take.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a server may take to read its files again.
+const RELOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the server says of a value that it did not take, beside those that it did.
+const NOT_APPLIED: &str = "setting could not be applied";
+
+/// What it says of one that is in its files no more and has to wait.
+const WAITS: &str = "cannot be changed without restarting the server";
+
+/// How often it is looked whether it has.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What can be set of one server.
+#[derive(Debug)]
+pub(super) struct PostgreSqlParameters {
+    admin: Arc<Admin>,
+}
+
+impl PostgreSqlParameters {
+    pub(super) fn new(admin: Arc<Admin>) -> Self {
+        Self { admin }
+    }
+
+    async fn take(&self, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
+        let session = self.admin.session("postgres").await?;
+        let before = wrong(&session).await?;
+        // Such files are not read at all.
+        if let Some(unread) = before.iter().find(|wrong| wrong.why != NOT_APPLIED) {
+            return Err(unread.refusal(changes));
+        }
+        let mut fresh = self.reload(session).await?;
+        if !before.is_empty() {
+            // A value that does not go with another one's former value was not taken with the first reading.
+            fresh = self.reload(fresh).await?;
+        }
+        if let Some(refused) = wrong(&fresh).await?.first() {
+            return Err(refused.refusal(changes));
+        }
+        let waiting = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name";
+        let waiting = fresh.client.query(waiting, &[]).await.map_err(translate)?;
+        let waiting = waiting.iter().map(|row| row.get::<_, String>(0));
+        Ok(waiting.filter(|name| changes.iter().any(|(changed, _)| changed == name)).collect())
+    }
+
+    /// Has the server read its files, and returns a session that begins with what it has read.
+    async fn reload(&self, session: Session) -> Result<Session> {
+        let loaded = "SELECT pg_conf_load_time()::text";
+        let before: String = session.client.query_one(loaded, &[]).await.map_err(translate)?.get(0);
+        session.run("SELECT pg_reload_conf()").await?;
+        drop(session);
+        loop {
+            let fresh = self.admin.session("postgres").await?;
+            let now: String = fresh.client.query_one(loaded, &[]).await.map_err(translate)?.get(0);
+            if now != before {
+                return Ok(fresh);
+            }
+            drop(fresh);
+            sleep(POLL).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Parameters for PostgreSqlParameters {
+    async fn read(&self, cx: &Cx) -> Result<Vec<Parameter>> {
+        let sql = "SELECT name, vartype, unit, min_val, max_val, enumvals, boot_val, reset_val, source, context, category, \
+                   short_desc FROM pg_settings WHERE context <> 'internal'";
+        let read = async {
+            let session = self.admin.session("postgres").await?;
+            let rows = session.client.query(sql, &[]).await.map_err(translate)?;
+            rows.iter().map(|row| parameter(row).map_err(translate)).collect()
+        };
+        tokio::select! {
+            read = timeout(READ_LIMIT, read) => {
+                read.unwrap_or_else(|_| Err(Error::timeout("the database server took too long to tell its parameters")))
+            }
+            () = cx.cancelled() => Err(Error::cancelled("reading the parameters was cancelled")),
+        }
+    }
+
+    async fn set(&self, _host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
+        let reloaded = timeout(RELOAD_LIMIT, self.take(changes)).await;
+        reloaded.unwrap_or_else(|_| Err(Error::timeout("the database server did not take its settings in time")))
+    }
+}
+
+/// A line of the files that the server does not like.
+struct Wrong {
+    name: Option<String>,
+    why: String,
+}
+
+/// What the server would not take of its files, if it read them now.
+///
+/// It says of a value that has to wait for a restart the same as of one that is wrong, and notes which ones have to wait.
+async fn wrong(session: &Session) -> Result<Vec<Wrong>> {
+    let sql = "SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL ORDER BY seqno";
+    let rows = session.client.query(sql, &[]).await.map_err(translate)?;
+    let waiting = "SELECT lower(name) FROM pg_settings WHERE pending_restart";
+    let waiting = session.client.query(waiting, &[]).await.map_err(translate)?;
+    let waiting: Vec<String> = waiting.iter().map(|row| row.get(0)).collect();
+    let found = rows.iter().map(|row| Wrong { name: row.get(0), why: row.get(1) });
+    let waits = |wrong: &Wrong| match &wrong.name {
+        Some(name) => waiting.contains(&name.to_ascii_lowercase()),
+        // One that is set no more has no line of its own.
+        None => wrong.why.ends_with(WAITS),
+    };
+    Ok(found.filter(|wrong| !waits(wrong)).collect())
+}
+
+impl Wrong {
+    /// What the user is told.
+    fn refusal(&self, changes: &[(String, Option<Setting>)]) -> Error {
+        let Some(name) = &self.name else {
+            return Error::invalid("the server cannot read its settings").with("why", &self.why);
+        };
+        let value = changes.iter().find(|(changed, _)| changed.eq_ignore_ascii_case(name));
+        let refused = match value.and_then(|(_, value)| value.as_ref()) {
+            Some(value) => format!("the server does not allow parameter {name} to be {:?}", value.to_string()),
+            None => format!("the server does not allow parameter {name} to be what it is beside the others"),
+        };
+        Error::invalid(refused).with("why", &self.why)
+    }
+}
+
+fn parameter(row: &Row) -> std::result::Result<Parameter, tokio_postgres::Error> {
+    let text = |column: usize| row.try_get::<_, Option<String>>(column).map(Option::unwrap_or_default);
+    let (name, least, most) = (text(0)?, text(3)?, text(4)?);
+    let kind = match text(1)?.as_str() {
+        "bool" => ParameterKind::Boolean,
+        "integer" => {
+            ParameterKind::Integer { min: least.parse().unwrap_or(i64::MIN), max: most.parse().unwrap_or(u64::MAX) }
+        }
+        "real" => {
+            ParameterKind::Float { min: least.parse().unwrap_or(f64::MIN), max: most.parse().unwrap_or(f64::MAX) }
+        }
+        "enum" => {
+            let words: Vec<String> = row.try_get::<_, Option<_>>(5)?.unwrap_or_default();
+            ParameterKind::Enum { values: words.into_iter().filter(|word| offered(&name, word)).collect() }
+        }
+        _ => ParameterKind::Text,
+    };
+    let mut parameter = Parameter::new(name, kind);
+    parameter.unit = row.try_get(2)?;
+    // What the server makes up when it starts counts, what was configured does not: but for what is the service's for
+    // servers of every size.
+    let ours = config::DEFAULTS.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(&parameter.name));
+    let unset = ours || text(8)? == "default";
+    parameter.default = row.try_get(if unset { 7 } else { 6 })?;
+    parameter.dynamic = text(9)? != "postmaster";
+    parameter.reserved = reserved(&parameter.name, &text(10)?).map(str::to_owned);
+    parameter.description = text(11)?;
+    Ok(parameter)
+}

@@ -1,0 +1,201 @@
+//! The parameters that are the service's own, and why. Pure.
+//!
+//! The server sorts its parameters into categories, and a later version may sort them otherwise or have more of them. So
+//! a parameter is reserved by its category, by its name, or by what names like it have always been for.
+
+/// Why these cannot be set.
+struct Rule {
+    reason: &'static str,
+    /// What the server calls the kind of parameter.
+    categories: &'static [&'static str],
+    /// Names; `*` at an end stands for anything.
+    names: &'static [&'static str],
+}
+
+const RULES: [Rule; 13] = [
+    Rule {
+        reason: "code is loaded by the service only",
+        categories: &["Client Connection Defaults / Shared Library Preloading"],
+        names: &["*librar*", "*preload*", "jit_provider", "extension_*"],
+    },
+    Rule {
+        reason: "backups and replication are the service's",
+        categories: &[
+            "Write-Ahead Log / Archiving",
+            "Write-Ahead Log / Archive Recovery",
+            "Write-Ahead Log / Recovery Target",
+            "Replication / Primary Server",
+            "Replication / Standby Servers",
+        ],
+        names: &["archive_*", "recovery_target*", "primary_*", "*_command", "synchronous_standby_names", "sync*_slots"],
+    },
+    Rule {
+        reason: "the service decides where files are",
+        categories: &["File Locations"],
+        names: &["*_file", "*_dir", "*_directory", "*_directories", "stats_temp_*"],
+    },
+    Rule {
+        reason: "how the server is reached is the service's",
+        categories: &["Connections and Authentication / SSL"],
+        names: &["listen_addresses", "port", "unix_socket_*", "bonjour*", "ssl", "ssl_*"],
+    },
+    Rule {
+        reason: "who may connect is told to the service",
+        categories: &["Connections and Authentication / Authentication"],
+        names: &["authentication_timeout", "password_encryption", "db_user_namespace", "krb_*", "gss_*", "oauth_*"],
+    },
+    Rule {
+        reason: "some connections are kept for the service",
+        categories: &[],
+        names: &["superuser_reserved_connections", "reserved_connections"],
+    },
+    Rule {
+        reason: "statements may hold passwords, which are not to reach the log",
+        categories: &[],
+        names: &[
+            "log_statement",
+            "log_statement_sample_rate",
+            "log_transaction_sample_rate",
+            "log_min_duration_*",
+            "log_min_error_statement",
+            "log_min_messages",
+            "log_error_verbosity",
+            "log_parameter_*",
+            "debug_print_*",
+            "debug_pretty_print",
+        ],
+    },
+    Rule {
+        reason: "the service reads the log",
+        categories: &["Reporting and Logging / Where to Log"],
+        names: &["log_destination", "logging_collector", "log_line_prefix", "log_timezone", "cluster_name", "syslog_*"],
+    },
+    // The engine of containers may kill a server at any time, as the service itself may.
+    Rule {
+        reason: "without it a crash would lose data",
+        categories: &[],
+        names: &["fsync", "full_page_writes", "data_sync_retry", "restart_after_crash"],
+    },
+    Rule {
+        reason: "it depends on the host, which is the service's",
+        categories: &[],
+        names: &["huge_page*", "dynamic_shared_memory_type", "shared_memory_type"],
+    },
+    Rule { reason: "the service administers the server", categories: &[], names: &["allow_*"] },
+    Rule {
+        reason: "it is for those who develop the server",
+        categories: &["Developer Options"],
+        names: &["ignore_*", "zero_damaged_pages", "trace_*", "wal_consistency_checking"],
+    },
+    Rule {
+        reason: "it belongs to a session or a transaction",
+        categories: &[],
+        names: &[
+            "transaction_deferrable",
+            "transaction_isolation",
+            "transaction_read_only",
+            "role",
+            "session_auth*",
+            "seed",
+        ],
+    },
+];
+
+/// What is of a category that is reserved, and is not.
+const OPEN: [&str; 2] = ["scram_iterations", "md5_password_warnings"];
+
+/// Words that a parameter is not offered, with which the server would not start or could not be backed up.
+const WITHHELD: [(&str, &str); 2] = [("wal_level", "minimal"), ("io_method", "io_uring")];
+
+/// Why a parameter cannot be set, where it cannot.
+pub(super) fn reserved(name: &str, category: &str) -> Option<&'static str> {
+    if OPEN.contains(&name) {
+        return None;
+    }
+    let of = |rule: &&Rule| rule.categories.contains(&category) || rule.names.iter().any(|names| fits(names, name));
+    RULES.iter().find(of).map(|rule| rule.reason)
+}
+
+/// True where a parameter may have this word.
+pub(super) fn offered(name: &str, word: &str) -> bool {
+    !WITHHELD.contains(&(name, word))
+}
+
+fn fits(pattern: &str, name: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(rest), Some(_)) => name.contains(rest.trim_end_matches('*')),
+        (Some(end), None) => name.ends_with(end),
+        (None, Some(begin)) => name.starts_with(begin),
+        (None, None) => match pattern.split_once('*') {
+            Some((begin, end)) => name.starts_with(begin) && name.ends_with(end),
+            None => name == pattern,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trove_core::{
+        datastore::GuestHost,
+        model::{Flavor, gib},
+    };
+
+    use super::*;
+    use crate::postgresql::{config, major::Major, size::Derived};
+
+    #[test]
+    fn all_that_the_service_fixes_is_reserved() {
+        let id = "9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap();
+        for version in ["15", "16", "17", "18"] {
+            for (name, _) in config::fixed(&GuestHost::new(id, "/v", "/d"), "/data", Major::of(version)) {
+                assert!(reserved(name, "").is_some(), "{name}");
+            }
+        }
+        let derived = Derived::new(&Flavor::new("f", gib(1), 1), gib(10)).settings();
+        for name in derived.iter().map(|(name, _)| *name).chain(config::DEFAULTS.map(|(name, _)| name)) {
+            assert_eq!(reserved(name, ""), None, "{name} is meant to be changed");
+        }
+    }
+
+    #[test]
+    fn what_would_break_out_is_reserved_whatever_its_category() {
+        for name in [
+            "shared_preload_libraries",
+            "session_preload_libraries",
+            "local_preload_libraries",
+            "dynamic_library_path",
+            "jit_provider",
+            "output_plugin_libraries",
+            "archive_library",
+            "oauth_validator_libraries",
+            "extension_control_path",
+            "archive_command",
+            "restore_command",
+            "recovery_end_command",
+            "archive_cleanup_command",
+            "ssl_passphrase_command",
+            "primary_conninfo",
+            "synchronized_standby_slots",
+            "config_file",
+            "external_pid_file",
+            "krb_server_keyfile",
+            "data_directory",
+            "log_directory",
+            "promote_trigger_file",
+            "unix_socket_permissions",
+            "ssl_crl_dir",
+            "huge_pages",
+            "allow_in_place_tablespaces",
+            "allow_system_table_mods",
+            "zero_damaged_pages",
+            "ignore_checksum_failure",
+        ] {
+            assert!(reserved(name, "").is_some(), "{name}");
+        }
+        for name in ["search_path", "statement_timeout", "log_lock_waits", "synchronous_commit", "wal_level", "jit"] {
+            assert_eq!(reserved(name, "Other"), None, "{name}");
+        }
+        assert!(reserved("whatever", "File Locations").is_some());
+        assert!(!offered("wal_level", "minimal") && offered("wal_level", "logical"));
+    }
+}
