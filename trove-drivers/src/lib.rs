@@ -1,6 +1,6 @@
 //! Database engines in Docker containers, and the platform that is one Docker host.
 //!
-//! - [`PostgreSql`] is a driver, to be registered with the service.
+//! - [`PostgreSql`], [`MySql`] and [`MariaDb`] are drivers, to be registered with the service.
 //! - [`LocalPlatform`] is where its instances live: containers, directories and ports of this machine.
 //! - [`Docker`] is the engine that both use; they find the usual one by themselves.
 //! - [`container`] is for the author of another engine: implement [`container::Engine`], wrap it in
@@ -10,8 +10,13 @@ pub mod container;
 mod docker;
 mod hash;
 mod local;
+mod mariadb;
+mod mysql;
+mod mysql_family;
 mod postgresql;
 
 pub use docker::Docker;
 pub use local::{LocalPlatform, LocalPlatformBuilder};
+pub use mariadb::MariaDb;
+pub use mysql::MySql;
 pub use postgresql::PostgreSql;

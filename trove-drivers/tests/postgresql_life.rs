@@ -199,7 +199,7 @@ async fn servers_are_confined_and_show_no_secret() {
     let volume = fs::metadata(&fixture.host.volume).unwrap();
     assert_eq!((volume.uid(), volume.mode() & 0o777), (server.uid, 0o700));
     // The administrator is let in neither by the network nor with any password.
-    for user in ["trove_admin", "postgres", "agent"] {
+    for user in ["trove_admin", "postgres", "server"] {
         assert!(fixture.login(user, "secret", "postgres").await.is_err());
     }
     // The server that listens is another instance's neighbour on the network, and cannot be reached by it.

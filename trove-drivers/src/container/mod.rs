@@ -12,6 +12,7 @@
 //! | `<directory>/conf` | [`CONFIGURATION`], read-only | what [`Engine::files`] renders |
 //! | `<directory>/run` | [`SOCKETS`] | the socket through which the agent administers |
 
+mod calls;
 mod containers;
 mod copies;
 mod datastore;
@@ -19,7 +20,10 @@ mod gauges;
 mod notes;
 mod observe;
 mod places;
+mod probe;
 mod record;
+mod small;
+mod socket;
 mod spec;
 mod templates;
 mod tree;
@@ -34,9 +38,13 @@ use trove_core::{
     model::{Parameter, Setting, Settings},
 };
 
+pub(crate) use calls::Calls;
 pub use datastore::ContainerDatastore;
 pub(crate) use gauges::{blocking, free};
 pub(crate) use places::{failed, own};
+pub(crate) use probe::{Asked, Probe, Refusal};
+pub(crate) use small::read_small;
+pub(crate) use socket::connect;
 pub(crate) use spec::{INSTANCE_LABEL, SCOPE_LABEL};
 pub(crate) use tree::remove_tree;
 
@@ -47,8 +55,9 @@ pub const CONFIGURATION: &str = "/etc/trove";
 pub const SOCKETS: &str = "/run/trove";
 
 /// The name by which a server's user database knows the user that the agent runs as, so that the server may trust it
-/// by its socket credentials alone.
-pub const AGENT: &str = "agent";
+/// by its socket credentials alone. It is the administrator's own name, because not every server can be told that one
+/// stands for the other.
+pub const AGENT: &str = "trove_admin";
 
 /// What is special about one kind of server. One value belongs to one instance, whose release and flavor may change: what
 /// follows from them is asked with the [`GuestHost`] as it is then.

@@ -1,19 +1,11 @@
 //! The administrator's sessions, over the server's socket.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, OwnedFd},
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open, openat};
 use tokio::{
-    net::UnixStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_postgres::{
     Client, Config, NoTls, Row, SimpleQueryMessage,
@@ -23,7 +15,7 @@ use tokio_postgres::{
 use trove_core::error::{Effect, Error, Result};
 
 use super::{ADMIN, PORT, major::Major, metered::Metered};
-use crate::container::Answer;
+use crate::container::{self, Answer, Asked, Probe, Refusal};
 
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -31,10 +23,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How many sessions may be open at once, beside the one that asks whether the server answers: fewer than the server
 /// keeps for the administrator.
 const SESSIONS: usize = 3;
-
-/// How long a session is believed to stand for the server. One that is open already answers even where the server
-/// takes no new ones.
-const PROBE_AGE: Duration = Duration::from_secs(5);
 
 /// How many bytes the server is heard for in a session that asks whether it answers.
 const PROBE_BUDGET: usize = 1 << 20;
@@ -61,7 +49,7 @@ pub(super) struct Admin {
     server: u32,
     major: Major,
     places: Arc<Semaphore>,
-    probe: Mutex<Option<(Instant, Session)>>,
+    probe: Probe<Session>,
 }
 
 /// One session, closed when it is dropped.
@@ -76,7 +64,7 @@ pub(super) struct Session {
 impl Admin {
     /// The administrator of the server that runs as this user and has its sockets in this directory of the host.
     pub(super) fn new(sockets: PathBuf, server: u32, major: Major) -> Self {
-        Self { sockets, server, major, places: Arc::new(Semaphore::new(SESSIONS)), probe: Mutex::default() }
+        Self { sockets, server, major, places: Arc::new(Semaphore::new(SESSIONS)), probe: Probe::new() }
     }
 
     /// A session with a database; `postgres` is the one that tenants cannot change.
@@ -92,54 +80,21 @@ impl Admin {
 
     /// Whether the server answers, and its version.
     pub(super) async fn ask(&self) -> Answer {
-        let mut kept = self.kept();
-        if let Some((since, session)) = kept.take_if(|(since, _)| since.elapsed() < PROBE_AGE)
-            && let Ok(version) = session.version().await
-        {
-            self.keep(since, session);
-            return Answer::Yes { version };
-        }
-        let asked = async {
-            let session = self.connect("postgres", PROBE_BUDGET).await?;
-            let version = session.version().await?;
-            self.keep(Instant::now(), session);
-            Ok(version)
+        let refusal = |error: &Error| match error {
+            error if says(error, &SqlState::CANNOT_CONNECT_NOW) => Refusal::NotYet,
+            error if says(error, &SqlState::TOO_MANY_CONNECTIONS) => Refusal::Full,
+            _ => Refusal::Other,
         };
-        match asked.await {
-            Ok(version) => Answer::Yes { version },
-            Err(error) if says(&error, &SqlState::CANNOT_CONNECT_NOW) => Answer::NotYet,
-            // Clients that have not shown yet who they are take even the administrator's connections. The server
-            // serves those it has.
-            Err(error) if says(&error, &SqlState::TOO_MANY_CONNECTIONS) => match kept {
-                Some((since, session)) => match session.version().await {
-                    Ok(version) => {
-                        self.keep(since, session);
-                        Answer::Yes { version }
-                    }
-                    Err(_) => Answer::No(error),
-                },
-                None => Answer::No(error),
-            },
-            Err(error) => Answer::No(error),
-        }
+        self.probe.ask(self.connect("postgres", PROBE_BUDGET), refusal).await
     }
 
     /// Closes the session that is kept.
     pub(super) fn forget(&self) {
-        drop(self.kept());
-    }
-
-    fn kept(&self) -> Option<(Instant, Session)> {
-        self.probe.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn keep(&self, since: Instant, session: Session) {
-        *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some((since, session));
+        self.probe.forget();
     }
 
     async fn connect(&self, database: &str, budget: usize) -> Result<Session> {
-        let stream = self
-            .stream()
+        let stream = container::connect(&self.sockets, &format!(".s.PGSQL.{PORT}"), self.server)
             .await
             .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
         let mut config = Config::new();
@@ -155,32 +110,6 @@ impl Admin {
         // A database's owner may have set a role for every session in it.
         session.run("SET ROLE NONE").await?;
         Ok(session)
-    }
-
-    /// Connects to the server's own socket and to no other.
-    ///
-    /// The directory is the server's to change: a socket that it put a link in place of might be another tenant's
-    /// server, which lets the administrator in as well. So links are not followed, and whoever listens must be the
-    /// server's user. What was looked at is what is connected to, because it is reached through its descriptor.
-    async fn stream(&self) -> io::Result<UnixStream> {
-        let socket = self.socket()?;
-        let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await?;
-        match stream.peer_cred()?.uid() == self.server {
-            true => Ok(stream),
-            false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user listens at the socket")),
-        }
-    }
-
-    fn socket(&self) -> io::Result<OwnedFd> {
-        let directory = open(&self.sockets, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let socket = openat(&directory, format!(".s.PGSQL.{PORT}"), flags, Mode::empty())?;
-        let found = fstat(&socket)?;
-        if FileType::from_raw_mode(found.st_mode) != FileType::Socket || found.st_uid != self.server {
-            let why = "what stands in the place of the socket is not the server's";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-        }
-        Ok(socket)
     }
 }
 
@@ -199,6 +128,12 @@ impl Session {
         // "17.5 (Debian 17.5-1)": the packager's words are not the server's version.
         let version = version.and_then(|version| version.split_whitespace().next());
         version.map(str::to_owned).ok_or_else(|| Error::internal("the database server gave no version"))
+    }
+}
+
+impl Asked for Session {
+    async fn answer(&mut self) -> Result<Answer> {
+        Ok(Answer::Yes { version: self.version().await? })
     }
 }
 

@@ -1,13 +1,6 @@
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use rustix::fs::OFlags;
 use trove_core::{
     datastore::{Accounts, Cx, GuestHost, Prepare},
     error::{Error, Result},
@@ -18,7 +11,7 @@ use super::{
     ADMIN, NAME, PORT, accounts::PostgreSqlAccounts, config, connection::Admin, limits::Limits, major::Major,
     parameters::PostgreSqlParameters,
 };
-use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, UpgradePath};
+use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, UpgradePath, read_small};
 
 const DATA: &str = "pgdata";
 
@@ -174,12 +167,9 @@ fn told_version(output: &str) -> Option<String> {
     is_number.then(|| number.to_owned())
 }
 
-/// The few letters of the file. The server owns it and is not trusted: whatever else is put in its place is refused.
+/// The few letters of the file.
 fn read_version(path: &Path) -> io::Result<String> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    let mut text = String::new();
-    file.take(VERSION_BYTES).read_to_string(&mut text)?;
+    let text = read_small(path, VERSION_BYTES)?;
     let version = text.trim();
     let is_version = !version.is_empty() && version.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
     // It is told to the user and so must be nothing else.

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 mod docker;
+pub mod mysql;
 mod postgresql;
 mod subject;
 
@@ -22,7 +23,7 @@ use trove_drivers::LocalPlatform;
 pub use {
     docker::{Sweeper, bollard, containers, log, networks},
     postgresql::driver,
-    subject::{POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject},
+    subject::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject},
 };
 
 pub const MIB: u64 = 1 << 20;

@@ -3,7 +3,7 @@
 use std::{env, sync::Arc};
 
 use trove_core::datastore::Driver;
-use trove_drivers::PostgreSql;
+use trove_drivers::{MariaDb, MySql, PostgreSql};
 
 pub const POSTGRESQL_15: Subject = Subject { version: "15", ..POSTGRESQL_17 };
 pub const POSTGRESQL_17: Subject = Subject {
@@ -14,6 +14,23 @@ pub const POSTGRESQL_17: Subject = Subject {
     driver: |version, image| Arc::new(PostgreSql::new().image(version, image)),
 };
 pub const POSTGRESQL_18: Subject = Subject { version: "18", ..POSTGRESQL_17 };
+
+pub const MYSQL_9_7: Subject = Subject {
+    datastore: "mysql",
+    version: "9.7",
+    memory_mib: 384,
+    volume_mib: 512,
+    driver: |version, image| Arc::new(MySql::new().image(version, image)),
+};
+
+pub const MARIADB_10_11: Subject = Subject { version: "10.11", ..MARIADB_11_8 };
+pub const MARIADB_11_8: Subject = Subject {
+    datastore: "mariadb",
+    version: "11.8",
+    memory_mib: 256,
+    volume_mib: 512,
+    driver: |version, image| Arc::new(MariaDb::new().image(version, image)),
+};
 
 /// An engine in one version, and how large its servers are.
 #[derive(Clone, Copy, Debug)]

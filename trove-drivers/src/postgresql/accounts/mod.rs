@@ -11,10 +11,9 @@ mod root;
 mod text;
 mod users;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::{sync::Mutex, time::timeout};
 use trove_core::{
     datastore::{Accounts, Cx, Prepare},
     error::{Error, Result},
@@ -23,130 +22,115 @@ use trove_core::{
 };
 
 use super::connection::Admin;
-
-/// How long one call may take; each statement has a limit of its own.
-const CALL_LIMIT: Duration = Duration::from_secs(120);
+use crate::container::Calls;
 
 /// The accounts of one server.
 #[derive(Debug)]
 pub(super) struct PostgreSqlAccounts {
     admin: Arc<Admin>,
-    /// Held by the one call at a time that changes anything: the server lets two of them fail each other.
-    changes: Mutex<()>,
+    calls: Calls,
 }
 
 impl PostgreSqlAccounts {
     pub(super) fn new(admin: Arc<Admin>) -> Self {
-        Self { admin, changes: Mutex::default() }
+        Self { admin, calls: Calls::default() }
     }
 
     /// Makes databases and users what they are asked to be, whether they exist already or not.
     pub(super) async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
-        self.change(cx, async {
-            // The engine's own databases are nobody's but the administrator's.
-            let session = self.admin.session("postgres").await?;
-            session
-                .run(
-                    "REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC; \
+        self.calls
+            .change(cx, async {
+                // The engine's own databases are nobody's but the administrator's.
+                let session = self.admin.session("postgres").await?;
+                session
+                    .run(
+                        "REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC; \
                      REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC",
-                )
-                .await?;
-            for database in &spec.databases {
-                databases::create(&session, database).await?;
-            }
-            users::ensure(session, &spec.users).await
-        })
-        .await
-    }
-
-    async fn limited<T>(&self, cx: &Cx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        cx.check()?;
-        tokio::select! {
-            done = timeout(CALL_LIMIT, work) => {
-                done.unwrap_or_else(|_| Err(Error::timeout("the database server took too long")))
-            }
-            () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled")),
-        }
-    }
-
-    async fn change<T>(&self, cx: &Cx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        self.limited(cx, async {
-            let _turn = self.changes.lock().await;
-            work.await
-        })
-        .await
+                    )
+                    .await?;
+                for database in &spec.databases {
+                    databases::create(&session, database).await?;
+                }
+                users::ensure(session, &spec.users).await
+            })
+            .await
     }
 }
 
 #[async_trait]
 impl Accounts for PostgreSqlAccounts {
     async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
-        self.change(cx, async {
-            let session = self.admin.session("postgres").await?;
-            for database in databases {
-                databases::create(&session, database).await?;
-            }
-            Ok(())
-        })
-        .await
+        self.calls
+            .change(cx, async {
+                let session = self.admin.session("postgres").await?;
+                for database in databases {
+                    databases::create(&session, database).await?;
+                }
+                Ok(())
+            })
+            .await
     }
 
     async fn databases(&self, cx: &Cx, page: &PageRequest) -> Result<Page<Database>> {
-        self.limited(cx, async { databases::list(&self.admin.session("postgres").await?, page).await }).await
+        self.calls.read(cx, async { databases::list(&self.admin.session("postgres").await?, page).await }).await
     }
 
     async fn drop_database(&self, cx: &Cx, name: &str) -> Result<()> {
-        self.change(cx, databases::remove(&self.admin, name)).await
+        self.calls.change(cx, databases::remove(&self.admin, name)).await
     }
 
     async fn create_users(&self, cx: &Cx, users: &[NewUser]) -> Result<()> {
-        self.change(cx, async { users::create(self.admin.session("postgres").await?, users).await }).await
+        self.calls.change(cx, async { users::create(self.admin.session("postgres").await?, users).await }).await
     }
 
     async fn users(&self, cx: &Cx, page: &PageRequest) -> Result<Page<User>> {
-        self.limited(cx, async { users::list(&self.admin.session("postgres").await?, page).await }).await
+        self.calls.read(cx, async { users::list(&self.admin.session("postgres").await?, page).await }).await
     }
 
     async fn user(&self, cx: &Cx, user: &UserName) -> Result<User> {
-        self.limited(cx, async { users::find(&self.admin.session("postgres").await?, &user.name).await }).await
+        self.calls.read(cx, async { users::find(&self.admin.session("postgres").await?, &user.name).await }).await
     }
 
     async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
-        self.change(cx, async { users::rename(&self.admin.session("postgres").await?, &user.name, &to.name).await })
+        self.calls
+            .change(cx, async { users::rename(&self.admin.session("postgres").await?, &user.name, &to.name).await })
             .await
     }
 
     async fn set_password(&self, cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
-        self.change(cx, async {
-            users::set_password(&self.admin.session("postgres").await?, &user.name, password).await
-        })
-        .await
+        self.calls
+            .change(cx, async {
+                users::set_password(&self.admin.session("postgres").await?, &user.name, password).await
+            })
+            .await
     }
 
     async fn grant(&self, cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
-        self.change(cx, async { users::grant(self.admin.session("postgres").await?, &user.name, databases).await })
+        self.calls
+            .change(cx, async { users::grant(self.admin.session("postgres").await?, &user.name, databases).await })
             .await
     }
 
     async fn revoke(&self, cx: &Cx, user: &UserName, database: &str) -> Result<()> {
-        self.change(cx, async { users::revoke(self.admin.session("postgres").await?, &user.name, database).await })
+        self.calls
+            .change(cx, async { users::revoke(self.admin.session("postgres").await?, &user.name, database).await })
             .await
     }
 
     async fn drop_user(&self, cx: &Cx, user: &UserName) -> Result<()> {
-        self.change(cx, users::remove(&self.admin, &user.name)).await
+        self.calls.change(cx, users::remove(&self.admin, &user.name)).await
     }
 
     async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String> {
-        self.change(cx, async { root::enable(self.admin.session("postgres").await?, password).await }).await
+        self.calls.change(cx, async { root::enable(self.admin.session("postgres").await?, password).await }).await
     }
 
     async fn disable_root(&self, cx: &Cx) -> Result<()> {
-        self.change(cx, async { root::disable(&self.admin.session("postgres").await?).await }).await
+        self.calls.change(cx, async { root::disable(&self.admin.session("postgres").await?).await }).await
     }
 
     async fn root_enabled(&self, cx: &Cx) -> Result<bool> {
-        self.limited(cx, async { root::enabled(&self.admin.session("postgres").await?).await }).await
+        self.calls.read(cx, async { root::enabled(&self.admin.session("postgres").await?).await }).await
     }
 }
 

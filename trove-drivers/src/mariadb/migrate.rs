@@ -1,0 +1,45 @@
+//! How data gets what a newer server wants of it: by the server's own program, which runs beside it.
+
+use trove_core::{datastore::Cx, error::Result};
+
+use super::accounts::MariaDbDialect;
+use crate::{
+    container::{AGENT, Helper, SOCKETS},
+    mysql_family::{Admin, SOCKET},
+};
+
+/// Whom the server's user is known as while the program runs.
+const SERVER: &str = "server";
+
+/// Brings the data up to date. The program comes by the socket as the server's user does, who has an account only
+/// meanwhile.
+pub(super) async fn run(admin: &Admin<MariaDbDialect>, server: u32, cx: &Cx, helper: &dyn Helper) -> Result<()> {
+    if server == rustix::process::geteuid().as_raw() {
+        return upgrade(AGENT, cx, helper).await;
+    }
+    forget(admin).await?;
+    let mut session = admin.session().await?;
+    for statement in [
+        "SET SESSION sql_log_bin = 0".to_owned(),
+        format!("CREATE USER {SERVER}@localhost IDENTIFIED VIA unix_socket"),
+        format!("GRANT ALL ON *.* TO {SERVER}@localhost WITH GRANT OPTION"),
+    ] {
+        session.run(&statement).await?;
+    }
+    drop(session);
+    let upgraded = upgrade(SERVER, cx, helper).await;
+    let forgotten = forget(admin).await;
+    upgraded.and(forgotten)
+}
+
+async fn upgrade(user: &str, cx: &Cx, helper: &dyn Helper) -> Result<()> {
+    let command = ["mariadb-upgrade", "--no-defaults", "--protocol=socket", "--skip-ssl"].map(str::to_owned);
+    let which = [format!("--socket={SOCKETS}/{SOCKET}"), format!("--user={user}")];
+    helper.run(cx, command.into_iter().chain(which).collect()).await.map(drop)
+}
+
+async fn forget(admin: &Admin<MariaDbDialect>) -> Result<()> {
+    let mut session = admin.session().await?;
+    session.run("SET SESSION sql_log_bin = 0").await?;
+    session.run(&format!("DROP USER IF EXISTS {SERVER}@localhost")).await
+}

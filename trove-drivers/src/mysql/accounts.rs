@@ -1,0 +1,62 @@
+use trove_core::{
+    error::Result,
+    secret::{ExposeSecret, SecretString},
+};
+
+use super::password;
+use crate::mysql_family::{Dialect, literal};
+
+/// Like the one that the server's own accounts have. No password leads to it.
+const NO_HASH: &str = "$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUSTNEVERBRBEUSED";
+
+/// What the tenant's root may do with all databases but the server's own.
+const ROOT_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, \
+    CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER";
+
+/// What it may do beside: see what goes on, and rule the tenant's accounts.
+const ROOT_RIGHTS_ON_NOTHING: &str = "SHOW DATABASES, PROCESS, REPLICATION CLIENT, CREATE USER, CREATE ROLE, DROP ROLE";
+
+/// MySQL.
+#[derive(Debug)]
+pub(super) struct MySqlDialect;
+
+impl Dialect for MySqlDialect {
+    const READ_ONLY: &str = "@@GLOBAL.super_read_only";
+    const OPEN: &[&str] = &["SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"];
+    const NO_HASH: &str = NO_HASH;
+    const IS_ROLE: &str = "account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = ''";
+
+    fn no_password() -> String {
+        with_hash(NO_HASH)
+    }
+
+    fn password(password: &SecretString) -> Result<String> {
+        Ok(with_hash(&password::verifier(password.expose_secret())?))
+    }
+
+    /// With partial revokes no name is a pattern.
+    fn granted(database: &str) -> String {
+        database.to_owned()
+    }
+
+    fn database(granted: &str) -> String {
+        granted.to_owned()
+    }
+
+    fn check_database(_name: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Accounts with `SYSTEM_USER`, as the administrator is one, are out of its reach; so are the tables in which rights
+    /// are kept, and what it gives to others cannot be more than it has.
+    fn root_rights(account: &str) -> Vec<String> {
+        vec![
+            format!("GRANT {ROOT_RIGHTS}, {ROOT_RIGHTS_ON_NOTHING} ON *.* TO {account} WITH GRANT OPTION"),
+            format!("REVOKE {ROOT_RIGHTS} ON mysql.* FROM {account}"),
+        ]
+    }
+}
+
+fn with_hash(hash: &str) -> String {
+    format!("IDENTIFIED WITH caching_sha2_password AS {}", literal(hash))
+}

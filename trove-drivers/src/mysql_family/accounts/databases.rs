@@ -1,0 +1,139 @@
+use trove_core::{
+    error::{Error, Result},
+    model::{Database, NewDatabase, Page, PageRequest},
+};
+
+use super::{definers, users};
+use crate::mysql_family::{Dialect, OWN_DATABASES, Session, check_letters, identifier, literal, rules};
+
+/// Creates databases that do not exist yet.
+pub(super) async fn create<D: Dialect>(session: &mut Session, databases: &[NewDatabase]) -> Result<()> {
+    let mut missing = Vec::new();
+    for database in databases {
+        allow::<D>(database)?;
+        match find(session, &database.name).await? {
+            Some(found) => fits(database, &found)?,
+            None => missing.push(database),
+        }
+    }
+    for database in missing {
+        let mut sql = format!("CREATE DATABASE {}", identifier(&database.name));
+        for (clause, value) in [(" CHARACTER SET ", &database.character_set), (" COLLATE ", &database.collation)] {
+            if let Some(value) = value {
+                sql.push_str(clause);
+                sql.push_str(&literal(value));
+            }
+        }
+        session.run(&sql).await?;
+    }
+    Ok(())
+}
+
+/// Tenants' databases in order of name.
+pub(super) async fn list(session: &mut Session, page: &PageRequest) -> Result<Page<Database>> {
+    let after = page.after.as_ref().map(|after| format!("AND {} > {}", bytes("SCHEMA_NAME"), bytes(&literal(after))));
+    let limit = page.limit.clamp(1, 1000);
+    let sql = format!(
+        "{SELECT} WHERE {} {} ORDER BY {} LIMIT {}",
+        is_tenants(),
+        after.unwrap_or_default(),
+        bytes("SCHEMA_NAME"),
+        limit + 1
+    );
+    let found = session.rows(&sql).await?.into_iter().filter_map(from_row).collect();
+    Ok(Page::of(found, limit, |database: &Database| database.name.clone()))
+}
+
+/// Drops a database with its sessions, and the rights on it.
+pub(super) async fn remove<D: Dialect>(session: &mut Session, name: &str) -> Result<()> {
+    if is_reserved(name) {
+        return Err(Error::invalid(format!("the database name {name:?} is reserved")));
+    }
+    if find(session, name).await?.is_some() {
+        users::end_sessions(session, |found| found.database.as_deref() == Some(name)).await?;
+        session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await?;
+    }
+    // Whoever could use it could otherwise use the next one of its name.
+    users::forget_database::<D>(session, name).await?;
+    definers::sweep::<D>(session).await
+}
+
+/// The names of all tenants' databases.
+pub(super) async fn names(session: &mut Session) -> Result<Vec<String>> {
+    let rows = session.rows(&format!("{SELECT} WHERE {}", is_tenants())).await?;
+    Ok(rows.into_iter().filter_map(from_row).map(|database| database.name).collect())
+}
+
+/// [`NotFound`](trove_core::error::Kind::NotFound) unless all these are databases of the tenant's.
+pub(super) async fn require(session: &mut Session, databases: &[String]) -> Result<()> {
+    for name in databases {
+        if is_reserved(name) || find(session, name).await?.is_none() {
+            return Err(Error::not_found(format!("there is no database {name:?}")));
+        }
+    }
+    Ok(())
+}
+
+const SELECT: &str = "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME \
+                      FROM information_schema.SCHEMATA";
+
+async fn find(session: &mut Session, name: &str) -> Result<Option<Database>> {
+    let sql = format!("{SELECT} WHERE SCHEMA_NAME = {}", literal(name));
+    // The server may find a name that differs in case only.
+    let mut found = session.rows(&sql).await?.into_iter().filter_map(from_row);
+    Ok(found.find(|database| database.name == name))
+}
+
+fn from_row(row: Vec<Option<String>>) -> Option<Database> {
+    let [name, character_set, collation] = row.try_into().ok()?;
+    Some(Database::new(name?).text(character_set?, collation?))
+}
+
+fn allow<D: Dialect>(database: &NewDatabase) -> Result<()> {
+    rules(0).check_database(&database.name)?;
+    check_letters(&database.name)?;
+    D::check_database(&database.name)
+}
+
+/// [`Conflict`](trove_core::error::Kind::Conflict) unless a database is as it is asked for.
+fn fits(asked: &NewDatabase, found: &Database) -> Result<()> {
+    // An old name of the same.
+    let plain = |name: &str| name.to_ascii_lowercase().replace("utf8_", "utf8mb3_");
+    let same = |asked: &Option<String>, found: &Option<String>| match (asked, found) {
+        (Some(asked), Some(found)) => plain(&format!("{asked}_")) == plain(&format!("{found}_")),
+        _ => true,
+    };
+    if same(&asked.character_set, &found.character_set) && same(&asked.collation, &found.collation) {
+        return Ok(());
+    }
+    let (name, text) = (&found.name, [&found.character_set, &found.collation].map(|it| it.clone().unwrap_or_default()));
+    Err(Error::conflict(format!("database {name:?} exists with character set and collation {}", text.join(", "))))
+}
+
+fn is_reserved(name: &str) -> bool {
+    rules(0).check_database(name).is_err()
+}
+
+fn is_tenants() -> String {
+    let own = OWN_DATABASES.map(literal).join(", ");
+    // Directories that are no databases are listed so by some servers.
+    format!("SCHEMA_NAME NOT IN ({own}) AND LEFT(SCHEMA_NAME, 9) <> '#mysql50#'")
+}
+
+fn bytes(expression: &str) -> String {
+    format!("CAST({expression} AS BINARY)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_fits_what_it_is_asked_to_be() {
+        let found = Database::new("a").text("utf8mb3", "utf8mb3_general_ci");
+        fits(&NewDatabase::new("a"), &found).unwrap();
+        fits(&NewDatabase::new("a").character_set("UTF8").collation("utf8_general_ci"), &found).unwrap();
+        assert!(fits(&NewDatabase::new("a").character_set("utf8mb4"), &found).is_err());
+        assert!(fits(&NewDatabase::new("a").collation("utf8mb3_bin"), &found).is_err());
+    }
+}

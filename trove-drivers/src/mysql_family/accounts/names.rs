@@ -1,0 +1,107 @@
+//! What accounts are called.
+
+use trove_core::{error::Result, model::UserName};
+
+use crate::mysql_family::{Dialect, ROOT, check_letters, literal, rules};
+
+/// Where an account comes from that may come from anywhere.
+const ANYWHERE: &str = "%";
+
+/// Accounts that are being made are called so, and a number.
+const DRAFT: &str = "trove_new_";
+
+/// An account: a name, and where it may come from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) host: String,
+}
+
+impl Account {
+    /// The account of a user. Servers write hosts in small letters.
+    pub(super) fn of(user: &UserName) -> Self {
+        let host = user.host.as_deref().unwrap_or(ANYWHERE).to_ascii_lowercase();
+        Self { name: user.name.clone(), host }
+    }
+
+    /// The account of a user that is to be; [`Invalid`](trove_core::error::Kind::Invalid) where it cannot be.
+    pub(super) fn allowed(user: &UserName) -> Result<Self> {
+        rules(user.name.len()).check_user(user)?;
+        check_letters(&user.name)?;
+        Ok(Self::of(user))
+    }
+
+    /// The account as which the one of this number is made.
+    pub(super) fn draft(number: usize) -> Self {
+        Self { name: format!("{DRAFT}{number}"), host: ANYWHERE.to_owned() }
+    }
+
+    /// The account of the tenant's root.
+    pub(super) fn root() -> Self {
+        Self { name: ROOT.to_owned(), host: ANYWHERE.to_owned() }
+    }
+
+    pub(super) fn into_user(self) -> UserName {
+        let user = UserName::new(self.name);
+        if self.host == ANYWHERE { user } else { user.at(self.host) }
+    }
+
+    /// How statements name it.
+    pub(super) fn quoted(&self) -> String {
+        format!("{}@{}", literal(&self.name), literal(&self.host))
+    }
+
+    /// The condition that a row is about it.
+    pub(super) fn is(&self) -> String {
+        format!("User = {} AND Host = {}", literal(&self.name), literal(&self.host))
+    }
+
+    /// What comes after it, as a page's [`next`](trove_core::model::Page::next) tells. No host holds an `@`.
+    pub(super) fn mark(&self) -> String {
+        format!("{}@{}", self.name, self.host)
+    }
+
+    pub(super) fn from_mark(mark: &str) -> Self {
+        let (name, host) = mark.rsplit_once('@').unwrap_or((mark, ""));
+        Self { name: name.to_owned(), host: host.to_owned() }
+    }
+}
+
+/// The condition by which a row of `mysql.user` is a user of the tenant's. Whoever comes from `localhost` comes by the
+/// socket, as the service and the server do.
+pub(super) fn is_tenants<D: Dialect>() -> String {
+    format!("{} AND authentication_string <> {}", is_foreign::<D>(), literal(D::NO_HASH))
+}
+
+/// The condition by which it is one that was dropped, and that something still runs as.
+pub(super) fn is_shut_out<D: Dialect>() -> String {
+    format!("{} AND authentication_string = {}", is_foreign::<D>(), literal(D::NO_HASH))
+}
+
+/// The condition by which it was never finished.
+pub(super) fn is_draft() -> String {
+    format!("LEFT(User, {}) = {}", DRAFT.len(), literal(DRAFT))
+}
+
+fn is_foreign<D: Dialect>() -> String {
+    format!(
+        "Host NOT IN ('', 'localhost') AND User NOT IN ('', {}) AND LEFT(User, 6) <> 'trove_' AND NOT ({})",
+        literal(ROOT),
+        D::IS_ROLE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_leads_back_to_its_account() {
+        for user in [UserName::new("a@b"), UserName::new("a").at("10.0.0.%"), UserName::new("@").at("2001:DB8::1")] {
+            let account = Account::of(&user);
+            assert_eq!(Account::from_mark(&account.mark()), account);
+        }
+        assert_eq!(Account::of(&UserName::new("a").at("%")).into_user(), UserName::new("a"));
+        assert!(Account::allowed(&"🐘".into()).is_err() && Account::allowed(&"root".into()).is_err());
+    }
+}

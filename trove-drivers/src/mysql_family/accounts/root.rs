@@ -1,0 +1,46 @@
+//! The tenant's root: it may do with the tenant's databases what it likes, and nothing that leads to the administrator,
+//! to files or to the server itself. What it may is the [dialect](Dialect::root_rights)'s.
+
+use trove_core::{error::Result, secret::SecretString};
+
+use super::{definers, names::Account, password, users};
+use crate::mysql_family::{Dialect, ROOT, Session, literal};
+
+/// Gives root this password and lets it log in.
+pub(super) async fn enable<D: Dialect>(session: &mut Session, secret: &SecretString) -> Result<String> {
+    let (root, password) = (Account::root(), password::<D>(secret).await?);
+    if !exists(session).await? {
+        users::sweep_drafts(session).await?;
+        let draft = Account::draft(0).quoted();
+        session.run(&format!("CREATE USER {draft} {} ACCOUNT LOCK", D::no_password())).await?;
+        for right in D::root_rights(&draft) {
+            session.run(&right).await?;
+        }
+        session.run(&format!("RENAME USER {draft} TO {}", root.quoted())).await?;
+    }
+    session.run(&format!("ALTER USER {} {password} ACCOUNT UNLOCK", root.quoted())).await?;
+    Ok(ROOT.to_owned())
+}
+
+/// Keeps root from logging in and ends its sessions.
+pub(super) async fn disable<D: Dialect>(session: &mut Session) -> Result<()> {
+    // A session of root's may let itself in again until it is ended.
+    for _ in 0..2 {
+        if exists(session).await? {
+            definers::shut_out::<D>(session, &Account::root()).await?;
+            users::end_sessions(session, |found| found.user == ROOT).await?;
+        }
+    }
+    Ok(())
+}
+
+/// True where root may log in.
+pub(super) async fn enabled<D: Dialect>(session: &mut Session) -> Result<bool> {
+    let no_hash = literal(D::NO_HASH);
+    let is = Account::root().is();
+    session.any(&format!("SELECT 1 FROM mysql.user WHERE {is} AND authentication_string <> {no_hash}")).await
+}
+
+async fn exists(session: &mut Session) -> Result<bool> {
+    session.any(&format!("SELECT 1 FROM mysql.user WHERE {}", Account::root().is())).await
+}

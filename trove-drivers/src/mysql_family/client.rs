@@ -1,0 +1,257 @@
+//! The little of MySQL's protocol that the administrator needs: it comes by the socket, is known by it, and sends
+//! statements as text.
+//!
+//! A client library would open the socket by its path and read for as long as the server likes. This one is handed the
+//! socket that was looked at, knows no password, sends no file, runs one statement at a time, and hears a server out only
+//! so far.
+
+use std::{fmt, io};
+
+use tokio::net::UnixStream;
+
+use super::packet::{Packet, Packets, malformed};
+
+/// The protocol of version 4.1, with transactions, authentication by plug-in and nothing else.
+const CAPABILITIES: u32 = 0x0000_0200 | 0x0000_2000 | 0x0000_8000 | 0x0008_0000;
+
+/// `utf8mb4_general_ci`, which every version knows.
+const UTF8MB4: u8 = 45;
+
+/// How often a server may ask for another way to be convinced.
+const ROUNDS: usize = 4;
+
+const COM_QUERY: u8 = 3;
+const OK: u8 = 0;
+const FILE: u8 = 0xfb;
+const END: u8 = 0xfe;
+const ERROR: u8 = 0xff;
+
+/// What is kept of a server's message.
+const MESSAGE_CHARS: usize = 300;
+
+/// A row of an answer: texts, and `None` for NULL.
+pub(crate) type Row = Vec<Option<String>>;
+
+/// A connection with a server.
+#[derive(Debug)]
+pub(super) struct Client {
+    packets: Packets,
+}
+
+/// Why a server was not talked to.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The connection broke off, or is of no use any more.
+    Broken(io::Error),
+    /// The server refused, with this number and these words.
+    Refused { code: u16, message: String },
+}
+
+impl Client {
+    /// Logs in by the credentials of the socket; hears the server for so many bytes in all.
+    pub(super) async fn login(stream: UnixStream, user: &str, budget: usize) -> Result<Self, Failure> {
+        let mut packets = Packets::new(stream, budget);
+        let greeting = packets.read().await?;
+        match greeting.first() {
+            Some(ERROR) => return Err(refused(greeting)?),
+            Some(10) => {}
+            _ => return Err(malformed().into()),
+        }
+        packets.reply(&response(user)).await?;
+        for _ in 0..ROUNDS {
+            let packet = packets.read().await?;
+            match packet.first() {
+                Some(OK) => return Ok(Self { packets }),
+                Some(ERROR) => return Err(refused(packet)?),
+                // Another way than the one that was offered: whichever it is, there is nothing to say.
+                Some(END) => packets.reply(&[]).await?,
+                _ => return Err(malformed().into()),
+            }
+        }
+        Err(malformed().into())
+    }
+
+    /// Runs one statement and returns its rows. After a [`Failure::Broken`] nothing more can be run.
+    pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Failure> {
+        let mut command = vec![COM_QUERY];
+        command.extend_from_slice(sql.as_bytes());
+        self.packets.send(&command).await?;
+        let mut packet = self.packets.read().await?;
+        match packet.first() {
+            Some(OK) => return Ok(Vec::new()),
+            Some(ERROR) => return Err(refused(packet)?),
+            Some(FILE) | None => return Err(malformed().into()),
+            _ => {}
+        }
+        let columns = packet.length()?.ok_or_else(malformed)?;
+        for _ in 0..columns {
+            self.packets.read().await?;
+        }
+        if !is_end(&self.packets.read().await?) {
+            return Err(malformed().into());
+        }
+        let mut rows = Vec::new();
+        loop {
+            let packet = self.packets.read().await?;
+            match packet.first() {
+                Some(ERROR) => return Err(refused(packet)?),
+                _ if is_end(&packet) => return Ok(rows),
+                _ => rows.push(row(packet, columns)?),
+            }
+        }
+    }
+}
+
+fn row(mut packet: Packet, columns: u64) -> io::Result<Row> {
+    let mut row = Vec::new();
+    while !packet.is_read() {
+        row.push(packet.text()?);
+    }
+    // What is left out here would be taken for NULL elsewhere.
+    if u64::try_from(row.len()).ok() == Some(columns) { Ok(row) } else { Err(malformed()) }
+}
+
+fn is_end(packet: &Packet) -> bool {
+    packet.first() == Some(END) && packet.len() < 9
+}
+
+fn response(user: &str) -> Vec<u8> {
+    let mut bytes = CAPABILITIES.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&(1_u32 << 24).to_le_bytes());
+    bytes.push(UTF8MB4);
+    bytes.extend_from_slice(&[0; 23]);
+    bytes.extend_from_slice(user.as_bytes());
+    // The end of the name, an answer of no bytes, and the way in which it was made.
+    bytes.extend_from_slice(b"\0\0mysql_native_password\0");
+    bytes
+}
+
+fn refused(mut packet: Packet) -> io::Result<Failure> {
+    packet.take(1)?;
+    let code = u16::try_from(packet.number(2)?).map_err(|_| malformed())?;
+    let text = String::from_utf8_lossy(packet.rest()).into_owned();
+    // Before the handshake the message has no state.
+    let message = text.strip_prefix('#').and_then(|text| text.get(5..)).unwrap_or(&text);
+    let message = message.chars().filter(|letter| !letter.is_control()).take(MESSAGE_CHARS).collect();
+    Ok(Failure::Refused { code, message })
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(error) => error.fmt(f),
+            // Its words quote the statement.
+            Self::Refused { code: 1064, .. } => f.write_str("the statement is not understood (1064)"),
+            Self::Refused { code, message } => write!(f, "{message} ({code})"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn packet(sequence: u8, bytes: &[u8]) -> Vec<u8> {
+        let mut packet = vec![u8::try_from(bytes.len() % 256).unwrap(), u8::try_from(bytes.len() / 256).unwrap(), 0];
+        packet.push(sequence);
+        packet.extend_from_slice(bytes);
+        packet
+    }
+
+    /// A server that says these things, one at a time, each after it was spoken to; then says the last for ever.
+    async fn against(says: Vec<Vec<u8>>, flood: bool, budget: usize) -> Result<Vec<Row>, Failure> {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let server = tokio::spawn(async move {
+            let last = says.last().cloned().unwrap();
+            for (turn, bytes) in says.into_iter().enumerate() {
+                if turn > 0 && far.read(&mut [0; 512]).await.unwrap_or(0) == 0 {
+                    return;
+                }
+                if far.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            while flood && far.write_all(&last).await.is_ok() {}
+        });
+        let done = async {
+            let mut client = Client::login(near, "someone", budget).await?;
+            client.query("SELECT 1").await
+        };
+        let done = done.await;
+        server.await.unwrap();
+        done
+    }
+
+    fn greeting() -> Vec<u8> {
+        packet(0, b"\x0a9.7\0\x01\0\0\0")
+    }
+
+    fn ok() -> Vec<u8> {
+        packet(2, &[0; 7])
+    }
+
+    #[tokio::test]
+    async fn rows_and_refusals_are_understood() {
+        let answer = [
+            packet(1, b"\x02"),
+            packet(2, b"any"),
+            packet(3, b"thing"),
+            packet(4, b"\xfe\0\0\0\0"),
+            packet(5, b"\x02ab\xfb"),
+            packet(6, b"\xfe\0\0\0\0"),
+        ];
+        let rows = against(vec![greeting(), ok(), answer.concat()], false, 1 << 16).await.unwrap();
+        assert_eq!(rows, [vec![Some("ab".to_owned()), None]]);
+        let other_way = packet(2, b"\xfeunix_socket\0");
+        assert!(against(vec![greeting(), other_way, ok(), ok()], false, 1 << 16).await.unwrap().is_empty());
+        for says in [
+            vec![packet(0, b"\xff\x10\x04Too many")],
+            vec![greeting(), packet(2, b"\xff\x10\x04#08004Too many")],
+            vec![greeting(), ok(), packet(1, b"\xff\x10\x04#08004Too many")],
+        ] {
+            let failure = against(says, false, 1 << 16).await.unwrap_err();
+            assert!(
+                matches!(&failure, Failure::Refused { code: 1040, message } if message == "Too many"),
+                "{failure:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_asks_for_more_is_given_up() {
+        for says in [
+            vec![packet(0, b"")],
+            vec![packet(0, b"\x09old")],
+            vec![b"\xff\xff\xff\0".to_vec()],
+            vec![greeting(), packet(2, b"\x01\x02")],
+            vec![greeting(), ok(), packet(1, b"\xfb/etc/passwd")],
+            vec![greeting(), ok(), packet(1, b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff")],
+            vec![
+                greeting(),
+                ok(),
+                [packet(1, b"\x01"), packet(2, b"c"), packet(3, b"\xfe\0\0\0\0"), packet(4, b"\x01a")].concat(),
+            ],
+            vec![
+                greeting(),
+                ok(),
+                [packet(1, b"\x01"), packet(2, b"c"), packet(3, b"\xfe\0\0\0\0"), packet(4, b"\x09a")].concat(),
+            ],
+        ] {
+            let failure = against(says.clone(), true, 1 << 16).await.unwrap_err();
+            assert!(matches!(failure, Failure::Broken(_)), "{says:?}: {failure:?}");
+        }
+        let again = packet(2, b"\xfemysql_clear_password\0");
+        let ways = vec![greeting(), again.clone(), again.clone(), again.clone(), again];
+        assert!(matches!(against(ways, false, 1 << 16).await, Err(Failure::Broken(_))));
+    }
+}

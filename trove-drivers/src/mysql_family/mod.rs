@@ -1,0 +1,66 @@
+//! What MySQL and MariaDB truly share: the protocol, the quoting, the way of their settings and most of their accounts.
+//!
+//! The service administers a server as [`ADMIN`], which has no password: it is let in over the server's socket only, by
+//! the credentials of the process at the other end. What differs is in a [`Dialect`].
+
+mod accounts;
+mod client;
+mod config;
+mod connection;
+mod dialect;
+mod packet;
+mod release;
+mod sql;
+
+use trove_core::{
+    datastore::AccountRules,
+    error::{Error, Result},
+};
+
+pub(crate) use accounts::FamilyAccounts;
+pub(crate) use config::{Shares, check_settings, main_file, settings_file, size_file};
+pub(crate) use connection::{Admin, Session};
+pub(crate) use dialect::Dialect;
+pub(crate) use release::{Release, version_after};
+pub(crate) use sql::{from_pattern, identifier, literal, pattern};
+
+/// The port a server listens on in its own network.
+pub(crate) const PORT: u16 = 3306;
+
+/// The path at which a server sees its volume.
+pub(crate) const VOLUME: &str = "/var/lib/mysql";
+
+/// The name of the socket.
+pub(crate) const SOCKET: &str = "mysql.sock";
+
+/// The account by which the service administers a server.
+pub(crate) const ADMIN: &str = "trove_admin@localhost";
+
+/// The tenant's root.
+pub(crate) const ROOT: &str = "root";
+
+/// The longest name of a database, in characters and, to be safe, in bytes.
+const DATABASE_BYTES: usize = 64;
+
+/// The engines' own databases.
+const OWN_DATABASES: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
+
+/// What names have to be like, with users' names of so many bytes.
+pub(crate) fn rules(user_bytes: usize) -> AccountRules {
+    let mut rules = AccountRules::new(DATABASE_BYTES);
+    rules.max_user_bytes = user_bytes;
+    rules.hosts = true;
+    rules.reserved_databases.extend(OWN_DATABASES.map(str::to_owned));
+    rules.reserved_users.extend([ROOT, "public", "server"].map(str::to_owned));
+    rules.reserved_prefixes.extend(["mysql.", "mariadb.", "#mysql50#"].map(str::to_owned));
+    rules
+}
+
+/// [`Invalid`](trove_core::error::Kind::Invalid) for what the servers cannot write down: they know letters of the basic
+/// plane only.
+fn check_letters(name: &str) -> Result<()> {
+    match name.chars().find(|letter| u32::from(*letter) > 0xffff) {
+        Some(letter) => Err(Error::invalid(format!("the database server knows no names with {letter:?}: {name:?}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,77 @@
+//! The life of MySQL and MariaDB servers, from nothing to nothing.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+
+use bollard::query_parameters::KillContainerOptions;
+use common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, app, bollard, cx, file_names, mysql};
+use mysql_async::{Conn, prelude::Queryable};
+use tokio_util::sync::CancellationToken;
+use trove_core::{
+    error::Kind,
+    model::{Condition, Health},
+};
+
+async fn client(fixture: &Fixture) -> Conn {
+    mysql::login(&fixture.host.endpoint, "app", "secret", "app").await.unwrap()
+}
+
+async fn rows(fixture: &Fixture) -> u64 {
+    client(fixture).await.query_first("SELECT count(*) FROM t").await.unwrap().unwrap()
+}
+
+async fn a_server_lives_from_nothing_to_nothing(subject: Subject) {
+    let fixture = Fixture::new(subject).await;
+    let volume = fixture.host.volume.clone();
+    // An initialisation that was killed left half a directory.
+    fs::create_dir(volume.join("data.new")).unwrap();
+    fs::write(volume.join("data.new/ibdata1"), "half").unwrap();
+    let given_up = CancellationToken::new();
+    given_up.cancel();
+    let error = fixture.server.prepare(&cx().with_cancel(given_up), &app()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
+    for _ in 0..2 {
+        fixture.server.prepare(&cx(), &app()).await.unwrap();
+        assert_eq!(file_names(&volume), ["data"]);
+    }
+    let observed = fixture.server.observe(&cx()).await.unwrap();
+    assert_eq!(observed.health, Health::Healthy);
+    let version = observed.server_version.unwrap();
+    assert!(version.starts_with(&format!("{}.", subject.version)), "{version}");
+    client(&fixture).await.query_drop("CREATE TABLE t (x int) SELECT 1 AS x UNION SELECT 2").await.unwrap();
+
+    fixture.server.stop(&cx()).await.unwrap();
+    assert_eq!(fixture.server.observe(&cx()).await.unwrap().health, Health::Stopped);
+    fixture.server.start(&cx()).await.unwrap();
+    fixture.healthy().await;
+    assert_eq!(rows(&fixture).await, 2);
+
+    // What was committed when it was killed is there when it is back.
+    client(&fixture).await.query_drop("INSERT INTO t VALUES (3)").await.unwrap();
+    let kill = KillContainerOptions { signal: "KILL".to_owned() };
+    bollard().await.kill_container(&fixture.container(), Some(kill)).await.unwrap();
+    assert!(matches!(fixture.condition(Condition::Killed).await, Health::Down(_)));
+    fixture.server.start(&cx()).await.unwrap();
+    fixture.healthy().await;
+    client(&fixture).await.query_drop("INSERT INTO t VALUES (4)").await.unwrap();
+    assert_eq!(rows(&fixture).await, 4);
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mysql_server_lives_from_nothing_to_nothing() {
+    a_server_lives_from_nothing_to_nothing(MYSQL_9_7).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mariadb_server_lives_from_nothing_to_nothing() {
+    a_server_lives_from_nothing_to_nothing(MARIADB_11_8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mariadb_server_of_the_series_before_lives_from_nothing_to_nothing() {
+    a_server_lives_from_nothing_to_nothing(MARIADB_10_11).await;
+}
