@@ -62,6 +62,11 @@ async fn an_upgrade_changes_the_data_and_is_final_when_concluded() {
     }
     assert_eq!(file_names(&fixture.host.volume), ["data"]);
     assert_eq!(std::fs::read_to_string(fixture.host.volume.join("data/migrated")).unwrap(), "2.1\n");
+    // One that was told of the old release only, because its caller did not come to note the new one, learns of it.
+    let server = server_at(&host(&fixture, &image));
+    let upgrade = server.upgrade().unwrap();
+    let error = upgrade.revert(&cx(), &Release::new("1", image.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{error:?}");
     server.stop(&cx()).await.unwrap();
     server.start(&cx()).await.unwrap();
     assert_eq!(version(&server).await.as_deref(), Some("2.1"));
@@ -163,10 +168,14 @@ async fn a_server_is_given_other_limits_by_one_restart() {
     resize.resize(&cx(), &large).await.unwrap();
     let (second, bytes) = limit().await;
     assert_eq!((memory().as_str(), bytes), ("300\n", 300 << 20));
-    // What knows of the former flavor only finds the new one's server, and takes it back.
+    // One that was told of the former flavor only learns of the new one.
     let server = server_at(&host);
     server.start(&cx()).await.unwrap();
     assert_eq!(limit().await.0, second);
+    server.stop(&cx()).await.unwrap();
+    server.start(&cx()).await.unwrap();
+    let (second, bytes) = limit().await;
+    assert_eq!((memory().as_str(), bytes), ("300\n", 300 << 20));
     let resize = server.resize().unwrap();
     resize.resize(&cx(), &large).await.unwrap();
     assert_eq!(limit().await.0, second, "it was resized before");

@@ -100,6 +100,17 @@ async fn settings_with_which_a_server_does_not_start_are_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_server_that_does_not_start_says_what_is_wrong_with_its_settings() {
+    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let image = images.scripted("1.5", &[]).await;
+    let spec = Prepare::default().settings(settings(&[("broken", "on")]));
+    let error = server(&fixture, &image).prepare(&cx(), &spec).await.unwrap_err();
+    let words = "the server does not start with these settings: wrong: broken";
+    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Invalid, words));
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_record_of_settings_is_told_and_replaced() {
     let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
     let image = images.scripted("1.5", &[]).await;

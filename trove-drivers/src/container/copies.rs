@@ -26,7 +26,7 @@ use super::{
 };
 
 impl Places {
-    /// The upgrade that has begun, if one has.
+    /// The upgrade that has begun or was concluded last, if one was.
     pub(crate) fn upgrade_note(&self) -> Result<Option<UpgradeNote>> {
         match notes::read(&self.upgrade())? {
             Note::Absent => Ok(None),
@@ -42,9 +42,21 @@ impl Places {
         notes::write(&self.upgrade(), note)
     }
 
+    /// Notes that there is no way back, and drops what only that would need.
+    pub(crate) fn conclude_upgrade(&self) -> Result<()> {
+        if let Some(note) = self.upgrade_note()? {
+            self.note_upgrade(&UpgradeNote { concluded: true, ..note })?;
+        }
+        self.drop_copies()
+    }
+
     /// Forgets the upgrade and drops what only the way back would need.
     pub(crate) fn forget_upgrade(&self) -> Result<()> {
         notes::erase(&self.upgrade())?;
+        self.drop_copies()
+    }
+
+    fn drop_copies(&self) -> Result<()> {
         for path in [self.copy(), self.draft(), self.outgoing()] {
             remove_tree(&path).map_err(|error| failed("remove the copy of the data", &path, error))?;
         }

@@ -1,5 +1,6 @@
 //! The life of a server in a container.
 
+mod adopt;
 mod bring_up;
 mod configuration;
 mod helper;
@@ -11,7 +12,7 @@ mod settings;
 mod upgrade;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -52,6 +53,8 @@ pub struct ContainerDatastore<E> {
     docker: Docker,
     /// As it is now: an upgrade changes the release, a resize the flavor.
     host: RwLock<Arc<GuestHost>>,
+    /// Whether that was compared with what was noted.
+    adopted: AtomicBool,
     engine: Arc<E>,
     places: Places,
     containers: Containers,
@@ -86,6 +89,7 @@ impl<E: Engine> ContainerDatastore<E> {
             containers: Containers::new(docker.clone(), Arc::clone(&host)),
             docker,
             host: RwLock::new(host),
+            adopted: AtomicBool::new(false),
             engine: Arc::new(engine),
             places,
             name,
@@ -97,6 +101,7 @@ impl<E: Engine> ContainerDatastore<E> {
 impl<E: Engine> Datastore for ContainerDatastore<E> {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         let _turn = self.turn(cx).await?;
+        self.adopt().await?;
         self.on_disk(|places| places.note_stop(false)).await?;
         let new = !self.on_disk(Places::has_data).await?;
         self.begin_settings(&spec.settings, new).await?;
@@ -116,6 +121,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
 
     async fn start(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
+        self.adopt().await?;
         self.serve(cx).await
     }
 

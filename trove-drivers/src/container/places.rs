@@ -1,5 +1,13 @@
-//! What an instance has on the host's file system: its volume, and the agent's directory with the rendered files, the
-//! sockets and the note that a stop was asked for. Everything here blocks.
+//! What an instance has on the host's file system: its volume, and the agent's directory. Everything here blocks.
+//!
+//! ```text
+//! <directory>/conf, run, passwd   what the server sees: rendered files, sockets, names of users
+//! <directory>/stopped             there while the last thing asked for was a stop
+//! <directory>/settings.json       the record of the settings
+//! <directory>/upgrade.json        the upgrade that has begun or was concluded last
+//! <directory>/resized.json        the last change of the flavor
+//! <directory>/probe/              a throw-away server, while there is one
+//! ```
 
 use std::{
     fs::{self, File, Permissions},
@@ -158,6 +166,11 @@ impl Places {
     /// Where an upgrade is noted.
     pub(crate) fn upgrade(&self) -> PathBuf {
         self.directory.join("upgrade.json")
+    }
+
+    /// Where the last change of the flavor is noted.
+    pub(crate) fn resized(&self) -> PathBuf {
+        self.directory.join("resized.json")
     }
 
     /// Whose the data is.

@@ -1,4 +1,4 @@
-//! What is noted of an upgrade from before its first change until it is concluded or reverted. Pure.
+//! What is noted of an upgrade from before its first change until it is reverted, or superseded by the next one. Pure.
 
 use serde::{Deserialize, Serialize};
 use trove_core::{
@@ -6,20 +6,24 @@ use trove_core::{
     error::{Error, Result},
 };
 
-/// An upgrade that has begun.
+/// An upgrade that has begun, or was concluded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UpgradeNote {
     pub(crate) from: Named,
     pub(crate) to: Named,
     /// True where the new release changes the data, so that a copy of it is made before.
     pub(crate) changing: bool,
+    /// True where there is no way back. It is kept for a caller who did not come to write that down, and who takes the
+    /// instance for what it was.
+    #[serde(default)]
+    pub(crate) concluded: bool,
 }
 
 /// A release without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Named {
-    version: String,
-    image: String,
+    pub(crate) version: String,
+    pub(crate) image: String,
 }
 
 impl UpgradeNote {
@@ -65,7 +69,7 @@ mod tests {
             (false, false, &other, false),
             (true, true, &other, false),
         ] {
-            let note = UpgradeNote { from: (&old).into(), to: (&new).into(), changing };
+            let note = UpgradeNote { from: (&old).into(), to: (&new).into(), changing, concluded: false };
             let started = note.may_start(&release.into(), copied);
             assert_eq!(started.is_ok(), may, "{changing} {copied} {release:?}");
         }

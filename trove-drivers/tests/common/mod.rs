@@ -1,6 +1,7 @@
 //! One instance of any engine on a platform of its own, which is taken apart even where a test panics.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+mod application;
 mod client;
 mod docker;
 pub mod mysql;
@@ -22,6 +23,7 @@ use trove_drivers::LocalPlatform;
 
 #[allow(unused_imports, reason = "no test uses all")]
 pub use {
+    application::text,
     client::Client,
     docker::{Sweeper, bollard, containers, log, networks},
     postgresql::driver,

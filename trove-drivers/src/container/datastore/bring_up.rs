@@ -31,6 +31,9 @@ const HANGING_STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How long a server that answers may take to let clients write.
 const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
+/// The most letters of what a server says that are told.
+const LONGEST_COMPLAINT: usize = 300;
+
 /// Why a server did not come up.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -164,11 +167,17 @@ impl<E: Engine> ContainerDatastore<E> {
 
     /// Why the settings are given up, in words for the tenant.
     fn complaint(&self, failure: &Error) -> String {
-        let output = failure.context().find(|(key, _)| *key == OUTPUT).map_or("", |(_, output)| output);
-        match self.engine.complaint(output) {
+        match self.said(failure) {
             Some(line) => format!("{failure}; it says: {line}"),
             None => failure.to_string(),
         }
+    }
+
+    /// What a server that did not come up said of its settings.
+    pub(super) fn said(&self, failure: &Error) -> Option<String> {
+        let (_, output) = failure.context().find(|(key, _)| *key == OUTPUT)?;
+        let line = self.engine.complaint(output)?;
+        Some(line.chars().filter(|letter| !letter.is_control()).take(LONGEST_COMPLAINT).collect())
     }
 
     /// True where the server is there and either answers or is on its way to.

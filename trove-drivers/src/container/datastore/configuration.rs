@@ -22,15 +22,18 @@ const SET_LIMIT: Duration = Duration::from_secs(60);
 #[async_trait]
 impl<E: Engine> Configuration for ContainerDatastore<E> {
     async fn digest(&self, cx: &Cx) -> Result<String> {
+        self.adopt().await?;
         self.ensure_image(cx, &self.host()).await
     }
 
     async fn catalogue(&self, cx: &Cx) -> Result<Catalogue> {
+        self.adopt().await?;
         self.probed(cx).await
     }
 
     async fn apply(&self, cx: &Cx, settings: &Settings) -> Result<()> {
         let _turn = self.turn(cx).await?;
+        self.adopt().await?;
         let parameters = self.engine.parameters();
         let parameters = parameters.ok_or_else(|| Error::unsupported("this datastore has no parameters to set"))?;
         let mut record = self.record().await?;

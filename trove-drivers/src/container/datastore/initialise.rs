@@ -6,9 +6,10 @@ use tokio_util::sync::CancellationToken;
 use trove_core::{
     datastore::{Cx, GuestHost},
     error::{Error, Kind, Result},
+    model::Settings,
 };
 
-use super::ContainerDatastore;
+use super::{ContainerDatastore, bring_up::Failure};
 use crate::{
     container::{
         Engine, Template,
@@ -47,7 +48,7 @@ impl<E: Engine> ContainerDatastore<E> {
             self.containers.give_up(id).await;
         }
         initialised?;
-        self.launch(cx, &created?).await?;
+        self.launch(cx, &created?).await.map_err(|failure| self.of_settings(failure, record.wanted()))?;
         record.answered();
         self.keep(&record).await
     }
@@ -72,6 +73,20 @@ impl<E: Engine> ContainerDatastore<E> {
             }
         }
         self.on_disk(Places::commit).await
+    }
+
+    /// The error for a first start, which nobody who chose the settings could try before.
+    fn of_settings(&self, failure: Failure, settings: &Settings) -> Error {
+        let error = match failure {
+            Failure::Server(error) if !settings.is_empty() => error,
+            other => return other.into(),
+        };
+        match self.said(&error) {
+            Some(line) => {
+                Error::invalid(format!("the server does not start with these settings: {line}")).because(error)
+            }
+            None => error,
+        }
     }
 
     fn pattern(&self, host: &GuestHost, image: &str) -> Option<Pattern> {

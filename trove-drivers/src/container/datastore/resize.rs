@@ -7,13 +7,15 @@ use trove_core::{
     model::Flavor,
 };
 
-use super::ContainerDatastore;
-use crate::container::{Engine, spec};
+use super::{ContainerDatastore, adopt::Resized};
+use crate::container::{Engine, notes, spec};
 
 #[async_trait]
 impl<E: Engine> Resize for ContainerDatastore<E> {
     async fn resize(&self, cx: &Cx, flavor: &Flavor) -> Result<()> {
         let _turn = self.turn(cx).await?;
+        self.adopt().await?;
+        let before = self.host().flavor.clone();
         self.change_host(|host| host.flavor = flavor.clone());
         let cpus = self.docker.host().await?.cpus;
         let wanted = spec::server(&self.host(), &*self.engine, &self.places, cpus).limits();
@@ -22,6 +24,9 @@ impl<E: Engine> Resize for ContainerDatastore<E> {
             cx.phase("stop server");
             self.take_down().await?;
         }
-        self.serve(cx).await
+        self.serve(cx).await?;
+        // Before the caller comes to write it down, another process may begin with what it was.
+        let note = Resized { from: before, to: flavor.clone() };
+        self.on_disk(move |places| notes::write(&places.resized(), &note)).await
     }
 }

@@ -34,6 +34,7 @@ const KILLED: i64 = 137;
 impl<E: Engine> Upgrade for ContainerDatastore<E> {
     async fn check(&self, cx: &Cx, to: &Release) -> Result<()> {
         let _turn = self.turn(cx).await?;
+        self.adopt().await?;
         if self.path(cx, to).await? == UpgradePath::Changing {
             self.refuse_too_full().await?;
         }
@@ -42,6 +43,7 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
 
     async fn upgrade(&self, cx: &Cx, to: &Release) -> Result<()> {
         let _turn = self.turn(cx).await?;
+        self.adopt().await?;
         let note = match self.upgrade_note().await? {
             Some(note) if note.to == to.into() => {
                 self.ensure_image(cx, &moved(&self.host(), to)).await?;
@@ -66,12 +68,16 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
 
     async fn revert(&self, cx: &Cx, from: &Release) -> Result<()> {
         let _turn = self.turn(cx).await?;
+        self.adopt().await?;
         cx.phase("go back");
-        match self.upgrade_note().await? {
-            Some(note) if note.from != from.into() => {
+        match self.on_disk(Places::upgrade_note).await? {
+            Some(note) if note.concluded && Named::from(from) != note.to => {
+                return Err(Error::conflict("the upgrade was concluded, so that there is no way back"));
+            }
+            Some(note) if !note.concluded && note.from != from.into() => {
                 return Err(Error::conflict("the upgrade that has begun is one from another release"));
             }
-            Some(note) => {
+            Some(note) if !note.concluded => {
                 if note.changing && self.on_disk(Places::has_copy).await? {
                     // What it has not written yet is thrown away with the rest.
                     self.containers.make_way(&self.name).await?;
@@ -80,7 +86,7 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
                 }
                 self.on_disk(Places::forget_upgrade).await?;
             }
-            None => {}
+            Some(_) | None => {}
         }
         self.change_host(|host| *host = moved(host, from));
         self.serve(cx).await
@@ -88,14 +94,14 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
 
     async fn conclude(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        self.on_disk(Places::forget_upgrade).await
+        self.on_disk(Places::conclude_upgrade).await
     }
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// The upgrade that has begun, if one has.
+    /// The upgrade that has begun and is not concluded, if there is one.
     pub(super) async fn upgrade_note(&self) -> Result<Option<UpgradeNote>> {
-        self.on_disk(Places::upgrade_note).await
+        Ok(self.on_disk(Places::upgrade_note).await?.filter(|note| !note.concluded))
     }
 
     /// The way from what the instance runs to this release, from what their images hold.
@@ -103,6 +109,9 @@ impl<E: Engine> ContainerDatastore<E> {
         let (present, next) = (self.host(), moved(&self.host(), to));
         self.ensure_image(cx, &next).await?;
         let found = self.image_version(cx, &next).await?;
+        if present.image == next.image {
+            return self.engine.upgrade_path(&found, &found);
+        }
         let from = match self.found_version(cx, &present).await {
             Ok(Some(from)) => from,
             // Its image is gone, or says nothing; what the instance is called is known at least.
@@ -126,7 +135,7 @@ impl<E: Engine> ContainerDatastore<E> {
         self.bring_to_rest(cx, changing).await?;
         // What a former upgrade left is not to be taken for this one's.
         self.on_disk(Places::forget_upgrade).await?;
-        let note = UpgradeNote { from: (&*self.host()).into(), to: to.into(), changing };
+        let note = UpgradeNote { from: (&*self.host()).into(), to: to.into(), changing, concluded: false };
         let noted = note.clone();
         self.on_disk(move |places| places.note_upgrade(&noted)).await?;
         Ok(note)
