@@ -79,8 +79,8 @@ fn hostile_names() -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    names.extend([32, 63, 64].map(|length| "x".repeat(length)));
-    names.extend([16, 31, 32].map(|length| "é".repeat(length)));
+    names.extend([32, 64].map(|length| "x".repeat(length)));
+    names.extend([16, 32].map(|length| "é".repeat(length)));
     names.extend(["_", "'", "名"].map(|letter| letter.repeat(20)));
     names
 }
