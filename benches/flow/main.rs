@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use engine::{STEPS, Spent};
 use floor::Floor;
 use tempfile::TempDir;
-use trove_benches::{Options, Result, Sample, Site, Table, ratios, run};
+use trove_benches::{Engine, Options, Result, Sample, Site, Table, ratios, run};
 use trove_core::{
     control::NewInstance,
     secret::{ExposeSecret, generate_password},
@@ -39,8 +39,8 @@ fn main() -> ExitCode {
         let options = Options::from_command_line(&[("rounds", 21), ("flows", 48)])?;
         let size = Size { rounds: options.count("rounds"), flows: options.count("flows") };
         sqlite(size).await?;
-        match Site::image() {
-            Ok(_) => postgresql(site.insert(Site::new(env!("CARGO_TARGET_TMPDIR"))?), size).await,
+        match Site::new(env!("CARGO_TARGET_TMPDIR"), Engine::PostgreSql) {
+            Ok(made) => postgresql(site.insert(made), size).await,
             Err(error) => {
                 println!("PostgreSQL is left out: {error}");
                 Ok(())

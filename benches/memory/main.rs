@@ -11,9 +11,17 @@
 //! seconds later, `peak` is the most that ever was. `CPU` is what the process then uses in a minute of rest. The line
 //! below shares out what a thousand instances take more than one.
 //!
-//! The simulated servers live in the same process and are counted in. Options: `--rounds 3 --instances
-//! 1000 --seconds 30`, the last for how long the processor is watched.
+//! The simulated servers live in the same process and are counted in.
+//!
+//! **Servers**: what an idle server of each engine and flavor uses in its container, without the file cache that rests;
+//! **bare** is the same image under the same limits with the server's own defaults, made as barely as can be. A server
+//! of ours is given settings that fit its flavor, so its ratio says what became of the flavor, not that it is wasteful.
+//!
+//! Options: `--rounds 3 --instances 1000 --seconds 30`, the last for how long the processor is watched and a server
+//! rests; `--mysql 0` to leave an engine out.
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
+
+mod servers;
 
 use std::{env, fs, process::ExitCode, process::Stdio, time::Duration};
 
@@ -21,7 +29,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::{process::Command, time::sleep};
-use trove_benches::{Options, Result, Sample, Table, run};
+use trove_benches::{Engine, Options, Result, Sample, Table, run};
 use trove_core::{Trove, conformance::memory::World, control::NewInstance};
 
 /// How long a process rests before it counts as idle.
@@ -40,17 +48,27 @@ struct Usage {
 }
 
 fn main() -> ExitCode {
-    run(async {
-        let options = Options::from_command_line(&[("rounds", 3), ("instances", 1000), ("seconds", 30)])?;
+    // Made out here so that it is cleared after everything that works in it has ended.
+    let mut site = None;
+    let outcome = run(async {
+        let mut known = vec![("rounds", 3), ("instances", 1000), ("seconds", 30)];
+        known.extend(Engine::OPTIONS);
+        let options = Options::from_command_line(&known)?;
         let watch = Duration::from_secs(options.get("seconds").max(1));
         match env::var(CHILD) {
             Ok(instances) => {
                 println!("{}", serde_json::to_string(&measure(instances.parse()?, watch).await?)?);
                 Ok(())
             }
-            Err(_) => compare(options.count("rounds"), options.count("instances").max(2)).await,
+            Err(_) => {
+                compare(options.count("rounds"), options.count("instances").max(2)).await?;
+                // Without an image there are no servers, which was said then.
+                servers::compare(&mut site, &Engine::wanted(&options).unwrap_or_default(), watch).await
+            }
         }
-    })
+    });
+    drop(site);
+    outcome
 }
 
 async fn compare(rounds: usize, many: usize) -> Result<()> {

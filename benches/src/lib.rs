@@ -7,14 +7,22 @@
 //! `cargo xtask bench` runs all of them, `cargo xtask bench --bench flow -- --rounds 9` one of them for longer.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to the person who runs them is their job")]
 
+mod engine;
+mod floor;
+mod marks;
 mod options;
 mod program;
+mod session;
 mod site;
 mod statistics;
 mod table;
 
+pub use engine::Engine;
+pub use floor::{Client, Floor, Server};
+pub use marks::Marks;
 pub use options::Options;
 pub use program::{Result, run};
+pub use session::Session;
 pub use site::Site;
 pub use statistics::{Sample, ratios};
 pub use table::Table;

@@ -1,18 +1,15 @@
 //! A place on this machine for databases, which is cleared when it goes.
 
 use std::{
-    env,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use tempfile::TempDir;
 use trove_core::Trove;
-use trove_drivers::{LocalPlatform, PostgreSql};
+use trove_drivers::{LocalPlatform, MariaDb, MySql, PostgreSql};
 
-use crate::Result;
-
-const IMAGE: &str = "TROVE_IMAGE_POSTGRESQL_17";
+use crate::{Engine, Result};
 
 /// The label that all containers and networks of a site carry, the library's and the floor's.
 const LABEL: &str = "io.trove.scope";
@@ -23,31 +20,30 @@ const LABEL: &str = "io.trove.scope";
 pub struct Site {
     directory: TempDir,
     platform: LocalPlatform,
+    engine: Engine,
     image: String,
 }
 
 impl Site {
-    /// The image that the environment names, or why nothing can be measured without one.
-    pub fn image() -> Result<String> {
-        let named = env::var(IMAGE).ok().filter(|image| !image.is_empty());
-        named.ok_or_else(|| {
-            format!("{IMAGE} names no image; `cargo xtask bench` sets it, `cargo xtask images` prints it").into()
-        })
-    }
-
-    /// A site in a new directory below `parent`.
-    pub fn new(parent: &str) -> Result<Self> {
-        let image = Self::image()?;
+    /// A site for an engine in a new directory below `parent`.
+    pub fn new(parent: &str, engine: Engine) -> Result<Self> {
+        let image = engine.image()?;
         let directory = TempDir::with_prefix_in("bench-", parent)?;
         let platform = LocalPlatform::connect(directory.path().join("root"))?;
-        Ok(Self { directory, platform, image })
+        Ok(Self { directory, platform, engine, image })
     }
 
-    /// The service, as an embedder starts it: PostgreSQL on this machine, with a store on SQLite.
+    /// The service, as an embedder starts it: the engine on this machine, with a store on SQLite.
     pub async fn start(&self) -> Result<Trove> {
         let store = format!("sqlite:{}", self.path().join("trove.db").display());
-        let driver = PostgreSql::new().image("17", self.postgresql());
-        Ok(Trove::builder().store(store).platform(self.platform.clone()).datastore(driver).start().await?)
+        let builder = Trove::builder().store(store).platform(self.platform.clone());
+        let (version, image) = (self.engine.version(), self.image());
+        let builder = match self.engine {
+            Engine::PostgreSql => builder.datastore(PostgreSql::new().image(version, image)),
+            Engine::MySql => builder.datastore(MySql::new().image(version, image)),
+            Engine::MariaDb => builder.datastore(MariaDb::new().image(version, image)),
+        };
+        Ok(builder.start().await?)
     }
 
     /// The directory; that of the platform is inside, beside whatever else is put there.
@@ -62,8 +58,13 @@ impl Site {
         Ok(path)
     }
 
-    /// The image of PostgreSQL.
-    pub fn postgresql(&self) -> &str {
+    /// The engine whose databases are made here.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// The engine's image.
+    pub fn image(&self) -> &str {
         &self.image
     }
 

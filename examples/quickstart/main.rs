@@ -2,6 +2,8 @@
 //! on this machine.
 
 mod client;
+mod configure;
+mod home;
 mod report;
 mod service;
 mod tour;
@@ -16,8 +18,9 @@ use trove_core::{
     id::InstanceId,
 };
 
+use home::Home;
 use report::Report;
-use service::{Home, Service};
+use service::Service;
 
 /// Creates a database instance, uses it, changes it and removes it again.
 #[derive(Debug, Parser)]
@@ -59,7 +62,10 @@ async fn main() -> ExitCode {
     let id = options.delete.unwrap_or_else(InstanceId::new_v4);
     let report = Report::new(options.json, id);
     match run(&options, id, &report).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            report.done();
+            ExitCode::SUCCESS
+        }
         Err(Failure::Interrupted) => {
             report.failed("interrupted");
             ExitCode::from(130)
@@ -86,7 +92,7 @@ impl From<Error> for Failure {
 async fn run(options: &Options, id: InstanceId, report: &Report) -> Result<(), Failure> {
     service::check(options)?;
     let mut signals = Signals::catch()?;
-    let home = service::Home::new(&options.data, id);
+    let home = Home::new(&options.data, id);
     if options.delete.is_some() {
         home.check()?;
         let service = signals.or(service::start(options, &home)).await?;
@@ -106,7 +112,7 @@ async fn run(options: &Options, id: InstanceId, report: &Report) -> Result<(), F
     };
     if options.keep && outcome.is_ok() {
         service.trove.shut_down().await;
-        report.kept(&home);
+        report.kept(&home, &options.datastore);
         return Ok(());
     }
     if outcome.is_err() {
@@ -131,11 +137,8 @@ async fn finish(service: &Service, home: &Home, signals: &mut Signals, report: &
         home.remove()
     };
     let removed = signals.or(removal).await;
-    match removed {
-        Ok(()) => report.done(),
-        Err(_) => {
-            report.note(&format!("something may be left; cargo xtask quickstart --delete {} removes it", home.id))
-        }
+    if removed.is_err() {
+        report.note(&format!("something may be left; cargo xtask quickstart --delete {} removes it", home.id));
     }
     removed
 }

@@ -15,7 +15,7 @@ use trove_core::{
     model::{Event, EventKind},
 };
 
-use crate::service::{Home, Service};
+use crate::{home::Home, service::Service};
 
 /// Shows what happens, and remembers how long each phase took.
 pub(crate) struct Report {
@@ -68,16 +68,15 @@ impl Report {
         self.show(note, json!({"event": "note", "message": note}));
     }
 
-    pub(crate) fn kept(&self, home: &Home) {
-        let file = home.uri_file();
+    pub(crate) fn kept(&self, home: &Home, datastore: &str) {
+        let (file, command) = (home.uri_file(), home.client_command(datastore));
         let text = format!(
-            "\nThe instance goes on running. Its URI with the password is in {0}:\n  psql \"$(cat {0})\"\n\
-            Remove it with:\n  cargo xtask quickstart --delete {1}",
+            "\nThe instance goes on running. Its URI with the password is in {}. Reach it with:\n  {command}\n\
+            Remove it with:\n  cargo xtask quickstart --delete {}",
             file.display(),
             home.id,
         );
-        self.show(&text, json!({"event": "kept", "instance": home.id, "uri_file": file}));
-        self.done();
+        self.show(&text, json!({"event": "kept", "instance": home.id, "uri_file": file, "command": command}));
     }
 
     pub(crate) fn failed(&self, error: &str) {

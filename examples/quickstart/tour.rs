@@ -8,9 +8,9 @@ use trove_core::{
     secret::{SecretString, generate_password},
 };
 
-use crate::{Options, client::Connection, report::Report, service::Service};
+use crate::{Options, client::Connection, configure::configure, report::Report, service::Service};
 
-const ROWS: i32 = 1000;
+const ROWS: usize = 1000;
 const PASSWORD_LENGTH: usize = 22;
 
 /// Creates the instance, uses it, changes it and restarts it.
@@ -28,10 +28,10 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
     report.uri(&instance.uri("app")?.user("app"));
 
     let phase = report.phase("use");
-    let client = Connection::open(&instance, "app", "app", &password).await?;
+    let mut client = Connection::open(&instance, "app", "app", &password).await?;
     client.write(ROWS).await?;
     expect_rows(client.read().await?)?;
-    phase.end(&format!("{}: {ROWS} rows written and read", client.server().await?));
+    phase.end(&format!("{} {}: {ROWS} rows written and read", options.datastore, client.version().await?));
 
     let phase = report.phase("accounts");
     add_accounts(&instance).await?;
@@ -42,8 +42,14 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
     expect_rows(Connection::open(&instance, "app", "app", &password).await?.read().await?)?;
     phase.end(&format!("{ROWS} rows are still there"));
 
+    let phase = report.phase("configure");
+    match configure(options, service, &instance, &password, report).await {
+        Err(error) if error.kind() == Kind::Unsupported => phase.end("its parameters cannot be changed"),
+        outcome => phase.end(&outcome?),
+    }
+
     if options.keep {
-        service.home.write_uri(&instance.uri("app")?.user("app").with_password(&password))?;
+        service.home.write_access(&instance, "app", "app", &password)?;
     }
     Ok(())
 }
@@ -70,7 +76,7 @@ async fn add_accounts(instance: &InstanceHandle) -> Result<()> {
     let password: SecretString = generate_password(PASSWORD_LENGTH)?;
     accounts.create_databases([NewDatabase::new("reports")]).await?;
     accounts.create_users([NewUser::new("analyst", password.clone()).granted("reports")]).await?;
-    let client = Connection::open(instance, "reports", "analyst", &password).await?;
+    let mut client = Connection::open(instance, "reports", "analyst", &password).await?;
     client.write(ROWS).await?;
     expect_rows(client.read().await?)?;
     let names: Vec<_> =
@@ -78,6 +84,6 @@ async fn add_accounts(instance: &InstanceHandle) -> Result<()> {
     if names == ["analyst", "app"] { Ok(()) } else { Err(Error::internal(format!("the users are {names:?}"))) }
 }
 
-fn expect_rows(rows: i64) -> Result<()> {
-    if rows == i64::from(ROWS) { Ok(()) } else { Err(Error::internal(format!("{rows} rows were read, not {ROWS}"))) }
+fn expect_rows(rows: usize) -> Result<()> {
+    if rows == ROWS { Ok(()) } else { Err(Error::internal(format!("{rows} rows were read, not {ROWS}"))) }
 }

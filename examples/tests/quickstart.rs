@@ -11,10 +11,19 @@ use std::{
 
 use serde_json::Value;
 
-fn quickstart(directory: &Path, args: &[&str]) -> Child {
-    let image = env::var("TROVE_IMAGE_POSTGRESQL_17").unwrap_or_else(|_| "trove-local/postgresql:17".to_owned());
+/// The image of a datastore's default version.
+fn image(datastore: &str) -> String {
+    let (variable, image) = match datastore {
+        "mysql" => ("TROVE_IMAGE_MYSQL_9_7", "trove-local/mysql:9.7"),
+        "mariadb" => ("TROVE_IMAGE_MARIADB_11_8", "trove-local/mariadb:11.8"),
+        _ => ("TROVE_IMAGE_POSTGRESQL_17", "trove-local/postgresql:17"),
+    };
+    env::var(variable).unwrap_or_else(|_| image.to_owned())
+}
+
+fn quickstart(directory: &Path, datastore: &str, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_quickstart"))
-        .args(["--json", "--image", &image])
+        .args(["--json", "--datastore", datastore, "--image", &image(datastore)])
         .args(args)
         .current_dir(directory)
         .stdout(Stdio::piped())
@@ -32,34 +41,61 @@ fn everything(child: &mut Child) -> Vec<Value> {
 }
 
 #[test]
-fn the_tour_ends_well_and_leaves_nothing() {
+fn the_tour_of_postgresql_ends_well_and_leaves_nothing() {
+    tour("postgresql");
+}
+
+#[test]
+fn the_tour_of_mysql_ends_well_and_leaves_nothing() {
+    tour("mysql");
+}
+
+#[test]
+fn the_tour_of_mariadb_ends_well_and_leaves_nothing() {
+    tour("mariadb");
+}
+
+fn tour(datastore: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let mut child = quickstart(directory.path(), &[]);
+    let mut child = quickstart(directory.path(), datastore, &[]);
     let told = everything(&mut child);
     assert!(child.wait().unwrap().success(), "{told:#?}");
     let phases: Vec<_> =
         told.iter().filter(|line| line["event"] == "phase_end").map(|line| line["phase"].as_str().unwrap()).collect();
-    assert_eq!(phases, ["create", "use", "accounts", "restart", "delete"]);
+    assert_eq!(phases, ["create", "use", "accounts", "restart", "configure", "delete"]);
     assert_eq!(told.last().unwrap()["event"], "done");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn a_kept_instance_serves_until_it_is_deleted() {
+fn a_kept_instance_of_postgresql_serves_by_the_told_command_until_it_is_deleted() {
+    kept("postgresql", "-At -c");
+}
+
+#[test]
+fn a_kept_instance_of_mariadb_serves_by_the_told_command_until_it_is_deleted() {
+    kept("mariadb", "-N -e");
+}
+
+/// `query` has the client print nothing but what the next argument selects.
+fn kept(datastore: &str, query: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let mut child = quickstart(directory.path(), &["--keep"]);
+    let mut child = quickstart(directory.path(), datastore, &["--keep"]);
     let told = everything(&mut child);
     assert!(child.wait().unwrap().success(), "{told:#?}");
     let kept = told.iter().find(|line| line["event"] == "kept").unwrap();
-    let uri = std::fs::read_to_string(directory.path().join(kept["uri_file"].as_str().unwrap())).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(uri.trim(), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        let rows: i64 = client.query_one("SELECT count(*) FROM tour", &[]).await.unwrap().get(0);
-        assert_eq!(rows, 1000);
-    });
-    let mut child = quickstart(directory.path(), &["--delete", kept["instance"].as_str().unwrap()]);
+    let command = format!("{} {query} 'SELECT count(*) FROM tour'", kept["command"].as_str().unwrap());
+    let here = directory.path().display();
+    // The client is the one in the server's image.
+    let answer = Command::new("docker")
+        .args(["run", "--rm", "--network=host", "--entrypoint=sh"])
+        .args([format!("--volume={here}:{here}"), format!("--workdir={here}"), image(datastore)])
+        .args(["-c", &command])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "1000", "{command}: {answer:?}");
+    // Whichever engine it is of.
+    let mut child = quickstart(directory.path(), "postgresql", &["--delete", kept["instance"].as_str().unwrap()]);
     everything(&mut child);
     assert!(child.wait().unwrap().success());
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
@@ -68,7 +104,7 @@ fn a_kept_instance_serves_until_it_is_deleted() {
 #[test]
 fn an_interruption_removes_what_was_made() {
     let directory = tempfile::tempdir().unwrap();
-    let mut child = quickstart(directory.path(), &[]);
+    let mut child = quickstart(directory.path(), "postgresql", &[]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // In the middle of a creation, whose container is on its way.
     let preparing = lines.by_ref().find(|line| line.as_ref().unwrap().contains("\"progress\""));
@@ -84,10 +120,13 @@ fn an_interruption_removes_what_was_made() {
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_made() {
     let directory = tempfile::tempdir().unwrap();
-    for args in [["--version", "3"], ["--datastore", "oracle"], ["--delete", "5b364776-5112-479a-91d9-bd53b9e9488a"]] {
-        let mut child = quickstart(directory.path(), &args);
+    let nowhere = "5b364776-5112-479a-91d9-bd53b9e9488a";
+    for (datastore, args) in
+        [("postgresql", ["--version", "3"].as_slice()), ("oracle", &[]), ("mysql", &["--delete", nowhere])]
+    {
+        let mut child = quickstart(directory.path(), datastore, args);
         let told = everything(&mut child);
-        assert_eq!(child.wait().unwrap().code(), Some(1), "{args:?}");
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{datastore} {args:?}");
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

@@ -80,10 +80,16 @@ mod tests {
 
     #[test]
     fn the_image_of_the_chosen_version_is_prepared() {
-        for line in
-            ["", "--json --keep", "--datastore postgresql", "--datastore=postgresql --version=17", "--version 17"]
-        {
-            assert_eq!(version(line), Some("17"), "{line}");
+        for (line, wanted) in [
+            ("", "17"),
+            ("--json --keep", "17"),
+            ("--datastore=postgresql --version=15", "15"),
+            ("--version 18", "18"),
+            ("--datastore mysql", "9.7"),
+            ("--datastore mariadb", "11.8"),
+            ("--version 10.11 --datastore mariadb", "10.11"),
+        ] {
+            assert_eq!(version(line), Some(wanted), "{line}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! One instance of any engine on a platform of its own, which is taken apart even where a test panics.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+mod application;
 mod docker;
 pub mod mysql;
 mod postgresql;
@@ -21,6 +22,7 @@ use trove_drivers::LocalPlatform;
 
 #[allow(unused_imports, reason = "no test uses all")]
 pub use {
+    application::text,
     docker::{Sweeper, bollard, containers, log, networks},
     postgresql::driver,
     subject::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject},

@@ -5,14 +5,17 @@ use std::{collections::HashMap, io::Write, net::Ipv4Addr, process::Stdio};
 use bollard::{
     Docker,
     models::{ContainerCreateBody, HostConfig, NetworkCreateRequest, PortBinding},
-    query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptions},
+    query_parameters::{
+        CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptions,
+    },
 };
 use futures_util::StreamExt;
 use tokio::process::Command;
-use trove_benches::Result;
+
+use crate::Result;
 
 /// By what containers are made.
-pub(super) enum Client {
+pub enum Client {
     /// The Docker Engine's API.
     Api(Docker),
     /// The `docker` command.
@@ -42,7 +45,8 @@ pub(super) struct Port {
 }
 
 impl Client {
-    pub(super) fn api() -> Result<Self> {
+    /// By the Engine API of this machine.
+    pub fn api() -> Result<Self> {
         Ok(Self::Api(Docker::connect_with_defaults()?))
     }
 
@@ -68,17 +72,30 @@ impl Client {
         }
     }
 
+    /// Has a container end by a signal.
+    pub(super) async fn stop(&self, name: &str, signal: &str) -> Result<()> {
+        match self {
+            Self::Api(docker) => {
+                let options = KillContainerOptionsBuilder::new().signal(signal).build();
+                docker.kill_container(name, Some(options)).await?;
+                let ended = docker.wait_container(name, None::<WaitContainerOptions>).next().await;
+                ended.transpose()?;
+                Ok(())
+            }
+            Self::Command => {
+                succeed(command(&["kill", "--signal", signal, name])).await?;
+                succeed(command(&["wait", name])).await
+            }
+        }
+    }
+
     pub(super) async fn remove(&self, name: &str) -> Result<()> {
         match self {
             Self::Api(docker) => {
                 let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
                 Ok(docker.remove_container(name, Some(options)).await?)
             }
-            Self::Command => {
-                let mut docker = Command::new("docker");
-                docker.args(["rm", "--force", "--volumes", name]);
-                succeed(docker).await
-            }
+            Self::Command => succeed(command(&["rm", "--force", "--volumes", name])).await,
         }
     }
 }
@@ -142,6 +159,12 @@ impl Container {
     fn network(&self) -> &str {
         self.port.as_ref().map_or("none", |port| &port.network)
     }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut docker = Command::new("docker");
+    docker.args(args);
+    docker
 }
 
 async fn succeed(mut command: Command) -> Result<()> {
