@@ -41,7 +41,7 @@ async fn break_off(server: &Server, to: &Release, phase: &'static str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_changes_the_data_and_is_final_when_concluded() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let newer = Release::new("2", images.scripted("2.1", &[]).await);
     let server = server(&fixture, &image);
@@ -83,7 +83,7 @@ async fn an_upgrade_changes_the_data_and_is_final_when_concluded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_ruins_the_data_is_undone() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let broken = Release::new("2", images.scripted("2.1", &["SCRIPTED_BREAKS=1"]).await);
     let (old, host) = (Release::new("1", image.clone()), host(&fixture, &image));
@@ -105,7 +105,7 @@ async fn a_release_that_ruins_the_data_is_undone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_goes_on_or_back_from_wherever_it_broke_off() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let newer = Release::new("2", images.scripted("2.1", &[]).await);
     let (old, host) = (Release::new("1", image.clone()), host(&fixture, &image));
@@ -131,7 +131,7 @@ async fn an_upgrade_goes_on_or_back_from_wherever_it_broke_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_way_back_that_breaks_off_is_gone_again() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let newer = Release::new("2", images.scripted("2.1", &[]).await);
     let (old, host) = (Release::new("1", image.clone()), host(&fixture, &image));
@@ -151,7 +151,7 @@ async fn a_way_back_that_breaks_off_is_gone_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_given_other_limits_by_one_restart() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let (server, host) = (server(&fixture, &image), host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
@@ -189,7 +189,7 @@ async fn a_server_is_given_other_limits_by_one_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_of_something_else_is_refused_by_name() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let (empty, plain) = (images.empty().await, images.plain().await);
     let (fine, second) = (images.scripted("1.5", &[]).await, images.scripted("2.1", &[]).await);
     for (image, words) in [
@@ -225,7 +225,7 @@ async fn an_image_of_something_else_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_instance_of_an_image_begins_with_a_copy_of_the_first_one_s_data() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let host = host(&fixture, &image);
     let made = |host: &trove_core::datastore::GuestHost| {

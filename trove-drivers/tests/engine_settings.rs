@@ -28,7 +28,7 @@ async fn restart(server: &Server) -> trove_core::error::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_are_in_force_at_once_or_after_a_restart() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let server = server(&fixture, &image);
     let spec = Prepare::default().settings(settings(&[("a", "1"), ("live", "1")]));
@@ -68,7 +68,7 @@ async fn settings_are_in_force_at_once_or_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_with_which_a_server_does_not_start_are_given_up() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let (server, host) = (server(&fixture, &image), scripted::host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default().settings(settings(&[("a", "1")]))).await.unwrap();
@@ -101,7 +101,7 @@ async fn settings_with_which_a_server_does_not_start_are_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_server_that_does_not_start_says_what_is_wrong_with_its_settings() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let spec = Prepare::default().settings(settings(&[("broken", "on")]));
     let error = server(&fixture, &image).prepare(&cx(), &spec).await.unwrap_err();
@@ -112,7 +112,7 @@ async fn a_new_server_that_does_not_start_says_what_is_wrong_with_its_settings()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_record_of_settings_is_told_and_replaced() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let host = scripted::host(&fixture, &image);
     server_at(&host).prepare(&cx(), &Prepare::default().settings(settings(&[("a", "1")]))).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_damaged_record_of_settings_is_told_and_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_opened_and_is_told_while_it_is_not() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let (server, host) = (server(&fixture, &image), scripted::host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_server_is_opened_and_is_told_while_it_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_catalogue_is_read_beside_the_server_and_nothing_is_left() {
-    let (fixture, mut images) = (Fixture::new(POSTGRESQL_17).await, Images::new());
+    let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let (server, host) = (server(&fixture, &image), scripted::host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default()).await.unwrap();

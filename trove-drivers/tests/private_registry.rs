@@ -101,7 +101,7 @@ async fn forget(images: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_image_is_pulled_by_who_may_and_refusals_are_told_apart() {
-    let (fixture, mut images, registry) = (Fixture::new(POSTGRESQL_17).await, Images::new(), Registry::run().await);
+    let (mut images, fixture, registry) = (Images::new(), Fixture::new(POSTGRESQL_17).await, Registry::run().await);
     let archive = Command::new("tar").args(["-c", "-C", "/usr/bin", "tar", "bash"]).output().unwrap().stdout;
     let local = images.of(archive).await;
     let name = format!("{}/scripted:1", registry.address);

@@ -27,9 +27,6 @@ use crate::container::{
     upgrade_note::{Named, UpgradeNote},
 };
 
-/// The exit code of a server that was killed.
-const KILLED: i64 = 137;
-
 #[async_trait]
 impl<E: Engine> Upgrade for ContainerDatastore<E> {
     async fn check(&self, cx: &Cx, to: &Release) -> Result<()> {
@@ -144,9 +141,9 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn bring_to_rest(&self, cx: &Cx, in_order: bool) -> Result<()> {
         cx.phase("stop server");
         match self.take_down().await? {
-            Some(KILLED) if in_order => {
-                Err(Error::timeout("the server did not stop in order, so that its data cannot be upgraded"))
-            }
+            Some(code) if in_order && code != 0 => Err(Error::conflict(format!(
+                "the server did not stop in order, so that its data cannot be upgraded (exit code {code})"
+            ))),
             _ => Ok(()),
         }
     }

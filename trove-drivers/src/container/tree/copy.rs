@@ -7,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    thread,
 };
 
 use rustix::{
@@ -21,6 +22,11 @@ use sha2::{Digest, Sha256};
 use super::{BOUNDS, DIRECTORY, is_itself};
 
 const BLOCK: usize = 1 << 20;
+
+/// How many files are written out together, and by how many threads: a file system does several at a time in little
+/// more time than one.
+const BATCH: usize = 128;
+const WRITERS: usize = 8;
 
 /// How a copy is made.
 pub(crate) struct CopyRules<'a> {
@@ -39,13 +45,13 @@ pub(crate) struct CopyRules<'a> {
 
 /// Copies a directory with all it holds to a path at which there is nothing.
 pub(crate) fn copy_tree(from: &Path, to: &Path, how: &CopyRules<'_>) -> io::Result<()> {
-    let mut copying = Copying { how, digest: None, bytes: 0, entries: 0 };
+    let mut copying = Copying { how, digest: None, bytes: 0, entries: 0, written: Vec::new() };
     copying.top(from, to)
 }
 
 /// The same, and returns a digest of names, modes and contents.
 pub(crate) fn copy_tree_with_digest(from: &Path, to: &Path, how: &CopyRules<'_>) -> io::Result<String> {
-    let mut copying = Copying { how, digest: Some(Sha256::new()), bytes: 0, entries: 0 };
+    let mut copying = Copying { how, digest: Some(Sha256::new()), bytes: 0, entries: 0, written: Vec::new() };
     copying.top(from, to)?;
     let digest = copying.digest.take().map(Sha256::finalize).unwrap_or_default();
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -56,6 +62,8 @@ struct Copying<'a> {
     digest: Option<Sha256>,
     bytes: u64,
     entries: usize,
+    /// What is not yet known to be on disk.
+    written: Vec<OwnedFd>,
 }
 
 impl Copying<'_> {
@@ -63,18 +71,19 @@ impl Copying<'_> {
         let source = openat(CWD, from, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
         mkdirat(CWD, to, Mode::RWXU)?;
         let target = openat(CWD, to, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
-        self.directory(source, &target, 0)
+        self.directory(source, target, 0)?;
+        self.write_out()
     }
 
     /// Fills a new directory. The depth is bounded, and so is the stack.
-    fn directory(&mut self, source: OwnedFd, target: &OwnedFd, depth: usize) -> io::Result<()> {
+    fn directory(&mut self, source: OwnedFd, target: OwnedFd, depth: usize) -> io::Result<()> {
         if depth == BOUNDS.depth {
             return Err(Errno::LOOP.into());
         }
         let mode = fstat(&source)?.st_mode;
         // In order, so that the digest of equal trees is equal.
         for name in self.names(&source)? {
-            self.entry(source.as_fd(), target, &name, depth)?;
+            self.entry(source.as_fd(), &target, &name, depth)?;
         }
         self.finish(target, mode)
     }
@@ -109,7 +118,7 @@ impl Copying<'_> {
                 self.digest_part(b'd', name.to_bytes(), stat.st_mode);
                 mkdirat(target, name, Mode::RWXU)?;
                 let inner = openat(target, name, DIRECTORY | OFlags::RDONLY, Mode::empty())?;
-                self.directory(found, &inner, depth + 1)?;
+                self.directory(found, inner, depth + 1)?;
                 self.digest_part(b'e', b"", 0);
                 Ok(())
             }
@@ -143,7 +152,7 @@ impl Copying<'_> {
                 self.copied(copied)?;
             }
         }
-        self.finish(&copy.into(), mode)
+        self.finish(copy.into(), mode)
     }
 
     fn file_by_blocks(&mut self, source: &mut File, copy: &mut File) -> io::Result<()> {
@@ -172,17 +181,29 @@ impl Copying<'_> {
     }
 
     /// Gives what was copied its owner and mode.
-    fn finish(&mut self, copy: &OwnedFd, mode: RawMode) -> io::Result<()> {
-        let found = fstat(copy)?;
+    fn finish(&mut self, copy: OwnedFd, mode: RawMode) -> io::Result<()> {
+        let found = fstat(&copy)?;
         if let Some((uid, gid)) = self.how.owner.filter(|owner| *owner != (found.st_uid, found.st_gid)) {
-            fchown(copy, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            fchown(&copy, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
         // Nothing in a data directory runs as anybody else.
-        fchmod(copy, Mode::from_raw_mode(mode & 0o777))?;
+        fchmod(&copy, Mode::from_raw_mode(mode & 0o777))?;
         if self.how.durable {
-            fsync(copy)?;
+            self.written.push(copy);
         }
-        Ok(())
+        if self.written.len() >= BATCH { self.write_out() } else { Ok(()) }
+    }
+
+    /// Has the disk hold what was copied so far.
+    fn write_out(&mut self) -> io::Result<()> {
+        let written = std::mem::take(&mut self.written);
+        let each = written.len().div_ceil(WRITERS).max(1);
+        thread::scope(|scope| {
+            let sync = |files: &[OwnedFd]| files.iter().try_for_each(fsync);
+            let writers: Vec<_> = written.chunks(each).map(|files| scope.spawn(move || sync(files))).collect();
+            let done = writers.into_iter().map(|writer| writer.join().unwrap_or(Err(Errno::IO)));
+            done.collect::<Result<(), Errno>>().map_err(io::Error::from)
+        })
     }
 
     fn digest_part(&mut self, kind: u8, name: &[u8], mode: RawMode) {
@@ -192,5 +213,69 @@ impl Copying<'_> {
             digest.update(name);
             digest.update((mode & 0o777).to_le_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        fs,
+        os::unix::{
+            fs::{MetadataExt, PermissionsExt, symlink},
+            net::UnixListener,
+        },
+    };
+
+    use rustix::fs::mkfifoat;
+
+    use super::*;
+
+    fn rules(links: bool) -> CopyRules<'static> {
+        CopyRules { owner: None, links, without: &|_| false, durable: true, going_on: &|_| true }
+    }
+
+    #[test]
+    fn a_copy_of_what_a_server_left_follows_no_link_and_waits_for_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        fs::create_dir_all(from.join("a/b")).unwrap();
+        fs::write(from.join("a/b/file"), "text").unwrap();
+        fs::write(from.join("suid"), "").unwrap();
+        fs::set_permissions(from.join("suid"), fs::Permissions::from_mode(0o4751)).unwrap();
+        symlink("/etc/passwd", from.join("a/link")).unwrap();
+        mkfifoat(CWD, from.join("fifo"), Mode::RUSR).unwrap();
+        let _listener = UnixListener::bind(from.join("socket")).unwrap();
+        for file in 0..2 * BATCH {
+            fs::write(from.join(format!("a/{file}")), "").unwrap();
+        }
+        copy_tree(&from, &to, &rules(true)).unwrap();
+        assert_eq!(fs::read_to_string(to.join("a/b/file")).unwrap(), "text");
+        assert_eq!(fs::read_link(to.join("a/link")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(fs::metadata(to.join("suid")).unwrap().mode() & 0o7777, 0o751);
+        assert!(!to.join("fifo").exists() && !to.join("socket").exists());
+        assert_eq!(fs::read_dir(to.join("a")).unwrap().count(), 2 + 2 * BATCH);
+        copy_tree(&from, &to, &rules(true)).unwrap_err();
+        symlink(&from, directory.path().join("way")).unwrap();
+        copy_tree(&directory.path().join("way"), &directory.path().join("new"), &rules(true)).unwrap_err();
+    }
+
+    #[test]
+    fn a_copy_ends_where_it_is_told_to_and_has_bounds() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::write(from.join("a"), vec![1; 3 * BLOCK]).unwrap();
+        fs::write(from.join("b"), vec![1; BLOCK]).unwrap();
+        let asked = Cell::new(0);
+        let going_on = |bytes| {
+            asked.set(bytes);
+            bytes < 2 * BLOCK as u64
+        };
+        copy_tree_with_digest(&from, &to, &CopyRules { going_on: &going_on, ..rules(false) }).unwrap_err();
+        assert_eq!(asked.get(), 2 * BLOCK as u64);
+        let deep = from.join("d/".repeat(BOUNDS.depth));
+        fs::create_dir_all(deep).unwrap();
+        copy_tree(&from, &directory.path().join("too-deep"), &rules(true)).unwrap_err();
     }
 }
