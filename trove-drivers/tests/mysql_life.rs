@@ -23,6 +23,28 @@ async fn rows(fixture: &Fixture) -> u64 {
     client(fixture).await.query_first("SELECT count(*) FROM t").await.unwrap().unwrap()
 }
 
+/// As many sessions as are let in, all at work at once.
+async fn sessions_at_work_fit_into_the_memory(fixture: &Fixture) {
+    let mut sessions = vec![client(fixture).await];
+    let many = "CREATE TABLE many (PRIMARY KEY (i)) AS WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 1000) \
+                SELECT a.i * 1000 + b.i AS i, SHA2(a.i * 1000 + b.i, 256) AS word FROM n a JOIN n b ON b.i <= 50";
+    sessions[0].query_drop(many).await.unwrap();
+    while let Ok(session) = mysql::login(&fixture.host.endpoint, "app", "secret", "app").await {
+        sessions.push(session);
+    }
+    assert!(sessions.len() >= 18, "{}", sessions.len());
+    // The administrator is let in all the same.
+    fixture.healthy().await;
+    fixture.server.accounts().unwrap().user(&cx(), &"app".into()).await.unwrap();
+    let heavy = "SELECT count(*) FROM (SELECT a.word, count(*) AS n, max(b.word) AS m FROM many a JOIN many b \
+                 ON a.i = b.i GROUP BY a.word ORDER BY m, n) s";
+    let asked = sessions.iter_mut().map(|session| session.query_first::<u64, _>(heavy));
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer.unwrap(), Some(50_000));
+    }
+    fixture.healthy().await;
+}
+
 async fn a_server_lives_from_nothing_to_nothing(subject: Subject) {
     let fixture = Fixture::new(subject).await;
     let volume = fixture.host.volume.clone();
@@ -41,6 +63,10 @@ async fn a_server_lives_from_nothing_to_nothing(subject: Subject) {
     assert_eq!(observed.health, Health::Healthy);
     let version = observed.server_version.unwrap();
     assert!(version.starts_with(&format!("{}.", subject.version)), "{version}");
+    for (user, password) in [("trove_admin", ""), ("trove_admin", "secret"), ("root", ""), ("server", ""), ("", "")] {
+        assert!(mysql::login(&fixture.host.endpoint, user, password, "").await.is_err(), "{user}");
+    }
+    sessions_at_work_fit_into_the_memory(&fixture).await;
     client(&fixture).await.query_drop("CREATE TABLE t (x int) SELECT 1 AS x UNION SELECT 2").await.unwrap();
 
     fixture.server.stop(&cx()).await.unwrap();

@@ -42,6 +42,9 @@ pub(crate) const ROOT: &str = "root";
 /// The longest name of a database, in characters and, to be safe, in bytes.
 const DATABASE_BYTES: usize = 64;
 
+/// The longest name of a directory.
+const DIRECTORY_BYTES: usize = 255;
+
 /// The engines' own databases.
 const OWN_DATABASES: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
 
@@ -62,6 +65,16 @@ fn check_letters(name: &str) -> Result<()> {
     match name.chars().find(|letter| u32::from(*letter) > 0xffff) {
         Some(letter) => Err(Error::invalid(format!("the database server knows no names with {letter:?}: {name:?}"))),
         None => Ok(()),
+    }
+}
+
+/// [`Invalid`](trove_core::error::Kind::Invalid) for databases whose directories would have too long a name: all but plain
+/// letters, digits and `_` is written there with five letters.
+fn check_directory(name: &str) -> Result<()> {
+    let letters = name.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '_' { 1 } else { 5 });
+    match letters.sum::<usize>() <= DIRECTORY_BYTES {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("a database name holds too many signs and foreign letters: {name:?}"))),
     }
 }
 

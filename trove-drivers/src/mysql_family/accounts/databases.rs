@@ -4,7 +4,9 @@ use trove_core::{
 };
 
 use super::{definers, users};
-use crate::mysql_family::{Dialect, OWN_DATABASES, Session, check_letters, identifier, literal, rules};
+use crate::mysql_family::{
+    Dialect, OWN_DATABASES, Session, check_directory, check_letters, identifier, literal, rules,
+};
 
 /// Creates databases that do not exist yet.
 pub(super) async fn create<D: Dialect>(session: &mut Session, databases: &[NewDatabase]) -> Result<()> {
@@ -98,6 +100,7 @@ fn from_row(row: Vec<Option<String>>) -> Option<Database> {
 fn allow<D: Dialect>(database: &NewDatabase) -> Result<()> {
     rules(0).check_database(&database.name)?;
     check_letters(&database.name)?;
+    check_directory(&database.name)?;
     D::check_database(&database.name)
 }
 
