@@ -8,47 +8,11 @@ use common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app,
 use tokio::net::UnixStream;
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 use trove_core::{
-    datastore::{Driver, Prepare},
+    datastore::Prepare,
     error::Kind,
     model::{NewDatabase, NewUser, PageRequest, User},
     secret::SecretString,
 };
-
-/// Names that a careless quotation would break out of, shorten or change. All keep the rules of the driver.
-fn hostile_names() -> Vec<String> {
-    let mut names: Vec<String> = [
-        "o'brien",
-        "double\"quote",
-        "\"",
-        "'",
-        "''; DROP DATABASE app; --",
-        "\"; DROP ROLE app; --",
-        "a\\b",
-        "\\",
-        "\\'; SELECT 1; --",
-        "semi;colon",
-        "dash--dash",
-        "/* comment */",
-        "$$dollar$$",
-        "$1",
-        "100%s %I %L",
-        "sp ace in side",
-        "UPPER lower",
-        "select",
-        "user.name@host",
-        "名前データ",
-        "grüße",
-        "🐘🔥",
-        "e\u{301}",
-        "a=b&c?d#e",
-        "{}[]()<>|`~",
-    ]
-    .map(str::to_owned)
-    .into();
-    names.push("x".repeat(63));
-    names.push("é".repeat(31));
-    names
-}
 
 /// The administrator, as the service is one.
 async fn admin(fixture: &Fixture) -> Client {
@@ -61,78 +25,6 @@ async fn admin(fixture: &Fixture) -> Client {
 
 fn names(users: &[User]) -> Vec<&str> {
     users.iter().map(|user| user.user.name.as_str()).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_and_passwords_are_only_names_and_passwords() {
-    take_hostile_names(POSTGRESQL_17, hostile_names()).await;
-    // Names reach every version in the same way: some show it.
-    for subject in [POSTGRESQL_15, POSTGRESQL_18] {
-        take_hostile_names(subject, hostile_names().into_iter().step_by(5).collect()).await;
-    }
-}
-
-async fn take_hostile_names(subject: Subject, hostile: Vec<String>) {
-    let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.accounts().unwrap();
-    let rules = common::driver().manifest().accounts.clone().unwrap();
-    for name in &hostile {
-        rules.check_database(name).unwrap();
-        rules.check_user(&name.into()).unwrap();
-        rules.check_password(&SecretString::from(name.clone())).unwrap();
-    }
-    let databases: Vec<_> = hostile.iter().map(|name| NewDatabase::new(name.clone())).collect();
-    accounts.create_databases(&cx(), &databases).await.unwrap();
-    accounts.create_databases(&cx(), &databases).await.unwrap();
-    let users: Vec<_> =
-        hostile.iter().map(|name| NewUser::new(name.clone(), name.clone()).granted(name.clone())).collect();
-    accounts.create_users(&cx(), &users).await.unwrap();
-
-    for name in &hostile {
-        let client = fixture.login(name, name, name).await.unwrap_or_else(|error| panic!("{name:?}: {error:?}"));
-        client.batch_execute("CREATE TABLE mine (x int)").await.unwrap();
-        let row = client.query_one("SELECT current_database()::text, session_user::text", &[]).await.unwrap();
-        assert_eq!((row.get(0), row.get(1)), (name.as_str(), name.as_str()));
-        assert!(fixture.login(name, "another", name).await.is_err(), "{name:?}");
-        assert!(fixture.login(name, name, "app").await.is_err(), "{name:?}");
-        assert!(fixture.login(name, name, "postgres").await.is_err(), "{name:?}");
-    }
-    fixture.app().await;
-
-    let mut expected: Vec<_> = hostile.iter().map(String::as_str).chain(["app"]).collect();
-    expected.sort_unstable();
-    let (mut listed, mut page) = (Vec::new(), PageRequest { limit: 4, after: None });
-    loop {
-        let found = accounts.users(&cx(), &page).await.unwrap();
-        assert!(found.items.iter().all(|user| user.databases == [user.user.name.clone()]));
-        listed.extend(found.items.into_iter().map(|user| user.user.name));
-        let Some(next) = found.next else { break };
-        page.after = Some(next);
-    }
-    assert_eq!(listed, expected);
-    let found = accounts.databases(&cx(), &PageRequest { limit: 1000, after: None }).await.unwrap();
-    assert_eq!(found.items.iter().map(|database| database.name.as_str()).collect::<Vec<_>>(), expected);
-
-    for name in &hostile {
-        let changed = SecretString::from(format!("{name}{name}"));
-        accounts.set_password(&cx(), &name.into(), &changed).await.unwrap();
-        assert!(fixture.login(name, name, name).await.is_err());
-        let client = fixture.login(name, &format!("{name}{name}"), name).await.unwrap();
-        accounts.revoke(&cx(), &name.into(), name).await.unwrap();
-        assert!(client.query("SELECT 1", &[]).await.is_err(), "the session goes with the right");
-        assert!(fixture.login(name, &format!("{name}{name}"), name).await.is_err());
-        assert_eq!(accounts.user(&cx(), &name.into()).await.unwrap().databases, Vec::<String>::new());
-        accounts.grant(&cx(), &name.into(), &[name.clone(), "app".to_owned()]).await.unwrap();
-        let client = fixture.login(name, &format!("{name}{name}"), name).await.unwrap();
-        client.query("SELECT * FROM mine", &[]).await.unwrap();
-        accounts.drop_user(&cx(), &name.into()).await.unwrap();
-        accounts.drop_user(&cx(), &name.into()).await.unwrap();
-        accounts.drop_database(&cx(), name).await.unwrap();
-        accounts.drop_database(&cx(), name).await.unwrap();
-    }
-    assert_eq!(names(&accounts.users(&cx(), &PageRequest::default()).await.unwrap().items), ["app"]);
-    fixture.app().await;
-    fixture.removed().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,7 @@ pub(crate) const IMAGES: &[Image] = &[
         recipe: Some(Recipe {
             suite: Suite::new("trixie"),
             packages: "postgresql-17",
+            release: "17",
             programs: "/usr/lib/postgresql/17/bin",
             server: "postgres",
             made_by_packages: "/var/lib/postgresql/17",
@@ -44,6 +45,7 @@ pub(crate) const IMAGES: &[Image] = &[
         recipe: Some(Recipe {
             suite: Suite::moving("forky"),
             packages: "postgresql-18",
+            release: "18",
             programs: "/usr/lib/postgresql/18/bin",
             server: "postgres",
             made_by_packages: "/var/lib/postgresql/18",
@@ -56,6 +58,7 @@ pub(crate) const IMAGES: &[Image] = &[
         recipe: Some(Recipe {
             suite: Suite::new("bookworm"),
             packages: "postgresql-15",
+            release: "15",
             programs: "/usr/lib/postgresql/15/bin",
             server: "postgres",
             made_by_packages: "/var/lib/postgresql/15",
@@ -68,6 +71,7 @@ pub(crate) const IMAGES: &[Image] = &[
         recipe: Some(Recipe {
             suite: Suite::moving("sid"),
             packages: "mysql-server-core",
+            release: "9.7",
             programs: "/usr/sbin",
             server: "mysqld",
             made_by_packages: "/var/lib/mysql",
@@ -78,27 +82,28 @@ pub(crate) const IMAGES: &[Image] = &[
         datastore: "mariadb",
         version: "11.8",
         official: "mariadb:11.8",
-        recipe: Some(mariadb(Suite::new("trixie"))),
+        recipe: Some(mariadb(Suite::new("trixie"), "11.8")),
     },
     Image {
         datastore: "mariadb",
         version: "10.11",
         official: "mariadb:10.11",
-        recipe: Some(mariadb(Suite::new("bookworm"))),
+        recipe: Some(mariadb(Suite::new("bookworm"), "10.11")),
     },
     // An earlier patch, for tests of an upgrade.
     Image {
         datastore: "mariadb",
         version: "10.11-older",
         official: "mariadb:10.11.8",
-        recipe: Some(mariadb(Suite::new("bookworm").without_updates())),
+        recipe: Some(mariadb(Suite::new("bookworm").without_updates(), "10.11")),
     },
 ];
 
-const fn mariadb(suite: Suite) -> Recipe {
+const fn mariadb(suite: Suite, release: &'static str) -> Recipe {
     Recipe {
         suite,
         packages: "mariadb-server,mariadb-backup",
+        release,
         programs: "/usr/sbin",
         server: "mariadbd",
         made_by_packages: "/var/lib/mysql",

@@ -22,6 +22,7 @@ pub(super) struct MariaDbDialect;
 impl Dialect for MariaDbDialect {
     const READ_ONLY: &str = "@@GLOBAL.read_only";
     const OPEN: &[&str] = &["SET GLOBAL read_only = OFF"];
+    const REVOCABLE: &[&str] = &[];
     const NO_HASH: &str = "invalid";
     const IS_ROLE: &str = "is_role = 'Y'";
 

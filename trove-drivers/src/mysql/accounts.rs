@@ -9,12 +9,31 @@ use crate::mysql_family::{Dialect, literal};
 /// Like the one that the server's own accounts have. No password leads to it.
 const NO_HASH: &str = "$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUSTNEVERBRBEUSED";
 
-/// What the tenant's root may do with all databases but the server's own.
-const ROOT_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, \
-    CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER";
+/// All rights on a database; those that change something come last.
+const RIGHTS: &[&str] = &[
+    "SELECT",
+    "EXECUTE",
+    "SHOW VIEW",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "CREATE",
+    "DROP",
+    "REFERENCES",
+    "INDEX",
+    "ALTER",
+    "CREATE TEMPORARY TABLES",
+    "LOCK TABLES",
+    "CREATE VIEW",
+    "CREATE ROUTINE",
+    "ALTER ROUTINE",
+    "EVENT",
+    "TRIGGER",
+];
+const READS: usize = 3;
 
-/// What it may do beside: see what goes on, and rule the tenant's accounts.
-const ROOT_RIGHTS_ON_NOTHING: &str = "SHOW DATABASES, PROCESS, REPLICATION CLIENT, CREATE USER, CREATE ROLE, DROP ROLE";
+/// What the tenant's root may do beside: see what goes on, and rule the tenant's accounts.
+const ROOT_RULES: &str = "SHOW DATABASES, PROCESS, REPLICATION CLIENT, CREATE USER, CREATE ROLE, DROP ROLE";
 
 /// MySQL.
 #[derive(Debug)]
@@ -23,6 +42,7 @@ pub(super) struct MySqlDialect;
 impl Dialect for MySqlDialect {
     const READ_ONLY: &str = "@@GLOBAL.super_read_only";
     const OPEN: &[&str] = &["SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"];
+    const REVOCABLE: &[&str] = RIGHTS;
     const NO_HASH: &str = NO_HASH;
     const IS_ROLE: &str = "account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = ''";
 
@@ -50,9 +70,11 @@ impl Dialect for MySqlDialect {
     /// Accounts with `SYSTEM_USER`, as the administrator is one, are out of its reach; so are the tables in which rights
     /// are kept, and what it gives to others cannot be more than it has.
     fn root_rights(account: &str) -> Vec<String> {
+        let (all, writes) = (RIGHTS.join(", "), RIGHTS[READS..].join(", "));
         vec![
-            format!("GRANT {ROOT_RIGHTS}, {ROOT_RIGHTS_ON_NOTHING} ON *.* TO {account} WITH GRANT OPTION"),
-            format!("REVOKE {ROOT_RIGHTS} ON mysql.* FROM {account}"),
+            format!("GRANT {all}, {ROOT_RULES} ON *.* TO {account} WITH GRANT OPTION"),
+            format!("REVOKE {all} ON mysql.* FROM {account}"),
+            format!("REVOKE {writes} ON sys.* FROM {account}"),
         ]
     }
 }

@@ -82,7 +82,6 @@ fn fixed() -> Vec<(&'static str, String)> {
         ("loose_auth_socket", "FORCE_PLUS_PERMANENT"),
         ("secure_file_priv", "NULL"),
         ("mysqlx", "OFF"),
-        ("log_error", "stderr"),
         ("log_raw", "OFF"),
     ]
     .map(|(name, value)| (name, value.to_owned()))

@@ -103,8 +103,12 @@ pub(crate) fn main_file(
         // The binary log belongs to the data, of which a crash may leave a part in it only; so it is moved with it.
         ("log_bin", "binlog".to_owned()),
         ("binlog_format", "ROW".to_owned()),
+        // Rows are logged, not statements, so that functions and triggers are nobody's risk but their makers'.
+        ("log_bin_trust_function_creators", "ON".to_owned()),
         // A client that does not say who it is has one of the connections all that time.
         ("connect_timeout", "10".to_owned()),
+        // What it has to say goes where a container's words go.
+        ("skip_log_error", String::new()),
         ("general_log_file", "general.log".to_owned()),
         ("slow_query_log_file", "slow.log".to_owned()),
     ];
@@ -142,7 +146,11 @@ fn server_id(host: &GuestHost) -> u32 {
 }
 
 fn lines(settings: &[(&str, String)]) -> String {
-    settings.iter().map(|(name, value)| format!("{name} = {value}\n")).collect()
+    let line = |(name, value): &(&str, String)| match value.is_empty() {
+        true => format!("{name}\n"),
+        false => format!("{name} = {value}\n"),
+    };
+    settings.iter().map(line).collect()
 }
 
 /// One line that sets one parameter; `None` where it would be something else.

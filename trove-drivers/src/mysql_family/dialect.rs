@@ -10,6 +10,9 @@ pub(crate) trait Dialect: Debug + Send + Sync + 'static {
     /// The statements that let clients write.
     const OPEN: &[&str];
 
+    /// The rights that who has them on all databases can lose on one.
+    const REVOCABLE: &[&str];
+
     /// What the server keeps of a password that nobody has.
     const NO_HASH: &str;
 

@@ -64,3 +64,12 @@ fn check_letters(name: &str) -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// [`Invalid`](trove_core::error::Kind::Invalid) for users who could not log in: the servers take quotes around a name
+/// for the client's.
+fn check_quotes(name: &str) -> Result<()> {
+    match name.len() > 1 && name.starts_with('\'') && name.ends_with('\'') {
+        true => Err(Error::invalid(format!("a user name must not begin and end with a quote: {name:?}"))),
+        false => Ok(()),
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 mod application;
+mod client;
 mod docker;
 pub mod mysql;
 mod postgresql;
@@ -23,6 +24,7 @@ use trove_drivers::LocalPlatform;
 #[allow(unused_imports, reason = "no test uses all")]
 pub use {
     application::text,
+    client::Client,
     docker::{Sweeper, bollard, containers, log, networks},
     postgresql::driver,
     subject::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject},

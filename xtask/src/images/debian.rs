@@ -20,6 +20,8 @@ pub(super) struct Recipe {
     pub(super) suite: Suite,
     /// Separated by commas.
     pub(super) packages: &'static str,
+    /// What the server's version begins with. A suite that has moved on has another.
+    pub(super) release: &'static str,
     /// Where the packages put the server's programs, and the server among them.
     pub(super) programs: &'static str,
     pub(super) server: &'static str,
@@ -98,6 +100,7 @@ fn build(name: &str, recipe: &Recipe) -> Result<()> {
 fn assemble(recipe: &Recipe, name: &str) -> Result<()> {
     let mut options = vec![format!("--include={}", recipe.packages)];
     options.extend(["doc", "man", "locale"].map(|extra| format!("--dpkgopt=path-exclude=/usr/share/{extra}/*")));
+    options.push("--aptopt=Acquire::Retries \"3\"".to_owned());
     options.extend(recipe.suite.moving.then(|| "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned()));
     options.push(format!("--customize-hook=rm -rf \"$1{}\"", recipe.made_by_packages));
     // Left to choose, it would fall back for an ordinary user to a way that breaks on a newer suite's C library.
@@ -114,8 +117,37 @@ fn assemble(recipe: &Recipe, name: &str) -> Result<()> {
     system.pipe_into(docker(["import", "--change", &path, "-", name]).limit(Duration::from_mins(5)))
 }
 
-/// Asks the server in the image for its version.
+/// Asks the server in the image for its version, which is the one wanted.
 fn verify(recipe: &Recipe, name: &str) -> Result<String> {
     let answer = docker(["run", "--rm", "--network=none", "--entrypoint=", name, recipe.server, "--version"]);
-    Ok(answer.capture()?.trim().to_owned())
+    let answer = answer.capture()?.trim().to_owned();
+    if is_of_release(&answer, recipe.release) {
+        return Ok(answer);
+    }
+    let (suite, release) = (recipe.suite.name, recipe.release);
+    Err(Failure::new(format!("Debian {suite} has another release than {release} by now: {answer}")))
+}
+
+fn is_of_release(answer: &str, release: &str) -> bool {
+    let mut numbers = answer.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
+    let version = numbers.find(|number| number.contains('.')).and_then(|version| version.strip_prefix(release));
+    version.is_some_and(|rest| rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_release;
+
+    #[test]
+    fn a_suite_that_has_moved_on_is_noticed() {
+        let mysql = "/usr/sbin/mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))";
+        let mariadb = "mariadbd  Ver 10.11.18-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64 (Debian 12)";
+        let postgresql = "postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)";
+        for (answer, release) in [(mysql, "9.7"), (mariadb, "10.11"), (postgresql, "17")] {
+            assert!(is_of_release(answer, release), "{answer}");
+        }
+        for (answer, release) in [(mysql, "9.6"), (mysql, "8.4"), (mariadb, "10.1"), (postgresql, "1"), ("", "17")] {
+            assert!(!is_of_release(answer, release), "{answer}, {release}");
+        }
+    }
 }

@@ -49,6 +49,9 @@ pub(super) async fn remove<D: Dialect>(session: &mut Session, name: &str) -> Res
     if is_reserved(name) {
         return Err(Error::invalid(format!("the database name {name:?} is reserved")));
     }
+    if check_letters(name).is_err() {
+        return Ok(());
+    }
     if find(session, name).await?.is_some() {
         users::end_sessions(session, |found| found.database.as_deref() == Some(name)).await?;
         session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await?;
@@ -78,6 +81,9 @@ const SELECT: &str = "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_CO
                       FROM information_schema.SCHEMATA";
 
 async fn find(session: &mut Session, name: &str) -> Result<Option<Database>> {
+    if check_letters(name).is_err() {
+        return Ok(None);
+    }
     let sql = format!("{SELECT} WHERE SCHEMA_NAME = {}", literal(name));
     // The server may find a name that differs in case only.
     let mut found = session.rows(&sql).await?.into_iter().filter_map(from_row);

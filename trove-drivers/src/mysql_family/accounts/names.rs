@@ -2,7 +2,7 @@
 
 use trove_core::{error::Result, model::UserName};
 
-use crate::mysql_family::{Dialect, ROOT, check_letters, literal, rules};
+use crate::mysql_family::{Dialect, ROOT, check_letters, check_quotes, literal, rules};
 
 /// Where an account comes from that may come from anywhere.
 const ANYWHERE: &str = "%";
@@ -28,6 +28,7 @@ impl Account {
     pub(super) fn allowed(user: &UserName) -> Result<Self> {
         rules(user.name.len()).check_user(user)?;
         check_letters(&user.name)?;
+        check_quotes(&user.name)?;
         Ok(Self::of(user))
     }
 
@@ -102,6 +103,9 @@ mod tests {
             assert_eq!(Account::from_mark(&account.mark()), account);
         }
         assert_eq!(Account::of(&UserName::new("a").at("%")).into_user(), UserName::new("a"));
-        assert!(Account::allowed(&"🐘".into()).is_err() && Account::allowed(&"root".into()).is_err());
+        assert!(Account::allowed(&"'".into()).is_ok());
+        for bad in ["🐘", "Root", "''", "'app'", "trove_x"] {
+            assert!(Account::allowed(&bad.into()).is_err(), "{bad}");
+        }
     }
 }

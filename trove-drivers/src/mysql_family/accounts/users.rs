@@ -12,7 +12,10 @@ use super::{
     names::{Account, is_draft, is_shut_out, is_tenants},
     password,
 };
-use crate::mysql_family::{Dialect, Session, identifier, literal};
+use crate::{
+    container::AGENT,
+    mysql_family::{Dialect, Session, check_letters, identifier, literal},
+};
 
 /// How often, and how long apart, it is looked whether sessions have ended.
 const LOOKS: u32 = 50;
@@ -121,7 +124,14 @@ pub(super) async fn grant<D: Dialect>(session: &mut Session, user: &UserName, da
 /// Takes a database from a user and ends its sessions there.
 pub(super) async fn revoke<D: Dialect>(session: &mut Session, user: &UserName, database: &str) -> Result<()> {
     let account = require::<D>(session, user).await?;
+    if check_letters(database).is_err() {
+        return Ok(());
+    }
     take::<D>(session, &account, database).await?;
+    for right in D::REVOCABLE {
+        let on = identifier(&D::granted(database));
+        session.run_unless(&NO_SUCH_GRANT, &format!("REVOKE {right} ON {on}.* FROM {}", account.quoted())).await?;
+    }
     // Which of several accounts of a name a session belongs to is not told; a session too many only has to come again.
     end_sessions(session, |found| found.user == account.name && found.database.as_deref() == Some(database)).await
 }
@@ -184,7 +194,7 @@ pub(super) struct Client {
 pub(super) async fn end_sessions(session: &mut Session, meant: impl Fn(&Client) -> bool + Send) -> Result<()> {
     for _ in 0..LOOKS {
         let found = clients(session).await?;
-        let found: Vec<_> = found.iter().filter(|client| !client.user.starts_with("trove_") && meant(client)).collect();
+        let found: Vec<_> = found.iter().filter(|client| client.user != AGENT && meant(client)).collect();
         if found.is_empty() {
             return Ok(());
         }
@@ -308,7 +318,7 @@ async fn require<D: Dialect>(session: &mut Session, user: &UserName) -> Result<A
 
 async fn exists<D: Dialect>(session: &mut Session, account: &Account) -> Result<bool> {
     let sql = format!("SELECT 1 FROM mysql.user WHERE {} AND {}", is_tenants::<D>(), account.is());
-    session.any(&sql).await
+    Ok(check_letters(&account.name).is_ok() && session.any(&sql).await?)
 }
 
 fn bytes(literal: &str) -> String {
