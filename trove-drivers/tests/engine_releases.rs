@@ -8,7 +8,7 @@ mod scripted;
 use std::{path::Path, sync::Arc};
 
 use common::{Fixture, POSTGRESQL_17, bollard, containers, cx, file_names};
-use scripted::{Images, Server, host, server, server_at, words};
+use scripted::{Images, Server, host, server, server_at, settings, words};
 use tokio::sync::Notify;
 use trove_core::{
     datastore::{Datastore, Prepare, Release},
@@ -236,14 +236,16 @@ async fn the_second_instance_of_an_image_begins_with_a_copy_of_the_first_one_s_d
     first.prepare(&cx(), &Prepare::default()).await.unwrap();
     let (origin, inner, own) = made(&host);
     assert_eq!((&origin, own.as_ref()), (&inner, Some(&origin)));
-    let anew = async || {
+    let begin = async |spec: Prepare| {
         let server = server_at(&host);
         server.remove(&cx()).await.unwrap();
         clear(&host.volume);
-        server.prepare(&cx(), &Prepare::default()).await.unwrap();
+        server.prepare(&cx(), &spec).await.unwrap();
         assert_eq!(version(&server).await.as_deref(), Some("1.5"));
         made(&host)
     };
+    let anew = async || begin(Prepare::default()).await;
+    assert_ne!(begin(Prepare::default().settings(settings(&[("a", "1")]))).await.0, origin, "settings may matter");
     assert_eq!(anew().await, (origin.clone(), inner, None), "without what is the first one's alone");
     let templates = host.shared.clone().unwrap().join("templates");
     let template = file_names(&templates).into_iter().find(|name| name.starts_with("scripted-")).unwrap();

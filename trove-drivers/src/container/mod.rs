@@ -93,7 +93,7 @@ pub trait Engine: Send + Sync + 'static {
     fn initialise(&self, host: &GuestHost, data: &str) -> Option<Vec<String>>;
 
     /// Whether and how a data directory that was just initialised may serve as the template of others from the same
-    /// image. `None` where each has to be made by itself.
+    /// image. `None` where each has to be made by itself, as one with settings always is.
     fn template(&self) -> Option<Template> {
         None
     }

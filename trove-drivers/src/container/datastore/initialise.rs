@@ -43,7 +43,7 @@ impl<E: Engine> ContainerDatastore<E> {
         let mut record = self.record().await?;
         self.lay_out(cx, record.wanted()).await?;
         // Making a container takes the daemon about as long as the initialisation, so both are done at once.
-        let (created, initialised) = tokio::join!(self.create_server(cx), self.initialise(cx, image));
+        let (created, initialised) = tokio::join!(self.create_server(cx), self.initialise(cx, image, record.wanted()));
         if let (Err(_), Ok(id)) = (&initialised, &created) {
             self.containers.give_up(id).await;
         }
@@ -54,7 +54,7 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Fills the staging directory and makes it the data directory.
-    async fn initialise(&self, cx: &Cx, image: &str) -> Result<()> {
+    async fn initialise(&self, cx: &Cx, image: &str, settings: &Settings) -> Result<()> {
         let host = self.host();
         // What an attempt that was killed began may still write there.
         self.containers.make_way(&spec::init_name(&host)).await?;
@@ -63,7 +63,8 @@ impl<E: Engine> ContainerDatastore<E> {
         match self.engine.initialise(&host, &spec::inside(&*self.engine, &self.places.staging_name())) {
             None => self.on_disk(Places::stage_empty).await?,
             Some(command) => {
-                let pattern = self.pattern(&host, image);
+                // The command may read the settings, and what it makes with them is nothing for others.
+                let pattern = if settings.is_empty() { self.pattern(&host, image) } else { None };
                 if !self.stage_template(cx, pattern.as_ref()).await? {
                     self.stage_new(cx, command).await?;
                     if let Some(pattern) = pattern {
