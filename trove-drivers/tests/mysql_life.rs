@@ -7,7 +7,9 @@ mod common;
 use std::fs;
 
 use bollard::query_parameters::KillContainerOptions;
-use common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, app, bollard, cx, file_names, mysql};
+use common::{
+    Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, app, bollard, cx, eventually, file_names, mysql,
+};
 use mysql_async::{Conn, prelude::Queryable};
 use tokio_util::sync::CancellationToken;
 use trove_core::{
@@ -16,7 +18,11 @@ use trove_core::{
 };
 
 async fn client(fixture: &Fixture) -> Conn {
-    mysql::login(&fixture.host.endpoint, "app", "secret", "app").await.unwrap()
+    // The server may not have noticed yet that others have gone.
+    eventually("a session is let in", async || {
+        mysql::login(&fixture.host.endpoint, "app", "secret", "app").await.map_err(|error| error.to_string())
+    })
+    .await
 }
 
 async fn rows(fixture: &Fixture) -> u64 {
