@@ -126,9 +126,16 @@ impl<E: Engine> ContainerDatastore<E> {
             Ran::NoProgram => return Err(self.wrong_image(cx, &host).await),
             Ran::Ended { code: NO_PROGRAM, .. } => return Err(self.wrong_image(cx, &host).await),
             Ran::Ended { code, output } => {
-                let failed = match self.is_full().await {
-                    true => Error::no_space("the volume is too full for a new data directory"),
-                    false => Error::internal(format!("the data directory could not be initialised (exit code {code})")),
+                let failed = if self.is_full().await {
+                    Error::no_space("the volume is too full for a new data directory")
+                } else if self.engine.version_command().is_some()
+                    && let Err(error) = self.image_version(cx, &host).await
+                    && error.kind() == Kind::Conflict
+                {
+                    // Programs of another engine may have the same name.
+                    error
+                } else {
+                    Error::internal(format!("the data directory could not be initialised (exit code {code})"))
                 };
                 return Err(failed.with("output", printable_tail(&output)));
             }
