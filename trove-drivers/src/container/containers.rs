@@ -111,6 +111,16 @@ impl Containers {
         Ok(settled)
     }
 
+    /// Removes all containers of the instance but the one of this name.
+    pub(crate) async fn remove_others(&self, name: &str) -> Result<()> {
+        let labels = spec::owner_labels(&self.host);
+        let found = self.docker.named(&labels.each_ref().map(|(key, value)| (*key, value.as_str()))).await?;
+        for (container, _) in found.into_iter().filter(|(_, other)| other != name) {
+            self.docker.remove(&container).await?;
+        }
+        Ok(())
+    }
+
     /// Waits for requests that are under way and removes the containers of these names.
     pub(crate) async fn remove_named(&self, names: &[String]) -> Result<()> {
         let _settled = self.settled().await?;
