@@ -27,6 +27,7 @@ use trove_benches::{Client, Engine, Floor, Marks, Options, Result, Sample, Serve
 use trove_core::{
     Trove,
     control::{InstanceHandle, NewConfiguration, NewInstance},
+    error::Kind,
     id::ConfigurationId,
     model::{Flavor, Settings, mib},
 };
@@ -74,18 +75,23 @@ fn main() -> ExitCode {
 async fn compare(site: &Site, rounds: usize, table: &mut Table) -> Result<()> {
     let engine = site.engine();
     let trove = site.start().await?;
+    let started = Instant::now();
+    let group = match trove.configurations().create(group(engine)).await {
+        Err(error) if error.kind() == Kind::Unsupported => {
+            println!("{engine} is left out: {error}");
+            trove.shut_down().await;
+            return Ok(());
+        }
+        created => created?.id,
+    };
+    println!("{engine}: the catalogue was read in {:.2} s, once an image", started.elapsed().as_secs_f64());
+
     let flavor = trove.flavors().first().cloned().unwrap_or_else(|| Flavor::new("small", mib(512), 1));
     let floor = Floor::new(site, &flavor, Client::api()?, PASSWORD);
     Floor::make_network(site).await?;
     let bare = floor.create("server", None, &mut Marks::start()).await?;
     let new = NewInstance::new("bench", engine.name()).database("app").user("app", PASSWORD);
     let instance = trove.create(new).await?.active().await?;
-    let started = Instant::now();
-    let group = trove.configurations().create(group(engine)).await?.id;
-    println!(
-        "{engine}: the catalogue of its parameters is read in {:.2} s, once an image",
-        started.elapsed().as_secs_f64()
-    );
     instance.configure(group).await?.wait().await?;
     let ours = Ours { engine, trove: &trove, instance, group };
 

@@ -42,27 +42,29 @@ fn everything(child: &mut Child) -> Vec<Value> {
 
 #[test]
 fn the_tour_of_postgresql_ends_well_and_leaves_nothing() {
-    tour("postgresql");
+    tour("postgresql", "work_mem was changed");
 }
 
 #[test]
 fn the_tour_of_mysql_ends_well_and_leaves_nothing() {
-    tour("mysql");
+    tour("mysql", "parameters");
 }
 
 #[test]
 fn the_tour_of_mariadb_ends_well_and_leaves_nothing() {
-    tour("mariadb");
+    tour("mariadb", "parameters");
 }
 
-fn tour(datastore: &str) {
+/// `configured` is in what is told of the parameters.
+fn tour(datastore: &str, configured: &str) {
     let directory = tempfile::tempdir().unwrap();
     let mut child = quickstart(directory.path(), datastore, &[]);
     let told = everything(&mut child);
     assert!(child.wait().unwrap().success(), "{told:#?}");
-    let phases: Vec<_> =
-        told.iter().filter(|line| line["event"] == "phase_end").map(|line| line["phase"].as_str().unwrap()).collect();
+    let ends: Vec<_> = told.iter().filter(|line| line["event"] == "phase_end").collect();
+    let phases: Vec<_> = ends.iter().map(|line| line["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["create", "use", "accounts", "restart", "configure", "delete"]);
+    assert!(ends[4]["message"].as_str().unwrap().contains(configured), "{told:#?}");
     assert_eq!(told.last().unwrap()["event"], "done");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

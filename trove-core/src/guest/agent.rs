@@ -25,7 +25,7 @@ use crate::{
     datastore::{Configuration, Cx, Datastore, ProgressSink, Upgrade},
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
-    model::{Catalogue, Condition, Health, Observed, Problem},
+    model::{Condition, Health, Observed, Problem},
     store::Report,
     time::Clock,
 };
@@ -36,10 +36,6 @@ const REMEMBERED_JOBS: usize = 16;
 const OBSERVE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a call about accounts may take.
 const ACCOUNTS_DEADLINE: Duration = Duration::from_secs(60);
-/// How long it may take to tell which image an instance has, which may have to be fetched.
-const DIGEST_DEADLINE: Duration = Duration::from_secs(600);
-/// How long it may take to read a catalogue from a throw-away server.
-const CATALOGUE_DEADLINE: Duration = Duration::from_secs(900);
 
 /// How guest agents work.
 #[derive(Clone, Copy, Debug)]
@@ -246,16 +242,6 @@ impl Agent {
         self.datastore.upgrade().ok_or_else(|| lacks("upgrades"))
     }
 
-    /// The digest of the instance's image.
-    pub(super) async fn digest(&self) -> Result<String> {
-        within(DIGEST_DEADLINE, self.configuration()?.digest(&self.look_context())).await
-    }
-
-    /// What can be configured.
-    pub(super) async fn catalogue(&self) -> Result<Catalogue> {
-        within(CATALOGUE_DEADLINE, self.configuration()?.catalogue(&self.look_context())).await
-    }
-
     /// The context of a call that changes nothing.
     fn look_context(&self) -> Cx {
         Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire))
@@ -417,8 +403,4 @@ impl Agent {
 
 fn lacks(what: &str) -> Error {
     Error::unsupported(format!("this datastore has no {what}"))
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Error::timeout("the guest took too long")))
 }

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     id::InstanceId,
     lifecycle,
-    model::{Catalogue, Instance},
+    model::Instance,
     store::Report,
     time::Clock,
 };
@@ -131,16 +131,6 @@ impl Guests {
     /// Asks about accounts, or changes them. A caller that goes away does not stop a change half-way.
     pub async fn accounts(&self, instance: InstanceId, call: Call, question: AccountsCall) -> Result<AccountsReply> {
         self.agent(instance)?.accounts(call, question).await
-    }
-
-    /// The digest of the image that an instance runs from.
-    pub async fn digest(&self, instance: InstanceId) -> Result<String> {
-        self.agent(instance)?.digest().await
-    }
-
-    /// What can be configured of an instance's server.
-    pub async fn catalogue(&self, instance: InstanceId) -> Result<Catalogue> {
-        self.agent(instance)?.catalogue().await
     }
 
     /// Ends all agents. The servers go on.

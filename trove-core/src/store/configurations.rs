@@ -79,12 +79,8 @@ impl Store {
         after: Option<&ConfigurationGroup>,
         limit: u32,
     ) -> Result<Vec<ConfigurationGroup>> {
-        let values = [
-            project.map(str::to_owned).into(),
-            after.map_or(i64::MIN, |after| rows::micros(after.created_at)).into(),
-            after.map(|after| after.id.to_string()).unwrap_or_default().into(),
-            i64::from(limit).into(),
-        ];
+        let [at, after] = rows::behind(after.map(|after| (after.created_at, after.id.to_string())));
+        let values = [project.map(str::to_owned).into(), at, after, i64::from(limit).into()];
         let found = self
             .db()
             .rows(
@@ -104,12 +100,8 @@ impl Store {
         after: Option<&Instance>,
         limit: u32,
     ) -> Result<Vec<Instance>> {
-        let values = [
-            id.to_string().into(),
-            after.map_or(i64::MIN, |after| rows::micros(after.created_at)).into(),
-            after.map(|after| after.id.to_string()).unwrap_or_default().into(),
-            i64::from(limit).into(),
-        ];
+        let [at, after] = rows::behind(after.map(|after| (after.created_at, after.id.to_string())));
+        let values = [id.to_string().into(), at, after, i64::from(limit).into()];
         let found = self
             .db()
             .rows(

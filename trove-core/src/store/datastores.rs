@@ -1,6 +1,10 @@
 //! The registry of versions, and the catalogues of their parameters.
 
-use super::{Store, db::Row, rows};
+use super::{
+    Store,
+    db::{Row, Tx, Value},
+    rows,
+};
 use crate::{
     error::{Error, Kind, Result},
     model::{Catalogue, DatastoreVersion},
@@ -29,34 +33,18 @@ impl Store {
     pub async fn insert_version(&self, stored: &StoredVersion) -> Result<()> {
         let version = &stored.version;
         let mut tx = self.db().begin().await?;
-        if version.default {
-            tx.execute(
-                "UPDATE datastore_versions SET preferred = 0 WHERE datastore = $1",
-                &[version.datastore.clone().into()],
+        make_way(&mut tx, version).await?;
+        let inserted = tx
+            .execute(
+                "INSERT INTO datastore_versions (datastore, name, number, image, username, password, active, preferred,
+                    created_at, updated_at)
+                VALUES ($1, $2, $3, $4, $5, $6, $7,
+                    CASE WHEN EXISTS (SELECT 1 FROM datastore_versions v WHERE v.datastore = $1 AND v.preferred = 1)
+                    THEN $8 ELSE 1 END, $9, $10)",
+                &values(stored)?,
             )
-            .await?;
-        }
-        let values = [
-            version.datastore.clone().into(),
-            version.name.clone().into(),
-            version.number.clone().into(),
-            version.image.clone().into(),
-            version.username.clone().into(),
-            stored.password.as_ref().map(rows::word).transpose()?.into(),
-            i64::from(version.active).into(),
-            i64::from(version.default).into(),
-            rows::micros(version.created_at).into(),
-        ];
-        tx.execute(
-            "INSERT INTO datastore_versions (datastore, name, number, image, username, password, active, preferred,
-                created_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7,
-                CASE WHEN EXISTS (SELECT 1 FROM datastore_versions v WHERE v.datastore = $1 AND v.preferred = 1)
-                THEN $8 ELSE 1 END, $9, $9)",
-            &values,
-        )
-        .await
-        .map_err(|error| match error.kind() {
+            .await;
+        inserted.map_err(|error| match error.kind() {
             Kind::Conflict => {
                 let (datastore, name) = (&version.datastore, &version.name);
                 Error::conflict(format!("datastore {datastore} has a version {name:?} already")).because(error)
@@ -68,31 +56,14 @@ impl Store {
 
     /// Writes what a version is now; false where there is none of this name.
     pub async fn update_version(&self, stored: &StoredVersion) -> Result<bool> {
-        let version = &stored.version;
         let mut tx = self.db().begin().await?;
-        if version.default {
-            tx.execute(
-                "UPDATE datastore_versions SET preferred = 0 WHERE datastore = $1",
-                &[version.datastore.clone().into()],
-            )
-            .await?;
-        }
-        let values = [
-            version.datastore.clone().into(),
-            version.name.clone().into(),
-            version.image.clone().into(),
-            version.username.clone().into(),
-            stored.password.as_ref().map(rows::word).transpose()?.into(),
-            i64::from(version.active).into(),
-            i64::from(version.default).into(),
-            rows::micros(version.updated_at).into(),
-        ];
+        make_way(&mut tx, &stored.version).await?;
         let updated = tx
             .execute(
-                "UPDATE datastore_versions SET image = $3, username = $4, password = $5, active = $6, preferred = $7,
-                    updated_at = $8
+                "UPDATE datastore_versions SET number = $3, image = $4, username = $5, password = $6, active = $7,
+                    preferred = $8, created_at = $9, updated_at = $10
                 WHERE datastore = $1 AND name = $2",
-                &values,
+                &values(stored)?,
             )
             .await?;
         tx.commit().await?;
@@ -167,6 +138,31 @@ impl Store {
             .await?;
         row.map(|row| rows::from_json(&row.text("catalogue")?)).transpose()
     }
+}
+
+/// Keeps a datastore from having two defaults.
+async fn make_way(tx: &mut Tx, version: &DatastoreVersion) -> Result<()> {
+    if version.default {
+        let datastore = version.datastore.clone();
+        tx.execute("UPDATE datastore_versions SET preferred = 0 WHERE datastore = $1", &[datastore.into()]).await?;
+    }
+    Ok(())
+}
+
+fn values(stored: &StoredVersion) -> Result<[Value; 10]> {
+    let version = &stored.version;
+    Ok([
+        version.datastore.clone().into(),
+        version.name.clone().into(),
+        version.number.clone().into(),
+        version.image.clone().into(),
+        version.username.clone().into(),
+        stored.password.as_ref().map(rows::word).transpose()?.into(),
+        i64::from(version.active).into(),
+        i64::from(version.default).into(),
+        rows::micros(version.created_at).into(),
+        rows::micros(version.updated_at).into(),
+    ])
 }
 
 fn stored(row: &Row) -> Result<StoredVersion> {

@@ -284,12 +284,8 @@ impl Store {
         after: Option<&Instance>,
         limit: u32,
     ) -> Result<Vec<Instance>> {
-        let values = [
-            project.map(str::to_owned).into(),
-            after.map_or(i64::MIN, |after| rows::micros(after.created_at)).into(),
-            after.map(|after| after.id.to_string()).unwrap_or_default().into(),
-            i64::from(limit).into(),
-        ];
+        let [at, id] = rows::behind(after.map(|after| (after.created_at, after.id.to_string())));
+        let values = [project.map(str::to_owned).into(), at, id, i64::from(limit).into()];
         let found = self
             .db()
             .rows(

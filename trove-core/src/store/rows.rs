@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
-use super::db::Row;
+use super::db::{Row, Value};
 use crate::{
     error::{Error, Result},
     model::{ByteSize, Instance, Operation, OperationError},
@@ -48,6 +48,12 @@ pub(super) fn word(value: &impl Serialize) -> Result<String> {
 
 pub(super) fn from_word<T: DeserializeOwned>(word: &str) -> Result<T> {
     serde_json::from_value(Json::String(word.to_owned())).map_err(unreadable)
+}
+
+/// Behind what a page in order of creation begins, as two parameters: a time and an id.
+pub(super) fn behind(after: Option<(Timestamp, String)>) -> [Value; 2] {
+    let (at, id) = after.unzip();
+    [at.map_or(i64::MIN, micros).into(), id.unwrap_or_default().into()]
 }
 
 pub(super) fn instance(row: &Row) -> Result<Instance> {

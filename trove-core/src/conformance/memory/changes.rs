@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Server, datastore::MemoryDatastore};
+use super::{Inner, Server, datastore::MemoryDatastore};
 use crate::{
     datastore::{Configuration, Cx, Release, Resize, Upgrade},
     error::{Error, Result},
@@ -61,12 +61,12 @@ pub(super) fn check_settings(flavor: &Flavor, settings: &Settings) -> Result<()>
 #[async_trait]
 impl Configuration for MemoryDatastore {
     async fn digest(&self, _cx: &Cx) -> Result<String> {
-        self.world.call("digest", |_| Ok(format!("digest of {}", self.release.image))).await
+        self.world.call("digest", |world| Ok(self.digest_of(world))).await
     }
 
     async fn catalogue(&self, _cx: &Cx) -> Result<Catalogue> {
         self.world
-            .call("catalogue", |_| {
+            .call("catalogue", |world| {
                 let mut rows = Parameter::new("max_rows", ParameterKind::Integer { min: 1, max: 1_000_000 });
                 rows.dynamic = true;
                 let mut port = Parameter::new("port", ParameterKind::Integer { min: 1, max: 65535 });
@@ -77,8 +77,7 @@ impl Configuration for MemoryDatastore {
                     Parameter::new("cache_mib", ParameterKind::Integer { min: 1, max: 1 << 20 }),
                     Parameter::new("poison", ParameterKind::Boolean),
                 ];
-                let digest = format!("digest of {}", self.release.image);
-                Ok(Catalogue::new(digest, self.release.version.clone(), parameters))
+                Ok(Catalogue::new(self.digest_of(world), self.release.version.clone(), parameters))
             })
             .await
     }
@@ -136,6 +135,13 @@ impl Resize for MemoryDatastore {
                 server.start()
             })
             .await
+    }
+}
+
+impl MemoryDatastore {
+    fn digest_of(&self, world: &Inner) -> String {
+        let image = world.servers.get(&self.instance).map_or(&self.release.image, |server| &server.image);
+        format!("digest of {image}")
     }
 }
 
