@@ -121,7 +121,9 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn stage_new(&self, cx: &Cx, command: Vec<String>) -> Result<()> {
         let (host, cpus) = (self.host(), self.docker.host().await?.cpus);
         let spec = spec::init(&host, &*self.engine, &self.places, cpus, command);
-        match self.containers.run(cx, spec, INIT_LIMIT).await? {
+        let places = self.places.clone();
+        let sweep = move || blocking(move || places.sweep());
+        match self.containers.run_after(cx, spec, INIT_LIMIT, sweep).await? {
             Ran::Ended { code: 0, .. } => {}
             Ran::NoProgram => return Err(self.wrong_image(cx, &host).await),
             Ran::Ended { code: NO_PROGRAM, .. } => return Err(self.wrong_image(cx, &host).await),
