@@ -14,6 +14,7 @@ mod mariadb;
 mod mysql;
 mod mysql_family;
 mod postgresql;
+mod rules;
 
 pub use docker::Docker;
 pub use local::{LocalPlatform, LocalPlatformBuilder};

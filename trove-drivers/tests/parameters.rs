@@ -7,7 +7,10 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, cx};
+use common::{
+    Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, cx, mysql,
+};
+use mysql_async::prelude::Queryable;
 use trove_core::{
     datastore::check_settings,
     model::{Catalogue, Parameter, ParameterKind, Setting, Settings, SettingsState},
@@ -22,6 +25,8 @@ struct Engine {
     skipped: &'static [(&'static str, &'static str)],
     /// Those that do not go together with others, tried each by itself.
     alone: &'static [&'static str],
+    /// Whether sizes are counted in blocks, of which each is a power of two.
+    blocks: bool,
     /// How many there are at least that may be set while the server runs, and with a restart.
     least: (usize, usize),
 }
@@ -61,30 +66,126 @@ const POSTGRESQL: Engine = Engine {
         ("default_table_access_method", "there is no other without an extension"),
     ],
     alone: &["log_statement_stats"],
+    blocks: false,
     least: (180, 20),
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_parameter_of_postgresql_15_does_what_is_told() {
-    try_all(POSTGRESQL_15, &POSTGRESQL).await;
+    try_all(POSTGRESQL_15.memory(1024), &POSTGRESQL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_parameter_of_postgresql_17_does_what_is_told() {
-    try_all(POSTGRESQL_17, &POSTGRESQL).await;
+    try_all(POSTGRESQL_17.memory(1024), &POSTGRESQL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_parameter_of_postgresql_18_does_what_is_told() {
-    try_all(POSTGRESQL_18, &POSTGRESQL).await;
+    try_all(POSTGRESQL_18.memory(1024), &POSTGRESQL).await;
+}
+
+const MYSQL: Engine = Engine {
+    values: &[
+        ("character_set_filesystem", "utf8mb4"),
+        ("character_set_server", "latin1"),
+        ("collation_server", "latin1_german1_ci"),
+        ("default_storage_engine", "MyISAM"),
+        ("default_tmp_storage_engine", "MEMORY"),
+        ("ft_boolean_syntax", "+ -><()~*:\"\"&^"),
+        ("innodb_change_buffering", "none"),
+        ("innodb_default_row_format", "compact"),
+        ("innodb_log_writer_threads", "ON"),
+        ("innodb_stats_method", "nulls_unequal"),
+        ("lc_messages", "de_DE"),
+        ("lc_time_names", "de_DE"),
+        ("myisam_recover_options", "BACKUP"),
+        ("myisam_stats_method", "nulls_equal"),
+        ("optimizer_switch", "index_merge=off"),
+        ("optimizer_trace", "enabled=on"),
+        ("optimizer_trace_features", "greedy_search=off"),
+        ("session_track_system_variables", "autocommit"),
+        ("max_user_connections", "20"),
+        ("innodb_buffer_pool_size", "1744830464"),
+        ("innodb_redo_log_capacity", "34603008"),
+        ("key_cache_age_threshold", "400"),
+        ("key_cache_block_size", "1536"),
+        ("max_execution_time", "60001"),
+        ("innodb_ft_sort_pll_degree", "4"),
+    ],
+    skipped: &[
+        ("innodb_ft_server_stopword_table", "the table has to exist"),
+        ("innodb_ft_user_stopword_table", "the table has to exist"),
+    ],
+    alone: &[],
+    blocks: true,
+    least: (150, 20),
+};
+
+const MARIADB: Engine = Engine {
+    values: &[
+        ("character_set_collations", "utf8mb4=utf8mb4_general_ci"),
+        ("character_set_filesystem", "utf8mb4"),
+        ("character_set_server", "latin1"),
+        ("collation_server", "latin1_german1_ci"),
+        ("default_storage_engine", "Aria"),
+        ("default_tmp_storage_engine", "MEMORY"),
+        ("enforce_storage_engine", "InnoDB"),
+        ("ft_boolean_syntax", "+ -><()~*:\"\"&^"),
+        ("lc_messages", "de_DE"),
+        ("lc_time_names", "de_DE"),
+        ("optimizer_switch", "index_merge=off"),
+        ("optimizer_trace", "enabled=on"),
+        ("session_track_system_variables", "autocommit"),
+        ("max_user_connections", "20"),
+        ("key_cache_age_threshold", "400"),
+        ("key_cache_block_size", "1536"),
+        ("max_session_mem_used", "134217728"),
+        ("max_statement_time", "60.5"),
+        ("aria_pagecache_age_threshold", "400"),
+        ("innodb_ft_sort_pll_degree", "4"),
+        ("myisam_block_size", "2048"),
+        ("myisam_recover_options", "QUICK"),
+        ("table_open_cache_instances", "4"),
+        ("thread_cache_size", "100"),
+        ("log_slow_filter", "admin"),
+    ],
+    skipped: &[
+        ("innodb_ft_server_stopword_table", "the table has to exist"),
+        ("innodb_ft_user_stopword_table", "the table has to exist"),
+    ],
+    alone: &[],
+    blocks: true,
+    least: (150, 20),
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_parameter_of_mysql_9_7_does_what_is_told() {
+    try_all(MYSQL_9_7.memory(3072), &MYSQL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_parameter_of_mariadb_10_11_does_what_is_told() {
+    try_all(MARIADB_10_11.memory(2048), &MARIADB).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_parameter_of_mariadb_11_8_does_what_is_told() {
+    try_all(MARIADB_11_8.memory(2048), &MARIADB).await;
 }
 
 async fn try_all(subject: Subject, engine: &Engine) {
-    let trial = Trial::begin(subject.memory(1024)).await;
+    let trial = Trial::begin(subject).await;
     let open = trial.catalogue.parameters.iter().filter(|parameter| parameter.reserved.is_none());
-    let (mut dynamic, mut restart, mut alone) = (Settings::new(), Settings::new(), Vec::new());
+    let (mut dynamic, mut restart, mut alone, mut unknown) = (Settings::new(), Settings::new(), Vec::new(), Vec::new());
     for parameter in open.filter(|parameter| engine.skipped.iter().all(|(name, _)| *name != parameter.name)) {
-        let value = trial.another(parameter, engine);
+        let value = match trial.another(parameter, engine) {
+            Ok(value) => value,
+            Err(name) => {
+                unknown.push(name);
+                continue;
+            }
+        };
         let batch = match engine.alone.contains(&parameter.name.as_str()) {
             true => {
                 alone.push(Settings::new());
@@ -95,6 +196,7 @@ async fn try_all(subject: Subject, engine: &Engine) {
         };
         batch.insert(parameter.name.clone(), value);
     }
+    assert!(unknown.is_empty(), "nobody knows other values for these: {unknown:#?}");
     assert!(dynamic.len() >= engine.least.0 && restart.len() >= engine.least.1, "{} {}", dynamic.len(), restart.len());
 
     for batch in [&dynamic].into_iter().chain(&alone) {
@@ -102,8 +204,12 @@ async fn try_all(subject: Subject, engine: &Engine) {
         trial.assert_in_force(batch).await;
         assert_eq!(trial.state().await, SettingsState::default());
     }
+    trial.apply(&dynamic).await;
+    trial.restart().await;
+    trial.assert_in_force(&dynamic).await;
+    assert_eq!(trial.state().await, SettingsState::default());
     trial.apply(&Settings::new()).await;
-    assert_eq!(differences(&trial.before, &trial.values().await), BTreeMap::new());
+    trial.assert_as_before(|name| dynamic.contains_key(name)).await;
 
     trial.apply(&restart).await;
     let waiting: BTreeSet<_> = trial.state().await.restart_required.into_iter().collect();
@@ -116,7 +222,7 @@ async fn try_all(subject: Subject, engine: &Engine) {
     assert_eq!(waiting, restart.keys().cloned().collect());
     trial.restart().await;
     assert_eq!(trial.state().await, SettingsState::default());
-    assert_eq!(differences(&trial.before, &trial.values().await), BTreeMap::new());
+    trial.assert_as_before(|_| true).await;
     trial.fixture.removed().await;
 }
 
@@ -140,27 +246,39 @@ impl Trial {
 
     /// All values of a session that has just begun, in the units of the catalogue.
     async fn values(&self) -> BTreeMap<String, String> {
+        if self.fixture.subject.datastore != "postgresql" {
+            let mut client = mysql::login(&self.fixture.host.endpoint, "root", "r00t", "").await.unwrap();
+            let rows: Vec<(String, String)> = client.query("SHOW GLOBAL VARIABLES").await.unwrap();
+            return rows.into_iter().collect();
+        }
         let client = self.fixture.login("root", "r00t", "postgres").await.unwrap();
         let rows = client.query("SELECT name, setting FROM pg_settings", &[]).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get::<_, Option<String>>(1).unwrap_or_default())).collect()
     }
 
     /// A value that the parameter may have and has not.
-    fn another(&self, parameter: &Parameter, engine: &Engine) -> Setting {
+    fn another(&self, parameter: &Parameter, engine: &Engine) -> Result<Setting, String> {
         let name = &parameter.name;
         let present = &self.before[name];
         if let Some((_, value)) = engine.values.iter().find(|(of, _)| of == name)
-            && (parameter.kind == ParameterKind::Text || matches!(parameter.kind, ParameterKind::Integer { .. }))
+            && parameter.kind != ParameterKind::Boolean
         {
-            return (*value).into();
+            return Ok((*value).into());
         }
-        match &parameter.kind {
+        Ok(match &parameter.kind {
             ParameterKind::Boolean => (present != "on" && present != "ON" && present != "1").into(),
             ParameterKind::Integer { min, max } => {
                 let present: i128 = present.parse().unwrap_or_else(|_| panic!("{name} is {present:?}"));
                 let (min, max) = (i128::from(*min), i128::from(*max));
-                let other = if present < max { present + 1 } else { present - 1 };
-                assert!((min..=max).contains(&other), "{name} is {present} of {min} to {max}");
+                let step = match present {
+                    ..4096 => 1,
+                    _ if !engine.blocks => 1,
+                    4096..131_072 => present & -present,
+                    131_072..67_108_864 => (present & -present).min(1 << 14),
+                    _ => (present & -present).min(1 << 20),
+                };
+                let near = [present + step, present - step, present + 1, present - 1];
+                let other = near.into_iter().find(|other| (min..=max).contains(other)).unwrap();
                 other.to_string().into()
             }
             ParameterKind::Float { min, max } => {
@@ -179,16 +297,25 @@ impl Trial {
                     "".into()
                 }
             }
-            ParameterKind::Text => panic!("nobody knows another value for {name} than {present:?}"),
-        }
+            ParameterKind::Text => return Err(format!("{name} = {present:?}")),
+        })
     }
 
     async fn apply(&self, settings: &Settings) {
         let checked = check_settings(&self.catalogue, settings).unwrap();
         assert_eq!(checked, *settings);
         self.fixture.subject.driver().check_settings(&self.fixture.host.flavor, settings).unwrap();
-        let applied = self.fixture.server.configuration().unwrap().apply(&cx(), settings).await;
-        applied.unwrap_or_else(|error| panic!("{}", error.report()));
+        let configuration = self.fixture.server.configuration().unwrap();
+        let Err(refused) = configuration.apply(&cx(), settings).await else { return };
+        // Which ones they are is told at once.
+        let mut each = vec![refused.report()];
+        for (name, setting) in settings {
+            let alone = Settings::from([(name.clone(), setting.clone())]);
+            if let Err(refused) = configuration.apply(&cx(), &alone).await {
+                each.push(refused.report());
+            }
+        }
+        panic!("refused: {each:#?}");
     }
 
     async fn assert_in_force(&self, settings: &Settings) {
@@ -198,6 +325,8 @@ impl Trial {
             let number = |text: &str| text.parse::<f64>().ok();
             match (number(&wanted), number(found)) {
                 (Some(wanted), Some(found)) => (wanted - found).abs() <= wanted.abs() * 1e-5,
+                // Pairs that are not told stay as they are.
+                _ if wanted.contains('=') => found.split(',').any(|pair| pair == wanted),
                 _ => wanted.eq_ignore_ascii_case(found),
             }
         };
@@ -209,6 +338,16 @@ impl Trial {
         assert!(not.is_empty(), "not in force: {not:#?}");
     }
 
+    /// That these parameters are what they were, with those that cannot be set left out: some tell where the server is.
+    async fn assert_as_before(&self, of: impl Fn(&str) -> bool) {
+        let after = self.values().await;
+        let open =
+            |name: &&String| of(name) && self.catalogue.parameter(name).is_some_and(|found| found.reserved.is_none());
+        let names = self.before.keys().filter(open).filter(|name| self.before.get(*name) != after.get(*name));
+        let differ: BTreeMap<_, _> = names.map(|name| (name, (&self.before[name], &after[name]))).collect();
+        assert!(differ.is_empty(), "not as before: {differ:#?}");
+    }
+
     async fn state(&self) -> SettingsState {
         self.fixture.server.observe(&cx()).await.unwrap().settings.unwrap()
     }
@@ -217,12 +356,4 @@ impl Trial {
         self.fixture.server.stop(&cx()).await.unwrap();
         self.fixture.server.start(&cx()).await.unwrap();
     }
-}
-
-fn differences<'a>(
-    before: &'a BTreeMap<String, String>,
-    after: &'a BTreeMap<String, String>,
-) -> BTreeMap<&'a String, (&'a String, Option<&'a String>)> {
-    let differs = before.iter().filter(|(name, value)| after.get(*name) != Some(*value));
-    differs.map(|(name, value)| (name, (value, after.get(name)))).collect()
 }

@@ -182,8 +182,14 @@ async fn releases_and_flavors_change_and_come_back(subject: Subject, program: &s
     for (name, image) in [("newer", newer.0.as_str()), ("broken", &broken.0), ("absent", "localhost:1/no/such:1")] {
         registry.add(version(name, image)).await.unwrap();
     }
-    let other = if subject.datastore == "postgresql" { MARIADB_11_8 } else { POSTGRESQL_17 };
+    // Engines of one family have programs of the same names.
+    let other = if subject.datastore == "mariadb" { MYSQL_9_7 } else { MARIADB_11_8 };
     registry.add(version("other", &other.image())).await.unwrap();
+    let refused = service.trove.create(service.new_instance().version("other")).await.unwrap();
+    let error = refused.wait().await.unwrap_err();
+    assert_eq!(error.to_string(), format!("image {} holds no {}", other.image(), subject.datastore));
+    assert_eq!(error.kind(), Kind::Conflict);
+    service.trove.instance(refused.instance_id()).await.unwrap().delete().await.unwrap().wait().await.unwrap();
 
     for (name, says) in [
         ("absent", "localhost:1/no/such:1"),

@@ -15,7 +15,7 @@ const MEMORY: [(&str, u64); 5] = [("B", 1), ("kB", 1 << 10), ("MB", 1 << 20), ("
 const TIME: [(&str, u64); 6] =
     [("us", 1), ("ms", 1000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
 
-/// The settings with names as the server writes them, or why they cannot be, as
+/// The settings with names as the server writes them and switches as such, or why they cannot be, as
 /// [`Invalid`](crate::error::Kind::Invalid): a parameter there is not or that is the service's own, or a value of
 /// another type or outside the range.
 ///
@@ -34,7 +34,7 @@ pub fn check_settings(catalogue: &Catalogue, settings: &Settings) -> Result<Sett
             return Err(Error::invalid(format!("parameter {name} cannot be set: {reason}")));
         }
         fits(parameter, setting)?;
-        if checked.insert(name.clone(), setting.clone()).is_some() {
+        if checked.insert(name.clone(), plain(parameter, setting)).is_some() {
             return Err(Error::invalid(format!("parameter {name} is set twice")));
         }
     }
@@ -82,6 +82,17 @@ fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
             if all { Ok(()) } else { wrong(format!("any of {}, separated by commas", values.join(", "))) }
         }
         ParameterKind::Text => Ok(()),
+    }
+}
+
+/// A switch that was told in words, as the switch it is: not every server knows every word.
+fn plain(parameter: &Parameter, setting: &Setting) -> Setting {
+    match (&parameter.kind, setting) {
+        (ParameterKind::Boolean, Setting::Text(text)) => {
+            Setting::Boolean(["on", "true", "yes"].contains(&&*text.to_lowercase()))
+        }
+        (ParameterKind::Boolean, Setting::Integer(number)) => Setting::Boolean(*number == 1),
+        _ => setting.clone(),
     }
 }
 
@@ -167,11 +178,16 @@ mod tests {
         check("delay", "-1").unwrap();
         check("delay", 1.5).unwrap();
         check("max_rows", "18446744073709551615").unwrap();
-        for fine in ["on", "OFF", "true"] {
-            check("fsync", fine).unwrap();
+        for (on, fine) in [
+            (true, Setting::from("on")),
+            (false, "OFF".into()),
+            (true, "Yes".into()),
+            (false, "false".into()),
+            (true, true.into()),
+            (false, 0.into()),
+        ] {
+            assert_eq!(check("fsync", fine).unwrap()["fsync"], Setting::Boolean(on));
         }
-        check("fsync", true).unwrap();
-        check("fsync", 0).unwrap();
         check("level", "full").unwrap();
         check("sql_mode", "ansi, STRICT").unwrap();
         check("sql_mode", "").unwrap();

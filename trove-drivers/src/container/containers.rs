@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use trove_core::{
@@ -17,6 +17,10 @@ use crate::docker::{Container, ContainerSpec, Docker, Started};
 
 /// How much of what a container wrote is read.
 const OUTPUT_BYTES: usize = 1 << 20;
+
+/// How long a name may stay taken by what is being removed, and how often it is tried.
+const NAME_LIMIT: Duration = Duration::from_secs(10);
+const NAME_POLL: Duration = Duration::from_millis(20);
 
 /// How long a removal waits for requests that are under way, and how long it goes on.
 const REMOVE_LIMIT: Duration = Duration::from_secs(60);
@@ -53,14 +57,19 @@ impl Containers {
         Ok(found.filter(|found| spec::is_ours(&self.host, &found.labels)))
     }
 
-    /// Makes a container, in the place of one that a former attempt asked for and that came to be only now.
-    pub(crate) async fn create(&self, spec: &ContainerSpec) -> Result<String> {
-        match self.docker.create(spec, self.request().await).await {
-            Err(error) if error.kind() == Kind::Conflict => {
-                self.make_way(&spec.name).await?;
-                self.docker.create(spec, self.request().await).await
+    /// Makes a container, in the place of one that a former attempt asked for and that came to be only now. There may be
+    /// more of those, and the daemon takes its time to remove one.
+    pub(crate) async fn create(&self, cx: &Cx, spec: &ContainerSpec) -> Result<String> {
+        let begun = Instant::now();
+        loop {
+            cx.check()?;
+            match self.docker.create(spec, self.request().await).await {
+                Err(error) if error.kind() == Kind::Conflict && begun.elapsed() < NAME_LIMIT => {
+                    self.make_way(&spec.name).await?;
+                    sleep(NAME_POLL).await;
+                }
+                created => return created,
             }
-            created => created,
         }
     }
 
@@ -87,13 +96,29 @@ impl Containers {
     /// Runs a container to its end and removes it, also where the caller goes away. One that takes longer than the
     /// limit is a [`Timeout`](Kind::Timeout).
     pub(crate) async fn run(&self, cx: &Cx, spec: ContainerSpec, limit: Duration) -> Result<Ran> {
+        self.run_after(cx, spec, limit, async || Ok(())).await
+    }
+
+    /// The same after something is done, at a time when no other container of this name can be at work.
+    pub(crate) async fn run_after<F>(
+        &self,
+        cx: &Cx,
+        spec: ContainerSpec,
+        limit: Duration,
+        before: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<Ran>
+    where
+        F: Future<Output = Result<()>> + Send,
+    {
         let this = self.clone();
         carried(cx, move |cx| async move {
             // One of an attempt that was killed may still be at work.
             this.make_way(&spec.name).await?;
-            cx.check()?;
-            let id = this.create(&spec).await?;
-            let ran = this.run_made(&cx, &id, limit).await;
+            let id = this.create(&cx, &spec).await?;
+            let ran = match before().await {
+                Ok(()) => this.run_made(&cx, &id, limit).await,
+                Err(error) => Err(error),
+            };
             let removed = this.docker.remove(&id).await;
             let ran = ran?;
             removed.map(|()| ran)
@@ -109,6 +134,16 @@ impl Containers {
             .await
             .map_err(|_| Error::timeout("the containers were not removed in time"))??;
         Ok(settled)
+    }
+
+    /// Removes all containers of the instance but the one of this name.
+    pub(crate) async fn remove_others(&self, name: &str) -> Result<()> {
+        let labels = spec::owner_labels(&self.host);
+        let found = self.docker.named(&labels.each_ref().map(|(key, value)| (*key, value.as_str()))).await?;
+        for (container, _) in found.into_iter().filter(|(_, other)| other != name) {
+            self.docker.remove(&container).await?;
+        }
+        Ok(())
     }
 
     /// Waits for requests that are under way and removes the containers of these names.

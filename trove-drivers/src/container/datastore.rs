@@ -12,7 +12,7 @@ mod settings;
 mod upgrade;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -41,6 +41,9 @@ use crate::docker::{Docker, State, Waker};
 /// How long one question to the server may take.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long an observation waits for what a former process left.
+const ADOPT_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long a server that runs may be silent before it counts as hanging and not as coming up.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -53,8 +56,8 @@ pub struct ContainerDatastore<E> {
     docker: Docker,
     /// As it is now: an upgrade changes the release, a resize the flavor.
     host: RwLock<Arc<GuestHost>>,
-    /// Whether that was compared with what was noted.
-    adopted: AtomicBool,
+    /// Whether what a former process left was looked at.
+    adopted: tokio::sync::Mutex<bool>,
     engine: Arc<E>,
     places: Places,
     containers: Containers,
@@ -89,7 +92,7 @@ impl<E: Engine> ContainerDatastore<E> {
             containers: Containers::new(docker.clone(), Arc::clone(&host)),
             docker,
             host: RwLock::new(host),
-            adopted: AtomicBool::new(false),
+            adopted: tokio::sync::Mutex::default(),
             engine: Arc::new(engine),
             places,
             name,
@@ -101,9 +104,12 @@ impl<E: Engine> ContainerDatastore<E> {
 impl<E: Engine> Datastore for ContainerDatastore<E> {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        self.adopt().await?;
-        self.on_disk(|places| places.note_stop(false)).await?;
         let new = !self.on_disk(Places::has_data).await?;
+        match new {
+            true => self.begin_anew().await,
+            false => self.adopt().await?,
+        }
+        self.on_disk(|places| places.note_stop(false)).await?;
         self.begin_settings(&spec.settings, new).await?;
         let image = self.ensure_image(cx, &self.host()).await?;
         if new {
@@ -143,6 +149,8 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
     }
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
+        // What it finds is not what is observed; whoever changes something next tries it again.
+        let _ = timeout(ADOPT_LIMIT, self.adopt()).await;
         let (container, storage, record) =
             tokio::join!(self.containers.look(&self.name), self.storage.read(), self.known_settings());
         let state = container.as_ref().map(|found| found.as_ref().map(|found| found.state));

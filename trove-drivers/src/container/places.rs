@@ -23,6 +23,9 @@ use trove_core::{
 
 use super::{AGENT, ConfigFile, notes::replace, tree::remove_tree};
 
+/// The name of the directory of a throw-away server.
+pub(crate) const PROBE: &str = "probe";
+
 /// The paths of one instance.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
@@ -103,6 +106,12 @@ impl Places {
     pub(crate) fn sweep(&self) -> Result<()> {
         let staging = self.staging();
         remove_tree(&staging).map_err(|error| failed("remove a half-made data directory", &staging, error))
+    }
+
+    /// Removes what a throw-away server left behind.
+    pub(crate) fn sweep_probe(&self) -> Result<()> {
+        let probe = self.directory.join(PROBE);
+        remove_tree(&probe).map_err(|error| failed("remove the files of a throw-away server", &probe, error))
     }
 
     /// Makes an empty data directory in staging.

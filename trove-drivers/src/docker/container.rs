@@ -181,12 +181,19 @@ impl Docker {
 
     /// The ids of all containers with these labels, running or not.
     pub(crate) async fn labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<String>> {
+        Ok(self.named(labels).await?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The same with their names.
+    pub(crate) async fn named(&self, labels: &[(&str, &str)]) -> Result<Vec<(String, String)>> {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
         let found = self.read(Action::Ask, DEADLINE, list).await?;
-        Ok(found.into_iter().filter_map(|container| container.id).collect())
+        let name = |names: Option<Vec<String>>| names.and_then(|names| names.into_iter().next()).unwrap_or_default();
+        let both = found.into_iter().filter_map(|it| Some((it.id?, name(it.names).trim_start_matches('/').to_owned())));
+        Ok(both.collect())
     }
 
     /// Waits until the container has ended, for as long as that takes, and returns its exit code.

@@ -21,6 +21,7 @@ pub(super) struct MariaDbDialect;
 
 impl Dialect for MariaDbDialect {
     const READ_ONLY: &str = "@@GLOBAL.read_only";
+    const UNLIMITED: &str = "SET SESSION max_statement_time = 0";
     const OPEN: &[&str] = &["SET GLOBAL read_only = OFF"];
     const REVOCABLE: &[&str] = &[];
     const NO_HASH: &str = "invalid";

@@ -1,6 +1,9 @@
 //! The files a server is started with. Pure.
 
-use trove_core::{datastore::GuestHost, model::Settings};
+use trove_core::{
+    datastore::GuestHost,
+    model::{Flavor, Settings},
+};
 
 use crate::{
     container::ConfigFile,
@@ -18,6 +21,11 @@ pub(super) const INIT_SQL: &str = "init.sql";
 /// How the memory and the volume of this server are shared out.
 pub(super) fn shares(host: &GuestHost) -> Shares {
     Shares::new(&host.flavor, host.volume_size, SERVER_MIB)
+}
+
+/// What a server of this size takes without any session and beside its cache.
+pub(super) fn server_mib(_flavor: &Flavor) -> u64 {
+    SERVER_MIB
 }
 
 /// All files of a server.
@@ -55,13 +63,13 @@ pub(super) fn init_sql() -> String {
     )
 }
 
-fn defaults() -> Vec<(&'static str, String)> {
+pub(super) fn defaults() -> Vec<(&'static str, String)> {
     [("character_set_server", "utf8mb4"), ("binlog_expire_logs_seconds", "86400"), ("sync_binlog", "1")]
         .map(|(name, value)| (name, value.to_owned()))
         .into()
 }
 
-fn fixed() -> Vec<(&'static str, String)> {
+pub(super) fn fixed() -> Vec<(&'static str, String)> {
     [
         // Nobody writes before it is known that this is the server to write to.
         ("read_only", "ON"),
@@ -79,7 +87,7 @@ fn fixed() -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use trove_core::model::{Flavor, gib, mib};
+    use trove_core::model::{gib, mib};
 
     use super::*;
 

@@ -9,9 +9,9 @@ use trove_core::{
 
 use super::{NAME, accounts::MariaDbDialect, config, migrate};
 use crate::{
-    container::{Answer, CONFIGURATION, ConfigFile, Engine, Helper, Template, UpgradePath, read_small},
+    container::{Answer, CONFIGURATION, ConfigFile, Engine, Helper, Parameters, Template, UpgradePath, read_small},
     hash::short_hash,
-    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, version_after},
+    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, processes, version_after},
 };
 
 /// The files in which the server notes its version, by its age. More than a version has is not read of them.
@@ -21,7 +21,7 @@ const VERSION_BYTES: u64 = 64;
 /// The server of one instance.
 #[derive(Debug)]
 pub(super) struct MariaDbEngine {
-    accounts: FamilyAccounts<MariaDbDialect>,
+    pub(super) accounts: FamilyAccounts<MariaDbDialect>,
     /// The user that the server runs as.
     server: u32,
 }
@@ -95,7 +95,7 @@ impl Engine for MariaDbEngine {
     }
 
     fn processes(&self, host: &GuestHost) -> u32 {
-        config::shares(host).processes()
+        processes(&host.flavor)
     }
 
     async fn ask(&self) -> Answer {
@@ -116,6 +116,10 @@ impl Engine for MariaDbEngine {
 
     fn accounts(&self) -> Option<&dyn Accounts> {
         Some(&self.accounts)
+    }
+
+    fn parameters(&self) -> Option<&dyn Parameters> {
+        Some(self)
     }
 
     fn upgrade_path(&self, from: &str, to: &str) -> Result<UpgradePath> {

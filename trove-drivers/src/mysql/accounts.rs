@@ -41,6 +41,7 @@ pub(super) struct MySqlDialect;
 
 impl Dialect for MySqlDialect {
     const READ_ONLY: &str = "@@GLOBAL.super_read_only";
+    const UNLIMITED: &str = "SET SESSION max_execution_time = 0";
     const OPEN: &[&str] = &["SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"];
     const REVOCABLE: &[&str] = RIGHTS;
     const NO_HASH: &str = NO_HASH;

@@ -2,7 +2,7 @@
 
 use trove_core::{
     datastore::GuestHost,
-    model::{Settings, gib},
+    model::{Flavor, Settings, gib},
 };
 
 use crate::{
@@ -20,8 +20,12 @@ pub(super) const INIT_SQL: &str = "init.sql";
 
 /// How the memory and the volume of this server are shared out.
 pub(super) fn shares(host: &GuestHost) -> Shares {
-    let server = if has_statistics(host) { SERVER_WITH_STATISTICS_MIB } else { SERVER_MIB };
-    Shares::new(&host.flavor, host.volume_size, server)
+    Shares::new(&host.flavor, host.volume_size, server_mib(&host.flavor))
+}
+
+/// What a server of this size takes without any session and beside its cache.
+pub(super) fn server_mib(flavor: &Flavor) -> u64 {
+    if has_statistics(flavor) { SERVER_WITH_STATISTICS_MIB } else { SERVER_MIB }
 }
 
 /// All files of a server.
@@ -32,7 +36,7 @@ pub(super) fn files(host: &GuestHost, data: &str, settings: &Settings) -> Vec<Co
         ("innodb_redo_log_capacity", format!("{}M", shares.redo_mib)),
         ("temptable_max_ram", format!("{}M", shares.temporary_mib)),
         ("tmp_table_size", format!("{}M", (shares.temporary_mib / 4).max(1))),
-        ("performance_schema", if has_statistics(host) { "ON" } else { "OFF" }.to_owned()),
+        ("performance_schema", if has_statistics(&host.flavor) { "ON" } else { "OFF" }.to_owned()),
     ]);
     vec![
         main_file(host, data, &defaults(), &fixed()),
@@ -53,11 +57,11 @@ pub(super) fn init_sql() -> String {
     )
 }
 
-fn has_statistics(host: &GuestHost) -> bool {
-    host.flavor.memory >= gib(2)
+fn has_statistics(flavor: &Flavor) -> bool {
+    flavor.memory >= gib(2)
 }
 
-fn defaults() -> Vec<(&'static str, String)> {
+pub(super) fn defaults() -> Vec<(&'static str, String)> {
     [
         ("character_set_server", "utf8mb4"),
         ("binlog_expire_logs_seconds", "86400"),
@@ -68,7 +72,7 @@ fn defaults() -> Vec<(&'static str, String)> {
     .into()
 }
 
-fn fixed() -> Vec<(&'static str, String)> {
+pub(super) fn fixed() -> Vec<(&'static str, String)> {
     [
         // Nobody writes before it is known that this is the server to write to.
         ("super_read_only", "ON"),
@@ -90,7 +94,7 @@ fn fixed() -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use trove_core::model::{Flavor, mib};
+    use trove_core::model::mib;
 
     use super::*;
 

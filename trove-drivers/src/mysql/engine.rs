@@ -9,9 +9,9 @@ use trove_core::{
 
 use super::{NAME, accounts::MySqlDialect, config};
 use crate::{
-    container::{Answer, CONFIGURATION, ConfigFile, Engine, Template, UpgradePath, read_small},
+    container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, Template, UpgradePath, read_small},
     hash::short_hash,
-    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, version_after},
+    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, processes, version_after},
 };
 
 /// More than a server writes of its versions in years.
@@ -20,7 +20,7 @@ const HISTORY_BYTES: u64 = 1 << 16;
 /// The server of one instance.
 #[derive(Debug)]
 pub(super) struct MySqlEngine {
-    accounts: FamilyAccounts<MySqlDialect>,
+    pub(super) accounts: FamilyAccounts<MySqlDialect>,
 }
 
 impl MySqlEngine {
@@ -94,7 +94,7 @@ impl Engine for MySqlEngine {
     }
 
     fn processes(&self, host: &GuestHost) -> u32 {
-        config::shares(host).processes()
+        processes(&host.flavor)
     }
 
     async fn ask(&self) -> Answer {
@@ -115,6 +115,10 @@ impl Engine for MySqlEngine {
 
     fn accounts(&self) -> Option<&dyn Accounts> {
         Some(&self.accounts)
+    }
+
+    fn parameters(&self) -> Option<&dyn Parameters> {
+        Some(self)
     }
 
     fn upgrade_path(&self, from: &str, to: &str) -> Result<UpgradePath> {

@@ -3,6 +3,7 @@
 mod accounts;
 mod config;
 mod engine;
+mod parameters;
 mod password;
 
 use std::sync::Arc;
@@ -86,9 +87,15 @@ impl Driver for MySql {
         Ok(Arc::new(ContainerDatastore::new(self.docker.clone(), host, engine)))
     }
 
-    fn check_settings(&self, _flavor: &Flavor, settings: &Settings) -> Result<()> {
-        mysql_family::check_settings(settings)
+    fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
+        mysql_family::check_settings(flavor, config::server_mib(flavor), settings)
     }
+}
+
+/// The files of a server, for what is true of both engines.
+#[cfg(test)]
+pub(crate) fn files(host: &GuestHost, settings: &Settings) -> Vec<crate::container::ConfigFile> {
+    config::files(host, "/data", settings)
 }
 
 fn manifest() -> Manifest {

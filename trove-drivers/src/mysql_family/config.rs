@@ -6,14 +6,14 @@ use trove_core::{
     model::{ByteSize, Flavor, Setting, Settings},
 };
 
-use super::{PORT, SOCKET, VOLUME};
+use super::{PORT, SOCKET, VOLUME, limits};
 use crate::{
     container::{CONFIGURATION, ConfigFile, SOCKETS},
     hash::spread,
 };
 
 /// What a session takes without temporary tables, with the buffers that [`Shares`] gives it.
-const SESSION_MIB: u64 = 2;
+pub(super) const SESSION_MIB: u64 = 2;
 
 /// A session is allowed for each so much of memory.
 const SESSION_SHARE_MIB: u64 = 16;
@@ -56,11 +56,6 @@ impl Shares {
         }
     }
 
-    /// The most threads the server may need.
-    pub(crate) fn processes(&self) -> u32 {
-        self.max_connections + OTHER_THREADS
-    }
-
     /// The settings that both engines have, as lines.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         let tables = (u64::from(self.max_connections) * 10).clamp(200, 4000);
@@ -78,6 +73,12 @@ impl Shares {
             ("read_rnd_buffer_size", "256K".to_owned()),
         ]
     }
+}
+
+/// The most threads a server of this size may need, with any settings that are allowed.
+pub(crate) fn processes(flavor: &Flavor) -> u32 {
+    let threads = limits::most_connections(flavor) + limits::most_threads();
+    u32::try_from(threads).unwrap_or(u32::MAX).saturating_add(OTHER_THREADS)
 }
 
 /// The file that a server is started with. The last setting of a name counts: what stands before the include may be
@@ -132,8 +133,10 @@ pub(crate) fn settings_file(settings: &Settings) -> ConfigFile {
     ConfigFile::new("conf.d/50-settings.cnf", format!("[mysqld]\n{}", rendered.collect::<String>()))
 }
 
-/// [`Invalid`](trove_core::error::Kind::Invalid) for settings that an option file cannot hold.
-pub(crate) fn check_settings(settings: &Settings) -> Result<()> {
+/// [`Invalid`](trove_core::error::Kind::Invalid) for settings that are too much for a server of this size, or that an
+/// option file cannot hold.
+pub(crate) fn check_settings(flavor: &Flavor, server_mib: u64, settings: &Settings) -> Result<()> {
+    limits::check(flavor, server_mib, settings)?;
     match settings.iter().find(|(name, value)| line(name, value).is_none()) {
         Some((name, _)) => Err(Error::invalid(format!("the value of parameter {name} is too long"))),
         None => Ok(()),
@@ -222,7 +225,7 @@ mod tests {
         assert_eq!(line("x", &"\\".repeat(3000).into()), None);
         assert_eq!(line("x y", &"1".into()), None);
         let long = Settings::from([("x".to_owned(), "y".repeat(4096).into())]);
-        assert!(check_settings(&long).unwrap_err().to_string().contains("too long"));
+        assert!(check_settings(&Flavor::new("f", gib(1), 1), 184, &long).unwrap_err().to_string().contains("too long"));
         assert_eq!(settings_file(&long).content, "[mysqld]\n");
     }
 

@@ -33,7 +33,8 @@ const BUDGET: usize = 16 << 20;
 /// What a server may have been configured to do in every session and must not do in ours: quoting has one rule, nothing
 /// waits for ever, nothing is left out or logged.
 const OPTIONS: &str = "SET SESSION sql_mode = '', autocommit = 1, completion_type = 0, lock_wait_timeout = 10, \
-    innodb_lock_wait_timeout = 10, sql_select_limit = 18446744073709551615, sql_log_off = 1, sql_safe_updates = 0";
+    innodb_lock_wait_timeout = 10, sql_select_limit = 18446744073709551615, sql_log_off = 1, sql_safe_updates = 0, \
+    sql_big_selects = 1, max_sort_length = 1024";
 
 /// Opens sessions with one server.
 #[derive(Debug)]
@@ -113,6 +114,7 @@ impl<D: Dialect> Admin<D> {
         })?;
         let mut session = Session { client, place: None };
         session.run(OPTIONS).await?;
+        session.run(D::UNLIMITED).await?;
         session.run("SET SESSION TRANSACTION READ WRITE").await?;
         Ok(session)
     }

@@ -7,6 +7,9 @@ pub(crate) trait Dialect: Debug + Send + Sync + 'static {
     /// The variable that tells whether a server takes no writes at all.
     const READ_ONLY: &str;
 
+    /// The statement by which a session's statements may take their time.
+    const UNLIMITED: &str;
+
     /// The statements that let clients write.
     const OPEN: &[&str];
 

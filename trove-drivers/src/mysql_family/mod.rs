@@ -8,8 +8,11 @@ mod client;
 mod config;
 mod connection;
 mod dialect;
+mod limits;
 mod packet;
+mod parameters;
 mod release;
+mod reserved;
 mod sql;
 
 use trove_core::{
@@ -18,10 +21,12 @@ use trove_core::{
 };
 
 pub(crate) use accounts::FamilyAccounts;
-pub(crate) use config::{Shares, check_settings, main_file, settings_file, size_file};
+pub(crate) use config::{Shares, check_settings, main_file, processes, settings_file, size_file};
 pub(crate) use connection::{Admin, Session};
 pub(crate) use dialect::Dialect;
+pub(crate) use parameters::set;
 pub(crate) use release::{Release, version_after};
+pub(crate) use reserved::reserved;
 pub(crate) use sql::{from_pattern, identifier, literal, pattern};
 
 /// The port a server listens on in its own network.

@@ -3,6 +3,8 @@
 //! The server sorts its parameters into categories, and a later version may sort them otherwise or have more of them. So
 //! a parameter is reserved by its category, by its name, or by what names like it have always been for.
 
+use crate::rules::fits;
+
 /// Why these cannot be set.
 struct Rule {
     reason: &'static str,
@@ -112,25 +114,13 @@ pub(super) fn reserved(name: &str, category: &str) -> Option<&'static str> {
     if OPEN.contains(&name) {
         return None;
     }
-    let of = |rule: &&Rule| rule.categories.contains(&category) || rule.names.iter().any(|names| fits(names, name));
+    let of = |rule: &&Rule| rule.categories.contains(&category) || rule.names.iter().any(|pattern| fits(pattern, name));
     RULES.iter().find(of).map(|rule| rule.reason)
 }
 
 /// True where a parameter may have this word.
 pub(super) fn offered(name: &str, word: &str) -> bool {
     !WITHHELD.contains(&(name, word))
-}
-
-fn fits(pattern: &str, name: &str) -> bool {
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        (Some(rest), Some(_)) => name.contains(rest.trim_end_matches('*')),
-        (Some(end), None) => name.ends_with(end),
-        (None, Some(begin)) => name.starts_with(begin),
-        (None, None) => match pattern.split_once('*') {
-            Some((begin, end)) => name.starts_with(begin) && name.ends_with(end),
-            None => name == pattern,
-        },
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
-//! What an instance became before its caller came to write that down: a process that begins with what it was learns of it
-//! from the notes.
-
-use std::sync::atomic::Ordering;
+//! What a process finds when it begins: what its instance became before its caller came to write that down, which the
+//! notes tell, and what a former process began beside the server.
 
 use serde::{Deserialize, Serialize};
 use trove_core::{error::Result, model::Flavor};
@@ -22,9 +20,11 @@ pub(super) struct Resized {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// Makes the place what it became by the last upgrade and the last resize, where it is still what it was before.
+    /// Makes the place what it became by the last upgrade and the last resize, where it is still what it was before, and
+    /// ends what a former process left at work. Does nothing when it was done before.
     pub(super) async fn adopt(&self) -> Result<()> {
-        if self.adopted.load(Ordering::Acquire) {
+        let mut adopted = self.adopted.lock().await;
+        if *adopted {
             return Ok(());
         }
         let upgraded = self.on_disk(Places::upgrade_note).await?.filter(|note| note.concluded);
@@ -39,7 +39,14 @@ impl<E: Engine> ContainerDatastore<E> {
                 host.flavor = to;
             }
         });
-        self.adopted.store(true, Ordering::Release);
+        self.containers.remove_others(&self.name).await?;
+        self.on_disk(Places::sweep_probe).await?;
+        *adopted = true;
         Ok(())
+    }
+
+    /// Notes that there is nothing to adopt.
+    pub(super) async fn begin_anew(&self) {
+        *self.adopted.lock().await = true;
     }
 }

@@ -95,11 +95,10 @@ impl<E: Engine> ContainerDatastore<E> {
 
     /// Makes a container that is ready to be started.
     pub(super) async fn create_server(&self, cx: &Cx) -> Result<String> {
-        cx.check()?;
         let cpus = self.docker.host().await?.cpus;
         self.ensure_network().await?;
         let spec = spec::server(&self.host(), &*self.engine, &self.places, cpus);
-        self.containers.create(&spec).await
+        self.containers.create(cx, &spec).await
     }
 
     async fn ensure_network(&self) -> Result<()> {

@@ -121,14 +121,23 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn stage_new(&self, cx: &Cx, command: Vec<String>) -> Result<()> {
         let (host, cpus) = (self.host(), self.docker.host().await?.cpus);
         let spec = spec::init(&host, &*self.engine, &self.places, cpus, command);
-        match self.containers.run(cx, spec, INIT_LIMIT).await? {
+        let places = self.places.clone();
+        let sweep = move || blocking(move || places.sweep());
+        match self.containers.run_after(cx, spec, INIT_LIMIT, sweep).await? {
             Ran::Ended { code: 0, .. } => {}
             Ran::NoProgram => return Err(self.wrong_image(cx, &host).await),
             Ran::Ended { code: NO_PROGRAM, .. } => return Err(self.wrong_image(cx, &host).await),
             Ran::Ended { code, output } => {
-                let failed = match self.is_full().await {
-                    true => Error::no_space("the volume is too full for a new data directory"),
-                    false => Error::internal(format!("the data directory could not be initialised (exit code {code})")),
+                let failed = if self.is_full().await {
+                    Error::no_space("the volume is too full for a new data directory")
+                } else if self.engine.version_command().is_some()
+                    && let Err(error) = self.image_version(cx, &host).await
+                    && error.kind() == Kind::Conflict
+                {
+                    // Programs of another engine may have the same name.
+                    error
+                } else {
+                    Error::internal(format!("the data directory could not be initialised (exit code {code})"))
                 };
                 return Err(failed.with("output", printable_tail(&output)));
             }

@@ -16,7 +16,9 @@ use trove_core::{
 };
 
 use super::ContainerDatastore;
-use crate::container::{Engine, containers::carried, failed, gauges::blocking, own, spec, tree::remove_tree};
+use crate::container::{
+    Engine, containers::carried, failed, gauges::blocking, own, places::PROBE, spec, tree::remove_tree,
+};
 
 /// How long a removal waits for a probe to be cleared away.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -80,6 +82,8 @@ impl<E: Engine> ContainerDatastore<E> {
             owned.map_err(|error| failed("make a place for a throw-away server", &host.volume, error))
         })
         .await?;
+        // What else the instance has is none of its own.
+        self.begin_anew().await;
         self.prepare(cx, &Prepare::default()).await?;
         let parameters = self.engine.parameters();
         let parameters = parameters.ok_or_else(|| Error::unsupported("this datastore has no parameters to set"))?;
@@ -108,7 +112,7 @@ impl<E: Engine> ContainerDatastore<E> {
 fn probe_host(host: &GuestHost) -> GuestHost {
     let mut probe = host.clone();
     probe.name = spec::probe_name(host);
-    probe.directory = host.directory.join("probe");
+    probe.directory = host.directory.join(PROBE);
     probe.volume = probe.directory.join("volume");
     probe.network = String::new();
     probe.flavor.memory = host.flavor.memory.max(mib(512));

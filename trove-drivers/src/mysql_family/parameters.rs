@@ -1,0 +1,150 @@
+//! The change of parameters while a server runs, which both engines take one by one.
+
+use trove_core::{
+    error::{Error, Kind, Result},
+    model::Setting,
+};
+
+use super::{Admin, Dialect, Session, identifier, literal};
+use crate::container::ConfigFile;
+
+/// The server's numbers for a parameter that it takes only when it starts, and for a value of another type.
+const READ_ONLY: &str = "1238";
+const WRONG_TYPE: &str = "1232";
+
+/// Has a server use these values at once, and returns the names of those that it can use only after a restart: what it
+/// says so of, and these. Where no value is given it is the one of these files, or else the server's own.
+pub(crate) async fn set<D: Dialect>(
+    admin: &Admin<D>,
+    unset: &[ConfigFile],
+    after_restart: &[&str],
+    changes: &[(String, Option<Setting>)],
+) -> Result<Vec<String>> {
+    let mut session = admin.session().await?;
+    let (mut later, mut again) = (Vec::new(), Vec::new());
+    for (name, setting) in changes {
+        if after_restart.contains(&name.as_str()) {
+            later.push(name.clone());
+            continue;
+        }
+        let values = match (setting, rendered(unset, name)) {
+            (Some(setting), _) => values(&setting.to_string()),
+            (None, Some(value)) => values(&in_full(&value)),
+            (None, None) => vec!["DEFAULT".to_owned()],
+        };
+        match assign(&mut session, name, &values).await {
+            Ok(Outcome::Taken) => {}
+            Ok(Outcome::Later) => later.push(name.clone()),
+            Ok(Outcome::Adjusted) => again.push((name, setting, values, None)),
+            Err(error) if refuses(&error) => again.push((name, setting, values, Some(error))),
+            Err(error) => return Err(error),
+        }
+    }
+    // A value that does not go with another one's former value.
+    for (name, setting, values, refused) in again {
+        match (assign(&mut session, name, &values).await, refused) {
+            (Err(error), Some(_)) if refuses(&error) => return Err(refusal(name, setting.as_ref(), error)),
+            (Err(error), _) if !refuses(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(later)
+}
+
+enum Outcome {
+    Taken,
+    /// It says that it took another value instead.
+    Adjusted,
+    Later,
+}
+
+/// Sets a variable to the first of these values that is of its type.
+async fn assign(session: &mut Session, name: &str, values: &[String]) -> Result<Outcome> {
+    let mut outcome = Err(Error::internal("there is no value to set"));
+    for value in values {
+        outcome = session.run(&format!("SET GLOBAL {} = {value}", identifier(name))).await;
+        match &outcome {
+            Err(error) if is(error, READ_ONLY) => return Ok(Outcome::Later),
+            Err(error) if is(error, WRONG_TYPE) => {}
+            _ => break,
+        }
+    }
+    outcome?;
+    let adjusted =
+        session.rows("SHOW WARNINGS").await?.iter().any(|row| row.first() == Some(&Some("Warning".to_owned())));
+    Ok(if adjusted { Outcome::Adjusted } else { Outcome::Taken })
+}
+
+/// How a value may be written: a number for what is one, a text for what is not.
+fn values(value: &str) -> Vec<String> {
+    let number = !value.is_empty() && value.parse::<f64>().is_ok_and(f64::is_finite);
+    if number { vec![value.to_owned(), literal(value)] } else { vec![literal(value)] }
+}
+
+/// The value of a parameter in files, of which the last one counts.
+fn rendered(files: &[ConfigFile], name: &str) -> Option<String> {
+    let files = files.iter().filter(|file| file.path.ends_with(".cnf"));
+    let lines = files.flat_map(|file| file.content.lines()).filter_map(|line| line.split_once(" = "));
+    let of = |found: &str| found == name || found.strip_prefix("loose_") == Some(name);
+    lines.rev().find(|(found, _)| of(found)).map(|(_, value)| value.trim_matches('"').to_owned())
+}
+
+/// A size as files have it, as statements take it.
+fn in_full(value: &str) -> String {
+    let unit = match value.as_bytes().last() {
+        Some(b'K') => 1 << 10,
+        Some(b'M') => 1 << 20,
+        Some(b'G') => 1_u64 << 30,
+        _ => return value.to_owned(),
+    };
+    match value[..value.len() - 1].parse::<u64>() {
+        Ok(number) => number.saturating_mul(unit).to_string(),
+        Err(_) => value.to_owned(),
+    }
+}
+
+fn refusal(name: &str, setting: Option<&Setting>, error: Error) -> Error {
+    let refused = match setting {
+        Some(setting) => format!("the server does not allow parameter {name} to be {:?}", setting.to_string()),
+        None => format!("the server does not allow parameter {name} to be what it is without a setting"),
+    };
+    Error::invalid(refused).because(error)
+}
+
+/// True where the server answered that it does not want to, and not that it cannot just now.
+fn refuses(error: &Error) -> bool {
+    let now = [Kind::Unavailable, Kind::Timeout, Kind::Busy, Kind::NoSpace, Kind::Cancelled];
+    !now.contains(&error.kind()) && error.context().any(|(key, _)| key == "code")
+}
+
+fn is(error: &Error, code: &str) -> bool {
+    error.context().any(|(key, value)| key == "code" && value == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_numbers_or_quoted() {
+        assert_eq!(values("12"), ["12", "'12'"]);
+        assert_eq!(values("0.5"), ["0.5", "'0.5'"]);
+        for text in ["", "ON", "inf", "nan", "1; DROP DATABASE x", "0x10"] {
+            assert_eq!(values(text), [literal(text)], "{text:?}");
+        }
+        assert_eq!(values("it's \\"), [r"'it''s \\'"]);
+    }
+
+    #[test]
+    fn what_is_not_set_has_the_value_of_the_files() {
+        let files = [
+            ConfigFile::new("my.cnf", "[mysqld]\na = 1\nloose_b = \"ON\"\n!includedir x\n[mysqld]\n"),
+            ConfigFile::new("conf.d/10-size.cnf", "[mysqld]\na = 64M\n"),
+            ConfigFile::new("init.sql", "c = 1\n"),
+        ];
+        assert_eq!(rendered(&files, "a").as_deref(), Some("64M"));
+        assert_eq!(rendered(&files, "b").as_deref(), Some("ON"));
+        assert_eq!(rendered(&files, "c"), None);
+        assert_eq!((in_full("64M"), in_full("256K"), in_full("ON")), ("67108864".into(), "262144".into(), "ON".into()));
+    }
+}
