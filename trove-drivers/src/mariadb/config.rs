@@ -76,9 +76,9 @@ pub(super) fn fixed() -> Vec<(&'static str, String)> {
         ("gtid_strict_mode", "ON"),
         ("log_slave_updates", "ON"),
         ("unix_socket", "FORCE_PLUS_PERMANENT"),
-        ("symbolic_links", "OFF"),
-        ("wsrep_on", "OFF"),
-        ("feedback", "OFF"),
+        ("loose_symbolic_links", "OFF"),
+        ("loose_wsrep_on", "OFF"),
+        ("loose_feedback", "OFF"),
         ("log_warnings", "1"),
     ]
     .map(|(name, value)| (name, value.to_owned()))

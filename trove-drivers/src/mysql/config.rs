@@ -85,7 +85,7 @@ pub(super) fn fixed() -> Vec<(&'static str, String)> {
         ("plugin_load_add", "auth_socket=auth_socket.so"),
         ("loose_auth_socket", "FORCE_PLUS_PERMANENT"),
         ("secure_file_priv", "NULL"),
-        ("mysqlx", "OFF"),
+        ("loose_mysqlx", "OFF"),
         ("log_raw", "OFF"),
     ]
     .map(|(name, value)| (name, value.to_owned()))
