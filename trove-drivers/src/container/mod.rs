@@ -19,6 +19,7 @@ mod datastore;
 mod gauges;
 mod notes;
 mod observe;
+mod offer;
 mod places;
 mod probe;
 mod record;
@@ -41,6 +42,7 @@ use trove_core::{
 pub(crate) use calls::Calls;
 pub use datastore::ContainerDatastore;
 pub(crate) use gauges::{blocking, free};
+pub(crate) use offer::{check_host, use_image};
 pub(crate) use places::{failed, own};
 pub(crate) use probe::{Asked, Probe, Refusal};
 pub(crate) use small::read_small;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use trove_core::{
     datastore::{Datastore, Driver, GuestHost, Manifest, Version},
-    error::{Error, Result},
+    error::Result,
     model::{Flavor, Settings, mib},
 };
 
 use crate::{
-    container::ContainerDatastore,
+    container::{ContainerDatastore, check_host, use_image},
     docker::Docker,
     mysql_family::{self, PORT},
 };
@@ -59,9 +59,7 @@ impl MariaDb {
     /// not on offer is ignored.
     #[must_use]
     pub fn image(mut self, version: &str, image: impl Into<String>) -> Self {
-        if let Some(found) = self.manifest.versions.iter_mut().find(|found| found.name == version) {
-            found.image = image.into();
-        }
+        use_image(&mut self.manifest, version, image.into());
         self
     }
 }
@@ -78,11 +76,7 @@ impl Driver for MariaDb {
     }
 
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        self.manifest.check_version(&host.version)?;
-        if host.flavor.memory < self.manifest.min_memory {
-            let least = self.manifest.min_memory;
-            return Err(Error::invalid(format!("a MariaDB server needs {least} of memory or more")));
-        }
+        check_host(&self.manifest, &host, "MariaDB")?;
         let engine = MariaDbEngine::new(&host);
         Ok(Arc::new(ContainerDatastore::new(self.docker.clone(), host, engine)))
     }

@@ -22,11 +22,14 @@ use std::sync::Arc;
 
 use trove_core::{
     datastore::{AccountRules, Datastore, Driver, GuestHost, Manifest, Version},
-    error::{Error, Result},
+    error::Result,
     model::{Flavor, Settings, mib},
 };
 
-use crate::{container::ContainerDatastore, docker::Docker};
+use crate::{
+    container::{ContainerDatastore, check_host, use_image},
+    docker::Docker,
+};
 use engine::PostgreSqlEngine;
 use limits::Limits;
 
@@ -81,9 +84,7 @@ impl PostgreSql {
     /// `/usr/lib/postgresql/<version>/bin`. A version that is not on offer is ignored.
     #[must_use]
     pub fn image(mut self, version: &str, image: impl Into<String>) -> Self {
-        if let Some(found) = self.manifest.versions.iter_mut().find(|found| found.name == version) {
-            found.image = image.into();
-        }
+        use_image(&mut self.manifest, version, image.into());
         self
     }
 }
@@ -100,11 +101,7 @@ impl Driver for PostgreSql {
     }
 
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        self.manifest.check_version(&host.version)?;
-        if host.flavor.memory < self.manifest.min_memory {
-            let least = self.manifest.min_memory;
-            return Err(Error::invalid(format!("a PostgreSQL server needs {least} of memory or more")));
-        }
+        check_host(&self.manifest, &host, "PostgreSQL")?;
         let engine = PostgreSqlEngine::new(&host);
         Ok(Arc::new(ContainerDatastore::new(self.docker.clone(), host, engine)))
     }
