@@ -5,10 +5,7 @@ use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    events::Events,
-    store::{Report, Store},
-};
+use crate::{events::Events, guest::Telling, store::Store};
 
 /// How many reports may wait to be written before guests wait.
 const QUEUE: usize = 1024;
@@ -18,12 +15,12 @@ const BATCH: usize = 256;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Begins to take reports. Told to stop, the task writes what has come in and ends.
-pub(crate) fn start(store: Store, events: Events, stop: CancellationToken) -> (mpsc::Sender<Report>, JoinHandle<()>) {
+pub(crate) fn start(store: Store, events: Events, stop: CancellationToken) -> (mpsc::Sender<Telling>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (sender, tokio::spawn(run(store, events, receiver, stop)))
 }
 
-async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Report>, stop: CancellationToken) {
+async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Telling>, stop: CancellationToken) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let received = tokio::select! {
@@ -38,9 +35,15 @@ async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Report>,
             return;
         }
         // In order and all of them: a server that was down between two reports was down.
-        let reports = std::mem::take(&mut batch);
+        let (reports, waiting): (Vec<_>, Vec<_>) = batch.drain(..).map(|told| (told.report, told.stored)).unzip();
         match store.report(&reports).await {
-            Ok(changed) => changed.into_iter().for_each(|event| events.publish(event)),
+            Ok(changed) => {
+                changed.into_iter().for_each(|event| events.publish(event));
+                for stored in waiting.into_iter().flatten() {
+                    // Whoever has given up waiting does not mind.
+                    let _ = stored.send(());
+                }
+            }
             Err(error) => {
                 // They are repeated soon; until then the instances show as not reporting, which is the truth.
                 tracing::warn!(error = error.report(), count = reports.len(), "reports could not be stored");

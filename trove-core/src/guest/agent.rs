@@ -12,12 +12,13 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::{
-    sync::{Notify, RwLock, mpsc, watch},
+    sync::{Notify, RwLock, mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    Telling,
     heal::{Healer, Remedy},
     protocol::{AccountsCall, AccountsReply, Work},
 };
@@ -36,6 +37,9 @@ const REMEMBERED_JOBS: usize = 16;
 const OBSERVE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a call about accounts may take.
 const ACCOUNTS_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long the end of a job waits until what it came to is stored.
+const STORED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How guest agents work.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +87,7 @@ pub(super) struct Agent {
 pub(super) struct Surroundings {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
-    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) reports: mpsc::Sender<Telling>,
     pub(super) stop: CancellationToken,
 }
 
@@ -228,9 +232,11 @@ impl Agent {
             }
             Work::ConcludeUpgrade => return self.upgrade()?.conclude(cx).await,
         }
-        // What the caller hears as done is in the store by the time it looks, or very soon after.
-        let observed = self.observe().await;
-        self.report(observed).await;
+        // What the caller hears as done is in the store by the time it looks, unless that is away.
+        let report = self.observe().await;
+        let (stored, seen) = oneshot::channel();
+        self.tell(Telling { report: self.reported(report), stored: Some(stored) }).await;
+        let _ = tokio::time::timeout(STORED_PATIENCE, seen).await;
         Ok(())
     }
 
@@ -318,7 +324,7 @@ impl Agent {
                 });
                 if stale && self.intent() == intent {
                     last = Some((observed.clone(), Instant::now()));
-                    self.report(observed.clone()).await;
+                    self.tell(self.reported(observed.clone()).into()).await;
                 }
                 if self.mend(intent, &observed.health, &mut healer, &mut start_failure).await {
                     continue;
@@ -390,12 +396,15 @@ impl Agent {
         observed
     }
 
-    async fn report(&self, observed: Observed) {
-        let report = Report { instance: self.instance, observed, at: self.surroundings.clock.now() };
+    fn reported(&self, observed: Observed) -> Report {
+        Report { instance: self.instance, observed, at: self.surroundings.clock.now() }
+    }
+
+    async fn tell(&self, telling: Telling) {
         tokio::select! {
             biased;
             // The receiver ends only with the service.
-            _ = self.surroundings.reports.send(report) => {}
+            _ = self.surroundings.reports.send(telling) => {}
             () = self.surroundings.stop.cancelled() => {}
         }
     }

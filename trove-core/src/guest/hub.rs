@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    Telling,
     agent::{Agent, Call, Settings, Surroundings},
     protocol::{AccountsCall, AccountsReply, Work},
 };
@@ -20,7 +21,6 @@ use crate::{
     id::InstanceId,
     lifecycle,
     model::Instance,
-    store::Report,
     time::Clock,
 };
 
@@ -30,7 +30,7 @@ pub struct Guests {
     agents: Mutex<HashMap<InstanceId, Arc<Agent>>>,
     settings: Settings,
     clock: Clock,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Telling>,
     stop: CancellationToken,
     // Ends the agents when the service goes without a shutdown.
     _guard: DropGuard,
@@ -51,7 +51,7 @@ impl Guests {
         drivers: HashMap<String, Arc<dyn Driver>>,
         settings: Settings,
         clock: Clock,
-        reports: mpsc::Sender<Report>,
+        reports: mpsc::Sender<Telling>,
     ) -> Self {
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();

@@ -16,9 +16,11 @@ mod agent;
 mod heal;
 mod hub;
 mod protocol;
+mod telling;
 #[cfg(test)]
 mod tests;
 
 pub use agent::{Call, Settings};
 pub use hub::{Guests, JobEnd};
 pub use protocol::{AccountsCall, AccountsReply, Work};
+pub use telling::Telling;

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 
-use super::{AccountsCall, Call, Guests, JobEnd, Settings, Work};
+use super::{AccountsCall, Call, Guests, JobEnd, Settings, Telling, Work};
 use crate::{
     datastore::{Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Version},
     error::{Error, Kind, Result},
@@ -74,7 +74,7 @@ struct Fixture {
     instance: InstanceId,
     preparing: Arc<Notify>,
     removals: Arc<AtomicUsize>,
-    _reports: mpsc::Receiver<crate::store::Report>,
+    _reports: mpsc::Receiver<Telling>,
 }
 
 impl Fixture {

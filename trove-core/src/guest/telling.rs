@@ -1,0 +1,18 @@
+use tokio::sync::oneshot;
+
+use crate::store::Report;
+
+/// A report on its way to the store.
+#[derive(Debug)]
+pub struct Telling {
+    /// What is told.
+    pub report: Report,
+    /// Who waits until it is stored; dropped where it could not be.
+    pub stored: Option<oneshot::Sender<()>>,
+}
+
+impl From<Report> for Telling {
+    fn from(report: Report) -> Self {
+        Self { report, stored: None }
+    }
+}
