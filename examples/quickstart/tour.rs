@@ -43,10 +43,7 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
     phase.end(&format!("{ROWS} rows are still there"));
 
     let phase = report.phase("configure");
-    match configure(options, service, &instance, &password, report).await {
-        Err(error) if error.kind() == Kind::Unsupported => phase.end("its parameters cannot be changed"),
-        outcome => phase.end(&outcome?),
-    }
+    phase.end(&configure(options, service, &instance, &password, report).await?);
 
     if options.keep {
         service.home.write_access(&instance, "app", "app", &password)?;

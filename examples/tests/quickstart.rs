@@ -47,12 +47,12 @@ fn the_tour_of_postgresql_ends_well_and_leaves_nothing() {
 
 #[test]
 fn the_tour_of_mysql_ends_well_and_leaves_nothing() {
-    tour("mysql", "parameters");
+    tour("mysql", "wait_timeout was changed");
 }
 
 #[test]
 fn the_tour_of_mariadb_ends_well_and_leaves_nothing() {
-    tour("mariadb", "parameters");
+    tour("mariadb", "wait_timeout was changed");
 }
 
 /// `configured` is in what is told of the parameters.

@@ -11,7 +11,7 @@ use super::{NAME, accounts::MariaDbDialect, config, migrate};
 use crate::{
     container::{Answer, CONFIGURATION, ConfigFile, Engine, Helper, Parameters, Template, UpgradePath, read_small},
     hash::short_hash,
-    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, processes, version_after},
+    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, complaint, processes, version_after},
 };
 
 /// The files in which the server notes its version, by its age. More than a version has is not read of them.
@@ -104,6 +104,10 @@ impl Engine for MariaDbEngine {
 
     async fn open(&self) -> Result<()> {
         self.accounts.admin().open().await
+    }
+
+    fn complaint(&self, output: &str) -> Option<String> {
+        complaint(output)
     }
 
     fn forget(&self) {

@@ -11,7 +11,7 @@ use super::{NAME, accounts::MySqlDialect, config};
 use crate::{
     container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, Template, UpgradePath, read_small},
     hash::short_hash,
-    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, processes, version_after},
+    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, complaint, processes, version_after},
 };
 
 /// More than a server writes of its versions in years.
@@ -103,6 +103,10 @@ impl Engine for MySqlEngine {
 
     async fn open(&self) -> Result<()> {
         self.accounts.admin().open().await
+    }
+
+    fn complaint(&self, output: &str) -> Option<String> {
+        complaint(output)
     }
 
     fn forget(&self) {

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod client;
+mod complaint;
 mod config;
 mod connection;
 mod dialect;
@@ -21,6 +22,7 @@ use trove_core::{
 };
 
 pub(crate) use accounts::FamilyAccounts;
+pub(crate) use complaint::complaint;
 pub(crate) use config::{Shares, check_settings, main_file, processes, settings_file, size_file};
 pub(crate) use connection::{Admin, Session};
 pub(crate) use dialect::Dialect;

@@ -138,6 +138,10 @@ impl Engine for PostgreSqlEngine {
         self.admin.ask().await
     }
 
+    fn complaint(&self, output: &str) -> Option<String> {
+        complaint(output)
+    }
+
     fn forget(&self) {
         self.admin.forget();
     }
@@ -176,9 +180,33 @@ fn read_version(path: &Path) -> io::Result<String> {
     is_version.then(|| version.to_owned()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// What a server said was wrong before it ended, without what every line begins with.
+fn complaint(output: &str) -> Option<String> {
+    let said = |severity: &str, about: &str| {
+        let told = output.lines().filter_map(|line| line.split_once(severity)).map(|(_, text)| text.trim());
+        told.filter(|text| text.contains(about)).map(str::to_owned).next()
+    };
+    match said("FATAL:", "") {
+        // Each of the errors is told before.
+        Some(fatal) if fatal.contains("contains errors") => said("LOG:", "parameter").or(Some(fatal)),
+        fatal => fatal,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_setting_is_told() {
+        let file = "2026-01-01 00:00:00.1 GMT [7] LOG:  invalid value for parameter \"work_mem\": \"x\"\n\
+            2026-01-01 00:00:00.2 GMT [7] FATAL:  configuration file \"/etc/trove/conf.d/50.conf\" contains errors\n";
+        assert_eq!(complaint(file).as_deref(), Some("invalid value for parameter \"work_mem\": \"x\""));
+        let memory = "GMT [1] FATAL:  could not map anonymous shared memory: Cannot allocate memory\n\
+            GMT [1] HINT:  This error usually means that ...\n";
+        assert_eq!(complaint(memory).as_deref(), Some("could not map anonymous shared memory: Cannot allocate memory"));
+        assert_eq!(complaint("GMT [1] LOG:  database system is shut down\n"), None);
+    }
 
     #[test]
     fn programs_tell_their_version() {
