@@ -8,7 +8,7 @@ use std::fs;
 
 use bollard::query_parameters::KillContainerOptions;
 use common::{
-    Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, app, bollard, cx, eventually, file_names, mysql,
+    Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Small, Subject, app, bollard, cx, eventually, file_names, mysql,
 };
 use mysql_async::{Conn, prelude::Queryable};
 use tokio_util::sync::CancellationToken;
@@ -106,4 +106,43 @@ async fn a_mariadb_server_lives_from_nothing_to_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mariadb_server_of_the_series_before_lives_from_nothing_to_nothing() {
     a_server_lives_from_nothing_to_nothing(MARIADB_10_11).await;
+}
+
+/// Only what nobody needs any more is dropped: the row that was written first is there.
+async fn old_logs_make_room_on_a_volume_that_is_nearly_full(subject: Subject, mib: u32) {
+    let small = Small::new(mib);
+    let inside = tempfile::tempdir_in(small.0.path()).unwrap();
+    let fixture = Fixture::at(inside, subject).await;
+    fixture.server.prepare(&cx(), &app()).await.unwrap();
+    let logs = || {
+        let names = file_names(&fixture.host.volume.join("data"));
+        names.into_iter().filter(|name| name.starts_with("binlog.0")).count()
+    };
+    let free = async || fixture.server.observe(&cx()).await.unwrap().disk.unwrap().free.as_mib();
+    let mut client = client(&fixture).await;
+    client
+        .query_drop("CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE TABLE filler (b longblob)")
+        .await
+        .unwrap();
+    let mut most = 0;
+    while most < 3 || logs() >= most {
+        assert!(most < 100, "logs are kept whatever is free");
+        client.query_drop("INSERT INTO filler VALUES (REPEAT('x', 6 << 20)); TRUNCATE filler").await.unwrap();
+        most = most.max(logs());
+        free().await;
+    }
+    assert!(free().await > 128, "{most} logs were there, and {} are", logs());
+    assert_eq!(rows(&fixture).await, 1);
+    fixture.healthy().await;
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mysql_server_drops_old_logs_in_time() {
+    old_logs_make_room_on_a_volume_that_is_nearly_full(MYSQL_9_7, 600).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mariadb_server_drops_old_logs_in_time() {
+    old_logs_make_room_on_a_volume_that_is_nearly_full(MARIADB_10_11, 500).await;
 }

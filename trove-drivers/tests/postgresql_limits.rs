@@ -9,12 +9,11 @@ use std::{
     net::TcpListener,
     os::unix,
     path::Path,
-    process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use common::{Fixture, POSTGRESQL_17, app, bollard, cx, driver, eventually};
+use common::{Fixture, POSTGRESQL_17, Small, app, bollard, cx, driver, eventually};
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinHandle,
@@ -25,25 +24,6 @@ use trove_core::{
     model::{Condition, Health, PageRequest},
 };
 use trove_drivers::{Docker, PostgreSql};
-
-/// A file system of its own, of which nothing is left.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    fn new(mib: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let size = format!("size={mib}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory.path()).status();
-        assert!(mounted.unwrap().success(), "this test mounts a file system and needs root for it");
-        Self(directory)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_volume_is_told_before_and_after_the_server_gives_up() {

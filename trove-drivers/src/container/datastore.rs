@@ -7,6 +7,7 @@ mod helper;
 mod images;
 mod initialise;
 mod probe;
+mod relief;
 mod resize;
 mod settings;
 mod upgrade;
@@ -69,6 +70,7 @@ pub struct ContainerDatastore<E> {
     copies: Arc<tokio::sync::Mutex<()>>,
     settings: KnownSettings,
     probe: probe::Turn,
+    relief: relief::Relief,
     storage: StorageGauge,
     kills: KillGauge,
     seen: Mutex<Seen>,
@@ -93,6 +95,7 @@ impl<E: Engine> ContainerDatastore<E> {
             docker,
             host: RwLock::new(host),
             adopted: tokio::sync::Mutex::default(),
+            relief: relief::Relief::default(),
             engine: Arc::new(engine),
             places,
             name,
@@ -163,6 +166,9 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             None => (Reply::Silent, None),
         };
         let Storage { disk, data, stop_noted } = storage;
+        if answer.answered() {
+            self.relieve(disk).await;
+        }
         let health = judge(&Facts {
             container: state,
             answer,

@@ -159,6 +159,12 @@ pub trait Engine: Send + Sync + 'static {
         None
     }
 
+    /// Frees what the server keeps on its volume and nobody needs yet. Called while it answers and its volume is nearly
+    /// full.
+    async fn relieve(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Lets go of connections to the server, which is stopped or gone.
     fn forget(&self) {}
 

@@ -80,6 +80,15 @@ pub(crate) fn least_free(volume_size: ByteSize) -> ByteSize {
     mib(64).max(ByteSize::bytes(volume_size.as_bytes() / 100))
 }
 
+/// True where a volume has little room left, before that is shown as a problem.
+pub(crate) fn nearly_full(disk: Option<Disk>, volume_size: ByteSize) -> bool {
+    disk.is_some_and(|disk| {
+        let most = volume_size.as_bytes() / 10 * 8;
+        disk.free.as_bytes() < 2 * least_free(volume_size).as_bytes()
+            || disk.used.is_some_and(|used| used.as_bytes() > most)
+    })
+}
+
 fn exited(code: i64, out_of_memory: bool, full: bool) -> Health {
     if out_of_memory {
         down(Condition::OutOfMemory, "the server was killed by the kernel because its memory was used up")
@@ -203,6 +212,13 @@ mod tests {
         ] {
             assert_eq!(word(&facts), expected, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn a_volume_is_nearly_full_before_it_is() {
+        let of = |used, free| nearly_full(Some(Disk { used, free }), gib(5));
+        assert!(!of(Some(gib(4)), gib(1)) && !of(None, mib(128)) && !nearly_full(None, gib(5)));
+        assert!(of(Some(ByteSize::bytes(gib(4).as_bytes() + 1)), gib(1)) && of(None, mib(127)));
     }
 
     #[test]

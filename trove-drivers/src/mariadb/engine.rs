@@ -106,6 +106,10 @@ impl Engine for MariaDbEngine {
         self.accounts.admin().open().await
     }
 
+    async fn relieve(&self) -> Result<()> {
+        self.accounts.admin().purge_logs().await
+    }
+
     fn complaint(&self, output: &str) -> Option<String> {
         complaint(output)
     }

@@ -94,6 +94,13 @@ impl<D: Dialect> Admin<D> {
         Ok(())
     }
 
+    /// Drops the binary logs that are not written to any more.
+    pub(crate) async fn purge_logs(&self) -> Result<()> {
+        let mut session = self.session().await?;
+        session.run("FLUSH BINARY LOGS").await?;
+        session.run("PURGE BINARY LOGS BEFORE NOW()").await
+    }
+
     /// Closes the session that is kept.
     pub(crate) fn forget(&self) {
         self.probe.forget();

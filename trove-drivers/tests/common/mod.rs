@@ -6,6 +6,7 @@ mod client;
 mod docker;
 pub mod mysql;
 mod postgresql;
+mod small;
 mod subject;
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
@@ -27,6 +28,7 @@ pub use {
     client::Client,
     docker::{Sweeper, bollard, containers, log, networks},
     postgresql::driver,
+    small::Small,
     subject::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject},
 };
 

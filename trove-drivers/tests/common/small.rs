@@ -1,0 +1,24 @@
+//! A file system that is soon full.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// A file system of its own, of which nothing is left.
+pub struct Small(pub TempDir);
+
+impl Small {
+    pub fn new(mib: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory.path()).status();
+        assert!(mounted.unwrap().success(), "this test mounts a file system and needs root for it");
+        Self(directory)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
