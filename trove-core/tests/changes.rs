@@ -19,7 +19,7 @@ use trove_core::{
     guest,
     id::InstanceId,
     lifecycle::State,
-    model::{Flavor, Instance, Settings, Status, gib, mib},
+    model::{Condition, EventKind, Flavor, Health, Instance, Problem, Settings, Status, gib, mib},
 };
 
 async fn start(world: &World, store: &str) -> Trove {
@@ -314,6 +314,58 @@ async fn an_upgrade_ends_with_the_new_release_or_with_the_old_one_serving() {
     upgraded.upgrade("2").await.unwrap().active().await.unwrap();
     assert_eq!(image(upgraded.id), "memory:2b");
     assert!(upgraded.upgrade("1").await.err().unwrap().to_string().contains("configuration group"));
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_in_the_middle_of_an_upgrade_looks_after_the_server() {
+    for (call, succeeds) in [("check", false), ("conclude", true)] {
+        let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+        world.script(move |_, name| match name {
+            _ if name == call => Verdict::FailBefore(Error::unavailable("away for a while")),
+            _ => Verdict::Proceed,
+        });
+        let trove = start(&world, &on_disk(directory.path())).await;
+        let instance = active(&trove).await;
+        let mut events = trove.events();
+        let upgrade = instance.upgrade("2").await.unwrap();
+        while !matches!(events.next().await.unwrap().kind, EventKind::Failed { .. }) {}
+        trove.shut_down().await;
+
+        world.script(|_, name| match name {
+            "check" => Verdict::FailBefore(Error::invalid("this cannot be")),
+            _ => Verdict::Proceed,
+        });
+        let trove = start(&world, &on_disk(directory.path())).await;
+        let ended = trove.operation(upgrade.id()).await.unwrap().wait().await;
+        assert_eq!(ended.is_ok(), succeeds, "{call}: {ended:?}");
+        until(&trove, instance.id, |instance| instance.status() == Status::Active).await;
+        world.break_server(instance.id, Health::Down(Problem::new(Condition::Killed, "the server was killed")));
+        while !world.serves(instance.id, &["app"], &[]) {
+            tokio::task::yield_now().await;
+        }
+        trove.shut_down().await;
+    }
+}
+
+#[tokio::test]
+async fn changes_of_a_group_at_once_are_not_lost() {
+    let world = World::new();
+    let trove = start(&world, "sqlite::memory:").await;
+    let groups = trove.configurations();
+    let new = group();
+    let id = groups.create(new.clone()).await.unwrap().id;
+    assert_eq!(groups.create(new.clone()).await.unwrap().id, id, "the same request is the same group");
+    assert_eq!(groups.create(new.set("Max-Rows", 9)).await.unwrap_err().kind(), Kind::Conflict);
+    let set = |name: &str, value: i64| groups.set(id, Settings::from([(name.to_owned(), value.into())]));
+    let (one, other) = tokio::join!(set("max_rows", 7), set("cache_mib", 8));
+    let (settings, lost) = (groups.get(id).await.unwrap().settings, [one, other].into_iter().filter_map(Result::err));
+    let refused: Vec<_> = lost.map(|error| error.kind()).collect();
+    let made = usize::from(settings["max_rows"] == 7.into()) + usize::from(settings["cache_mib"] == 8.into());
+    assert_eq!((refused, made), (vec![Kind::Busy; 2 - made], made), "who lost was told so");
+    groups.rename(id, "slow", "for reports").await.unwrap();
+    let renamed = groups.get(id).await.unwrap();
+    assert_eq!((renamed.name.as_str(), renamed.settings), ("slow", settings));
     trove.shut_down().await;
 }
 

@@ -314,6 +314,7 @@ fn new_operation(kind: &'static str) -> NewOperation {
         step: "first",
         state: json!({"kept": "ünïcode"}),
         configuration: None,
+        seen: None,
     }
 }
 

@@ -172,13 +172,9 @@ impl Builder {
         let keeper = tokio::spawn({
             let (control, shutdown) = (control.clone(), shutdown.clone());
             async move {
-                let kept = async {
-                    if let Err(error) = control.end_trials().await {
-                        tracing::warn!(error = error.report(), "the place of a throw-away server is left");
-                    }
-                    keep_guests(control).await;
-                };
-                shutdown.run_until_cancelled(kept).await.unwrap_or_default();
+                let ended = control.end_trials();
+                let both = futures_util::future::join(ended, keep_guests(control.clone()));
+                shutdown.run_until_cancelled(both).await;
             }
         });
         engine.start(shutdown.clone());
@@ -229,9 +225,9 @@ async fn register(store: &Store, manifests: &[Manifest], now: Timestamp) -> Resu
                         created_at: after(now, Duration::from_micros(u64::try_from(place).unwrap_or_default())),
                         updated_at: now,
                     };
-                    store.insert_version(&StoredVersion { version, password: None }).await?;
+                    store.insert_version(&StoredVersion { version, password: None, edited: false }).await?;
                 }
-                Some(mut known) if known.is_untouched() && known.version.image != version.image => {
+                Some(mut known) if !known.edited && known.version.image != version.image => {
                     known.version.image.clone_from(&version.image);
                     store.update_version(&known).await?;
                 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{OperationHandle, Trove, new_instance::check_label};
 use crate::{
     datastore::check_settings,
@@ -7,8 +9,11 @@ use crate::{
     lifecycle::Action,
     model::{ConfigurationGroup, GivenSettings, Instance, Setting, Settings},
     taskmanager::ConfigureInstance,
+    time::Timestamp,
 };
 
+/// How long an instance that could not be given its configuration is left alone.
+const REST: Duration = Duration::from_secs(30);
 /// How many instances are asked for at a time.
 const PAGE: u32 = 200;
 
@@ -55,6 +60,12 @@ impl NewConfiguration {
         }
     }
 
+    /// The id to give it, so that the request can be repeated without making a second one.
+    pub fn id(mut self, id: ConfigurationId) -> Self {
+        self.id = id;
+        self
+    }
+
     /// The tenant it belongs to; `default` unless said.
     pub fn project(mut self, project: impl Into<String>) -> Self {
         self.project = project.into();
@@ -97,6 +108,7 @@ impl Configurations {
     ///
     /// [`NotFound`](Kind::NotFound) for a datastore or version there is not, [`Invalid`](Kind::Invalid) for a setting that
     /// cannot be: a parameter there is not, one that is the service's own, a value of another type or out of range.
+    /// [`Conflict`](Kind::Conflict) for an id that was asked for differently before.
     pub async fn create(&self, new: NewConfiguration) -> Result<ConfigurationGroup> {
         check_label("the name of a configuration group", &new.name)?;
         check_label("the project of a configuration group", &new.project)?;
@@ -116,14 +128,16 @@ impl Configurations {
             created_at: now,
             updated_at: now,
         };
-        self.trove.0.control.store.insert_configuration(&group).await?;
-        Ok(group)
+        match self.trove.0.control.store.insert_configuration(&group).await {
+            Err(error) if error.kind() == Kind::Conflict => self.joined(group, error).await,
+            inserted => inserted.map(|()| group),
+        }
     }
 
     /// One group; [`NotFound`](Kind::NotFound) where there is none.
     pub async fn get(&self, id: ConfigurationId) -> Result<ConfigurationGroup> {
         let found = self.trove.0.control.store.configuration(id).await?;
-        found.ok_or_else(|| Error::not_found(format!("there is no configuration group {id}")))
+        found.ok_or_else(|| missing(id))
     }
 
     /// Groups in order of creation: of one project or of all, those behind `after`, `limit` at the most.
@@ -144,37 +158,27 @@ impl Configurations {
     /// As for [`create`](Self::create); [`Invalid`](Kind::Invalid) also where they are too much for the flavor of an
     /// instance that has the group. [`Busy`](Kind::Busy) where somebody else changed the group meanwhile.
     pub async fn replace(&self, id: ConfigurationId, settings: Settings) -> Result<Vec<OperationHandle>> {
-        let before = self.get(id).await?;
-        let settings = self.check(&before.datastore, &before.version, &settings).await?;
-        for instance in self.instances(id).await? {
-            self.check_flavor(&instance, &settings)?;
-        }
-        let group = ConfigurationGroup { settings, ..before };
-        self.write(group).await?;
-        self.trove.configure_behind().await
+        let group = self.get(id).await?;
+        let settings = self.check(&group.datastore, &group.version, &settings).await?;
+        self.replace_checked(&group, settings).await
     }
 
     /// Sets some parameters of a group and leaves the others, as [`replace`](Self::replace) does.
     pub async fn set(&self, id: ConfigurationId, settings: Settings) -> Result<Vec<OperationHandle>> {
-        let before = self.get(id).await?;
+        let group = self.get(id).await?;
         // Checked first for their names as the server writes them, so that they meet those there are.
-        let changed = self.check(&before.datastore, &before.version, &settings).await?;
-        let mut all = before.settings;
+        let changed = self.check(&group.datastore, &group.version, &settings).await?;
+        let mut all = group.settings.clone();
         all.extend(changed);
-        self.replace(id, all).await
+        self.replace_checked(&group, all).await
     }
 
     /// Calls a group otherwise. Its settings stay.
     pub async fn rename(&self, id: ConfigurationId, name: &str, description: &str) -> Result<()> {
         check_label("the name of a configuration group", name)?;
         check_description(description)?;
-        let before = self.get(id).await?;
-        let (name, description) = (name.to_owned(), description.to_owned());
-        let renamed = ConfigurationGroup { name, description, updated_at: self.trove.0.clock.now(), ..before.clone() };
-        match self.trove.0.control.store.update_configuration(&renamed, before.revision).await? {
-            true => Ok(()),
-            false => Err(changed_meanwhile()),
-        }
+        let renamed = self.trove.0.control.store.rename_configuration(id, name, description, self.trove.0.clock.now());
+        if renamed.await? { Ok(()) } else { Err(missing(id)) }
     }
 
     /// Removes a group. One that is absent is `Ok`; [`Conflict`](Kind::Conflict) where an instance has it.
@@ -199,7 +203,7 @@ impl Configurations {
         let group = self.get(id).await?;
         if group.project != instance.project {
             // Which groups others have is not told.
-            return Err(Error::not_found(format!("there is no configuration group {id}")));
+            return Err(missing(id));
         }
         if (&group.datastore, &group.version) != (&instance.datastore, &instance.version) {
             return Err(Error::invalid(format!(
@@ -216,6 +220,14 @@ impl Configurations {
         driver.check_settings(&instance.flavor, settings)
     }
 
+    /// The group that an earlier request made, where that was the same.
+    async fn joined(&self, asked: ConfigurationGroup, conflict: Error) -> Result<ConfigurationGroup> {
+        let made = self.get(asked.id).await?;
+        let (created_at, updated_at) = (made.created_at, made.updated_at);
+        let same = made == ConfigurationGroup { created_at, updated_at, ..asked };
+        if same { Ok(made) } else { Err(conflict) }
+    }
+
     async fn check(&self, datastore: &str, version: &str, settings: &Settings) -> Result<Settings> {
         if settings.is_empty() {
             return Ok(Settings::new());
@@ -224,48 +236,73 @@ impl Configurations {
         check_settings(&catalogue, settings)
     }
 
-    async fn write(&self, group: ConfigurationGroup) -> Result<()> {
-        let before = group.revision;
-        let group = ConfigurationGroup { revision: before + 1, updated_at: self.trove.0.clock.now(), ..group };
-        match self.trove.0.control.store.update_configuration(&group, before).await? {
-            true => Ok(()),
-            false => Err(changed_meanwhile()),
+    /// Writes settings in place of those of a group as it was read, and begins to give them to its instances.
+    async fn replace_checked(&self, group: &ConfigurationGroup, settings: Settings) -> Result<Vec<OperationHandle>> {
+        for instance in self.instances(group.id).await? {
+            self.check_flavor(&instance, &settings)?;
         }
+        let store = &self.trove.0.control.store;
+        if !store.replace_settings(group.id, &settings, group.revision, self.trove.0.clock.now()).await? {
+            return Err(Error::busy("the configuration group was changed by somebody else meanwhile"));
+        }
+        let mut begun = Vec::new();
+        for instance in self.instances(group.id).await? {
+            match self.trove.configure_again(instance.id).await {
+                Ok(operation) => begun.extend(operation),
+                // It is given them later.
+                Err(error) => {
+                    tracing::debug!(instance = %instance.id, error = error.report(), "not configured yet");
+                    begun.extend(self.trove.configuring(instance.id).await?);
+                }
+            }
+        }
+        Ok(begun)
     }
 }
 
 impl Trove {
-    /// Begins to give instances the latest revision of their group, those that have an older one and are not busy.
-    pub(super) async fn configure_behind(&self) -> Result<Vec<OperationHandle>> {
-        let mut begun = Vec::new();
-        for id in self.0.control.store.instances_behind(PAGE).await? {
-            match self.configure_again(id).await {
-                Ok(operation) => begun.push(operation),
-                // It has become busy or is gone, or its group is.
-                Err(error) if matches!(error.kind(), Kind::Busy | Kind::Conflict | Kind::NotFound) => {}
-                Err(error) => return Err(error),
+    /// Begins to give instances the latest revision of their group, those that have an older one and are not busy. What
+    /// failed lately is left for a while.
+    pub(super) async fn configure_behind(&self) -> Result<()> {
+        let since = self.0.clock.now().saturating_sub(REST).unwrap_or(Timestamp::MIN);
+        for id in self.0.control.store.instances_behind(since, PAGE).await? {
+            if let Err(error) = self.configure_again(id).await {
+                // It has become busy or is gone, or its group is; or it is this one's alone.
+                tracing::debug!(instance = %id, error = error.report(), "an instance is not given its configuration");
             }
         }
-        Ok(begun)
+        Ok(())
     }
 
     /// Begins to give an instance the settings of a group, or none.
     pub(super) async fn configure(
         &self,
-        id: InstanceId,
+        instance: &Instance,
         group: Option<&ConfigurationGroup>,
     ) -> Result<OperationHandle> {
         let given = group.map(GivenSettings::from).unwrap_or_default();
         let mut operation = ConfigureInstance::new(given).begin(OperationId::new_v4())?;
-        operation.configuration = group.map(|group| group.id);
-        self.begin(id, Action::Configure, operation).await
+        (operation.configuration, operation.seen) = (group.map(|group| group.id), Some(instance.epoch));
+        self.begin(instance.id, Action::Configure, operation).await
     }
 
-    async fn configure_again(&self, id: InstanceId) -> Result<OperationHandle> {
+    /// Begins to give an instance the latest revision of the group it has, unless it has that.
+    async fn configure_again(&self, id: InstanceId) -> Result<Option<OperationHandle>> {
         let instance = self.read(id).await?;
-        let Some(group) = instance.configuration else { return Err(Error::conflict("the instance has no group")) };
+        let Some(group) = instance.configuration else { return Ok(None) };
         let group = self.configurations().get(group).await?;
-        self.configure(id, Some(&group)).await
+        if instance.given.group == Some((group.id, group.revision)) {
+            return Ok(None);
+        }
+        self.configure(&instance, Some(&group)).await.map(Some)
+    }
+
+    /// The operation that gives an instance settings now.
+    async fn configuring(&self, id: InstanceId) -> Result<Option<OperationHandle>> {
+        let operations = self.operations(id).await?;
+        let running = operations.iter().rev().find(|operation| !operation.status.is_final());
+        let running = running.filter(|operation| operation.kind == ConfigureInstance::KIND);
+        Ok(running.map(|operation| self.handle(operation.id, id, &operation.kind)))
     }
 }
 
@@ -276,6 +313,6 @@ fn check_description(description: &str) -> Result<()> {
     Ok(())
 }
 
-fn changed_meanwhile() -> Error {
-    Error::busy("the configuration group was changed by somebody else meanwhile")
+fn missing(id: ConfigurationId) -> Error {
+    Error::not_found(format!("there is no configuration group {id}"))
 }

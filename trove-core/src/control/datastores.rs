@@ -92,13 +92,14 @@ impl VersionChange {
         Self::default()
     }
 
-    /// Instances that are made, or upgraded to it, from now on run from this image.
+    /// Instances that are made, or upgraded to it, from now on run from this image. A login stays with its registry: for
+    /// an image of another one it has to be given anew.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.image = Some(image.into());
         self
     }
 
-    /// Signs in to the image's registry so.
+    /// Signs in to the image's registry so, for what is made, upgraded or watched from now on.
     pub fn login(mut self, username: impl Into<String>, password: impl Into<SecretString>) -> Self {
         self.login = Some(Some((username.into(), password.into())));
         self
@@ -173,10 +174,10 @@ impl Datastores {
             created_at: now,
             updated_at: now,
         };
-        let seal = |password| self.trove.0.control.master_key.seal(&login_owner(&version), &password);
+        let seal = |password| self.trove.0.control.master_key.seal(&login_owner(&version.image), &password);
         let password = password.map(seal).transpose()?;
         let (datastore, name) = (version.datastore.clone(), version.name.clone());
-        self.trove.0.control.store.insert_version(&StoredVersion { version, password }).await?;
+        self.trove.0.control.store.insert_version(&StoredVersion { version, password, edited: true }).await?;
         self.version(&datastore, &name).await
     }
 
@@ -189,13 +190,14 @@ impl Datastores {
         }
         if let Some(login) = change.login {
             let (username, password) = login.unzip();
-            let seal = |password| self.trove.0.control.master_key.seal(&login_owner(&stored.version), &password);
+            let seal = |password| self.trove.0.control.master_key.seal(&login_owner(&stored.version.image), &password);
             stored.password = password.map(seal).transpose()?;
             stored.version.username = username;
         }
         stored.version.active = change.active.unwrap_or(stored.version.active);
         stored.version.default |= change.default;
         stored.version.updated_at = self.trove.0.clock.now();
+        stored.edited = true;
         if !self.trove.0.control.store.update_version(&stored).await? {
             return Err(Error::not_found(format!("datastore {datastore} has no version {name:?} any more")));
         }
@@ -227,7 +229,7 @@ impl Datastores {
     }
 
     /// What can be configured of a version's servers, told by one of them. The first answer for an image takes as long as
-    /// making a server does; later ones are kept by the image's digest.
+    /// making a server does; later ones look up the image's digest only.
     pub async fn parameters(&self, datastore: &str, name: &str) -> Result<Catalogue> {
         let version = self.version(datastore, name).await?;
         let flavor = self.trial_flavor(datastore)?;

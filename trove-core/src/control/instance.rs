@@ -52,22 +52,22 @@ impl InstanceHandle {
 
     /// Restarts its server.
     pub async fn restart(&self) -> Result<OperationHandle> {
-        self.begin(Action::Restart, &RestartServer {}).await
+        self.begin(Action::Restart, &RestartServer {}, None).await
     }
 
     /// Stops its server; it stays so until it is started.
     pub async fn stop(&self) -> Result<OperationHandle> {
-        self.begin(Action::Stop, &StopServer {}).await
+        self.begin(Action::Stop, &StopServer {}, None).await
     }
 
     /// Starts its stopped server.
     pub async fn start(&self) -> Result<OperationHandle> {
-        self.begin(Action::Start, &StartServer {}).await
+        self.begin(Action::Start, &StartServer {}, None).await
     }
 
     /// Removes it with all its data, whatever it is doing; what runs on it ends first.
     pub async fn delete(&self) -> Result<OperationHandle> {
-        self.begin(Action::Delete, &DeleteInstance {}).await
+        self.begin(Action::Delete, &DeleteInstance {}, None).await
     }
 
     /// Gives it the settings of a configuration group, in place of those it has. What its server can take while it runs
@@ -80,12 +80,17 @@ impl InstanceHandle {
     pub async fn configure(&self, group: ConfigurationId) -> Result<OperationHandle> {
         let instance = self.trove.read(self.instance.id).await?;
         let group = self.trove.configurations().for_instance(group, &instance).await?;
-        self.trove.configure(instance.id, Some(&group)).await
+        self.trove.configure(&instance, Some(&group)).await
     }
 
     /// Takes its configuration group away: all parameters go back to their defaults.
+    /// [`Conflict`](crate::error::Kind::Conflict) where it has none.
     pub async fn unconfigure(&self) -> Result<OperationHandle> {
-        self.trove.configure(self.instance.id, None).await
+        let instance = self.trove.read(self.instance.id).await?;
+        if instance.configuration.is_none() {
+            return Err(Error::conflict("the instance has no configuration group"));
+        }
+        self.trove.configure(&instance, None).await
     }
 
     /// Runs its data with another version of its datastore, or with the image that its own version has now. Checked
@@ -107,7 +112,7 @@ impl InstanceHandle {
             let why = "the instance has a configuration group, which is of one version; take it away first";
             return Err(Error::conflict(why));
         }
-        self.begin(Action::Upgrade, &UpgradeInstance::new(to)).await
+        self.begin(Action::Upgrade, &UpgradeInstance::new(to), Some(&instance)).await
     }
 
     /// Gives it another flavor, by one restart of its server; the one before where its server does not come up.
@@ -123,14 +128,20 @@ impl InstanceHandle {
         let flavor = find_flavor(self.trove.flavors(), Some(flavor))?;
         check_memory(driver.manifest(), flavor)?;
         driver.check_settings(flavor, &instance.given.settings)?;
+        if let Some(group) = instance.configuration {
+            driver.check_settings(flavor, &self.trove.configurations().get(group).await?.settings)?;
+        }
         if *flavor == instance.flavor {
             return Err(Error::conflict(format!("the instance has flavor {} already", flavor.name)));
         }
-        self.begin(Action::Resize, &ResizeInstance::new(flavor.clone())).await
+        self.begin(Action::Resize, &ResizeInstance::new(flavor.clone()), Some(&instance)).await
     }
 
-    async fn begin(&self, action: Action, flow: &impl Flow) -> Result<OperationHandle> {
-        self.trove.begin(self.instance.id, action, flow.begin(OperationId::new_v4())?).await
+    /// Begins an operation; where it was decided on the instance as it was `seen`, only if it is so still.
+    async fn begin(&self, action: Action, flow: &impl Flow, seen: Option<&Instance>) -> Result<OperationHandle> {
+        let mut operation = flow.begin(OperationId::new_v4())?;
+        operation.seen = seen.map(|instance| instance.epoch);
+        self.trove.begin(self.instance.id, action, operation).await
     }
 }
 

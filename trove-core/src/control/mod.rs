@@ -81,10 +81,14 @@ impl Trove {
     /// names, passwords and sizes that cannot be, [`Conflict`](crate::error::Kind::Conflict) for an id asked for differently before.
     /// Nothing has been made then.
     pub async fn create(&self, new: NewInstance) -> Result<OperationHandle> {
+        let request = new.request();
+        if let Some(joined) = self.0.control.store.creation(new.id, &request).await? {
+            return Ok(self.handle(joined, new.id, CreateInstance::KIND));
+        }
         let datastores = self.datastores();
         let version = datastores.choose(&new.datastore, new.version.as_deref()).await?;
         let manifest = datastores.manifest(&new.datastore)?;
-        let (instance, request) = new.admit(manifest, &version, &self.0.flavors, &self.0.limits, self.0.clock.now())?;
+        let instance = new.admit(manifest, &version, &self.0.flavors, &self.0.limits, self.0.clock.now())?;
         let mut flow = CreateInstance::new(instance.id, new.databases, &new.users, &self.0.control.master_key)?;
         if let Some(group) = instance.configuration {
             let group = self.configurations().for_instance(group, &instance).await?;
@@ -170,8 +174,12 @@ impl Trove {
 
     async fn begin(&self, instance: InstanceId, action: Action, operation: NewOperation) -> Result<OperationHandle> {
         for _ in 0..RACES {
-            let from = self.read(instance).await?.state;
+            let Instance { state: from, epoch, .. } = self.read(instance).await?;
             let to = lifecycle::admit(from, action)?;
+            if operation.seen.is_some_and(|seen| seen != epoch) {
+                // What was decided on is not any more; to decide anew is the caller's.
+                return Err(raced());
+            }
             let supersede = action == Action::Delete;
             let now = self.0.clock.now();
             let admitted =

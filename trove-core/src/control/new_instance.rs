@@ -25,7 +25,7 @@ const MIN_VOLUME: ByteSize = gib(1);
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct NewInstance {
-    id: InstanceId,
+    pub(super) id: InstanceId,
     project: String,
     name: String,
     pub(super) datastore: String,
@@ -117,7 +117,18 @@ impl NewInstance {
         self
     }
 
-    /// The instance this asks for and a description of the request without its secrets, or why it cannot be.
+    /// What is asked for, without its secrets, by which the same request is recognised.
+    pub(super) fn request(&self) -> String {
+        let request = json!({
+            "project": self.project, "name": self.name, "datastore": self.datastore, "version": self.version,
+            "flavor": self.flavor, "volume": self.volume, "public": self.public, "databases": self.databases,
+            "configuration": self.configuration,
+            "users": self.users.iter().map(|user| (&user.user, &user.databases)).collect::<Vec<_>>(),
+        });
+        request.to_string()
+    }
+
+    /// The instance this asks for, or why it cannot be.
     pub(super) fn admit(
         &self,
         manifest: &Manifest,
@@ -125,7 +136,7 @@ impl NewInstance {
         flavors: &[Flavor],
         limits: &Limits,
         now: Timestamp,
-    ) -> Result<(Instance, String)> {
+    ) -> Result<Instance> {
         let flavor = find_flavor(flavors, self.flavor.as_deref())?;
         check_label("the name of an instance", &self.name)?;
         check_label("the project of an instance", &self.project)?;
@@ -141,12 +152,6 @@ impl NewInstance {
             return Err(Error::invalid(format!("at most {0} databases and {0} users at once", limits.accounts)));
         }
         self.check_accounts(manifest)?;
-        let request = json!({
-            "project": self.project, "name": self.name, "datastore": self.datastore, "version": version.name,
-            "flavor": flavor, "volume": self.volume, "public": self.public, "databases": self.databases,
-            "configuration": self.configuration,
-            "users": self.users.iter().map(|user| (&user.user, &user.databases)).collect::<Vec<_>>(),
-        });
         let mut instance = Instance::new(self.id, &self.name, &manifest.name, flavor.clone(), self.volume, now);
         instance.project.clone_from(&self.project);
         instance.version.clone_from(&version.name);
@@ -154,7 +159,7 @@ impl NewInstance {
         instance.configuration = self.configuration;
         instance.image.clone_from(&version.image);
         instance.public = self.public;
-        Ok((instance, request.to_string()))
+        Ok(instance)
     }
 
     fn check_accounts(&self, manifest: &Manifest) -> Result<()> {
@@ -254,7 +259,7 @@ mod tests {
         model::{gib, mib},
     };
 
-    fn admit(new: &NewInstance) -> Result<(Instance, String)> {
+    fn admit(new: &NewInstance) -> Result<Instance> {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
         manifest.accounts = Some(AccountRules::new(63));
         let flavors = [Flavor::new("small", mib(512), 1), Flavor::new("tiny", mib(8), 1)];
@@ -302,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_description_of_a_request_holds_no_secret() {
-        let (_, request) = admit(&new().database("app").user("app", "hunter2")).unwrap();
+        let request = new().database("app").user("app", "hunter2").request();
         assert!(request.contains("app") && !request.contains("hunter2"));
     }
 }

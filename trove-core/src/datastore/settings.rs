@@ -49,6 +49,11 @@ pub fn in_units(setting: &Setting, unit: &str) -> Option<f64> {
 fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
     let name = &parameter.name;
     let wrong = |wanted: String| Err(Error::invalid(format!("parameter {name} takes {wanted}; not {setting:?}")));
+    if let Setting::Float(number) = setting
+        && !number.is_finite()
+    {
+        return wrong("a finite number".to_owned());
+    }
     if let Setting::Text(text) = setting
         && (text.len() > MAX_VALUE_BYTES || text.chars().any(char::is_control))
     {
@@ -223,6 +228,7 @@ mod tests {
             ("max_rows", "1kB".into(), "whole number"),
             ("delay", "0.2 s".into(), "from -1 to 100"),
             ("delay", "nan".into(), "a number"),
+            ("DateStyle", f64::NAN.into(), "a finite number"),
             ("fsync", "maybe".into(), "on or off"),
             ("fsync", 2.into(), "on or off"),
             ("level", "none".into(), "one of MINIMAL, FULL"),

@@ -36,7 +36,7 @@ use crate::{
     error::Result,
     events::Events,
     id::{InstanceId, OperationId},
-    model::{Event, EventKind, OperationStatus, Progress},
+    model::{Event, EventKind, OperationError, OperationStatus, Progress},
     platform::Ensured,
     store::{InstanceChange, NewOperation},
     time::Clock,
@@ -121,7 +121,7 @@ pub struct End<'a> {
     /// Its final status.
     pub status: OperationStatus,
     /// The error, unless it succeeded.
-    pub error: Option<&'a str>,
+    pub error: Option<&'a OperationError>,
     /// When.
     pub at: crate::time::Timestamp,
 }
@@ -130,7 +130,7 @@ impl End<'_> {
     /// What failed and why, as one sentence.
     pub fn fault(&self, what: &str) -> String {
         match self.error {
-            Some(why) => format!("{what}: {why}"),
+            Some(why) => format!("{what}: {}", why.message),
             None => what.to_owned(),
         }
     }

@@ -80,10 +80,12 @@ pub(super) fn decide(
             failed(position, shape, &error, now)
         }
         Err(error) => {
-            // An undo is tried again whatever it says: giving up leaves something behind.
+            // An undo is tried again whatever it says: giving up leaves something behind. What is only away for a while
+            // is waited for.
             let hopeless = error.kind() == Kind::Unsupported;
-            let again = (error.is_transient() || (!hopeless && (position.undoing || !shape.reversible)))
-                && position.attempt + 1 < limits.tries
+            let needed = position.undoing || !shape.reversible;
+            let again = (error.is_transient() || (needed && !hopeless))
+                && (position.attempt + 1 < limits.tries || (position.undoing && error.is_transient()))
                 && !out_of_patience;
             if again {
                 let pause = pause(position.attempt, error.retry());
@@ -153,6 +155,10 @@ mod tests {
         decide(position, shape, Limits::default(), outcome, Timestamp::UNIX_EPOCH)
     }
 
+    fn after_all_patience() -> Timestamp {
+        crate::time::after(Timestamp::UNIX_EPOCH, Limits::default().patience)
+    }
+
     #[test]
     fn steps_follow_each_other_and_the_last_ends_it() {
         assert_eq!(after(at(0, false), SHAPE, Ok(Next::Done)), (at(1, false), Then::Continue));
@@ -173,7 +179,12 @@ mod tests {
         let (position, then) = after(at(1, false), ONE_WAY, Err(Error::invalid("no")));
         assert_eq!((position.attempt, then), (1, Then::Pause(FIRST_PAUSE)));
         let last = Position { attempt: Limits::default().tries - 1, ..at(1, true) };
-        assert_eq!(after(last, SHAPE, Err(Error::invalid("no"))).1, Then::End(OperationStatus::Stuck));
+        assert_eq!(after(last.clone(), SHAPE, Err(Error::invalid("no"))).1, Then::End(OperationStatus::Stuck));
+        let away = Err(Error::unavailable("away"));
+        assert!(matches!(after(last.clone(), SHAPE, away).1, Then::Pause(_)), "it outlives an outage");
+        let late = after_all_patience();
+        let decided = decide(last, SHAPE, Limits::default(), Err(Error::unavailable("away")), late);
+        assert_eq!(decided.1, Then::End(OperationStatus::Stuck));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl<C: Send + Sync + 'static> Default for Registry<C> {
 }
 
 pub(super) fn first_row<F: Flow>(flow: &F, id: OperationId) -> Result<NewOperation> {
-    Ok(NewOperation { id, kind: F::KIND, step: name::<F>(0), state: state(flow)?, configuration: None })
+    Ok(NewOperation { id, kind: F::KIND, step: name::<F>(0), state: state(flow)?, configuration: None, seen: None })
 }
 
 fn name<F: Flow>(step: usize) -> &'static str {

@@ -174,7 +174,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         change: InstanceChange,
     ) -> Result<()> {
         let at = self.0.clock.now();
-        let error = position.error.as_ref().map(|error| error.message.as_str());
+        let error = position.error.as_ref();
         // A superseded operation leaves the instance to the one behind it.
         let superseded = status == OperationStatus::Cancelled && !position.cancelled;
         let end = if superseded { InstanceChange::default() } else { flow.ended(End { status, error, at }) };

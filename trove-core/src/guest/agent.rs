@@ -207,17 +207,33 @@ impl Agent {
                 self.intend(Intent::None);
                 return self.datastore.remove(cx).await;
             }
-            Work::Configure(settings) | Work::RestoreSettings(settings) => {
-                self.configuration()?.apply(cx, &settings).await?
+            Work::Configure(settings) => {
+                // An agent that was attached in the middle of this does not know yet what it is to do.
+                self.intend(Intent::Run);
+                self.configuration()?.apply(cx, &settings).await?;
             }
-            Work::Resize(flavor) | Work::RevertResize(flavor) => {
+            Work::RestoreSettings(settings) => {
+                self.intend(Intent::Run);
+                // Without parameters there was nothing to change either.
+                if let Some(configuration) = self.datastore.configuration() {
+                    configuration.apply(cx, &settings).await?;
+                }
+            }
+            Work::Resize(flavor) => {
                 let resize = self.datastore.resize().ok_or_else(|| lacks("other flavors"))?;
                 // Until it serves again nobody but the operation starts it: which size it is to have is open.
                 self.intend(Intent::None);
                 resize.resize(cx, &flavor).await?;
                 self.intend(Intent::Run);
             }
+            Work::RevertResize(flavor) => {
+                if let Some(resize) = self.datastore.resize() {
+                    resize.resize(cx, &flavor).await?;
+                }
+                self.intend(Intent::Run);
+            }
             Work::CheckUpgrade(to) => return self.upgrade()?.check(cx, &to).await,
+            Work::KeepRunning => self.intend(Intent::Run),
             Work::Upgrade(to) => {
                 let upgrade = self.upgrade()?;
                 self.intend(Intent::None);
@@ -230,7 +246,10 @@ impl Agent {
                 upgrade.revert(cx, &from).await?;
                 self.intend(Intent::Run);
             }
-            Work::ConcludeUpgrade => return self.upgrade()?.conclude(cx).await,
+            Work::ConcludeUpgrade => {
+                self.intend(Intent::Run);
+                self.upgrade()?.conclude(cx).await?;
+            }
         }
         // What the caller hears as done is in the store by the time it looks, unless that is away.
         let report = self.observe().await;

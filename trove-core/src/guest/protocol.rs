@@ -30,6 +30,8 @@ pub enum Work {
     RevertResize(Flavor),
     /// To nothing else; refuses an upgrade that cannot be.
     CheckUpgrade(Release),
+    /// To nothing else; the agent keeps it running.
+    KeepRunning,
     /// To a server of another release.
     Upgrade(Release),
     /// To a server of the release before.
@@ -51,6 +53,7 @@ impl Work {
             Self::Resize(_) => "resize",
             Self::RevertResize(_) => "revert resize",
             Self::CheckUpgrade(_) => "check upgrade",
+            Self::KeepRunning => "keep running",
             Self::Upgrade(_) => "upgrade",
             Self::RevertUpgrade(_) => "revert upgrade",
             Self::ConcludeUpgrade => "conclude upgrade",

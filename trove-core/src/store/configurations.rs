@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Kind, Result},
     id::{ConfigurationId, InstanceId},
     lifecycle::State,
-    model::{ConfigurationGroup, Instance},
+    model::{ConfigurationGroup, Instance, Settings},
     time::Timestamp,
 };
 
@@ -34,27 +34,46 @@ impl Store {
             .map(drop)
     }
 
-    /// Writes what a group is now, at a higher revision, unless it was changed since it was read at `revision`: false
-    /// then, and where it is gone.
-    pub async fn update_configuration(&self, group: &ConfigurationGroup, revision: u64) -> Result<bool> {
+    /// Writes the settings of a group, at its next revision, unless they were changed since it was read at this one:
+    /// false then, and where it is gone.
+    pub async fn replace_settings(
+        &self,
+        id: ConfigurationId,
+        settings: &Settings,
+        revision: u64,
+        at: Timestamp,
+    ) -> Result<bool> {
         let values = [
-            group.id.to_string().into(),
-            group.name.clone().into(),
-            group.description.clone().into(),
-            rows::json(&group.settings)?.into(),
-            rows::to_int(group.revision).into(),
-            rows::micros(group.updated_at).into(),
+            id.to_string().into(),
+            rows::json(settings)?.into(),
             rows::to_int(revision).into(),
+            rows::micros(at).into(),
         ];
-        let updated = self
+        let replaced = self
             .db()
             .execute(
-                "UPDATE configurations SET name = $2, description = $3, settings = $4, revision = $5, updated_at = $6
-                WHERE id = $1 AND revision = $7",
+                "UPDATE configurations SET settings = $2, revision = revision + 1, updated_at = $4
+                WHERE id = $1 AND revision = $3",
                 &values,
             )
             .await?;
-        Ok(updated == 1)
+        Ok(replaced == 1)
+    }
+
+    /// Calls a group otherwise; false where it is gone.
+    pub async fn rename_configuration(
+        &self,
+        id: ConfigurationId,
+        name: &str,
+        description: &str,
+        at: Timestamp,
+    ) -> Result<bool> {
+        let values = [id.to_string().into(), name.into(), description.into(), rows::micros(at).into()];
+        let renamed = self
+            .db()
+            .execute("UPDATE configurations SET name = $2, description = $3, updated_at = $4 WHERE id = $1", &values)
+            .await?;
+        Ok(renamed == 1)
     }
 
     /// Removes a group that no instance has; [`Conflict`](Kind::Conflict) where one does. One that is absent is `Ok`.
@@ -113,14 +132,17 @@ impl Store {
         found.iter().map(rows::instance).collect()
     }
 
-    /// Instances that may be configured now and were given an older revision of their group than there is.
-    pub async fn instances_behind(&self, limit: u32) -> Result<Vec<InstanceId>> {
+    /// Instances that may be configured now and were given an older revision of their group than there is. One with a fault
+    /// only where nothing was changed about it since this moment.
+    pub async fn instances_behind(&self, since: Timestamp, limit: u32) -> Result<Vec<InstanceId>> {
         let found = self
             .db()
             .rows(
                 "SELECT i.id FROM instances i JOIN configurations c ON c.id = i.configuration
-                WHERE i.configuration_revision < c.revision AND i.state = $1 LIMIT $2",
-                &[rows::word(&State::Active)?.into(), i64::from(limit).into()],
+                WHERE i.configuration_revision < c.revision AND i.state = $1
+                    AND (i.fault IS NULL OR i.updated_at <= $2)
+                ORDER BY i.updated_at LIMIT $3",
+                &[rows::word(&State::Active)?.into(), rows::micros(since).into(), i64::from(limit).into()],
             )
             .await?;
         found.iter().map(|row| rows::id(&row.text("id")?)).collect()

@@ -11,6 +11,9 @@ use crate::{
     secret::Sealed,
 };
 
+/// The version of this library.
+const LIBRARY: &str = env!("CARGO_PKG_VERSION");
+
 /// A version as it is written down: with the password for its image's registry, sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredVersion {
@@ -18,13 +21,8 @@ pub struct StoredVersion {
     pub version: DatastoreVersion,
     /// The password, where one is needed.
     pub password: Option<Sealed>,
-}
-
-impl StoredVersion {
-    /// True where nobody has changed it since it was added.
-    pub fn is_untouched(&self) -> bool {
-        self.version.created_at == self.version.updated_at
-    }
+    /// True once an operator has added or changed it.
+    pub edited: bool,
 }
 
 impl Store {
@@ -37,10 +35,10 @@ impl Store {
         let inserted = tx
             .execute(
                 "INSERT INTO datastore_versions (datastore, name, number, image, username, password, active, preferred,
-                    created_at, updated_at)
+                    created_at, updated_at, edited)
                 VALUES ($1, $2, $3, $4, $5, $6, $7,
                     CASE WHEN EXISTS (SELECT 1 FROM datastore_versions v WHERE v.datastore = $1 AND v.preferred = 1)
-                    THEN $8 ELSE 1 END, $9, $10)",
+                    THEN $8 ELSE 1 END, $9, $10, $11)",
                 &values(stored)?,
             )
             .await;
@@ -61,23 +59,29 @@ impl Store {
         let updated = tx
             .execute(
                 "UPDATE datastore_versions SET number = $3, image = $4, username = $5, password = $6, active = $7,
-                    preferred = $8, created_at = $9, updated_at = $10
+                    preferred = $8, created_at = $9, updated_at = $10, edited = $11
                 WHERE datastore = $1 AND name = $2",
                 &values(stored)?,
             )
             .await?;
+        if updated == 0 {
+            // Nor has its datastore lost its default to it.
+            return Ok(false);
+        }
         tx.commit().await?;
-        Ok(updated == 1)
+        Ok(true)
     }
 
-    /// Removes a version that no instance and no configuration group is of. False where there is none of this name.
+    /// Removes a version that no instance and no configuration group is of, and that none is being upgraded to. False where there is none of this name.
     pub async fn delete_version(&self, datastore: &str, name: &str) -> Result<bool> {
         let mut tx = self.db().begin().await?;
         let values = [datastore.into(), name.into()];
         let used = tx
             .row(
                 "SELECT 1 AS used WHERE EXISTS (SELECT 1 FROM instances WHERE datastore = $1 AND version = $2)
-                    OR EXISTS (SELECT 1 FROM configurations WHERE datastore = $1 AND version = $2)",
+                    OR EXISTS (SELECT 1 FROM configurations WHERE datastore = $1 AND version = $2)
+                    OR EXISTS (SELECT 1 FROM instances i JOIN operations o ON o.instance = i.id
+                        WHERE i.datastore = $1 AND o.finished = 0 AND o.kind LIKE 'instance.upgrade/%')",
                 &values,
             )
             .await?;
@@ -116,27 +120,28 @@ impl Store {
 
     /// Keeps the catalogue of an image.
     pub async fn keep_catalogue(&self, datastore: &str, catalogue: &Catalogue) -> Result<()> {
-        let values = [datastore.into(), catalogue.digest.clone().into(), rows::json(catalogue)?.into()];
+        let values = [datastore.into(), catalogue.digest.clone().into(), rows::json(catalogue)?.into(), LIBRARY.into()];
         self.db()
             .execute(
-                "INSERT INTO catalogues (datastore, digest, catalogue) VALUES ($1, $2, $3)
-                ON CONFLICT (datastore, digest) DO UPDATE SET catalogue = $3",
+                "INSERT INTO catalogues (datastore, digest, catalogue, library) VALUES ($1, $2, $3, $4)
+                ON CONFLICT (datastore, digest) DO UPDATE SET catalogue = $3, library = $4",
                 &values,
             )
             .await
             .map(drop)
     }
 
-    /// The catalogue of an image, where it is known.
+    /// The catalogue of an image, where this version of the library has kept it: what is reserved is for each to say.
     pub async fn catalogue(&self, datastore: &str, digest: &str) -> Result<Option<Catalogue>> {
         let row = self
             .db()
             .row(
-                "SELECT catalogue FROM catalogues WHERE datastore = $1 AND digest = $2",
-                &[datastore.into(), digest.into()],
+                "SELECT catalogue FROM catalogues WHERE datastore = $1 AND digest = $2 AND library = $3",
+                &[datastore.into(), digest.into(), LIBRARY.into()],
             )
             .await?;
-        row.map(|row| rows::from_json(&row.text("catalogue")?)).transpose()
+        // One that cannot be read is asked for again.
+        Ok(row.and_then(|row| rows::from_json(&row.text("catalogue").ok()?).ok()))
     }
 }
 
@@ -149,7 +154,7 @@ async fn make_way(tx: &mut Tx, version: &DatastoreVersion) -> Result<()> {
     Ok(())
 }
 
-fn values(stored: &StoredVersion) -> Result<[Value; 10]> {
+fn values(stored: &StoredVersion) -> Result<[Value; 11]> {
     let version = &stored.version;
     Ok([
         version.datastore.clone().into(),
@@ -162,6 +167,7 @@ fn values(stored: &StoredVersion) -> Result<[Value; 10]> {
         i64::from(version.default).into(),
         rows::micros(version.created_at).into(),
         rows::micros(version.updated_at).into(),
+        i64::from(stored.edited).into(),
     ])
 }
 
@@ -178,5 +184,5 @@ fn stored(row: &Row) -> Result<StoredVersion> {
         updated_at: rows::timestamp(row.int("updated_at")?)?,
     };
     let password = row.maybe_text("password")?.as_deref().map(rows::from_word).transpose()?;
-    Ok(StoredVersion { version, password })
+    Ok(StoredVersion { version, password, edited: row.int("edited")? != 0 })
 }

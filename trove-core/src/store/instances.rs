@@ -88,7 +88,13 @@ impl Store {
             Ok(_) => {}
             Err(error) if error.kind() == Kind::Conflict => {
                 drop(tx);
-                return self.join_creation(instance.id, request).await;
+                return match self.creation(instance.id, request).await? {
+                    Some(joined) => Ok(Admitted::Joined(joined)),
+                    None if instance.configuration.is_some() => {
+                        Err(Error::conflict("the configuration group is gone").because(error))
+                    }
+                    None => Ok(Admitted::Raced),
+                };
             }
             Err(error) => return Err(error),
         }
@@ -97,7 +103,9 @@ impl Store {
         Ok(Admitted::Begun)
     }
 
-    async fn join_creation(&self, id: InstanceId, request: &str) -> Result<Admitted> {
+    /// The creation of an instance that was asked for with this request; `None` where there is none of this id.
+    /// [`Conflict`](Kind::Conflict) where it was asked for differently.
+    pub async fn creation(&self, id: InstanceId, request: &str) -> Result<Option<OperationId>> {
         let row = self
             .db()
             .row(
@@ -107,9 +115,9 @@ impl Store {
             )
             .await?;
         match row {
-            Some(row) if row.text("request")? == request => Ok(Admitted::Joined(rows::id(&row.text("operation")?)?)),
+            Some(row) if row.text("request")? == request => rows::id(&row.text("operation")?).map(Some),
             Some(_) => Err(Error::conflict(format!("instance {id} exists and was asked for differently"))),
-            None => Ok(Admitted::Raced),
+            None => Ok(None),
         }
     }
 
@@ -141,11 +149,12 @@ impl Store {
             rows::word(&to)?.into(),
             rows::micros(at).into(),
             operation.configuration.map(|id| id.to_string()).into(),
+            operation.seen.map(rows::to_int).into(),
         ];
         let moved = tx
             .execute(
                 "UPDATE instances SET state = $3, updated_at = $4, configuration = COALESCE($5, configuration)
-                WHERE id = $1 AND state = $2",
+                WHERE id = $1 AND state = $2 AND epoch = COALESCE($6, epoch)",
                 &states,
             )
             .await?;

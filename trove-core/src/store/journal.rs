@@ -47,6 +47,9 @@ pub struct NewOperation {
     pub state: Json,
     /// The configuration group it gives its instance, which counts as used from this row on.
     pub configuration: Option<ConfigurationId>,
+    /// The instance's epoch on which it was decided; it does not begin once another operation has run since. `None`
+    /// where that does not matter.
+    pub seen: Option<u64>,
 }
 
 /// An operation as claimed.

@@ -59,13 +59,16 @@ const STEPS: &[&str] = &[
         password TEXT,
         active BIGINT NOT NULL,
         preferred BIGINT NOT NULL,
+        edited BIGINT NOT NULL,
         created_at BIGINT NOT NULL,
         updated_at BIGINT NOT NULL,
         PRIMARY KEY (datastore, name)
     )",
+    "CREATE UNIQUE INDEX datastore_defaults ON datastore_versions (datastore) WHERE preferred = 1",
     "CREATE TABLE catalogues (
         datastore TEXT NOT NULL,
         digest TEXT NOT NULL,
+        library TEXT NOT NULL,
         catalogue TEXT NOT NULL,
         PRIMARY KEY (datastore, digest)
     )",

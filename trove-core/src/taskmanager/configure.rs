@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ControlPlane, guest_job};
 use crate::{
-    error::Result,
+    error::{Kind, Result},
     flow::{End, Flow, Limits, Next, StepCx},
     guest::Work,
     lifecycle::State,
@@ -42,12 +42,13 @@ impl ConfigureInstance {
         Ok(self.from.insert(from).settings.clone())
     }
 
-    /// What the instance counts as given when this failed. A revision that could not be applied was given nevertheless,
-    /// or it would be given again for ever.
-    fn given_after_failure(&self) -> Option<GivenSettings> {
+    /// What the instance counts as given when this failed. A revision that was refused was given nevertheless, or it would
+    /// be given again for ever; one that met an obstacle is given again.
+    fn given_after_failure(&self, end: End<'_>) -> Option<GivenSettings> {
         let from = self.from.clone()?;
         let id = |given: &GivenSettings| given.group.map(|(id, _)| id);
-        let group = if id(&from) == id(&self.to) { self.to.group } else { from.group };
+        let refused = end.error.is_some_and(|error| matches!(error.kind, Kind::Invalid | Kind::Unsupported));
+        let group = if refused && id(&from) == id(&self.to) { self.to.group } else { from.group };
         Some(GivenSettings { group, ..from })
     }
 }
@@ -69,6 +70,9 @@ impl Flow for ConfigureInstance {
 
     async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         self.look(cx).await?;
+        // The instance may have become smaller since the group was changed.
+        let instance = cx.context.instance(cx.instance).await?;
+        cx.context.guests.driver(&instance.datastore)?.check_settings(&instance.flavor, &self.to.settings)?;
         guest_job(cx, Work::Configure(self.to.settings.clone())).await
     }
 
@@ -82,9 +86,9 @@ impl Flow for ConfigureInstance {
         let (change, given) = match end.status {
             OperationStatus::Succeeded => (InstanceChange::to(State::Active), Some(self.to.clone())),
             OperationStatus::Stuck => {
-                (InstanceChange::failed(State::Error, failure(), end.at), self.given_after_failure())
+                (InstanceChange::failed(State::Error, failure(), end.at), self.given_after_failure(end))
             }
-            _ => (InstanceChange::failed(State::Active, failure(), end.at), self.given_after_failure()),
+            _ => (InstanceChange::failed(State::Active, failure(), end.at), self.given_after_failure(end)),
         };
         InstanceChange { given, ..change }
     }

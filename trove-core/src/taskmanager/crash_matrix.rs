@@ -198,7 +198,7 @@ impl Case {
             Operation::Stop => (StopServer {}.begin(case.id), State::Stopping),
             Operation::Start => (StartServer {}.begin(case.id), State::Starting),
             Operation::Configure => {
-                let settings = [("max_rows".to_owned(), 5.into()), ("cache_mib".to_owned(), 7.into())].into();
+                let settings = [("max_rows".to_owned(), 5.into()), ("cache_mib".to_owned(), 0.into())].into();
                 let flow = ConfigureInstance::new(GivenSettings { group: None, settings });
                 (flow.begin(case.id), State::Configuring)
             }

@@ -42,7 +42,7 @@ use crate::{
     flow::{Next, Registry, StepCx},
     guest::{Call, Guests, JobEnd, Work},
     id::InstanceId,
-    model::{DatastoreVersion, Instance},
+    model::Instance,
     platform::{Ensured, Placement, Platform},
     secret::MasterKey,
     store::{InstanceRelease, Store, StoredVersion},
@@ -107,19 +107,26 @@ impl ControlPlane {
         self.platform.compute.release_compute(id).await
     }
 
-    /// How the registry that the image of a version is pulled from is signed in to, where that is needed.
-    async fn login(&self, datastore: &str, version: &str) -> Result<Option<RegistryLogin>> {
+    /// How the registry of an image of this version is signed in to, where that is needed.
+    async fn login(&self, datastore: &str, version: &str, image: &str) -> Result<Option<RegistryLogin>> {
         let stored = self.store.version(datastore, version).await?;
-        let Some(StoredVersion { version, password: Some(password) }) = stored else { return Ok(None) };
-        let Some(username) = version.username.clone() else { return Ok(None) };
-        Ok(Some(RegistryLogin { username, password: self.master_key.open(&login_owner(&version), &password)? }))
+        let Some(StoredVersion { version, password: Some(password), .. }) = stored else { return Ok(None) };
+        let Some(username) = version.username else { return Ok(None) };
+        match self.master_key.open(&login_owner(image), &password) {
+            Ok(password) => Ok(Some(RegistryLogin { username, password })),
+            Err(error) => {
+                // The image is on the machine already, or its registry says what is missing.
+                tracing::warn!(datastore, version = version.name, error = error.report(), "a login cannot be used");
+                Ok(None)
+            }
+        }
     }
 
     /// A release as a guest is told of it.
     async fn release(&self, instance: InstanceId, release: &InstanceRelease) -> Result<Release> {
         let datastore = self.instance(instance).await?.datastore;
         let mut told = Release::new(&release.number, &release.image);
-        told.login = self.login(&datastore, &release.version).await?;
+        told.login = self.login(&datastore, &release.version, &release.image).await?;
         Ok(told)
     }
 
@@ -131,7 +138,7 @@ impl ControlPlane {
             instance.endpoint.as_ref().ok_or_else(|| Error::internal("the instance has no endpoint to run at"))?;
         match self.platform.compute.ensure_compute(instance, endpoint).await? {
             Ensured::Ready(Placement::InProcess(mut host)) => {
-                host.login = self.login(&instance.datastore, &instance.version).await?;
+                host.login = self.login(&instance.datastore, &instance.version, &instance.image).await?;
                 self.guests.attach(instance, *host)?;
                 Ok(Ensured::Ready(()))
             }
@@ -140,9 +147,12 @@ impl ControlPlane {
     }
 }
 
-/// To what the password for a version's registry is bound when it is sealed.
-pub(crate) fn login_owner(version: &DatastoreVersion) -> String {
-    format!("{}/{}", version.datastore, version.name)
+/// To what the password for an image's registry is bound when it is sealed: that registry, so that no other is told it.
+pub(crate) fn login_owner(image: &str) -> String {
+    let first = image.split_once('/').map_or("", |(first, _)| first);
+    // What is no host name is a name on the one registry that goes without saying.
+    let host = if first == "localhost" || first.contains(['.', ':']) { first } else { "" };
+    format!("registry {host}")
 }
 
 /// Has the instance's guest do this; the step is done when the guest is.

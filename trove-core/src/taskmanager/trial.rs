@@ -27,7 +27,7 @@ const VOLUME: ByteSize = gib(1);
 /// The throw-away servers of a service: one at a time, and each to its end, whoever stops waiting for it.
 #[derive(Default)]
 pub(crate) struct Trials {
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -44,13 +44,7 @@ impl Trials {
 impl ControlPlane {
     /// What can be configured of a version's servers; asked of a throw-away server unless its image is known.
     pub(crate) async fn catalogue(self: &Arc<Self>, version: &DatastoreVersion, flavor: &Flavor) -> Result<Catalogue> {
-        let name = version.datastore.clone();
-        if let Some((_, digest)) = version.image.split_once('@')
-            && let Some(known) = self.store.catalogue(&name, digest).await?
-        {
-            return Ok(known);
-        }
-        let store = self.store.clone();
+        let (name, store) = (version.datastore.clone(), self.store.clone());
         self.on_trial(version, flavor, async move |datastore, cx| {
             let lacking = || Error::unsupported("this datastore has no parameters");
             let configuration = datastore.configuration().ok_or_else(lacking)?;
@@ -68,7 +62,7 @@ impl ControlPlane {
     /// Refuses a version whose image does not exist or holds something else.
     pub(crate) async fn verify(self: &Arc<Self>, version: &DatastoreVersion, flavor: &Flavor) -> Result<()> {
         let mut release = Release::new(&version.number, &version.image);
-        release.login = self.login(&version.datastore, &version.name).await?;
+        release.login = self.login(&version.datastore, &version.name, &version.image).await?;
         self.on_trial(version, flavor, async move |datastore, cx| match datastore.upgrade() {
             Some(upgrade) => upgrade.check(&cx, &release).await,
             None => Ok(()),
@@ -77,12 +71,9 @@ impl ControlPlane {
     }
 
     /// Gives places back that a former process did not come to.
-    pub(crate) async fn end_trials(&self) -> Result<()> {
+    pub(crate) async fn end_trials(&self) {
         let _turn = self.trials.turn.lock().await;
-        for id in self.store.trials().await? {
-            self.end_trial(id).await?;
-        }
-        Ok(())
+        self.end_left_over().await;
     }
 
     /// Makes a place as for an instance of this version, asks there, and gives it back whatever came of it.
@@ -96,14 +87,15 @@ impl ControlPlane {
         F: Future<Output = Result<T>> + Send,
     {
         let (control, version, flavor) = (Arc::clone(self), version.clone(), flavor.clone());
+        // Whoever stops waiting for its turn leaves nothing behind.
+        let turn = Arc::clone(&self.trials.turn).lock_owned().await;
         let trial = self.trials.tasks.spawn(async move {
-            let _turn = control.trials.turn.lock().await;
+            let _turn = turn;
+            control.end_left_over().await;
             let (id, stop) = (InstanceId::new_v4(), &control.trials.stop);
             control.store.begin_trial(id).await?;
             let answer = stop.run_until_cancelled(control.ask_on_trial(id, &version, &flavor, ask)).await;
-            if let Err(error) = control.end_trial(id).await {
-                tracing::warn!(trial = %id, error = error.report(), "a place is given back at the next start");
-            }
+            control.end_or_leave(id).await;
             answer.unwrap_or_else(|| Err(Error::cancelled("the service is shutting down")))
         });
         trial.await.unwrap_or_else(|error| Err(Error::internal("a throw-away server was lost").because(error)))
@@ -120,7 +112,8 @@ impl ControlPlane {
         let datastore = placed.unwrap_or_else(|_| Err(Error::timeout("the platform gave no place in time")))?;
         let cx = Cx::new(OperationId::new_v4(), 0);
         let answer = timeout(TRIAL_LIMIT, ask(Arc::clone(&datastore), cx.clone())).await;
-        let removed = datastore.remove(&cx).await;
+        let late = |_| Err(Error::timeout("the throw-away server was not removed in time"));
+        let removed = timeout(END_LIMIT, datastore.remove(&cx)).await.unwrap_or_else(late);
         let answer = answer.unwrap_or_else(|_| Err(Error::timeout("the throw-away server took too long")))?;
         removed.map(|()| answer)
     }
@@ -142,8 +135,26 @@ impl ControlPlane {
         let endpoint = ready(async || platform.networks.ensure_endpoint(id, false).await).await?;
         let placed = ready(async || platform.compute.ensure_compute(&instance, &endpoint).await).await?;
         let Placement::InProcess(mut host) = placed;
-        host.login = self.login(&version.datastore, &version.name).await?;
+        host.login = self.login(&version.datastore, &version.name, &version.image).await?;
         driver.attach(*host)
+    }
+
+    /// Gives back what an earlier one, which broke off, has left.
+    async fn end_left_over(&self) {
+        match self.store.trials().await {
+            Ok(left) => {
+                for id in left {
+                    self.end_or_leave(id).await;
+                }
+            }
+            Err(error) => tracing::warn!(error = error.report(), "cannot look for throw-away servers"),
+        }
+    }
+
+    async fn end_or_leave(&self, id: InstanceId) {
+        if let Err(error) = self.end_trial(id).await {
+            tracing::warn!(trial = %id, error = error.report(), "a place is given back by the next trial, or start");
+        }
     }
 
     async fn end_trial(&self, id: InstanceId) -> Result<()> {

@@ -74,7 +74,7 @@ impl Flow for UpgradeInstance {
                 Ok(next)
             }
             Step::Conclude => match guest_job(cx, Work::ConcludeUpgrade).await {
-                Err(error) => {
+                Err(error) if !error.is_transient() => {
                     // It serves. What is left takes room until the next upgrade or the deletion.
                     tracing::warn!(instance = %cx.instance, error = error.report(), "a safety copy may be left");
                     Ok(Next::Done)
@@ -91,6 +91,7 @@ impl Flow for UpgradeInstance {
                 let from = InstanceRelease::from(&cx.context.instance(cx.instance).await?);
                 guest_job(cx, Work::RevertUpgrade(cx.context.release(cx.instance, &from).await?)).await
             }
+            Step::Check if !self.committed => guest_job(cx, Work::KeepRunning).await,
             Step::Server | Step::Check | Step::Conclude => Ok(Next::Done),
         }
     }

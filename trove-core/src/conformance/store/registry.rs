@@ -26,7 +26,7 @@ pub(super) async fn suite(store: &Store) {
 async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
     let key = MasterKey::generate().unwrap();
     let password = key.seal("memory/1", &SecretString::from("token")).unwrap();
-    let first = StoredVersion { password: Some(password), version: version("1", 1) };
+    let first = StoredVersion { password: Some(password), version: version("1", 1), edited: true };
     store.insert_version(&first).await.unwrap();
     assert_eq!(store.insert_version(&first).await.unwrap_err().kind(), Kind::Conflict);
     let read = store.version("memory", "1").await.unwrap().unwrap();
@@ -34,7 +34,7 @@ async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
     let opened = key.open("memory/1", read.password.as_ref().unwrap()).unwrap();
     assert_eq!(opened.expose_secret(), "token");
 
-    let mut second = StoredVersion { version: version("2", 2), password: None };
+    let mut second = StoredVersion { version: version("2", 2), password: None, edited: false };
     store.insert_version(&second).await.unwrap();
     assert_eq!(names(store).await, ["1", "2"]);
     second.version.default = true;
@@ -45,7 +45,7 @@ async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
     assert_eq!(store.version("memory", "2").await.unwrap().unwrap(), second);
     assert_eq!(names(store).await, ["2", "1"]);
     assert!(!store.version("memory", "1").await.unwrap().unwrap().version.default);
-    let unknown = StoredVersion { version: version("3", 1), password: None };
+    let unknown = StoredVersion { version: version("3", 1), password: None, edited: false };
     assert!(!store.update_version(&unknown).await.unwrap());
 
     let (instance, _) = insert(store, "of version 1").await;
@@ -77,8 +77,11 @@ async fn groups_are_changed_by_one_at_a_time_and_kept_while_in_use(store: &Store
     let mut changed = made.clone();
     changed.settings.insert("max".to_owned(), 1.5.into());
     (changed.revision, changed.updated_at) = (2, at(9));
-    assert!(store.update_configuration(&changed, 1).await.unwrap());
-    assert!(!store.update_configuration(&changed, 1).await.unwrap(), "it was read before the change");
+    assert!(store.replace_settings(made.id, &changed.settings, 1, at(9)).await.unwrap());
+    assert!(!store.replace_settings(made.id, &made.settings, 1, at(9)).await.unwrap(), "it was read before the change");
+    assert_eq!(store.configuration(made.id).await.unwrap(), Some(changed.clone()));
+    changed.name = "β".to_owned();
+    assert!(store.rename_configuration(made.id, "β", "", at(9)).await.unwrap());
     assert_eq!(store.configuration(made.id).await.unwrap(), Some(changed.clone()));
 
     let other = group("second", 2);
@@ -111,19 +114,25 @@ async fn instances_that_are_behind_their_group_are_found(store: &Store) {
     finish(store, InstanceChange { given: Some(given(&shared)), ..InstanceChange::to(State::Active) }).await;
     let read = store.instance(instance.id).await.unwrap().unwrap();
     assert_eq!((read.configuration, read.given), (Some(shared.id), given(&shared)));
-    assert!(store.instances_behind(9).await.unwrap().is_empty());
+    assert!(store.instances_behind(at(2000), 9).await.unwrap().is_empty());
     shared.revision = 2;
-    assert!(store.update_configuration(&shared, 1).await.unwrap());
-    assert_eq!(store.instances_behind(9).await.unwrap(), [instance.id]);
+    assert!(store.replace_settings(shared.id, &shared.settings, 1, at(9)).await.unwrap());
+    assert_eq!(store.instances_behind(at(2000), 9).await.unwrap(), [instance.id]);
+    assert_eq!(store.instances_behind(at(0), 9).await.unwrap(), [instance.id]);
+    let retry = new_operation("test.configure/v1");
+    let states = (State::Active, State::Configuring);
+    store.begin_operation(instance.id, states, &retry, false, at(11)).await.unwrap();
+    finish(store, InstanceChange::failed(State::Active, "it was away", at(1000))).await;
+    assert!(store.instances_behind(at(0), 9).await.unwrap().is_empty(), "it failed since");
+    assert_eq!(store.instances_behind(at(2000), 9).await.unwrap(), [instance.id]);
 
     // While it is given it, it counts as used and not as behind.
     let mut configure = new_operation("test.configure/v1");
     configure.configuration = Some(shared.id);
-    let states = (State::Active, State::Configuring);
     store.begin_operation(instance.id, states, &configure, false, at(11)).await.unwrap();
-    assert!(store.instances_behind(9).await.unwrap().is_empty());
+    assert!(store.instances_behind(at(2000), 9).await.unwrap().is_empty());
     finish(store, InstanceChange { given: Some(given(&shared)), ..InstanceChange::to(State::Active) }).await;
-    assert!(store.instances_behind(9).await.unwrap().is_empty());
+    assert!(store.instances_behind(at(2000), 9).await.unwrap().is_empty());
     let detach = new_operation("test.configure/v1");
     store.begin_operation(instance.id, states, &detach, false, at(12)).await.unwrap();
     assert_eq!(store.delete_configuration(shared.id).await.unwrap_err().kind(), Kind::Conflict);
