@@ -37,7 +37,7 @@
 //! | [health](crate::model::Health) | means | the agent |
 //! |---|---|---|
 //! | `Healthy` | it answered an authenticated query | |
-//! | `Impaired` | it answers, and its disk is full or it recovers from a want of memory | shows why |
+//! | `Impaired` | it answers, and its disk is full, it recovers from a want of memory, or it takes no writes | shows why, and opens it |
 //! | `Starting` | it is on its way up | waits |
 //! | `Down` | it was killed, paused, removed, has no data directory, ... | starts it again where that loses nothing |
 //! | `Stopped` | it was stopped on request | stops it again if something starts it |

@@ -5,9 +5,8 @@ use crate::{
     guest::{AccountsCall, AccountsReply, Call},
     id::{InstanceId, OperationId},
     lifecycle::{Action, admit},
-    model::{Database, EventKind, NewDatabase, NewUser, Page, PageRequest, User, UserName},
+    model::{Database, EventKind, NewDatabase, NewUser, Page, PageRequest, RootChange, User, UserName},
     secret::{SecretString, generate_password},
-    store::RootChange,
 };
 
 /// The length of a generated root password: 22 letters and digits carry 130 bits.

@@ -93,7 +93,7 @@ impl InstanceHandle {
         self.trove.configure(&instance, None).await
     }
 
-    /// Runs its data with another version of its datastore, or with the image that its own version has now. Checked
+    /// Runs its data with another version of its datastore, or with another image that its own version has by now. Checked
     /// before anything is changed; where the new server does not come up, the one before is brought back.
     ///
     /// # Errors

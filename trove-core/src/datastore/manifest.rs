@@ -14,7 +14,7 @@ const MAX_HOST_BYTES: usize = 60;
 pub struct Manifest {
     /// What the datastore is called: `postgresql`.
     pub name: String,
-    /// The versions on offer until an operator says otherwise, the default first.
+    /// The versions on offer until an operator says otherwise; the first is the default of a registry that is new.
     pub versions: Vec<Version>,
     /// The series of versions that the driver can run, such as `17`, `8.4`: all whose numbers begin so.
     pub series: Vec<String>,

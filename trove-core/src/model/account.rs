@@ -1,5 +1,6 @@
 use std::fmt;
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +175,15 @@ impl User {
     pub fn new(user: impl Into<UserName>, databases: Vec<String>) -> Self {
         Self { user: user.into(), databases }
     }
+}
+
+/// A request to enable or disable a tenant's root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootChange {
+    /// When it was made.
+    pub at: Timestamp,
+    /// True where root was to be enabled.
+    pub enabled: bool,
 }
 
 /// Which part of a list to return. The default is its first hundred entries.

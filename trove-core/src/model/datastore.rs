@@ -17,7 +17,7 @@ pub struct DatastoreVersion {
     pub username: Option<String>,
     /// False where no new instances are made of it.
     pub active: bool,
-    /// True where it is the one of a request that names none.
+    /// True where it is the one of a request that names none, as long as it is active; then the first active one is.
     pub default: bool,
     /// When it was added.
     pub created_at: Timestamp,

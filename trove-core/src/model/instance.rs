@@ -45,9 +45,10 @@ pub struct Instance {
     pub disk: Option<Disk>,
     /// Where it is reached.
     pub endpoint: Option<Endpoint>,
-    /// The configuration group whose settings it has.
+    /// The configuration group whose settings it has, or is being given.
     pub configuration: Option<ConfigurationId>,
-    /// The settings that it was last given, of which revision of which group.
+    /// The settings that it was last given, of which revision of which group. A revision that its server refused counts as
+    /// given; the settings are then those it has, and [`fault`](Self::fault) says why.
     pub given: GivenSettings,
     /// How its settings stand with its server, as its guest last told.
     pub settings: SettingsState,

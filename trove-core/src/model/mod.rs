@@ -10,7 +10,7 @@ mod operation;
 mod parameter;
 mod size;
 
-pub use account::{Database, NewDatabase, NewUser, Page, PageRequest, User, UserName};
+pub use account::{Database, NewDatabase, NewUser, Page, PageRequest, RootChange, User, UserName};
 pub use configuration::{ConfigurationGroup, GivenSettings};
 pub use datastore::DatastoreVersion;
 pub use event::{Event, EventKind, Progress};

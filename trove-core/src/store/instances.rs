@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
     lifecycle::State,
-    model::{Event, EventKind, Instance, Observed, Operation},
+    model::{Event, EventKind, Instance, Observed, Operation, RootChange},
     time::Timestamp,
 };
 
@@ -34,15 +34,6 @@ pub struct Report {
     pub observed: Observed,
     /// When.
     pub at: Timestamp,
-}
-
-/// A request to enable or disable a tenant's root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RootChange {
-    /// When it was made.
-    pub at: Timestamp,
-    /// True where root was to be enabled.
-    pub enabled: bool,
 }
 
 const INSTANCE: &str = "SELECT * FROM instances WHERE id = $1";

@@ -36,7 +36,7 @@ use std::{
 };
 
 pub use datastores::StoredVersion;
-pub use instances::{Admitted, Report, RootChange};
+pub use instances::{Admitted, Report};
 pub use journal::{Cancel, Entry, InstanceChange, InstanceRelease, Journal, NewOperation, Record};
 
 use crate::error::Result;

@@ -265,6 +265,8 @@ impl<E: Engine> ContainerDatastore<E> {
             // A paused server cannot hear the signal.
             self.docker.unpause(&found.id).await?;
         }
+        // Some servers wait for sessions to go before they end.
+        self.engine.forget();
         self.docker.stop(&found.id, self.engine.stop_limit()).await?;
         self.engine.forget();
         let ended = self.containers.look(&self.name).await?;

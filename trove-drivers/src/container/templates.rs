@@ -66,6 +66,11 @@ impl Templates {
         Self { root: shared.join("templates") }
     }
 
+    /// True where there seems to be a template of this subject.
+    pub(crate) fn has(&self, subject: &Subject) -> bool {
+        self.place(subject).exists()
+    }
+
     /// Makes a data directory of the template of this subject. False where there is none that can be used; nothing is
     /// left at the path then.
     pub(crate) fn take(

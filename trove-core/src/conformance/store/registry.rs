@@ -7,10 +7,10 @@ use crate::{
     lifecycle::State,
     model::{
         Catalogue, ConfigurationGroup, DatastoreVersion, Flavor, GivenSettings, OperationStatus, Parameter,
-        ParameterKind, Settings, mib,
+        ParameterKind, RootChange, Settings, mib,
     },
     secret::{ExposeSecret, MasterKey, SecretString},
-    store::{Admitted, InstanceChange, InstanceRelease, RootChange, Store, StoredVersion},
+    store::{Admitted, InstanceChange, InstanceRelease, Store, StoredVersion},
 };
 
 pub(super) async fn suite(store: &Store) {

@@ -104,6 +104,10 @@ impl<E: Engine> ContainerDatastore<E> {
     /// Fills the staging directory from the template, where there is one that can be used.
     async fn stage_template(&self, cx: &Cx, pattern: Option<&Pattern>) -> Result<bool> {
         let Some(Pattern { templates, subject, .. }) = pattern.cloned() else { return Ok(false) };
+        let (known, wanted) = (templates.clone(), subject.clone());
+        if !blocking(move || Ok(known.has(&wanted))).await? {
+            return Ok(false);
+        }
         let (staging, server) = (self.places.staging(), self.host().server);
         let taken =
             self.copying(cx, "copy template", move |going_on| templates.take(&subject, &staging, server, going_on));
