@@ -229,7 +229,7 @@ async fn register(store: &Store, manifests: &[Manifest], now: Timestamp) -> Resu
                 }
                 Some(mut known) if !known.edited && known.version.image != version.image => {
                     known.version.image.clone_from(&version.image);
-                    store.update_version(&known).await?;
+                    store.update_version(&known, known.version.updated_at).await?;
                 }
                 Some(_) => {}
             }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{Trove, new_instance::check_label};
 use crate::{
     datastore::Manifest,
@@ -6,6 +8,7 @@ use crate::{
     secret::SecretString,
     store::StoredVersion,
     taskmanager::login_owner,
+    time::after,
 };
 
 /// The datastores on offer, and the registry of their versions, which an operator edits while the service runs.
@@ -181,7 +184,8 @@ impl Datastores {
         self.version(&datastore, &name).await
     }
 
-    /// Changes a version and returns what it is now.
+    /// Changes a version and returns what it is now. [`Busy`](crate::error::Kind::Busy) where somebody else changed or
+    /// removed it meanwhile.
     pub async fn change(&self, datastore: &str, name: &str, change: VersionChange) -> Result<DatastoreVersion> {
         let mut stored = self.stored(datastore, name).await?;
         if let Some(image) = change.image {
@@ -196,10 +200,13 @@ impl Datastores {
         }
         stored.version.active = change.active.unwrap_or(stored.version.active);
         stored.version.default |= change.default;
-        stored.version.updated_at = self.trove.0.clock.now();
+        let before = stored.version.updated_at;
+        // Two changes within one tick of the clock are told apart too.
+        stored.version.updated_at = self.trove.0.clock.now().max(after(before, Duration::from_micros(1)));
         stored.edited = true;
-        if !self.trove.0.control.store.update_version(&stored).await? {
-            return Err(Error::not_found(format!("datastore {datastore} has no version {name:?} any more")));
+        if !self.trove.0.control.store.update_version(&stored, before).await? {
+            let why = format!("version {name:?} of datastore {datastore} was changed by somebody else meanwhile");
+            return Err(Error::busy(why));
         }
         Ok(stored.version)
     }

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Kind, Result},
     model::{Catalogue, DatastoreVersion},
     secret::Sealed,
+    time::Timestamp,
 };
 
 /// The version of this library.
@@ -52,16 +53,19 @@ impl Store {
         tx.commit().await
     }
 
-    /// Writes what a version is now; false where there is none of this name.
-    pub async fn update_version(&self, stored: &StoredVersion) -> Result<bool> {
+    /// Writes what a version is now, unless it was changed since it was read, when it had last been changed `before`: false
+    /// then, and where there is none of this name.
+    pub async fn update_version(&self, stored: &StoredVersion, before: Timestamp) -> Result<bool> {
         let mut tx = self.db().begin().await?;
         make_way(&mut tx, &stored.version).await?;
+        let mut written = values(stored)?.to_vec();
+        written.push(rows::micros(before).into());
         let updated = tx
             .execute(
                 "UPDATE datastore_versions SET number = $3, image = $4, username = $5, password = $6, active = $7,
                     preferred = $8, created_at = $9, updated_at = $10, edited = $11
-                WHERE datastore = $1 AND name = $2",
-                &values(stored)?,
+                WHERE datastore = $1 AND name = $2 AND updated_at = $12",
+                &written,
             )
             .await?;
         if updated == 0 {

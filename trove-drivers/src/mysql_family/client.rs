@@ -105,6 +105,10 @@ impl Client {
 fn row(mut packet: Packet, columns: u64) -> io::Result<Row> {
     let mut row = Vec::new();
     while !packet.is_read() {
+        // A value takes more room here than there, so that many are not kept to be counted.
+        if u64::try_from(row.len()).is_ok_and(|count| count >= columns) {
+            return Err(malformed());
+        }
         row.push(packet.text()?);
     }
     // What is left out here would be taken for NULL elsewhere.
@@ -245,6 +249,11 @@ mod tests {
                 greeting(),
                 ok(),
                 [packet(1, b"\x01"), packet(2, b"c"), packet(3, b"\xfe\0\0\0\0"), packet(4, b"\x09a")].concat(),
+            ],
+            vec![
+                greeting(),
+                ok(),
+                [packet(1, b"\x01"), packet(2, b"c"), packet(3, b"\xfe\0\0\0\0"), packet(4, b"\xfb\xfb")].concat(),
             ],
         ] {
             let failure = against(says.clone(), true, 1 << 16).await.unwrap_err();

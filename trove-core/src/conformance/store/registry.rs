@@ -41,12 +41,13 @@ async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
     second.version.image = "memory:2b".to_owned();
     second.version.active = false;
     second.version.updated_at = at(3);
-    assert!(store.update_version(&second).await.unwrap());
+    assert!(!store.update_version(&second, at(1)).await.unwrap(), "it was changed since");
+    assert!(store.update_version(&second, at(2)).await.unwrap());
     assert_eq!(store.version("memory", "2").await.unwrap().unwrap(), second);
     assert_eq!(names(store).await, ["2", "1"]);
     assert!(!store.version("memory", "1").await.unwrap().unwrap().version.default);
     let unknown = StoredVersion { version: version("3", 1), password: None, edited: false };
-    assert!(!store.update_version(&unknown).await.unwrap());
+    assert!(!store.update_version(&unknown, at(1)).await.unwrap());
 
     let (instance, _) = insert(store, "of version 1").await;
     assert_eq!(store.delete_version("memory", "1").await.unwrap_err().kind(), Kind::Conflict);
