@@ -34,6 +34,7 @@
 //! | [`model`] | plain data that is stored and shown |
 //! | [`events`] | what happens, as it happens |
 //! | [`datastore`] | the contract of a database driver |
+//! | [`layer`] | what is done around every call to a driver |
 //! | [`platform`] | the contract of what instances are made of |
 //! | [`store`] | instances, the journal, configuration groups and versions, on SQLite or PostgreSQL |
 //! | [`guest`] | the agent beside a server |
@@ -74,6 +75,7 @@ pub mod flow;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod guest;
 pub mod id;
+pub mod layer;
 pub mod lifecycle;
 pub mod model;
 pub mod platform;

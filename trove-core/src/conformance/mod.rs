@@ -1,9 +1,19 @@
 //! Suites that implementations of the contracts run, and implementations in memory to run everything else on.
 //!
-//! [`store::suite`] is run on SQLite and PostgreSQL. [`memory`] has a platform and a datastore that need nothing but
-//! this process, can be told to fail, and are models to read before writing real ones.
+//! | contract | suite | its implementations here |
+//! |---|---|---|
+//! | [`Driver`](crate::datastore::Driver) | [`driver`]: what a driver's author runs, in memory or on real servers | [`memory`], and the drivers of `trove-drivers` |
+//! | [`Store`](crate::store::Store) | [`store`] | SQLite and PostgreSQL |
+//!
+//! A suite returns a [`Report`]: a table for people, JSON for machines and an exit status for CI. Its cases are
+//! functions with names that say what they prove; adding one is writing it and naming it in a list.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a suite says what is wrong by panicking")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a case says what is wrong by panicking")]
 
+mod case;
+pub mod driver;
 pub mod memory;
+mod report;
 pub mod store;
+
+pub use report::{Entry, Outcome, Report};

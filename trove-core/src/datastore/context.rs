@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,6 +8,9 @@ use crate::{
     model::Progress,
 };
 
+/// How often [`Cx::waiting`] tells that it goes on.
+const WAITING_BEAT: Duration = Duration::from_secs(5);
+
 /// Takes the progress of one call.
 pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 
@@ -15,6 +18,7 @@ pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 #[derive(Clone)]
 pub struct Cx {
     operation: OperationId,
+    step: &'static str,
     epoch: u64,
     cancel: CancellationToken,
     sink: Option<ProgressSink>,
@@ -23,7 +27,14 @@ pub struct Cx {
 impl Cx {
     /// The context of a call on behalf of an operation, by its owner of this epoch.
     pub fn new(operation: OperationId, epoch: u64) -> Self {
-        Self { operation, epoch, cancel: CancellationToken::new(), sink: None }
+        Self { operation, step: "", epoch, cancel: CancellationToken::new(), sink: None }
+    }
+
+    /// The same for one step of the operation, where it makes a call more than once and means something else by it.
+    #[must_use]
+    pub fn with_step(mut self, step: &'static str) -> Self {
+        self.step = step;
+        self
     }
 
     /// The same with a token that cancels it.
@@ -40,9 +51,14 @@ impl Cx {
         self
     }
 
-    /// The operation this is done for; a repeated call for it is recognised by this.
+    /// The operation this is done for. With the [step](Self::step) it is the key by which a repeated call is recognised.
     pub fn operation(&self) -> OperationId {
         self.operation
+    }
+
+    /// Which of the operation's steps this is; empty where it makes each call for one reason only.
+    pub fn step(&self) -> &'static str {
+        self.step
     }
 
     /// The fencing epoch of the caller.
@@ -60,6 +76,17 @@ impl Cx {
         if self.cancel.is_cancelled() { Err(Error::cancelled("the operation was cancelled")) } else { Ok(()) }
     }
 
+    /// Waits for work of which nothing can be told but that it goes on, and tells that every five seconds.
+    pub async fn waiting<T>(&self, phase: &str, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            self.phase(phase);
+            if let Ok(done) = tokio::time::timeout(WAITING_BEAT, work.as_mut()).await {
+                return done;
+            }
+        }
+    }
+
     /// Tells that a phase of the work has begun.
     pub fn phase(&self, phase: &str) {
         self.progress(phase, 0, None, "");
@@ -75,6 +102,8 @@ impl Cx {
 
 impl fmt::Debug for Cx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cx").field("operation", &self.operation).field("epoch", &self.epoch).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Cx");
+        shown.field("operation", &self.operation).field("step", &self.step).field("epoch", &self.epoch);
+        shown.finish_non_exhaustive()
     }
 }

@@ -1,9 +1,14 @@
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     error::{Error, Result},
     model::{ByteSize, UserName, mib},
 };
+
+/// The version of the driver contract that this library speaks. It changes where a driver that was right becomes wrong.
+pub const CONTRACT_VERSION: u32 = 1;
 
 /// Longer than any address with a mask.
 const MAX_HOST_BYTES: usize = 60;
@@ -14,6 +19,10 @@ const MAX_HOST_BYTES: usize = 60;
 pub struct Manifest {
     /// What the datastore is called: `postgresql`.
     pub name: String,
+    /// The version of the contract that the driver was written to: [`CONTRACT_VERSION`] of the library it is built with.
+    pub contract: u32,
+    /// The longest that a call may go without telling [progress](super::Cx::progress) or ending.
+    pub max_silence: Duration,
     /// The versions on offer until an operator says otherwise; the first is the default of a registry that is new.
     pub versions: Vec<Version>,
     /// The series of versions that the driver can run, such as `17`, `8.4`: all whose numbers begin so.
@@ -29,12 +38,14 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A datastore with one version, no accounts and 64 MiB as the least memory.
+    /// A datastore with one version, no accounts, 64 MiB as the least memory and 30 seconds as the longest silence.
     pub fn new(name: impl Into<String>, version: Version, port: u16) -> Self {
         let name = name.into();
         Self {
             uri_scheme: name.clone(),
             name,
+            contract: CONTRACT_VERSION,
+            max_silence: Duration::from_secs(30),
             series: vec![version.name.clone()],
             versions: vec![version],
             port,
@@ -94,6 +105,8 @@ impl Version {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AccountRules {
+    /// False where all users share all that the server holds, so that there are no databases to create or grant.
+    pub databases: bool,
     /// The longest name of a database, in bytes of UTF-8.
     pub max_database_bytes: usize,
     /// The longest name of a user, in bytes of UTF-8.
@@ -114,6 +127,7 @@ impl AccountRules {
     /// Rules with the same length for all names, 128 bytes for passwords, and nothing reserved but `trove_`.
     pub fn new(max_name_bytes: usize) -> Self {
         Self {
+            databases: true,
             max_database_bytes: max_name_bytes,
             max_user_bytes: max_name_bytes,
             max_password_bytes: 128,
@@ -124,8 +138,12 @@ impl AccountRules {
         }
     }
 
-    /// [`Invalid`](crate::error::Kind::Invalid) unless a database may be called so.
+    /// [`Invalid`](crate::error::Kind::Invalid) unless a database may be called so;
+    /// [`Unsupported`](crate::error::Kind::Unsupported) where there are none.
     pub fn check_database(&self, name: &str) -> Result<()> {
+        if !self.databases {
+            return Err(Error::unsupported("this datastore has no databases of its own"));
+        }
         self.check_name("database", name, self.max_database_bytes, &self.reserved_databases)
     }
 

@@ -9,15 +9,19 @@
 //! Every method keeps these:
 //!
 //! - **Idempotent.** Called twice it ends where once would. Removing what is absent is `Ok`. Asked for something that
-//!   exists differently, it is [`Conflict`](crate::error::Kind::Conflict).
+//!   exists differently, or with the key of a former call ([`Cx::operation`], [`Cx::step`]) and other arguments, it is
+//!   [`Conflict`](crate::error::Kind::Conflict).
+//! - **Fenced.** A call that changes anything with a lower [epoch](Cx::epoch) than one before is
+//!   [`Fenced`](crate::error::Kind::Fenced), whichever process heard the one before. [`Fence`](crate::layer::Fence) keeps
+//!   this rule and the one on keys for a driver that wraps its datastore in it.
 //! - **Found again.** What a method makes, it finds and removes by a name derived from [`GuestHost::name`]: the process
 //!   may be killed between any two lines.
 //! - **Cancellable.** Long waits end early when [`Cx::cancelled`] does; a future that is dropped loses nothing.
-//! - **Never silent.** Long work tells [`Cx::progress`] what it is doing.
+//! - **Never silent.** Long work tells [`Cx::progress`] what it is doing, at least every [`Manifest::max_silence`].
 //! - **Honest.** An [`Error`](crate::error::Error) says what to act on, whether trying again may help and what may have
 //!   happened already, and holds no secret. [`observe`](Datastore::observe) never says healthy without an answer.
 //!
-//! Fencing is done for the driver: the agent refuses a caller with a lower epoch than the highest it has seen.
+//! `conformance::driver` proves a driver's keeping of them.
 
 mod accounts;
 mod configuration;
@@ -35,12 +39,13 @@ pub use accounts::Accounts;
 pub use configuration::Configuration;
 pub use context::{Cx, ProgressSink};
 pub use host::{GuestHost, ServerIdentity, resource_name};
-pub use manifest::{AccountRules, Manifest, Version};
+pub use manifest::{AccountRules, CONTRACT_VERSION, Manifest, Version};
 pub use settings::{check_settings, in_units};
 pub use upgrade::{RegistryLogin, Release, Resize, Upgrade};
 
 use crate::{
     error::Result,
+    layer::{Layer, LayeredDriver},
     model::{Flavor, NewDatabase, NewUser, Observed, Settings},
 };
 
@@ -56,6 +61,16 @@ pub trait Driver: Send + Sync + 'static {
     /// server of this size, or that do not go together. Pure.
     fn check_settings(&self, _flavor: &Flavor, _settings: &Settings) -> Result<()> {
         Ok(())
+    }
+
+    /// The same driver, with a [layer](crate::layer) around every call to its datastores, made for each.
+    fn layer<L, F>(self, layer: F) -> LayeredDriver<Self, F>
+    where
+        Self: Sized,
+        L: Layer,
+        F: Fn(&GuestHost) -> L + Send + Sync + 'static,
+    {
+        LayeredDriver::new(self, layer)
     }
 }
 

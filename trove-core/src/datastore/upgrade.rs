@@ -1,10 +1,12 @@
+use std::fmt;
+
 use async_trait::async_trait;
 
 use super::Cx;
 use crate::{error::Result, model::Flavor, secret::SecretString};
 
 /// What an instance runs: a version of its engine, from an image.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Release {
     /// The version, of one of the driver's [series](super::Manifest::series).
@@ -19,6 +21,13 @@ impl Release {
     /// A version from an image that everybody may pull.
     pub fn new(version: impl Into<String>, image: impl Into<String>) -> Self {
         Self { version: version.into(), image: image.into(), login: None }
+    }
+}
+
+/// Who pulls the image may change between two tries of the same, so it is not shown.
+impl fmt::Debug for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Release({} from {})", self.version, self.image)
     }
 }
 

@@ -103,6 +103,8 @@ enum Intent {
 
 struct Job {
     key: (OperationId, &'static str),
+    /// What was asked for, in words without secrets.
+    work: String,
     cancel: CancellationToken,
     end: watch::Receiver<Option<Result<()>>>,
 }
@@ -148,8 +150,11 @@ impl Agent {
     pub(super) fn begin(self: &Arc<Self>, call: &Call, work: Work) -> Result<watch::Receiver<Option<Result<()>>>> {
         self.fence(call.epoch)?;
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (call.operation, work.name());
+        let (key, told) = ((call.operation, work.name()), format!("{work:?}"));
         if let Some(at) = jobs.iter().position(|job| job.key == key) {
+            if jobs[at].work != told {
+                return Err(Error::conflict("the operation asked the guest for the same with other arguments before"));
+            }
             // A failure is not a result to keep: asked again, it is tried again. A job that panicked has no end.
             let failed = match &*jobs[at].end.borrow() {
                 Some(end) => end.is_err(),
@@ -168,8 +173,8 @@ impl Agent {
         }
         let (done, end) = watch::channel(None);
         let cancel = self.surroundings.stop.child_token();
-        jobs.push_back(Job { key, cancel: cancel.clone(), end: end.clone() });
-        let mut cx = Cx::new(call.operation, call.epoch).with_cancel(cancel);
+        jobs.push_back(Job { key, work: told, cancel: cancel.clone(), end: end.clone() });
+        let mut cx = Cx::new(call.operation, call.epoch).with_step(work.name()).with_cancel(cancel);
         if let Some(sink) = &call.progress {
             cx = cx.with_progress(sink.clone());
         }

@@ -8,7 +8,7 @@ use crate::{
     secret::SecretString,
 };
 
-const ROOT: &str = "root";
+pub(super) const ROOT: &str = "root";
 
 #[async_trait]
 impl Accounts for MemoryDatastore {
@@ -31,6 +31,8 @@ impl Accounts for MemoryDatastore {
     async fn drop_database(&self, _cx: &Cx, name: &str) -> Result<()> {
         self.on_server("drop_database", |server| {
             server.databases.remove(name);
+            server.tables.remove(name);
+            server.end_sessions(|session| session.database.as_deref() == Some(name));
             for user in server.users.values_mut() {
                 user.databases.remove(name);
             }
@@ -104,6 +106,7 @@ impl Accounts for MemoryDatastore {
     async fn revoke(&self, _cx: &Cx, user: &UserName, database: &str) -> Result<()> {
         self.on_server("revoke", |server| {
             account(server, &user.name)?.databases.remove(database);
+            server.end_sessions(|session| session.user == user.name && session.database.as_deref() == Some(database));
             Ok(())
         })
         .await
@@ -112,6 +115,7 @@ impl Accounts for MemoryDatastore {
     async fn drop_user(&self, _cx: &Cx, user: &UserName) -> Result<()> {
         self.on_server("drop_user", |server| {
             server.users.remove(&user.name);
+            server.end_sessions(|session| session.user == user.name);
             Ok(())
         })
         .await
@@ -128,6 +132,7 @@ impl Accounts for MemoryDatastore {
     async fn disable_root(&self, _cx: &Cx) -> Result<()> {
         self.on_server("disable_root", |server| {
             server.root = None;
+            server.end_sessions(|session| session.user == ROOT);
             Ok(())
         })
         .await

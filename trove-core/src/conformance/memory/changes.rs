@@ -18,6 +18,10 @@ pub(super) struct ServerSettings {
 }
 
 impl ServerSettings {
+    pub(super) fn in_force(&self, name: &str) -> String {
+        self.running.get(name).map(ToString::to_string).unwrap_or_default()
+    }
+
     pub(super) fn state(&self) -> SettingsState {
         let names = self.wanted.keys().chain(self.running.keys());
         let mut waiting: Vec<_> =
@@ -38,6 +42,7 @@ impl Server {
             return Ok(());
         }
         self.running = true;
+        self.sessions.clear();
         if self.settings.wanted.get("poison") == Some(&Setting::Boolean(true)) {
             self.settings.wanted = self.settings.running.clone();
             self.settings.rejected = Some("the server does not start with these settings".to_owned());
@@ -130,6 +135,9 @@ impl Resize for MemoryDatastore {
         self.world
             .call("resize", |world| {
                 let server = self.server(world)?;
+                if server.running && server.memory == flavor.memory {
+                    return Ok(());
+                }
                 server.memory = flavor.memory;
                 server.running = false;
                 server.start()

@@ -10,6 +10,7 @@ use crate::{
     },
     error::{Error, Result},
     id::InstanceId,
+    layer::{Fence, Layered},
     model::{Condition, Flavor, Health, Observed, Problem, Settings},
 };
 
@@ -44,12 +45,10 @@ impl Driver for MemoryDriver {
 
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
         let release = Release::new(host.version, host.image);
-        Ok(Arc::new(MemoryDatastore {
-            world: self.world.clone(),
-            instance: host.instance,
-            release,
-            flavor: host.flavor,
-        }))
+        let fence = self.world.inner().fences.entry(host.instance).or_insert_with(Fence::in_memory).clone();
+        let datastore =
+            MemoryDatastore { world: self.world.clone(), instance: host.instance, release, flavor: host.flavor };
+        Ok(Arc::new(Layered::new(fence, Arc::new(datastore))))
     }
 
     fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {

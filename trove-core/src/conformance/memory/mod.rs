@@ -26,18 +26,23 @@ mod accounts;
 mod changes;
 mod datastore;
 mod platform;
+mod testbed;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::task::yield_now;
+
 pub use datastore::MemoryDriver;
 pub use platform::MemoryPlatform;
+pub use testbed::MemoryTestbed;
 
 use crate::{
     error::{Error, Result},
     id::InstanceId,
+    layer::Fence,
     model::{ByteSize, Endpoint, Health, Settings},
     platform::Platform,
     secret::SecretString,
@@ -61,6 +66,7 @@ struct Inner {
     endpoints: BTreeMap<InstanceId, Endpoint>,
     last_port: u16,
     servers: HashMap<InstanceId, Server>,
+    fences: HashMap<InstanceId, Fence>,
 }
 
 /// A server in memory.
@@ -74,6 +80,10 @@ struct Server {
     databases: BTreeSet<String>,
     users: BTreeMap<String, Account>,
     root: Option<SecretString>,
+    tables: testbed::Tables,
+    sessions: BTreeMap<u64, testbed::SessionEntry>,
+    last_session: u64,
+    log: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -183,6 +193,7 @@ impl World {
 
     /// Runs a call: asks the script, has the effect, or not, and answers, or not.
     async fn call<T>(&self, name: &str, effect: impl FnOnce(&mut Inner) -> Result<T> + Send) -> Result<T> {
+        yield_now().await;
         let answer = {
             let mut inner = self.inner();
             let number = inner.calls;
@@ -205,7 +216,11 @@ impl World {
             }
         };
         match answer {
-            Some(answer) => answer,
+            Some(answer) => {
+                // Whoever gives the call up may do so after its effect, too.
+                yield_now().await;
+                answer
+            }
             None => std::future::pending().await,
         }
     }

@@ -1,0 +1,31 @@
+//! The suite that certifies a driver.
+//!
+//! [`certify`] runs every case for which the driver shows the ability, on the servers of a [`Testbed`], and returns a
+//! [`Report`](super::Report):
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+//! use trove_core::conformance::{driver, memory::World};
+//!
+//! let report = driver::certify(World::new().testbed()).await;
+//! println!("{report}");
+//! assert!(report.passed());
+//! # });
+//! ```
+//!
+//! # Adding a case
+//!
+//! A case is an async function of a [`Trial`] that panics where the driver is wrong, and whose name says what is right.
+//! It is written into the file of its subject and named in the list there, which says what its cases need and whether
+//! they want a server that others use too.
+
+mod accounts;
+mod changes;
+mod lifecycle;
+mod suite;
+mod testbed;
+mod trial;
+
+pub use suite::{certify, certify_only};
+pub use testbed::{Harm, Login, Pace, Samples, Session, Testbed, Trace};
+pub use trial::Trial;

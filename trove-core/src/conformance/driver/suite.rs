@@ -1,0 +1,147 @@
+//! Which cases there are, and how they are run: those that share a server one after another, several servers at a time.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures_util::future::join_all;
+use tokio::sync::Mutex;
+
+use super::{Testbed, Trial, accounts, changes, lifecycle};
+use crate::{
+    conformance::{
+        Entry, Outcome, Report,
+        case::{self, Case},
+    },
+    datastore::{Datastore, Manifest},
+};
+
+/// What the cases of a group want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A server that is prepared, and used by other cases before and after: what a case makes on it has
+    /// [names of its own](Trial::name), and it is left running, with the settings it had.
+    Shared,
+    /// A place with nothing in it.
+    Empty,
+}
+
+/// What cases are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Accounts,
+    Databases,
+    Configuration,
+    Upgrade,
+    Resize,
+}
+
+/// Cases on one subject.
+pub(super) struct Group {
+    pub(super) name: &'static str,
+    pub(super) place: Place,
+    pub(super) needs: &'static [Need],
+    pub(super) cases: Vec<Case<Trial>>,
+}
+
+/// All cases.
+fn groups() -> Vec<Group> {
+    [lifecycle::groups(), accounts::groups(), changes::groups()].into_iter().flatten().collect()
+}
+
+/// Tries the driver of a testbed by all cases for which it has the ability.
+pub async fn certify(testbed: impl Testbed) -> Report {
+    certify_only(testbed, "").await
+}
+
+/// The same by those cases only whose name holds this text.
+pub async fn certify_only(testbed: impl Testbed, text: &str) -> Report {
+    let testbed: Arc<dyn Testbed> = Arc::new(testbed);
+    let mut report = Report { subject: testbed.driver().manifest().name.clone(), cases: Vec::new() };
+    let abilities = match abilities(&testbed).await {
+        Ok(server) => server,
+        Err(error) => {
+            let outcome = Outcome::Failed(format!("the driver cannot be attached: {error:?}"));
+            report.cases.push(Entry { name: "attach".to_owned(), outcome, took: Default::default() });
+            return report;
+        }
+    };
+    let mut work = VecDeque::new();
+    for group in groups() {
+        let lacks = group.needs.iter().find(|need| !has(**need, &*abilities, testbed.driver().manifest()));
+        for case in group.cases {
+            let name = format!("{}::{}", group.name, case.name);
+            if !name.contains(text) {
+                continue;
+            }
+            let number = report.cases.len();
+            report.cases.push(Entry { name, outcome: Outcome::Passed, took: Default::default() });
+            match lacks {
+                Some(need) => report.cases[number].outcome = Outcome::Skipped(format!("the driver has no {need:?}")),
+                None => work.push_back((number, group.place, case)),
+            }
+        }
+    }
+    let lanes = testbed.pace().lanes.max(1);
+    let (work, report) = (Mutex::new(work), Mutex::new(report));
+    join_all((0..lanes).map(|_| lane(&testbed, &work, &report))).await;
+    report.into_inner()
+}
+
+type Work = Mutex<VecDeque<(usize, Place, Case<Trial>)>>;
+
+/// Does what there is to do, with one shared server.
+async fn lane(testbed: &Arc<dyn Testbed>, work: &Work, report: &Mutex<Report>) {
+    let limit = testbed.pace().case;
+    let mut shared: Option<Trial> = None;
+    loop {
+        let Some((number, place, case)) = work.lock().await.pop_front() else { break };
+        let name = report.lock().await.cases[number].name.clone();
+        let mut used = None;
+        let entry = case::run(name, limit, async {
+            let trial = match (place, shared.take()) {
+                (Place::Empty, kept) => {
+                    shared = kept;
+                    Trial::begin(testbed.clone(), number).await
+                }
+                (Place::Shared, Some(kept)) => kept.next(number),
+                (Place::Shared, None) => {
+                    let trial = Trial::begin(testbed.clone(), number).await;
+                    let trial = used.insert(trial);
+                    trial.prepare().await;
+                    return (case.run)(trial).await;
+                }
+            };
+            (case.run)(used.insert(trial)).await;
+        })
+        .await;
+        let spoilt = matches!(entry.outcome, Outcome::Failed(_));
+        report.lock().await.cases[number] = entry;
+        if let Some(trial) = used {
+            match place {
+                Place::Shared if !spoilt => shared = Some(trial),
+                _ => trial.clear().await,
+            }
+        }
+    }
+    if let Some(trial) = shared {
+        trial.clear().await;
+    }
+}
+
+/// A datastore of the driver, to see what it can.
+async fn abilities(testbed: &Arc<dyn Testbed>) -> crate::error::Result<Arc<dyn Datastore>> {
+    let host = testbed.place().await?;
+    let server = testbed.driver().attach(host.clone());
+    testbed.clear(&host).await?;
+    server
+}
+
+fn has(need: Need, server: &dyn Datastore, manifest: &Manifest) -> bool {
+    let accounts = server.accounts().is_some();
+    match need {
+        Need::Accounts => accounts,
+        Need::Databases => accounts && manifest.accounts.as_ref().is_some_and(|rules| rules.databases),
+        Need::Configuration => server.configuration().is_some(),
+        Need::Upgrade => server.upgrade().is_some(),
+        Need::Resize => server.resize().is_some(),
+    }
+}

@@ -1,0 +1,209 @@
+//! Servers in memory for the suite of drivers.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{Inner, Server, World};
+use crate::{
+    conformance::driver::{Harm, Login, Pace, Samples, Session, Testbed, Trace},
+    datastore::{Driver, GuestHost, Release},
+    error::{Error, Result},
+    id::InstanceId,
+    model::{ByteSize, Condition, Flavor, Health, Instance, Problem, mib},
+    platform::{Compute, Ensured, Networks, Placement, Volumes},
+    time::Timestamp,
+};
+
+/// The servers of a [`World`], as its tenants and its operators have them. Made by [`World::testbed`].
+pub struct MemoryTestbed {
+    world: World,
+    driver: Arc<dyn Driver>,
+}
+
+/// A session, which goes with its server, its user or its right.
+struct MemorySession {
+    world: World,
+    instance: InstanceId,
+    number: u64,
+}
+
+/// What the server knows of a session.
+#[derive(Clone, Debug)]
+pub(super) struct SessionEntry {
+    pub(super) user: String,
+    pub(super) database: Option<String>,
+}
+
+/// The texts of each database.
+pub(super) type Tables = BTreeMap<String, BTreeMap<String, String>>;
+
+impl World {
+    /// A testbed for this world's own driver.
+    pub fn testbed(&self) -> MemoryTestbed {
+        self.testbed_for(Arc::new(self.driver()))
+    }
+
+    /// One for another driver whose servers are in this world.
+    pub fn testbed_for(&self, driver: Arc<dyn Driver>) -> MemoryTestbed {
+        MemoryTestbed { world: self.clone(), driver }
+    }
+}
+
+#[async_trait]
+impl Testbed for MemoryTestbed {
+    fn driver(&self) -> &Arc<dyn Driver> {
+        &self.driver
+    }
+
+    async fn place(&self) -> Result<GuestHost> {
+        let platform = super::MemoryPlatform::new(self.world.clone());
+        let flavor = Flavor::new("small", mib(64), 1);
+        let id = InstanceId::new_v4();
+        let version = self.driver.manifest().version(None)?;
+        let mut instance = Instance::new(id, "orders", "memory", flavor, ByteSize::default(), Timestamp::UNIX_EPOCH);
+        instance.version_number.clone_from(&version.name);
+        instance.image.clone_from(&version.image);
+        platform.ensure_volume(id, instance.volume).await?;
+        let Ensured::Ready(endpoint) = platform.ensure_endpoint(id, false).await? else { return Err(absent()) };
+        for _ in 0..2 {
+            if let Ensured::Ready(Placement::InProcess(host)) = platform.ensure_compute(&instance, &endpoint).await? {
+                return Ok(*host);
+            }
+        }
+        Err(absent())
+    }
+
+    async fn clear(&self, host: &GuestHost) -> Result<()> {
+        self.world.inner().servers.remove(&host.instance);
+        let platform = super::MemoryPlatform::new(self.world.clone());
+        platform.release_compute(host.instance).await?;
+        platform.release_endpoint(host.instance).await?;
+        platform.release_volume(host.instance).await
+    }
+
+    async fn residue(&self, host: &GuestHost) -> Result<Vec<String>> {
+        let server = self.world.inner().servers.get(&host.instance).map(|_| "a server".to_owned());
+        Ok(server.into_iter().collect())
+    }
+
+    async fn connect(&self, host: &GuestHost, login: &Login) -> Result<Box<dyn Session>> {
+        let mut inner = self.world.inner();
+        let server = serving(&mut inner, host.instance)?;
+        server.let_in(login)?;
+        server.last_session += 1;
+        let entry = SessionEntry { user: login.user.clone(), database: login.database.clone() };
+        server.sessions.insert(server.last_session, entry);
+        let number = server.last_session;
+        Ok(Box::new(MemorySession { world: self.world.clone(), instance: host.instance, number }))
+    }
+
+    async fn harm(&self, host: &GuestHost, harm: Harm) -> Result<()> {
+        let mut inner = self.world.inner();
+        let server = inner.servers.get_mut(&host.instance).ok_or_else(absent)?;
+        let fault = match harm {
+            Harm::Kill => Health::Down(Problem::new(Condition::Killed, "the server was killed")),
+            Harm::Freeze => Health::Down(Problem::new(Condition::Paused, "the server is suspended")),
+            Harm::Fill => Health::Impaired(Problem::new(Condition::DiskFull, "the volume is full")),
+            Harm::Lose => Health::Down(Problem::new(Condition::Removed, "the server is gone")),
+            Harm::LoseData => Health::Down(Problem::new(Condition::DataMissing, "the data is gone")),
+            Harm::Thaw | Harm::Drain => {
+                server.fault = None;
+                return Ok(());
+            }
+        };
+        server.fault = Some(fault);
+        if matches!(harm, Harm::Kill | Harm::Lose | Harm::LoseData) {
+            server.running = false;
+            server.sessions.clear();
+        }
+        Ok(())
+    }
+
+    async fn traces(&self, host: &GuestHost) -> Result<Vec<Trace>> {
+        let inner = self.world.inner();
+        let log = inner.servers.get(&host.instance).map(|server| server.log.join("\n")).unwrap_or_default();
+        Ok(vec![Trace { place: "the server's log".to_owned(), content: log.into_bytes() }])
+    }
+
+    fn samples(&self) -> Samples {
+        Samples {
+            live: Some(("max_rows".to_owned(), 5.into(), 7.into())),
+            restart: Some(("cache_mib".to_owned(), 1.into(), 2.into())),
+            refused: None,
+            fatal: Some(("poison".to_owned(), true.into())),
+        }
+    }
+
+    fn upgrade(&self) -> Option<Release> {
+        self.driver.manifest().versions.get(1).map(|version| Release::new(&version.name, &version.image))
+    }
+
+    fn pace(&self) -> Pace {
+        Pace { case: Duration::from_secs(3600), lanes: 1, drops: 64 }
+    }
+}
+
+#[async_trait]
+impl Session for MemorySession {
+    async fn put(&mut self, name: &str, text: &str) -> Result<()> {
+        self.on_table(|table| drop(table.insert(name.to_owned(), text.to_owned())))
+    }
+
+    async fn get(&mut self, name: &str) -> Result<Option<String>> {
+        self.on_table(|table| table.get(name).cloned())
+    }
+
+    async fn whoami(&mut self) -> Result<(String, Option<String>)> {
+        self.on_server(|_, entry| Ok((entry.user.clone(), entry.database.clone())))
+    }
+
+    async fn parameter(&mut self, name: &str) -> Result<String> {
+        self.on_server(|server, _| Ok(server.settings.in_force(name)))
+    }
+}
+
+impl MemorySession {
+    fn on_table<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> Result<T> {
+        self.on_server(|server, entry| {
+            let database = entry.database.as_ref().ok_or_else(|| Error::invalid("no database was chosen"))?;
+            Ok(act(server.tables.entry(database.clone()).or_default()))
+        })
+    }
+
+    fn on_server<T>(&self, act: impl FnOnce(&mut Server, &SessionEntry) -> Result<T>) -> Result<T> {
+        let mut inner = self.world.inner();
+        let server = serving(&mut inner, self.instance)?;
+        let entry = server.sessions.get(&self.number).cloned();
+        act(server, &entry.ok_or_else(|| Error::unavailable("the session has ended"))?)
+    }
+}
+
+impl Server {
+    fn let_in(&self, login: &Login) -> Result<()> {
+        use crate::secret::ExposeSecret;
+        let refused = || Error::invalid("access denied");
+        if login.user == super::accounts::ROOT {
+            let root = self.root.as_ref().ok_or_else(refused)?;
+            return if root.expose_secret() == login.password { Ok(()) } else { Err(refused()) };
+        }
+        let account = self.users.get(&login.user).ok_or_else(refused)?;
+        let right = login.database.as_ref().is_none_or(|name| account.databases.contains(name));
+        if account.password.expose_secret() == login.password && right { Ok(()) } else { Err(refused()) }
+    }
+
+    /// Ends the sessions of which this is true.
+    pub(super) fn end_sessions(&mut self, of: impl Fn(&SessionEntry) -> bool) {
+        self.sessions.retain(|_, entry| !of(entry));
+    }
+}
+
+fn serving(inner: &mut Inner, instance: InstanceId) -> Result<&mut Server> {
+    let server = inner.servers.get_mut(&instance).ok_or_else(absent)?;
+    let down = matches!(&server.fault, Some(Health::Down(_))) || !server.running;
+    if down { Err(Error::unavailable("the server does not answer")) } else { Ok(server) }
+}
+
+fn absent() -> Error {
+    Error::not_found("there is no such server")
+}

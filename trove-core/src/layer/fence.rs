@@ -1,0 +1,217 @@
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Call, Layer, Next};
+use crate::{
+    datastore::{Cx, GuestHost},
+    error::{Error, Result},
+};
+
+/// How many keys are remembered. An operation makes a handful of calls, and operations follow each other.
+const KEYS: usize = 32;
+
+/// Refuses callers that another one has followed, and keys that were used for something else.
+///
+/// A call that changes anything with a lower [epoch](Cx::epoch) than one before is
+/// [`Fenced`](crate::error::Kind::Fenced). One with the [operation](Cx::operation) and [step](Cx::step) of a former call
+/// of its name and other arguments is [`Conflict`](crate::error::Kind::Conflict); arguments that differ in a secret only
+/// count as the same. What only looks is let through.
+///
+/// What was seen is kept in the file `fence` of the instance's [directory](GuestHost::directory), so that it outlives
+/// this process, and the instance's server: whoever removed it is followed by nobody older. It goes with the directory.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    /// `None` where what was seen is kept in memory only.
+    path: Option<Arc<Path>>,
+    /// `None` until it was read.
+    seen: Arc<Mutex<Option<Seen>>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    epoch: u64,
+    /// Which library noted the keys: another one may tell the same arguments otherwise.
+    library: String,
+    keys: VecDeque<Key>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Key {
+    /// Operation, step and name of the call.
+    name: String,
+    arguments: String,
+}
+
+impl Fence {
+    /// The fence of the instance that lives here.
+    pub fn new(host: &GuestHost) -> Self {
+        Self { path: Some(host.directory.join("fence").into()), seen: Arc::default() }
+    }
+
+    /// A fence for an engine that is in memory itself. Clones are the same fence.
+    pub fn in_memory() -> Self {
+        Self { path: None, seen: Arc::default() }
+    }
+
+    /// Admits a caller, or refuses it. Blocks.
+    fn admit(&self, epoch: u64, key: Key) -> Result<()> {
+        let mut kept = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match (&*kept, &self.path) {
+            (Some(known), _) => known.clone(),
+            (None, Some(path)) => read(path)?,
+            (None, None) => Seen::default(),
+        };
+        let next = known.clone().with(epoch, key)?;
+        if let Some(path) = self.path.as_ref().filter(|_| next != known) {
+            write(path, &next, next.epoch > known.epoch)?;
+        }
+        *kept = Some(next);
+        Ok(())
+    }
+}
+
+impl Layer for Fence {
+    async fn around<'a, T: Send + 'a>(&'a self, cx: &'a Cx, call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
+        if call.changes {
+            let (epoch, key) = (cx.epoch(), Key::of(cx, call));
+            if self.path.is_none() {
+                self.admit(epoch, key)?;
+            } else {
+                let fence = self.clone();
+                let admitted = tokio::task::spawn_blocking(move || fence.admit(epoch, key)).await;
+                admitted
+                    .map_err(|error| Error::internal("noting who owns the instance broke off").because(error))??;
+            }
+        }
+        next().await
+    }
+}
+
+impl Seen {
+    /// What was seen, and this call.
+    fn with(mut self, epoch: u64, key: Key) -> Result<Self> {
+        if epoch < self.epoch {
+            return Err(Error::fenced("another owner has taken the instance over"));
+        }
+        self.epoch = epoch;
+        if self.library != env!("CARGO_PKG_VERSION") {
+            self.keys.clear();
+            self.library = env!("CARGO_PKG_VERSION").to_owned();
+        }
+        match self.keys.iter().find(|known| known.name == key.name) {
+            Some(known) if known.arguments != key.arguments => {
+                let message = "the operation asked for the same with other arguments before";
+                Err(Error::conflict(message).with("call", key.name))
+            }
+            Some(_) => Ok(self),
+            None => {
+                self.keys.push_back(key);
+                if self.keys.len() > KEYS {
+                    self.keys.pop_front();
+                }
+                Ok(self)
+            }
+        }
+    }
+}
+
+impl Key {
+    fn of(cx: &Cx, call: &Call<'_>) -> Self {
+        let mut arguments = String::new();
+        for byte in Sha256::digest(format!("{:?}", call.arguments)) {
+            // Writing to a string does not fail.
+            let _ = write!(arguments, "{byte:02x}");
+        }
+        Self { name: format!("{}/{}/{}", cx.operation(), cx.step(), call.name), arguments }
+    }
+}
+
+fn read(path: &Path) -> Result<Seen> {
+    match fs::read(path) {
+        // An instance that nobody may change any more would be worse than one whose former owners are forgotten.
+        Ok(note) => Ok(serde_json::from_slice(&note).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "the note of who owns the instance is damaged; begun anew");
+            Seen::default()
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::default()),
+        Err(error) => Err(failed(path, error)),
+    }
+}
+
+/// Replaces the note. An epoch is on disk before anything is done in it; a key has to outlive this process only.
+fn write(path: &Path, seen: &Seen, durably: bool) -> Result<()> {
+    let done = || -> io::Result<()> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(directory)?;
+        let draft: PathBuf = path.with_extension("new");
+        let mut file = File::create(&draft)?;
+        file.write_all(&serde_json::to_vec(seen)?)?;
+        if durably {
+            file.sync_all()?;
+        }
+        fs::rename(&draft, path)?;
+        if durably { File::open(directory)?.sync_all() } else { Ok(()) }
+    };
+    done().map_err(|error| failed(path, error))
+}
+
+fn failed(path: &Path, error: io::Error) -> Error {
+    Error::unavailable("who owns the instance cannot be noted").with("path", path.display()).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error::Kind,
+        id::{InstanceId, OperationId},
+    };
+
+    async fn call(fence: &Fence, cx: &Cx, name: &'static str, arguments: &str, changes: bool) -> Result<()> {
+        let call = Call { name, changes, arguments: &arguments };
+        fence.around(cx, &call, &|| Box::pin(async { Ok(()) })).await
+    }
+
+    #[tokio::test]
+    async fn former_owners_and_keys_used_otherwise_are_refused_by_whoever_reads_the_note() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = GuestHost::new(InstanceId::new_v4(), "/nonexistent", directory.path().join("guest"));
+        let operation = OperationId::new_v4();
+        let (first, second) = (Cx::new(operation, 1), Cx::new(operation, 2));
+        for again in 0..2 {
+            let fence = Fence::new(&host);
+            if again == 0 {
+                call(&fence, &first, "apply", "a", true).await.unwrap();
+            }
+            call(&fence, &second, "apply", "a", true).await.unwrap();
+            call(&fence, &second, "grant", "b", true).await.unwrap();
+            call(&fence, &second.clone().with_step("undo"), "apply", "b", true).await.unwrap();
+            call(&fence, &first, "observe", "", false).await.unwrap();
+            let refused = async |cx, with| call(&fence, cx, "apply", with, true).await.unwrap_err().kind();
+            assert_eq!(refused(&first, "a").await, Kind::Fenced);
+            assert_eq!(refused(&second, "b").await, Kind::Conflict);
+        }
+        std::fs::write(directory.path().join("guest/fence"), "{").unwrap();
+        let anew = Fence::new(&host);
+        call(&anew, &second, "apply", "b", true).await.unwrap();
+        assert_eq!(call(&anew, &first, "apply", "b", true).await.unwrap_err().kind(), Kind::Fenced);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_keys_are_kept() {
+        let fence = Fence::in_memory();
+        for _ in 0..3 * KEYS {
+            call(&fence, &Cx::new(OperationId::new_v4(), 1), "apply", "a", true).await.unwrap();
+        }
+        assert_eq!(fence.seen.lock().unwrap().as_ref().unwrap().keys.len(), KEYS);
+    }
+}
