@@ -8,8 +8,13 @@
 //! it is [done](Delivery::done). It may be delivered again; whether it is genuine, new and for whom it says is decided by
 //! whoever opens it.
 
+mod envelope;
 mod in_process;
+mod key;
+mod session;
 mod transport;
 
+pub use envelope::{MAX_TEXT_BYTES, Refusal};
 pub use in_process::InProcess;
+pub use key::InstanceKey;
 pub use transport::{Address, Delivery, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Side, Transport};
