@@ -54,6 +54,8 @@ pub(super) enum Kind {
     Hello,
     /// A guest takes the offer.
     Welcome,
+    /// The session stands.
+    Confirm,
     /// A request, and its answer.
     Call,
     Reply,
@@ -127,6 +129,24 @@ impl Token {
         crate::secret::fill_random(&mut token)?;
         Ok(Self(token))
     }
+
+    pub(super) fn as_uuid(self) -> Uuid {
+        Uuid::from_bytes(self.0)
+    }
+}
+
+impl Refusal {
+    /// Every reason there is.
+    pub const ALL: [Self; 8] = [
+        Self::TooLong,
+        Self::Malformed,
+        Self::Misdirected,
+        Self::UnknownKey,
+        Self::NoSession,
+        Self::Forged,
+        Self::Replayed,
+        Self::Unexpected,
+    ];
 }
 
 impl Sealer {
@@ -219,7 +239,7 @@ impl Header {
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Wake, Self::Hello, Self::Welcome, Self::Call, Self::Reply, Self::Cast];
+    const ALL: [Self; 7] = [Self::Wake, Self::Hello, Self::Welcome, Self::Confirm, Self::Call, Self::Reply, Self::Cast];
 
     fn code(self) -> u8 {
         self as u8
@@ -259,6 +279,6 @@ fn nonce(sequence: u64) -> Nonce<aes_gcm::aead::consts::U12> {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Uuid::from_bytes(self.0))
+        write!(f, "{}", self.as_uuid())
     }
 }

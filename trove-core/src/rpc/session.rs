@@ -8,7 +8,7 @@
 //!     |<-------------------------------------------------|
 //!     |  Welcome (g2, c1)                                |    taken, with a number drawn for it
 //!     |------------------------------------------------->|    the session of c1 and g2 is the one
-//!     |                                  Call   (c1, g2) |    only now the guest knows that the offer was not an old one
+//!     |                                Confirm  (c1, g2) |    only now the guest knows that the offer was not an old one
 //!     |<-------------------------------------------------|
 //! ```
 //!
@@ -52,8 +52,8 @@ pub(super) struct ControlEnd {
 pub(super) enum FromGuest {
     /// The guest has begun; it is to be offered a session.
     Awake,
-    /// The session stands.
-    Welcome,
+    /// The session stands, with this life of the guest.
+    Welcome(Vec<u8>),
     Reply(Uuid, Zeroizing<Vec<u8>>),
     Cast(Zeroizing<Vec<u8>>),
 }
@@ -61,6 +61,8 @@ pub(super) enum FromGuest {
 /// A guest's end of its line to the control plane.
 pub(super) struct GuestEnd {
     instance: InstanceId,
+    /// Tells this life of the guest from others.
+    life: Uuid,
     keys: Vec<InstanceKey>,
     /// The last offer that was taken, and not yet confirmed.
     candidate: Option<Session>,
@@ -72,6 +74,8 @@ pub(super) struct GuestEnd {
 pub(super) enum FromControl {
     /// An offer, and the answer to send.
     Offer(Vec<u8>),
+    /// The session stands.
+    Confirmed,
     Call(Uuid, Zeroizing<Vec<u8>>),
 }
 
@@ -87,6 +91,11 @@ impl ControlEnd {
         self.offer = Some((own, key.id()));
         let route = Route { instance: self.instance, to: Side::Guest, sender: own, receiver: Token::NONE };
         Sealer::new(key, route)?.seal(Kind::Hello, Uuid::nil(), &[])
+    }
+
+    /// What to send once the session stands.
+    pub(super) fn confirm(&mut self) -> Result<Vec<u8>> {
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Confirm, Uuid::nil(), &[])
     }
 
     /// A call to send; [`Unavailable`](crate::error::Kind::Unavailable) without a session.
@@ -121,16 +130,17 @@ impl ControlEnd {
         }
         let key = find(&self.keys, key)?;
         let mut session = Session::new(key, self.instance, Side::Control, own, header.route.sender)?;
-        session.opener.open(frame)?;
+        let (_, life) = session.opener.open(frame)?;
         self.offer = None;
         self.session = Some(session);
-        Ok(FromGuest::Welcome)
+        Ok(FromGuest::Welcome(life.to_vec()))
     }
 }
 
 impl GuestEnd {
-    pub(super) fn new(instance: InstanceId, key: InstanceKey) -> Self {
-        Self { instance, keys: vec![key], candidate: None, session: None }
+    pub(super) fn new(instance: InstanceId, key: InstanceKey) -> Result<Self> {
+        let life = Token::draw()?.as_uuid();
+        Ok(Self { instance, life, keys: vec![key], candidate: None, session: None })
     }
 
     /// What to send when it begins.
@@ -166,6 +176,7 @@ impl GuestEnd {
             _ => self.session.as_mut().ok_or(Refusal::NoSession)?.opener.open(frame)?,
         };
         match header.kind {
+            Kind::Confirm => Ok(FromControl::Confirmed),
             Kind::Call => Ok(FromControl::Call(header.correlation, text)),
             _ => Err(Refusal::Unexpected),
         }
@@ -183,7 +194,8 @@ impl GuestEnd {
         opener.open(frame)?;
         let own = Token::draw().map_err(|_| Refusal::NoSession)?;
         let mut session = Session::new(key, self.instance, Side::Guest, own, other)?;
-        let welcome = session.sealer.seal(Kind::Welcome, Uuid::nil(), &[]).map_err(|_| Refusal::NoSession)?;
+        let welcome =
+            session.sealer.seal(Kind::Welcome, Uuid::nil(), self.life.as_bytes()).map_err(|_| Refusal::NoSession)?;
         self.candidate = Some(session);
         Ok(FromControl::Offer(welcome))
     }
@@ -230,7 +242,7 @@ mod tests {
     fn line() -> Line {
         let (instance, key) = (InstanceId::new_v4(), InstanceKey::generate(1).unwrap());
         let control = ControlEnd::new(instance, key.clone());
-        Line { control, guest: GuestEnd::new(instance, key), heard: Vec::new() }
+        Line { control, guest: GuestEnd::new(instance, key).unwrap(), heard: Vec::new() }
     }
 
     impl Line {
@@ -240,8 +252,10 @@ mod tests {
             assert!(matches!(self.control.hear(&wake), Ok(FromGuest::Awake)));
             let hello = self.control.offer().unwrap();
             let Ok(FromControl::Offer(welcome)) = self.guest.hear(&hello) else { panic!("not taken") };
-            assert!(matches!(self.control.hear(&welcome), Ok(FromGuest::Welcome)));
-            self.heard.extend([wake, hello, welcome]);
+            assert!(matches!(self.control.hear(&welcome), Ok(FromGuest::Welcome(_))));
+            let confirm = self.control.confirm().unwrap();
+            assert!(matches!(self.guest.hear(&confirm), Ok(FromControl::Confirmed)));
+            self.heard.extend([wake, hello, welcome, confirm]);
         }
 
         fn call(&mut self, text: &[u8]) {
@@ -279,7 +293,7 @@ mod tests {
         let (instance, keys) = (line.control.instance, line.control.keys.clone());
         for restart in ["nobody", "guest", "control", "both"] {
             if ["guest", "both"].contains(&restart) {
-                line.guest = GuestEnd::new(instance, keys[0].clone());
+                line.guest = GuestEnd::new(instance, keys[0].clone()).unwrap();
             }
             if ["control", "both"].contains(&restart) {
                 line.control = ControlEnd::new(instance, keys[0].clone());
@@ -308,7 +322,7 @@ mod tests {
         // Another key for the same instance, as a thief of an old one would have.
         let forger = InstanceKey::generate(1).unwrap();
         let mut forged = ControlEnd::new(other.control.instance, forger.clone());
-        let mut thief = GuestEnd::new(other.control.instance, forger);
+        let mut thief = GuestEnd::new(other.control.instance, forger).unwrap();
         let frames = [forged.offer().unwrap(), thief.wake().unwrap()];
         for frame in one.heard.iter().chain(&frames) {
             assert!(other.guest.hear(frame).is_err() && other.control.hear(frame).is_err());
