@@ -13,7 +13,7 @@ pub(super) const ROOT: &str = "root";
 #[async_trait]
 impl Accounts for MemoryDatastore {
     async fn create_databases(&self, _cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
-        self.on_server("create_databases", |server| {
+        self.on_server(|server| {
             server.databases.extend(databases.iter().map(|database| database.name.clone()));
             Ok(())
         })
@@ -21,7 +21,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn databases(&self, _cx: &Cx, page: &PageRequest) -> Result<Page<Database>> {
-        self.on_server("databases", |server| {
+        self.on_server(|server| {
             let found = server.databases.iter().filter(|name| is_after(name, page)).map(Database::new);
             Ok(Page::of(found.collect(), page.limit, |database| database.name.clone()))
         })
@@ -29,7 +29,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn drop_database(&self, _cx: &Cx, name: &str) -> Result<()> {
-        self.on_server("drop_database", |server| {
+        self.on_server(|server| {
             server.databases.remove(name);
             server.tables.remove(name);
             server.end_sessions(|session| session.database.as_deref() == Some(name));
@@ -42,7 +42,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn create_users(&self, _cx: &Cx, users: &[NewUser]) -> Result<()> {
-        self.on_server("create_users", |server| {
+        self.on_server(|server| {
             for user in users {
                 if server.users.contains_key(&user.user.name) {
                     return Err(Error::conflict(format!("user {:?} exists already", user.user.name)));
@@ -60,7 +60,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn users(&self, _cx: &Cx, page: &PageRequest) -> Result<Page<User>> {
-        self.on_server("users", |server| {
+        self.on_server(|server| {
             let found = server.users.iter().filter(|(name, _)| is_after(name, page));
             let users = found.map(|(name, account)| shown(name, account)).collect();
             Ok(Page::of(users, page.limit, |user: &User| user.user.to_string()))
@@ -70,11 +70,11 @@ impl Accounts for MemoryDatastore {
 
     async fn user(&self, _cx: &Cx, user: &UserName) -> Result<User> {
         let name = &user.name;
-        self.on_server("user", |server| account(server, name).map(|account| shown(name, account))).await
+        self.on_server(|server| account(server, name).map(|account| shown(name, account))).await
     }
 
     async fn rename_user(&self, _cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
-        self.on_server("rename_user", |server| {
+        self.on_server(|server| {
             if server.users.contains_key(&to.name) {
                 return Err(Error::conflict(format!("user {:?} exists already", to.name)));
             }
@@ -87,7 +87,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn set_password(&self, _cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
-        self.on_server("set_password", |server| {
+        self.on_server(|server| {
             account(server, &user.name)?.password = password.clone();
             Ok(())
         })
@@ -95,7 +95,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn grant(&self, _cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
-        self.on_server("grant", |server| {
+        self.on_server(|server| {
             check_databases(server, databases)?;
             account(server, &user.name)?.databases.extend(databases.iter().cloned());
             Ok(())
@@ -104,7 +104,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn revoke(&self, _cx: &Cx, user: &UserName, database: &str) -> Result<()> {
-        self.on_server("revoke", |server| {
+        self.on_server(|server| {
             account(server, &user.name)?.databases.remove(database);
             server.end_sessions(|session| session.user == user.name && session.database.as_deref() == Some(database));
             Ok(())
@@ -113,7 +113,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn drop_user(&self, _cx: &Cx, user: &UserName) -> Result<()> {
-        self.on_server("drop_user", |server| {
+        self.on_server(|server| {
             server.users.remove(&user.name);
             server.end_sessions(|session| session.user == user.name);
             Ok(())
@@ -122,7 +122,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn enable_root(&self, _cx: &Cx, password: &SecretString) -> Result<String> {
-        self.on_server("enable_root", |server| {
+        self.on_server(|server| {
             server.root = Some(password.clone());
             Ok(ROOT.to_owned())
         })
@@ -130,7 +130,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn disable_root(&self, _cx: &Cx) -> Result<()> {
-        self.on_server("disable_root", |server| {
+        self.on_server(|server| {
             server.root = None;
             server.end_sessions(|session| session.user == ROOT);
             Ok(())
@@ -139,14 +139,14 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn root_enabled(&self, _cx: &Cx) -> Result<bool> {
-        self.on_server("root_enabled", |server| Ok(server.root.is_some())).await
+        self.on_server(|server| Ok(server.root.is_some())).await
     }
 }
 
 impl MemoryDatastore {
-    async fn on_server<T>(&self, name: &str, act: impl FnOnce(&mut Server) -> Result<T> + Send) -> Result<T> {
+    async fn on_server<T>(&self, act: impl FnOnce(&mut Server) -> Result<T> + Send) -> Result<T> {
         self.world
-            .call(name, |world| {
+            .call(|world| {
                 let server = self.server(world)?;
                 if !server.running {
                     return Err(Error::unavailable("the server is not running"));

@@ -48,7 +48,8 @@ impl Driver for MemoryDriver {
         let fence = self.world.inner().fences.entry(host.instance).or_insert_with(Fence::in_memory).clone();
         let datastore =
             MemoryDatastore { world: self.world.clone(), instance: host.instance, release, flavor: host.flavor };
-        Ok(Arc::new(Layered::new(fence, Arc::new(datastore))))
+        let fenced = Arc::new(Layered::new(fence, Arc::new(datastore)));
+        Ok(Arc::new(Layered::new(self.world.chaos.clone(), fenced)))
     }
 
     fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
@@ -61,7 +62,7 @@ impl Datastore for MemoryDatastore {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         cx.phase("initialise");
         self.world
-            .call("prepare", |world| {
+            .call(|world| {
                 if !world.computes.contains(&self.instance) {
                     return Err(Error::internal("there is no place to run"));
                 }
@@ -85,7 +86,7 @@ impl Datastore for MemoryDatastore {
 
     async fn start(&self, _cx: &Cx) -> Result<()> {
         self.world
-            .call("start", |world| {
+            .call(|world| {
                 let server = self.server(world)?;
                 server.fault = None;
                 server.start()
@@ -95,7 +96,7 @@ impl Datastore for MemoryDatastore {
 
     async fn stop(&self, _cx: &Cx) -> Result<()> {
         self.world
-            .call("stop", |world| {
+            .call(|world| {
                 self.server(world)?.running = false;
                 Ok(())
             })
@@ -104,7 +105,7 @@ impl Datastore for MemoryDatastore {
 
     async fn remove(&self, _cx: &Cx) -> Result<()> {
         self.world
-            .call("remove", |world| {
+            .call(|world| {
                 world.servers.remove(&self.instance);
                 Ok(())
             })
@@ -112,7 +113,6 @@ impl Datastore for MemoryDatastore {
     }
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
-        // Looking is not a call that a script counts: how often it happens is a matter of time.
         let world = self.world.inner();
         let server = world.servers.get(&self.instance);
         let health = match server {
