@@ -180,7 +180,7 @@ mod tests {
     };
 
     async fn call(fence: &Fence, cx: &Cx, name: &'static str, arguments: &str, changes: bool) -> Result<()> {
-        let call = Call { name, changes, arguments: &arguments };
+        let call = Call { name, changes, repeatable: true, arguments: &arguments };
         fence.around(cx, &call, &|| Box::pin(async { Ok(()) })).await
     }
 

@@ -31,7 +31,7 @@ pub(super) fn rules() -> AccountRules {
 impl Accounts for MemoryDatastore {
     async fn create_databases(&self, _cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
         let rules = self.rules.clone();
-        self.on_server("create_databases", |server| {
+        self.on_server(|server| {
             let mut made = Vec::new();
             for database in databases {
                 rules.check_database(&database.name)?;
@@ -51,7 +51,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn databases(&self, _cx: &Cx, page: &PageRequest) -> Result<Page<Database>> {
-        self.on_server("databases", |server| {
+        self.on_server(|server| {
             let after = |name: &str| page.after.as_deref().is_none_or(|after| name > after);
             let found = server.databases.iter().filter(|(name, _)| after(name));
             let found = found.map(|(name, text)| Database::new(name).text(text.character_set, text.collation));
@@ -62,7 +62,7 @@ impl Accounts for MemoryDatastore {
 
     async fn drop_database(&self, _cx: &Cx, name: &str) -> Result<()> {
         let rules = self.rules.clone();
-        self.on_server("drop_database", |server| {
+        self.on_server(|server| {
             rules.check_database(name)?;
             server.databases.remove(name);
             server.tables.remove(name);
@@ -77,7 +77,7 @@ impl Accounts for MemoryDatastore {
 
     async fn create_users(&self, _cx: &Cx, users: &[NewUser]) -> Result<()> {
         let rules = self.rules.clone();
-        self.on_server("create_users", |server| {
+        self.on_server(|server| {
             let mut seen = BTreeSet::new();
             for NewUser { user, databases, .. } in users {
                 rules.check_user(user)?;
@@ -93,7 +93,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn users(&self, _cx: &Cx, page: &PageRequest) -> Result<Page<User>> {
-        self.on_server("users", |server| {
+        self.on_server(|server| {
             let after = page.after.as_deref().map(from_mark);
             let found = server.users.iter().filter(|(user, _)| after.as_ref().is_none_or(|after| *user > after));
             let users = found.map(|(user, account)| shown(user, account)).collect();
@@ -103,12 +103,12 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn user(&self, _cx: &Cx, user: &UserName) -> Result<User> {
-        self.on_server("user", |server| account(server, user).map(|account| shown(user, account))).await
+        self.on_server(|server| account(server, user).map(|account| shown(user, account))).await
     }
 
     async fn rename_user(&self, _cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
         let rules = self.rules.clone();
-        self.on_server("rename_user", |server| {
+        self.on_server(|server| {
             rules.check_user(to)?;
             let account = account(server, user)?.clone();
             if user == to {
@@ -128,7 +128,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn set_password(&self, _cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
-        self.on_server("set_password", |server| {
+        self.on_server(|server| {
             account(server, user)?.password = password.clone();
             Ok(())
         })
@@ -137,7 +137,7 @@ impl Accounts for MemoryDatastore {
 
     async fn grant(&self, _cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
         let rules = self.rules.clone();
-        self.on_server("grant", |server| {
+        self.on_server(|server| {
             check_databases(&rules, server, databases)?;
             account(server, user)?.databases.extend(databases.iter().cloned());
             Ok(())
@@ -146,7 +146,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn revoke(&self, _cx: &Cx, user: &UserName, database: &str) -> Result<()> {
-        self.on_server("revoke", |server| {
+        self.on_server(|server| {
             account(server, user)?.databases.remove(database);
             server.end_sessions(|session| session.user == user.name && session.database.as_deref() == Some(database));
             Ok(())
@@ -155,7 +155,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn drop_user(&self, _cx: &Cx, user: &UserName) -> Result<()> {
-        self.on_server("drop_user", |server| {
+        self.on_server(|server| {
             if server.users.remove(user).is_some() {
                 server.end_sessions(|session| session.user == user.name);
             }
@@ -165,7 +165,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn enable_root(&self, _cx: &Cx, password: &SecretString) -> Result<String> {
-        self.on_server("enable_root", |server| {
+        self.on_server(|server| {
             server.root = Some(password.clone());
             Ok(ROOT.to_owned())
         })
@@ -173,7 +173,7 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn disable_root(&self, _cx: &Cx) -> Result<()> {
-        self.on_server("disable_root", |server| {
+        self.on_server(|server| {
             server.root = None;
             server.end_sessions(|session| session.user == ROOT);
             Ok(())
@@ -182,14 +182,14 @@ impl Accounts for MemoryDatastore {
     }
 
     async fn root_enabled(&self, _cx: &Cx) -> Result<bool> {
-        self.on_server("root_enabled", |server| Ok(server.root.is_some())).await
+        self.on_server(|server| Ok(server.root.is_some())).await
     }
 }
 
 impl MemoryDatastore {
-    async fn on_server<T>(&self, name: &str, act: impl FnOnce(&mut Server) -> Result<T> + Send) -> Result<T> {
+    async fn on_server<T>(&self, act: impl FnOnce(&mut Server) -> Result<T> + Send) -> Result<T> {
         self.world
-            .call(name, |world| {
+            .call(|world| {
                 let server = self.server(world)?;
                 if !server.running {
                     return Err(Error::unavailable("the server is not running"));

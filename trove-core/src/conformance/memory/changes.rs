@@ -66,12 +66,12 @@ pub(super) fn check_settings(flavor: &Flavor, settings: &Settings) -> Result<()>
 #[async_trait]
 impl Configuration for MemoryDatastore {
     async fn digest(&self, _cx: &Cx) -> Result<String> {
-        self.world.call("digest", |world| Ok(self.digest_of(world))).await
+        self.world.call(|world| Ok(self.digest_of(world))).await
     }
 
     async fn catalogue(&self, _cx: &Cx) -> Result<Catalogue> {
         self.world
-            .call("catalogue", |world| {
+            .call(|world| {
                 let mut rows = Parameter::new("max_rows", ParameterKind::Integer { min: 1, max: 1_000_000 });
                 rows.dynamic = true;
                 let mut port = Parameter::new("port", ParameterKind::Integer { min: 1, max: 65535 });
@@ -89,7 +89,7 @@ impl Configuration for MemoryDatastore {
 
     async fn apply(&self, _cx: &Cx, settings: &Settings) -> Result<()> {
         self.world
-            .call("apply", |world| {
+            .call(|world| {
                 let told = &mut self.server(world)?.settings;
                 told.wanted.clone_from(settings);
                 told.rejected = None;
@@ -107,7 +107,7 @@ impl Configuration for MemoryDatastore {
 impl Upgrade for MemoryDatastore {
     async fn check(&self, _cx: &Cx, to: &Release) -> Result<()> {
         self.world
-            .call("check", |_| {
+            .call(|_| {
                 if to.image.ends_with("missing") {
                     return Err(Error::not_found(format!("image {} does not exist", to.image)));
                 }
@@ -117,15 +117,15 @@ impl Upgrade for MemoryDatastore {
     }
 
     async fn upgrade(&self, _cx: &Cx, to: &Release) -> Result<()> {
-        self.world.call("upgrade", |world| self.server(world)?.run_from(to)).await
+        self.world.call(|world| self.server(world)?.run_from(to)).await
     }
 
     async fn revert(&self, _cx: &Cx, from: &Release) -> Result<()> {
-        self.world.call("revert", |world| self.server(world)?.run_from(from)).await
+        self.world.call(|world| self.server(world)?.run_from(from)).await
     }
 
     async fn conclude(&self, _cx: &Cx) -> Result<()> {
-        self.world.call("conclude", |_| Ok(())).await
+        self.world.call(|_| Ok(())).await
     }
 }
 
@@ -133,7 +133,7 @@ impl Upgrade for MemoryDatastore {
 impl Resize for MemoryDatastore {
     async fn resize(&self, _cx: &Cx, flavor: &Flavor) -> Result<()> {
         self.world
-            .call("resize", |world| {
+            .call(|world| {
                 let server = self.server(world)?;
                 if server.running && server.memory == flavor.memory {
                     return Ok(());

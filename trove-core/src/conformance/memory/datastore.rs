@@ -51,7 +51,8 @@ impl Driver for MemoryDriver {
         let rules = self.manifest.accounts.clone().unwrap_or_else(accounts::rules);
         let (world, instance) = (self.world.clone(), host.instance);
         let datastore = MemoryDatastore { world, instance, release, rules, flavor: host.flavor };
-        Ok(Arc::new(Layered::new(fence, Arc::new(datastore))))
+        let fenced = Arc::new(Layered::new(fence, Arc::new(datastore)));
+        Ok(Arc::new(Layered::new(self.world.chaos.clone(), fenced)))
     }
 
     fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
@@ -64,7 +65,7 @@ impl Datastore for MemoryDatastore {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         cx.phase("initialise");
         self.world
-            .call("prepare", |world| {
+            .call(|world| {
                 if !world.computes.contains(&self.instance) {
                     return Err(Error::internal("there is no place to run"));
                 }
@@ -86,7 +87,7 @@ impl Datastore for MemoryDatastore {
 
     async fn start(&self, _cx: &Cx) -> Result<()> {
         self.world
-            .call("start", |world| {
+            .call(|world| {
                 let server = self.server(world)?;
                 server.fault = None;
                 server.start()
@@ -96,7 +97,7 @@ impl Datastore for MemoryDatastore {
 
     async fn stop(&self, _cx: &Cx) -> Result<()> {
         self.world
-            .call("stop", |world| {
+            .call(|world| {
                 self.server(world)?.running = false;
                 Ok(())
             })
@@ -105,7 +106,7 @@ impl Datastore for MemoryDatastore {
 
     async fn remove(&self, _cx: &Cx) -> Result<()> {
         self.world
-            .call("remove", |world| {
+            .call(|world| {
                 world.servers.remove(&self.instance);
                 Ok(())
             })
@@ -113,7 +114,6 @@ impl Datastore for MemoryDatastore {
     }
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
-        // Looking is not a call that a script counts: how often it happens is a matter of time.
         let world = self.world.inner();
         let server = world.servers.get(&self.instance);
         let health = match server {
