@@ -5,7 +5,9 @@
 
 mod accounts;
 mod bugs;
+mod changes;
 mod driver;
+mod life;
 mod testbed;
 
 use std::fmt::Write;
@@ -41,6 +43,16 @@ async fn bugs_of_rights_are_found() {
 #[tokio::test(start_paused = true)]
 async fn bugs_of_calls_are_found() {
     are_found(bugs::CALLS).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bugs_of_a_servers_life_are_found() {
+    are_found(bugs::LIFE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bugs_of_settings_releases_and_sizes_are_found() {
+    are_found(bugs::CHANGES).await;
 }
 
 /// Certifies a driver with each of these bugs, and prints which cases find it.
