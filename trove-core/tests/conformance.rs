@@ -6,4 +6,5 @@ use trove_core::conformance::{driver, memory::World};
 async fn the_reference_driver_passes() {
     let report = driver::certify(World::new().testbed()).await;
     assert!(report.passed(), "{report}");
+    assert!(report.cases.len() >= 90, "{} cases", report.cases.len());
 }

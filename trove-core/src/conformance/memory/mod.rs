@@ -3,6 +3,10 @@
 //! All that they make is in a [`World`], which outlives the control plane as a cloud would. A [script](World::script)
 //! decides for each call whether it fails, before or after its effect, or never returns.
 //!
+//! The driver passes the [suite of drivers](super::driver) and is meant to be read by whoever writes one: `datastore` is
+//! the driver, `server` what it manages, and `accounts`, `settings` and `release` are its abilities, each with what the
+//! server does of it. `testbed` is how the suite reaches its servers.
+//!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! use trove_core::{Trove, conformance::memory::World, control::NewInstance};
@@ -23,9 +27,11 @@
 //! ```
 
 mod accounts;
-mod changes;
 mod datastore;
 mod platform;
+mod release;
+mod server;
+mod settings;
 mod testbed;
 
 use std::{
@@ -39,6 +45,7 @@ pub use datastore::MemoryDriver;
 pub use platform::MemoryPlatform;
 pub use testbed::MemoryTestbed;
 
+use self::server::Server;
 use crate::{
     error::{Error, Result},
     id::InstanceId,
@@ -67,23 +74,6 @@ struct Inner {
     last_port: u16,
     servers: HashMap<InstanceId, Server>,
     fences: HashMap<InstanceId, Fence>,
-}
-
-/// A server in memory.
-#[derive(Clone, Debug, Default)]
-struct Server {
-    running: bool,
-    image: String,
-    memory: ByteSize,
-    settings: changes::ServerSettings,
-    fault: Option<Health>,
-    databases: BTreeSet<String>,
-    users: BTreeMap<String, Account>,
-    root: Option<SecretString>,
-    tables: testbed::Tables,
-    sessions: BTreeMap<u64, testbed::SessionEntry>,
-    last_session: u64,
-    log: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -186,8 +176,7 @@ impl World {
     /// Breaks a server, so that it is seen like this until it is started again.
     pub fn break_server(&self, instance: InstanceId, health: Health) {
         if let Some(server) = self.inner().servers.get_mut(&instance) {
-            server.running = false;
-            server.fault = Some(health);
+            server.end(Some(health));
         }
     }
 
