@@ -13,11 +13,12 @@ use std::{
 
 use trove_core::{
     Trove,
-    conformance::memory::{Verdict, World},
+    conformance::memory::World,
     control::{InstanceHandle, NewConfiguration, NewInstance, NewVersion, VersionChange},
     error::{Error, Kind},
     guest,
     id::InstanceId,
+    layer::Verdict,
     lifecycle::State,
     model::{Condition, EventKind, Flavor, Health, Instance, Problem, Settings, Status, gib, mib},
 };
@@ -175,8 +176,8 @@ async fn an_instance_that_was_busy_follows_its_group_later() {
     assert_eq!((&followed.given.settings, world.settings(instance.id)), (&settings, settings.clone()));
 
     // A revision that the server refuses is not tried for ever, and the fault says why.
-    world.script(|_, name| match name {
-        "apply" => Verdict::FailBefore(Error::invalid("the server refuses max_rows")),
+    world.script(|_, call| match call.name {
+        "configuration.apply" => Verdict::FailBefore(Error::invalid("the server refuses max_rows")),
         _ => Verdict::Proceed,
     });
     let operations = trove.configurations().set(fast.id, [("max_rows".to_owned(), 1.into())].into()).await.unwrap();
@@ -194,8 +195,8 @@ async fn a_catalogue_is_asked_of_a_throw_away_server_once_and_nothing_is_left_of
     let world = World::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    world.script(move |_, name| {
-        count.fetch_add(usize::from(name == "catalogue"), Ordering::Relaxed);
+    world.script(move |_, call| {
+        count.fetch_add(usize::from(call.name == "configuration.catalogue"), Ordering::Relaxed);
         Verdict::Proceed
     });
     let directory = tempfile::tempdir().unwrap();
@@ -211,8 +212,8 @@ async fn a_catalogue_is_asked_of_a_throw_away_server_once_and_nothing_is_left_of
 
     // What a process did not come to, the next one removes.
     let world = World::new();
-    world.script(|_, name| match name {
-        "catalogue" => Verdict::HangBefore,
+    world.script(|_, call| match call.name {
+        "configuration.catalogue" => Verdict::HangBefore,
         "release_compute" => Verdict::FailBefore(Error::unavailable("the platform is away")),
         _ => Verdict::Proceed,
     });
@@ -319,10 +320,10 @@ async fn an_upgrade_ends_with_the_new_release_or_with_the_old_one_serving() {
 
 #[tokio::test]
 async fn an_agent_that_comes_in_the_middle_of_an_upgrade_looks_after_the_server() {
-    for (call, succeeds) in [("check", false), ("conclude", true)] {
+    for (failing, succeeds) in [("upgrade.check", false), ("upgrade.conclude", true)] {
         let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
-        world.script(move |_, name| match name {
-            _ if name == call => Verdict::FailBefore(Error::unavailable("away for a while")),
+        world.script(move |_, call| match call.name {
+            name if name == failing => Verdict::FailBefore(Error::unavailable("away for a while")),
             _ => Verdict::Proceed,
         });
         let trove = start(&world, &on_disk(directory.path())).await;
@@ -332,13 +333,13 @@ async fn an_agent_that_comes_in_the_middle_of_an_upgrade_looks_after_the_server(
         while !matches!(events.next().await.unwrap().kind, EventKind::Failed { .. }) {}
         trove.shut_down().await;
 
-        world.script(|_, name| match name {
-            "check" => Verdict::FailBefore(Error::invalid("this cannot be")),
+        world.script(|_, call| match call.name {
+            "upgrade.check" => Verdict::FailBefore(Error::invalid("this cannot be")),
             _ => Verdict::Proceed,
         });
         let trove = start(&world, &on_disk(directory.path())).await;
         let ended = trove.operation(upgrade.id()).await.unwrap().wait().await;
-        assert_eq!(ended.is_ok(), succeeds, "{call}: {ended:?}");
+        assert_eq!(ended.is_ok(), succeeds, "{failing}: {ended:?}");
         until(&trove, instance.id, |instance| instance.status() == Status::Active).await;
         world.break_server(instance.id, Health::Down(Problem::new(Condition::Killed, "the server was killed")));
         while !world.serves(instance.id, &["app"], &[]) {
@@ -385,8 +386,8 @@ async fn a_flavor_is_changed_by_one_restart_or_not_at_all() {
     resized.unconfigure().await.unwrap().wait().await.unwrap();
 
     let mut failed = false;
-    world.script(move |_, name| {
-        if name == "resize" && !failed {
+    world.script(move |_, call| {
+        if call.name == "resize.resize" && !failed {
             failed = true;
             return Verdict::FailAfter(Error::invalid("the server does not come up"));
         }

@@ -6,12 +6,13 @@ use std::{path::Path, time::Duration};
 
 use trove_core::{
     Trove,
-    conformance::memory::{Verdict, World},
+    conformance::memory::World,
     control::{InstanceHandle, NewInstance},
     error::{Error, Kind},
     events::EventStream,
     guest,
     id::InstanceId,
+    layer::Verdict,
     lifecycle::State,
     model::{Condition, EventKind, Health, NewDatabase, NewUser, OperationStatus, PageRequest, Problem, Status},
     secret::{ExposeSecret, SecretString},
@@ -187,7 +188,7 @@ async fn a_repeated_creation_is_joined() {
 #[tokio::test]
 async fn a_failed_creation_says_why_and_leaves_nothing() {
     let world = World::new();
-    world.script(|_, name| match name {
+    world.script(|_, call| match call.name {
         "prepare" => Verdict::FailAfter(Error::not_found("there is no image \"memory:1\"")),
         _ => Verdict::Proceed,
     });
@@ -212,7 +213,7 @@ async fn an_instance_is_deleted_at_any_moment_of_its_creation() {
         let (reached, at) = tokio::sync::oneshot::channel();
         let mut reached = Some(reached);
         world.script(move |_, call| {
-            if call == name
+            if call.name == name
                 && let Some(reached) = reached.take()
             {
                 reached.send(()).unwrap();
@@ -236,7 +237,7 @@ async fn an_instance_is_deleted_at_any_moment_of_its_creation() {
 #[tokio::test]
 async fn a_cancelled_creation_is_taken_back() {
     let world = World::new();
-    world.script(|_, name| match name {
+    world.script(|_, call| match call.name {
         "ensure_compute" => Verdict::FailBefore(Error::unavailable("the cloud is away")),
         _ => Verdict::Proceed,
     });
@@ -338,7 +339,7 @@ async fn one_instance_that_cannot_be_recovered_keeps_no_other_from_it() {
     trove.shut_down().await;
     // The first that is recovered never is; whose turn it is does not matter.
     let mut broken = None;
-    world.script(move |_, name| match name {
+    world.script(move |_, call| match call.name {
         "ensure_compute" if broken.replace(()).is_none() => Verdict::FailBefore(Error::unavailable("not now")),
         _ => Verdict::Proceed,
     });
@@ -362,7 +363,7 @@ async fn the_event_stream_ends_with_the_service() {
 async fn passwords_wait_sealed_and_are_dropped_when_used() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
-    world.script(|_, name| match name {
+    world.script(|_, call| match call.name {
         "prepare" => Verdict::FailBefore(Error::unavailable("not yet")),
         _ => Verdict::Proceed,
     });

@@ -3,8 +3,8 @@
 //! - [`PostgreSql`], [`MySql`] and [`MariaDb`] are drivers, to be registered with the service.
 //! - [`LocalPlatform`] is where its instances live: containers, directories and ports of this machine.
 //! - [`Docker`] is the engine that both use; they find the usual one by themselves.
-//! - [`container`] is for the author of another engine: implement [`container::Engine`], wrap it in
-//!   [`container::ContainerDatastore`] and return that from a [`Driver`](trove_core::datastore::Driver) of your own.
+//! - [`container`] is for the author of another engine: implement [`container::Engine`], and
+//!   [`container::ContainerDriver`] is its driver.
 //!
 //! # What the engines have in common, and what not
 //!

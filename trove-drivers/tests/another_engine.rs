@@ -1,27 +1,33 @@
 //! An engine without accounts, written from the public API alone: what the container datastore gives it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use common::{Fixture, POSTGRESQL_17, containers, cx, eventually};
 use trove_core::{
-    datastore::{Datastore, GuestHost, Prepare},
+    datastore::{Datastore, Driver, GuestHost, Manifest, Prepare, Version},
     error::{Error, Kind},
     model::{Condition, Health, NewDatabase, Settings},
 };
-use trove_drivers::{
-    Docker,
-    container::{Answer, ConfigFile, ContainerDatastore, Engine},
-};
+use trove_drivers::container::{Answer, ConfigFile, ContainerDriver, Engine};
 
-/// Serves by keeping a file where the agent sees it.
-struct Greeter {
+/// Serves by keeping a file where the agent sees it, or does not, by one of the scripts.
+struct Greeter<const SCRIPT: usize> {
     run: PathBuf,
-    script: &'static str,
-    initialise: Option<&'static str>,
 }
+
+const FINE: usize = 0;
+const FAILING: usize = 1;
+const SILENT: usize = 2;
+const NEVER_READY: usize = 3;
+const NOT_INITIALISED: usize = 4;
+
+const SCRIPTS: [&str; 5] =
+    [SERVE, "echo no greeting today >&2; exit 9", "exec sleep 600", "touch /run/trove/later; exec sleep 600", SERVE];
 
 const SERVE: &str = "trap 'rm /run/trove/ready; exit 0' TERM
     cat /etc/trove/words/greeting >> /store/data/greetings || exit 3
@@ -29,21 +35,17 @@ const SERVE: &str = "trap 'rm /run/trove/ready; exit 0' TERM
     while :; do sleep 0.05; done";
 
 #[async_trait]
-impl Engine for Greeter {
-    fn name(&self) -> &str {
-        "greeter"
+impl<const SCRIPT: usize> Engine for Greeter<SCRIPT> {
+    fn manifest() -> Manifest {
+        Manifest::new("greeter", Version::new("17", "greeter:17"), 7777)
+    }
+
+    fn new(host: &GuestHost) -> Self {
+        Self { run: host.directory.join("run") }
     }
 
     fn volume_target(&self) -> &str {
         "/store"
-    }
-
-    fn port(&self) -> u16 {
-        7777
-    }
-
-    fn at(&self, host: &GuestHost) -> Self {
-        Self { run: host.directory.join("run"), script: self.script, initialise: self.initialise }
     }
 
     fn files(&self, _host: &GuestHost, _settings: &Settings) -> Vec<ConfigFile> {
@@ -51,11 +53,11 @@ impl Engine for Greeter {
     }
 
     fn initialise(&self, _host: &GuestHost, _data: &str) -> Option<Vec<String>> {
-        self.initialise.map(shell)
+        (SCRIPT == NOT_INITIALISED).then(|| shell("printf '\\033[2Jno words\\n' >&2; exit 7"))
     }
 
     fn serve(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
-        shell(self.script)
+        shell(SCRIPTS[SCRIPT])
     }
 
     fn start_limit(&self) -> Duration {
@@ -71,10 +73,8 @@ impl Engine for Greeter {
     }
 }
 
-fn greeter(fixture: &Fixture, script: &'static str) -> ContainerDatastore<Greeter> {
-    let run = fixture.host.directory.join("run");
-    let engine = Greeter { run, script, initialise: None };
-    ContainerDatastore::new(Docker::connect(), fixture.host.clone(), engine)
+fn greeter<const SCRIPT: usize>(fixture: &Fixture) -> Arc<dyn Datastore> {
+    ContainerDriver::<Greeter<SCRIPT>>::new().attach(fixture.host.clone()).unwrap()
 }
 
 fn shell(script: &str) -> Vec<String> {
@@ -84,7 +84,7 @@ fn shell(script: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_engine_has_a_whole_life() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
-    let server = greeter(&fixture, SERVE);
+    let server = greeter::<FINE>(&fixture);
     let spec = Prepare::new(vec![NewDatabase::new("app")], Vec::new());
     assert_eq!(server.prepare(&cx(), &spec).await.unwrap_err().kind(), Kind::Unsupported);
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
@@ -105,13 +105,13 @@ async fn a_small_engine_has_a_whole_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_come_up_says_why() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
-    let failing = greeter(&fixture, "echo no greeting today >&2; exit 9");
+    let failing = greeter::<FAILING>(&fixture);
     let error = failing.prepare(&cx(), &Prepare::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "the server does not start: it ended with exit code 9");
     assert!(error.report().contains("no greeting today"), "{error:?}");
     let health = failing.observe(&cx()).await.unwrap().health;
     assert_eq!(health.problem().map(|problem| problem.condition), Some(Condition::Exited));
-    let silent = greeter(&fixture, "exec sleep 600");
+    let silent = greeter::<SILENT>(&fixture);
     assert_eq!(silent.start(&cx()).await.unwrap_err().kind(), Kind::Timeout);
     fixture.removed().await;
 }
@@ -119,9 +119,7 @@ async fn a_server_that_does_not_come_up_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_initialisation_that_fails_leaves_no_container() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
-    let run = fixture.host.directory.join("run");
-    let engine = Greeter { run, script: SERVE, initialise: Some("printf '\\033[2Jno words\\n' >&2; exit 7") };
-    let server = ContainerDatastore::new(Docker::connect(), fixture.host.clone(), engine);
+    let server = greeter::<NOT_INITIALISED>(&fixture);
     let error = server.prepare(&cx(), &Prepare::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "the data directory could not be initialised (exit code 7)");
     assert!(error.report().contains("[2Jno words") && !error.report().contains('\u{1b}'), "{error:?}");
@@ -132,7 +130,7 @@ async fn an_initialisation_that_fails_leaves_no_container() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_never_ready_is_not_starting_for_ever() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
-    let server = greeter(&fixture, "touch /run/trove/later; exec sleep 600");
+    let server = greeter::<NEVER_READY>(&fixture);
     assert_eq!(server.prepare(&cx(), &Prepare::default()).await.unwrap_err().kind(), Kind::Timeout);
     assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Starting);
     eventually("the start takes too long", async || match server.observe(&cx()).await.unwrap().health {

@@ -11,7 +11,7 @@ use common::{Fixture, POSTGRESQL_17, bollard, containers, cx, file_names};
 use scripted::{Images, Server, host, server, server_at, settings, words};
 use tokio::sync::Notify;
 use trove_core::{
-    datastore::{Datastore, Prepare, Release},
+    datastore::{Prepare, Release},
     error::Kind,
     model::{Flavor, Health, Progress, mib},
 };

@@ -8,7 +8,7 @@ mod scripted;
 use common::{Fixture, POSTGRESQL_17, containers, cx};
 use scripted::{Images, Server, in_force, server, server_at, settings};
 use trove_core::{
-    datastore::{Datastore, Prepare},
+    datastore::Prepare,
     error::Kind,
     model::{Condition, Health, Problem, Settings, SettingsState},
 };

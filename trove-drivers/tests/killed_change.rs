@@ -18,7 +18,7 @@ use scripted::{Images, host, in_force, server_at, settings, words};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use trove_core::{
-    datastore::{Datastore, GuestHost, Prepare, Release, ServerIdentity},
+    datastore::{GuestHost, Prepare, Release, ServerIdentity},
     id::{GenericUuid, InstanceId},
     model::{ByteSize, Endpoint, Flavor, Health},
 };

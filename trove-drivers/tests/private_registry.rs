@@ -21,7 +21,7 @@ use common::{Fixture, POSTGRESQL_17, bollard, cx, eventually};
 use futures_util::StreamExt;
 use scripted::{Images, host, server_at};
 use trove_core::{
-    datastore::{Cx, Datastore, RegistryLogin},
+    datastore::{Cx, RegistryLogin},
     error::{Error, Kind},
     model::Progress,
     secret::SecretString,

@@ -26,6 +26,7 @@ use crate::{
     datastore::{Configuration, Cx, Datastore, ProgressSink, Upgrade},
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
+    layer::{Deadline, Layered},
     model::{Condition, Health, Observed, Problem},
     store::Report,
     time::Clock,
@@ -33,11 +34,6 @@ use crate::{
 
 /// How many finished jobs an agent remembers.
 const REMEMBERED_JOBS: usize = 16;
-/// How long an observation may take before the server counts as not answering.
-const OBSERVE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a call about accounts may take.
-const ACCOUNTS_DEADLINE: Duration = Duration::from_secs(60);
-
 /// How long the end of a job waits until what it came to is stored.
 const STORED_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -111,7 +107,8 @@ struct Job {
 
 impl Agent {
     /// An agent that watches its server from now on. `serves` tells whether the server should run (or be stopped);
-    /// `None` leaves it alone until a job says. Callers of a lower epoch are refused.
+    /// `None` leaves it alone until a job says. Callers of a lower epoch are refused, and no call to the datastore takes
+    /// longer than [`Deadline`] lets it.
     pub(super) fn spawn(
         instance: InstanceId,
         datastore: Arc<dyn Datastore>,
@@ -126,7 +123,7 @@ impl Agent {
         };
         let agent = Arc::new(Self {
             instance,
-            datastore,
+            datastore: Arc::new(Layered::new(Deadline::default(), datastore)),
             surroundings,
             intent: AtomicU8::new(intent as u8),
             epoch: AtomicU64::new(epoch),
@@ -287,9 +284,7 @@ impl Agent {
             let accounts = accounts.ok_or_else(|| Error::unsupported("this datastore has no databases and users"))?;
             let _server = agent.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;
             let cx = Cx::new(call.operation, call.epoch).with_cancel(agent.surroundings.stop.child_token());
-            tokio::time::timeout(ACCOUNTS_DEADLINE, question.answer(accounts, &cx))
-                .await
-                .unwrap_or_else(|_| Err(Error::timeout("the server did not answer in time")))
+            question.answer(accounts, &cx).await
         });
         answer.await.unwrap_or_else(|error| Err(Error::internal("the guest did not answer").because(error)))
     }
@@ -399,16 +394,11 @@ impl Agent {
 
     async fn observe(&self) -> Observed {
         let cx = self.look_context();
-        let mut observed = match tokio::time::timeout(OBSERVE_DEADLINE, self.datastore.observe(&cx)).await {
-            Ok(Ok(observed)) => observed,
-            Ok(Err(error)) => {
-                Observed::new(Health::Unknown(Problem::new(Condition::RuntimeUnavailable, error.to_string())))
-            }
-            Err(_) => Observed::new(Health::Unknown(Problem::new(
-                Condition::NotAnswering,
-                "the server could not be looked at in time",
-            ))),
-        };
+        let mut observed = self.datastore.observe(&cx).await.unwrap_or_else(|error| {
+            let late = error.kind() == Kind::Timeout;
+            let condition = if late { Condition::NotAnswering } else { Condition::RuntimeUnavailable };
+            Observed::new(Health::Unknown(Problem::new(condition, error.to_string())))
+        });
         if matches!(observed.health, Health::Down(_)) {
             if self.intent() == Intent::Stop {
                 observed.health = Health::Stopped;

@@ -26,7 +26,7 @@ const KEYS: usize = 32;
 /// of its name and other arguments is [`Conflict`](crate::error::Kind::Conflict); arguments that differ in a secret only
 /// count as the same. What only looks is let through.
 ///
-/// What was seen is kept in the file `fence` of the instance's [directory](GuestHost::directory), so that it outlives
+/// What was seen is kept in the file [`FILE`](Self::FILE) of the instance's [directory](GuestHost::directory), so that it outlives
 /// this process, and the instance's server: whoever removed it is followed by nobody older. It goes with the directory.
 #[derive(Clone, Debug)]
 pub struct Fence {
@@ -52,9 +52,12 @@ struct Key {
 }
 
 impl Fence {
+    /// The name of the file that keeps what was seen. It stays when the driver removes all else.
+    pub const FILE: &str = "fence";
+
     /// The fence of the instance that lives here.
     pub fn new(host: &GuestHost) -> Self {
-        Self { path: Some(host.directory.join("fence").into()), seen: Arc::default() }
+        Self { path: Some(host.directory.join(Self::FILE).into()), seen: Arc::default() }
     }
 
     /// A fence for an engine that is in memory itself. Clones are the same fence.
@@ -177,7 +180,7 @@ mod tests {
     };
 
     async fn call(fence: &Fence, cx: &Cx, name: &'static str, arguments: &str, changes: bool) -> Result<()> {
-        let call = Call { name, changes, arguments: &arguments };
+        let call = Call { name, changes, repeatable: true, arguments: &arguments };
         fence.around(cx, &call, &|| Box::pin(async { Ok(()) })).await
     }
 

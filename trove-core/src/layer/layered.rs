@@ -60,7 +60,7 @@ where
 /// An ability whose methods ask the layer around the same method of the one inside.
 macro_rules! layered {
     ($ability:ident, $inner:expr, $name:literal, {$(
-        $changes:literal fn $method:ident($($argument:ident: $type:ty),*) -> $output:ty;
+        $kind:literal fn $method:ident($($argument:ident: $type:ty),*) -> $output:ty;
     )*} $($rest:tt)*) => {
         #[async_trait]
         impl<L: Layer> $ability for Layered<L> {
@@ -69,7 +69,8 @@ macro_rules! layered {
                 let inner = find(&*self.inner).ok_or_else(|| Error::internal("the datastore lost an ability"))?;
                 let arguments = ($($argument,)*);
                 let name = concat!($name, stringify!($method));
-                let call = Call { name, changes: $changes == "changes", arguments: &arguments };
+                let (changes, repeatable) = ($kind != "looks", $kind != "changes once");
+                let call = Call { name, changes, repeatable, arguments: &arguments };
                 self.layer.around(cx, &call, &|| inner.$method(cx $(, $argument)*)).await
             })*
             $($rest)*
@@ -109,10 +110,10 @@ layered!(Accounts, |inner| inner.accounts(), "accounts.", {
     "changes" fn create_databases(databases: &[NewDatabase]) -> ();
     "looks" fn databases(page: &PageRequest) -> Page<Database>;
     "changes" fn drop_database(name: &str) -> ();
-    "changes" fn create_users(users: &[NewUser]) -> ();
+    "changes once" fn create_users(users: &[NewUser]) -> ();
     "looks" fn users(page: &PageRequest) -> Page<User>;
     "looks" fn user(user: &UserName) -> User;
-    "changes" fn rename_user(user: &UserName, to: &UserName) -> ();
+    "changes once" fn rename_user(user: &UserName, to: &UserName) -> ();
     "changes" fn set_password(user: &UserName, password: &SecretString) -> ();
     "changes" fn grant(user: &UserName, databases: &[String]) -> ();
     "changes" fn revoke(user: &UserName, database: &str) -> ();

@@ -7,7 +7,24 @@
 //!
 //! | layer | what it does |
 //! |---|---|
+//! | [`Trace`] | tells of calls in the log |
+//! | [`Metrics`] | counts calls, how they ended and how long they took |
+//! | [`Retry`] | makes calls again that failed for a moment |
+//! | [`Deadline`] | ends calls that take too long; the guest agent has it around every driver |
+//! | [`Chaos`] | makes calls fail, wait, happen twice or never return, for tests |
 //! | [`Fence`] | refuses former owners, and keys that were used for something else; drivers carry it themselves |
+//!
+//! This is also the order in which they make sense, from the outermost to the innermost: what is told and counted is what
+//! the caller sees, each try has a limit of its own, and what is delivered twice meets the fence twice.
+//!
+//! ```
+//! use trove_core::{datastore::Driver, layer::{Deadline, Metrics, Retry, Trace}};
+//!
+//! fn observed(driver: impl Driver, metrics: Metrics) -> impl Driver {
+//!     let driver = driver.layer(|_| Deadline::default()).layer(|_| Retry::default());
+//!     driver.layer(move |_| metrics.clone()).layer(|host| Trace::new(host.instance))
+//! }
+//! ```
 //!
 //! A layer of one's own is one method:
 //!
@@ -32,15 +49,25 @@
 //! }
 //! ```
 
+mod chaos;
+mod deadline;
 mod fence;
 mod layered;
+mod metrics;
+mod retry;
+mod trace;
 
 use std::{fmt, future::Future};
 
 use futures_util::future::BoxFuture;
 
+pub use chaos::{Chaos, Odds, Verdict};
+pub use deadline::Deadline;
 pub use fence::Fence;
 pub use layered::{Layered, LayeredDriver};
+pub use metrics::{Ended, Metrics, Series};
+pub use retry::Retry;
+pub use trace::Trace;
 
 use crate::{datastore::Cx, error::Result};
 
@@ -66,6 +93,9 @@ pub struct Call<'a> {
     pub name: &'static str,
     /// True where it changes something; false where it only looks.
     pub changes: bool,
+    /// True where making it twice ends as once would; false where the second would find the effect of the first in its
+    /// way, as that of `accounts.create_users` does.
+    pub repeatable: bool,
     /// What it is asked for. Holds no secret: they do not print.
     pub arguments: &'a (dyn fmt::Debug + Send + Sync),
 }

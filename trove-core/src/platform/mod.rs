@@ -4,6 +4,8 @@
 //! id, and may be repeated: an `ensure` that finds what it would make returns it, a `release` that finds nothing is
 //! `Ok`. What takes long is [`Ensured::Pending`] and asked again later, so that waiting holds nothing.
 
+mod chaos;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

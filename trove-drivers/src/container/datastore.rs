@@ -53,13 +53,14 @@ const GRACE: Duration = Duration::from_secs(15);
 /// [`stop`](Datastore::stop) leaves no container, only the volume and a note that it was asked for, so that
 /// [`observe`](Datastore::observe) tells a stop from a loss even after this process was replaced.
 #[derive(Debug)]
-pub struct ContainerDatastore<E> {
+pub(crate) struct ContainerDatastore<E> {
     docker: Docker,
     /// As it is now: an upgrade changes the release, a resize the flavor.
     host: RwLock<Arc<GuestHost>>,
     /// Whether what a former process left was looked at.
     adopted: tokio::sync::Mutex<bool>,
     engine: Arc<E>,
+    specs: spec::Specs<E>,
     places: Places,
     containers: Containers,
     name: String,
@@ -78,7 +79,8 @@ pub struct ContainerDatastore<E> {
 
 impl<E: Engine> ContainerDatastore<E> {
     /// The datastore of one instance. Makes nothing.
-    pub fn new(docker: Docker, host: GuestHost, engine: E) -> Self {
+    pub(crate) fn new(docker: Docker, host: GuestHost) -> Self {
+        let engine = Arc::new(E::new(&host));
         let places = Places::new(&host, engine.data_directory());
         let host = Arc::new(host);
         let name = spec::server_name(&host);
@@ -96,7 +98,8 @@ impl<E: Engine> ContainerDatastore<E> {
             host: RwLock::new(host),
             adopted: tokio::sync::Mutex::default(),
             relief: relief::Relief::default(),
-            engine: Arc::new(engine),
+            specs: spec::Specs::new(Arc::clone(&engine), places.clone()),
+            engine,
             places,
             name,
         }

@@ -1,7 +1,8 @@
 //! Engines that run in a container: what all of them do alike, and the small trait by which they differ.
 //!
 //! An [`Engine`] tells which commands initialise and serve, which files to render and how to ask whether the server
-//! answers. [`ContainerDatastore`] makes a [`Datastore`](trove_core::datastore::Datastore) of it.
+//! answers. [`ContainerDriver`] makes a [`Driver`](trove_core::datastore::Driver) of it, which keeps the rules of the
+//! contract.
 //!
 //! Containers come and go, what counts is on the volume: every start makes a fresh container with freshly rendered
 //! files, and a stop removes it. The server sees three places of the host and nothing else:
@@ -16,10 +17,10 @@ mod calls;
 mod containers;
 mod copies;
 mod datastore;
+mod driver;
 mod gauges;
 mod notes;
 mod observe;
-mod offer;
 mod places;
 mod probe;
 mod record;
@@ -34,15 +35,14 @@ use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use trove_core::{
-    datastore::{Accounts, Cx, GuestHost, Prepare},
+    datastore::{Accounts, Cx, GuestHost, Manifest, Prepare},
     error::{Error, Result},
-    model::{Parameter, Setting, Settings},
+    model::{Flavor, Parameter, Setting, Settings},
 };
 
 pub(crate) use calls::Calls;
-pub use datastore::ContainerDatastore;
+pub use driver::ContainerDriver;
 pub(crate) use gauges::{blocking, free};
-pub(crate) use offer::{check_host, use_image};
 pub(crate) use places::{failed, own};
 pub(crate) use probe::{Asked, Probe, Refusal};
 pub(crate) use small::read_small;
@@ -63,26 +63,32 @@ pub const AGENT: &str = "trove_admin";
 
 /// What is special about one kind of server. One value belongs to one instance, whose release and flavor may change: what
 /// follows from them is asked with the [`GuestHost`] as it is then.
+///
+/// An engine has to say what it is ([`manifest`](Self::manifest)), how one is made ([`new`](Self::new)), what serves
+/// ([`serve`](Self::serve)) and whether that answers ([`ask`](Self::ask)). The rest are abilities, and what differs from
+/// the usual.
 #[async_trait]
-pub trait Engine: Send + Sync + 'static {
-    /// What the datastore is called, as in its manifest.
-    fn name(&self) -> &str;
+pub trait Engine: Sized + Send + Sync + 'static {
+    /// What is known of the engine before any instance exists.
+    fn manifest() -> Manifest;
 
-    /// The same engine for the server of another place.
-    fn at(&self, host: &GuestHost) -> Self
-    where
-        Self: Sized;
+    /// Refuses settings, as [`Driver::check_settings`](trove_core::datastore::Driver::check_settings) does. Pure.
+    fn check_settings(_flavor: &Flavor, _settings: &Settings) -> Result<()> {
+        Ok(())
+    }
+
+    /// The engine of the server in this place. Makes nothing. The place may be that of a throw-away server.
+    fn new(host: &GuestHost) -> Self;
 
     /// The path at which the server sees its volume. Where the image declares a volume, this has to be it.
-    fn volume_target(&self) -> &str;
+    fn volume_target(&self) -> &str {
+        "/data"
+    }
 
     /// The directory of the data, below the volume. It exists only when it is whole.
     fn data_directory(&self) -> &str {
         "data"
     }
-
-    /// The port the server listens on.
-    fn port(&self) -> u16;
 
     /// The files to render into [`CONFIGURATION`] before every start and at every change of the settings, replaced one by
     /// one. The settings fit the catalogue; they are rendered so that nothing in a value ends it early.
@@ -92,7 +98,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The command that makes a new data directory at this path of the container; it runs without a network. `None`
     /// where an empty directory will do.
-    fn initialise(&self, host: &GuestHost, data: &str) -> Option<Vec<String>>;
+    fn initialise(&self, _host: &GuestHost, _data: &str) -> Option<Vec<String>> {
+        None
+    }
 
     /// Whether and how a data directory that was just initialised may serve as the template of others from the same
     /// image. `None` where each has to be made by itself, as one with settings always is.

@@ -7,6 +7,7 @@
 //! <directory>/upgrade.json        the upgrade that has begun or was concluded last
 //! <directory>/resized.json        the last change of the flavor
 //! <directory>/probe/              a throw-away server, while there is one
+//! <directory>/fence               who may change the instance, kept by its fence
 //! ```
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
 use trove_core::{
     datastore::{GuestHost, ServerIdentity},
     error::{Error, Result},
+    layer::Fence,
 };
 
 use super::{AGENT, ConfigFile, notes::replace, tree::remove_tree};
@@ -152,7 +154,7 @@ impl Places {
         self.stopped().try_exists()
     }
 
-    /// Empties the agent's directory.
+    /// Empties the agent's directory, but for what keeps former owners out.
     pub(crate) fn clear(&self) -> Result<()> {
         let done = || -> io::Result<()> {
             let entries = match fs::read_dir(&self.directory) {
@@ -160,7 +162,10 @@ impl Places {
                 entries => entries?,
             };
             for entry in entries {
-                remove_tree(&entry?.path())?;
+                let entry = entry?;
+                if entry.file_name() != Fence::FILE {
+                    remove_tree(&entry.path())?;
+                }
             }
             Ok(())
         };

@@ -4,9 +4,10 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     path::Path,
+    sync::Arc,
 };
 
-use trove_core::datastore::GuestHost;
+use trove_core::datastore::{GuestHost, Manifest};
 
 use super::{CONFIGURATION, Engine, SOCKETS, places::Places};
 use crate::docker::{ContainerSpec, Mount, Network, PublishedPort};
@@ -41,103 +42,102 @@ pub(crate) fn probe_name(host: &GuestHost) -> String {
     format!("{}-probe", host.name)
 }
 
-/// The path at which a container sees this directory of the volume.
-pub(crate) fn inside(engine: &impl Engine, name: &str) -> String {
-    format!("{}/{name}", engine.volume_target())
+/// The containers of one instance of an engine.
+#[derive(Debug)]
+pub(crate) struct Specs<E> {
+    datastore: String,
+    port: u16,
+    engine: Arc<E>,
+    places: Places,
 }
 
-/// The container that serves.
-pub(crate) fn server(host: &GuestHost, engine: &impl Engine, places: &Places, cpus: u32) -> ContainerSpec {
-    let data = inside(engine, engine.data_directory());
-    let port = PublishedPort {
-        container: engine.port(),
-        address: bind_address(&host.endpoint.host),
-        host: host.endpoint.port,
-    };
-    let network = match host.network.as_str() {
-        "" => Network::None,
-        network => Network::Published { network: network.to_owned(), port },
-    };
-    ContainerSpec {
-        name: server_name(host),
-        command: engine.serve(host, &data),
-        network,
-        ..base(host, engine, places, cpus, "server")
+impl<E: Engine> Specs<E> {
+    pub(crate) fn new(engine: Arc<E>, places: Places) -> Self {
+        let Manifest { name, port, .. } = E::manifest();
+        Self { datastore: name, port, engine, places }
     }
-}
 
-/// The container that runs `command` to initialise.
-pub(crate) fn init(
-    host: &GuestHost,
-    engine: &impl Engine,
-    places: &Places,
-    cpus: u32,
-    command: Vec<String>,
-) -> ContainerSpec {
-    ContainerSpec { name: init_name(host), command, ..base(host, engine, places, cpus, "init") }
-}
-
-/// The container that runs `command` beside the server.
-pub(crate) fn helper(
-    host: &GuestHost,
-    engine: &impl Engine,
-    places: &Places,
-    cpus: u32,
-    command: Vec<String>,
-) -> ContainerSpec {
-    ContainerSpec { name: helper_name(host), command, ..base(host, engine, places, cpus, "helper") }
-}
-
-/// The container that runs `command` of an image that nothing is known of yet. It sees nothing of the instance.
-pub(crate) fn version(
-    host: &GuestHost,
-    engine: &impl Engine,
-    places: &Places,
-    cpus: u32,
-    command: Vec<String>,
-) -> ContainerSpec {
-    ContainerSpec {
-        name: version_name(host),
-        command,
-        mounts: Vec::new(),
-        ..base(host, engine, places, cpus, "version")
+    /// What the datastore is called.
+    pub(crate) fn datastore(&self) -> &str {
+        &self.datastore
     }
-}
 
-fn base(host: &GuestHost, engine: &impl Engine, places: &Places, cpus: u32, role: &str) -> ContainerSpec {
-    let memory = host.flavor.memory.as_bytes();
-    let labels = [
-        (INSTANCE_LABEL, host.instance.to_string()),
-        (SCOPE_LABEL, host.scope.clone()),
-        ("io.trove.project", host.project.clone()),
-        ("io.trove.datastore", engine.name().to_owned()),
-        ("io.trove.version", host.version.clone()),
-        ("io.trove.role", role.to_owned()),
-    ];
-    ContainerSpec {
-        name: String::new(),
-        image: host.image.clone(),
-        command: Vec::new(),
-        environment: engine.environment(host),
-        user: format!("{}:{}", host.server.uid, host.server.gid),
-        memory,
-        shared_memory: (memory / 4).max(64 * MIB),
-        cpus: host.flavor.vcpus.clamp(1, cpus),
-        processes: engine.processes(host),
-        mounts: mounts(&host.volume, engine, places),
-        network: Network::None,
-        stop_signal: engine.stop_signal().to_owned(),
-        labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
+    /// The path at which a container sees this directory of the volume.
+    pub(crate) fn inside(&self, name: &str) -> String {
+        format!("{}/{name}", self.engine.volume_target())
     }
-}
 
-fn mounts(volume: &Path, engine: &impl Engine, places: &Places) -> Vec<Mount> {
-    vec![
-        Mount::new(volume, engine.volume_target()),
-        Mount::new(&places.conf(), CONFIGURATION).read_only(),
-        Mount::new(&places.run(), SOCKETS),
-        Mount::new(&places.passwd(), "/etc/passwd").read_only(),
-    ]
+    /// The container that serves.
+    pub(crate) fn server(&self, host: &GuestHost, cpus: u32) -> ContainerSpec {
+        let data = self.inside(self.engine.data_directory());
+        let port = PublishedPort {
+            container: self.port,
+            address: bind_address(&host.endpoint.host),
+            host: host.endpoint.port,
+        };
+        let network = match host.network.as_str() {
+            "" => Network::None,
+            network => Network::Published { network: network.to_owned(), port },
+        };
+        ContainerSpec {
+            name: server_name(host),
+            command: self.engine.serve(host, &data),
+            network,
+            ..self.base(host, cpus, "server")
+        }
+    }
+
+    /// The container that runs `command` to initialise.
+    pub(crate) fn init(&self, host: &GuestHost, cpus: u32, command: Vec<String>) -> ContainerSpec {
+        ContainerSpec { name: init_name(host), command, ..self.base(host, cpus, "init") }
+    }
+
+    /// The container that runs `command` beside the server.
+    pub(crate) fn helper(&self, host: &GuestHost, cpus: u32, command: Vec<String>) -> ContainerSpec {
+        ContainerSpec { name: helper_name(host), command, ..self.base(host, cpus, "helper") }
+    }
+
+    /// The container that runs `command` of an image that nothing is known of yet. It sees nothing of the instance.
+    pub(crate) fn version(&self, host: &GuestHost, cpus: u32, command: Vec<String>) -> ContainerSpec {
+        let base = self.base(host, cpus, "version");
+        ContainerSpec { name: version_name(host), command, mounts: Vec::new(), ..base }
+    }
+
+    fn base(&self, host: &GuestHost, cpus: u32, role: &str) -> ContainerSpec {
+        let memory = host.flavor.memory.as_bytes();
+        let labels = [
+            (INSTANCE_LABEL, host.instance.to_string()),
+            (SCOPE_LABEL, host.scope.clone()),
+            ("io.trove.project", host.project.clone()),
+            ("io.trove.datastore", self.datastore.clone()),
+            ("io.trove.version", host.version.clone()),
+            ("io.trove.role", role.to_owned()),
+        ];
+        ContainerSpec {
+            name: String::new(),
+            image: host.image.clone(),
+            command: Vec::new(),
+            environment: self.engine.environment(host),
+            user: format!("{}:{}", host.server.uid, host.server.gid),
+            memory,
+            shared_memory: (memory / 4).max(64 * MIB),
+            cpus: host.flavor.vcpus.clamp(1, cpus),
+            processes: self.engine.processes(host),
+            mounts: self.mounts(&host.volume),
+            network: Network::None,
+            stop_signal: self.engine.stop_signal().to_owned(),
+            labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
+        }
+    }
+
+    fn mounts(&self, volume: &Path) -> Vec<Mount> {
+        vec![
+            Mount::new(volume, self.engine.volume_target()),
+            Mount::new(&self.places.conf(), CONFIGURATION).read_only(),
+            Mount::new(&self.places.run(), SOCKETS),
+            Mount::new(&self.places.passwd(), "/etc/passwd").read_only(),
+        ]
+    }
 }
 
 /// The address to publish at: loopback where the instance is reached by it, otherwise all of this machine's.

@@ -2,16 +2,16 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use trove_core::{
-    datastore::{Accounts, Cx, GuestHost, Prepare},
+    datastore::{Accounts, Cx, GuestHost, Manifest, Prepare},
     error::{Error, Result},
-    model::Settings,
+    model::{Flavor, Settings},
 };
 
-use super::{NAME, accounts::MariaDbDialect, config, migrate};
+use super::{accounts::MariaDbDialect, config, manifest, migrate};
 use crate::{
     container::{Answer, CONFIGURATION, ConfigFile, Engine, Helper, Parameters, Template, UpgradePath, read_small},
     hash::short_hash,
-    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, complaint, processes, version_after},
+    mysql_family::{FamilyAccounts, Release, VOLUME, check_settings, complaint, processes, version_after},
 };
 
 /// The files in which the server notes its version, by its age. More than a version has is not read of them.
@@ -20,35 +20,29 @@ const VERSION_BYTES: u64 = 64;
 
 /// The server of one instance.
 #[derive(Debug)]
-pub(super) struct MariaDbEngine {
+pub struct MariaDbEngine {
     pub(super) accounts: FamilyAccounts<MariaDbDialect>,
     /// The user that the server runs as.
     server: u32,
 }
 
-impl MariaDbEngine {
-    pub(super) fn new(host: &GuestHost) -> Self {
-        let server = host.server.uid;
-        Self { accounts: FamilyAccounts::new(host.directory.join("run"), server), server }
-    }
-}
-
 #[async_trait]
 impl Engine for MariaDbEngine {
-    fn name(&self) -> &str {
-        NAME
+    fn manifest() -> Manifest {
+        manifest()
     }
 
-    fn at(&self, host: &GuestHost) -> Self {
-        Self::new(host)
+    fn check_settings(flavor: &Flavor, settings: &Settings) -> Result<()> {
+        check_settings(flavor, config::server_mib(flavor), settings)
+    }
+
+    fn new(host: &GuestHost) -> Self {
+        let server = host.server.uid;
+        Self { accounts: FamilyAccounts::new(host.directory.join("run"), server), server }
     }
 
     fn volume_target(&self) -> &str {
         VOLUME
-    }
-
-    fn port(&self) -> u16 {
-        PORT
     }
 
     fn files(&self, host: &GuestHost, settings: &Settings) -> Vec<ConfigFile> {

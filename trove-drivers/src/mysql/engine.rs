@@ -2,16 +2,16 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use trove_core::{
-    datastore::{Accounts, Cx, GuestHost, Prepare},
+    datastore::{Accounts, Cx, GuestHost, Manifest, Prepare},
     error::{Error, Result},
-    model::Settings,
+    model::{Flavor, Settings},
 };
 
-use super::{NAME, accounts::MySqlDialect, config};
+use super::{accounts::MySqlDialect, config, manifest};
 use crate::{
     container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, Template, UpgradePath, read_small},
     hash::short_hash,
-    mysql_family::{FamilyAccounts, PORT, Release, VOLUME, complaint, processes, version_after},
+    mysql_family::{FamilyAccounts, Release, VOLUME, check_settings, complaint, processes, version_after},
 };
 
 /// More than a server writes of its versions in years.
@@ -19,32 +19,26 @@ const HISTORY_BYTES: u64 = 1 << 16;
 
 /// The server of one instance.
 #[derive(Debug)]
-pub(super) struct MySqlEngine {
+pub struct MySqlEngine {
     pub(super) accounts: FamilyAccounts<MySqlDialect>,
-}
-
-impl MySqlEngine {
-    pub(super) fn new(host: &GuestHost) -> Self {
-        Self { accounts: FamilyAccounts::new(host.directory.join("run"), host.server.uid) }
-    }
 }
 
 #[async_trait]
 impl Engine for MySqlEngine {
-    fn name(&self) -> &str {
-        NAME
+    fn manifest() -> Manifest {
+        manifest()
     }
 
-    fn at(&self, host: &GuestHost) -> Self {
-        Self::new(host)
+    fn check_settings(flavor: &Flavor, settings: &Settings) -> Result<()> {
+        check_settings(flavor, config::server_mib(flavor), settings)
+    }
+
+    fn new(host: &GuestHost) -> Self {
+        Self { accounts: FamilyAccounts::new(host.directory.join("run"), host.server.uid) }
     }
 
     fn volume_target(&self) -> &str {
         VOLUME
-    }
-
-    fn port(&self) -> u16 {
-        PORT
     }
 
     fn files(&self, host: &GuestHost, settings: &Settings) -> Vec<ConfigFile> {

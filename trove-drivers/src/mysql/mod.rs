@@ -6,17 +6,13 @@ mod engine;
 mod parameters;
 mod password;
 
-use std::sync::Arc;
-
 use trove_core::{
-    datastore::{Datastore, Driver, GuestHost, Manifest, Version},
-    error::Result,
-    model::{Flavor, Settings, mib},
+    datastore::{Manifest, Version},
+    model::mib,
 };
 
 use crate::{
-    container::{ContainerDatastore, check_host, use_image},
-    docker::Docker,
+    container::ContainerDriver,
     mysql_family::{self, PORT},
 };
 use engine::MySqlEngine;
@@ -26,7 +22,7 @@ const NAME: &str = "mysql";
 /// The longest name of a user, in characters and, to be safe, in bytes.
 const USER_BYTES: usize = 32;
 
-/// The MySQL driver.
+/// The MySQL driver, for versions 8.4 and 9. Its images have `mysqld` in `PATH`.
 ///
 /// ```
 /// use trove_core::datastore::Driver;
@@ -36,59 +32,14 @@ const USER_BYTES: usize = 32;
 /// assert_eq!(driver.manifest().version(None)?.image, "registry.example/mysql:9.7");
 /// # Ok::<_, trove_core::error::Error>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct MySql {
-    docker: Docker,
-    manifest: Manifest,
-}
-
-impl MySql {
-    /// The driver with its default images, on the Docker Engine of this machine.
-    pub fn new() -> Self {
-        Self { docker: Docker::connect(), manifest: manifest() }
-    }
-
-    /// Runs servers on this Docker Engine.
-    #[must_use]
-    pub fn docker(mut self, docker: Docker) -> Self {
-        self.docker = docker;
-        self
-    }
-
-    /// Runs servers of a version from another image: the official one or one with `mysqld` in `PATH`. A version that is
-    /// not on offer is ignored.
-    #[must_use]
-    pub fn image(mut self, version: &str, image: impl Into<String>) -> Self {
-        use_image(&mut self.manifest, version, image.into());
-        self
-    }
-}
-
-impl Default for MySql {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Driver for MySql {
-    fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        check_host(&self.manifest, &host, "MySQL")?;
-        let engine = MySqlEngine::new(&host);
-        Ok(Arc::new(ContainerDatastore::new(self.docker.clone(), host, engine)))
-    }
-
-    fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
-        mysql_family::check_settings(flavor, config::server_mib(flavor), settings)
-    }
-}
+pub type MySql = ContainerDriver<MySqlEngine>;
 
 /// The files of a server, for what is true of both engines.
 #[cfg(test)]
-pub(crate) fn files(host: &GuestHost, settings: &Settings) -> Vec<crate::container::ConfigFile> {
+pub(crate) fn files(
+    host: &trove_core::datastore::GuestHost,
+    settings: &trove_core::model::Settings,
+) -> Vec<crate::container::ConfigFile> {
     config::files(host, "/data", settings)
 }
 

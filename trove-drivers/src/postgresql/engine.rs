@@ -2,13 +2,13 @@ use std::{io, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use trove_core::{
-    datastore::{Accounts, Cx, GuestHost, Prepare},
+    datastore::{Accounts, Cx, GuestHost, Manifest, Prepare},
     error::{Error, Result},
-    model::Settings,
+    model::{Flavor, Settings},
 };
 
 use super::{
-    ADMIN, NAME, PORT, accounts::PostgreSqlAccounts, config, connection::Admin, limits::Limits, major::Major,
+    ADMIN, accounts::PostgreSqlAccounts, config, connection::Admin, limits::Limits, major::Major, manifest,
     parameters::PostgreSqlParameters,
 };
 use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, UpgradePath, read_small};
@@ -23,15 +23,24 @@ const TELL_VERSION: &str = "for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:
 
 /// The server of one instance.
 #[derive(Debug)]
-pub(super) struct PostgreSqlEngine {
+pub struct PostgreSqlEngine {
     major: Major,
     admin: Arc<Admin>,
     accounts: PostgreSqlAccounts,
     parameters: PostgreSqlParameters,
 }
 
-impl PostgreSqlEngine {
-    pub(super) fn new(host: &GuestHost) -> Self {
+#[async_trait]
+impl Engine for PostgreSqlEngine {
+    fn manifest() -> Manifest {
+        manifest()
+    }
+
+    fn check_settings(flavor: &Flavor, settings: &Settings) -> Result<()> {
+        Limits::new(flavor).check(settings)
+    }
+
+    fn new(host: &GuestHost) -> Self {
         let major = Major::of(&host.version);
         let admin = Arc::new(Admin::new(host.directory.join("run"), host.server.uid, major));
         Self {
@@ -41,17 +50,6 @@ impl PostgreSqlEngine {
             admin,
         }
     }
-}
-
-#[async_trait]
-impl Engine for PostgreSqlEngine {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn at(&self, host: &GuestHost) -> Self {
-        Self::new(host)
-    }
 
     fn volume_target(&self) -> &str {
         self.major.volume_target()
@@ -59,10 +57,6 @@ impl Engine for PostgreSqlEngine {
 
     fn data_directory(&self) -> &str {
         DATA
-    }
-
-    fn port(&self) -> u16 {
-        PORT
     }
 
     fn files(&self, host: &GuestHost, settings: &Settings) -> Vec<ConfigFile> {

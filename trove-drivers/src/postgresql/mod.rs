@@ -18,20 +18,13 @@ mod reserved;
 mod size;
 mod sql;
 
-use std::sync::Arc;
-
 use trove_core::{
-    datastore::{AccountRules, Datastore, Driver, GuestHost, Manifest, Version},
-    error::Result,
-    model::{Flavor, Settings, mib},
+    datastore::{AccountRules, Manifest, Version},
+    model::mib,
 };
 
-use crate::{
-    container::{ContainerDatastore, check_host, use_image},
-    docker::Docker,
-};
+use crate::container::ContainerDriver;
 use engine::PostgreSqlEngine;
-use limits::Limits;
 
 const NAME: &str = "postgresql";
 const PORT: u16 = 5432;
@@ -53,6 +46,8 @@ const RESERVED_DATABASES: [&str; 3] = ["postgres", "template0", "template1"];
 /// included. So a tenant's root there makes databases but no roles: users are made, renamed, given passwords and dropped
 /// through the service. All else is the same on every version.
 ///
+/// The programs of an image are looked for in `PATH` and in `/usr/lib/postgresql/<version>/bin`.
+///
 /// ```
 /// use trove_core::datastore::Driver;
 /// use trove_drivers::PostgreSql;
@@ -61,55 +56,7 @@ const RESERVED_DATABASES: [&str; 3] = ["postgres", "template0", "template1"];
 /// assert_eq!(driver.manifest().version(None)?.image, "registry.example/postgres:17");
 /// # Ok::<_, trove_core::error::Error>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct PostgreSql {
-    docker: Docker,
-    manifest: Manifest,
-}
-
-impl PostgreSql {
-    /// The driver with its default images, on the Docker Engine of this machine.
-    pub fn new() -> Self {
-        Self { docker: Docker::connect(), manifest: manifest() }
-    }
-
-    /// Runs servers on this Docker Engine.
-    #[must_use]
-    pub fn docker(mut self, docker: Docker) -> Self {
-        self.docker = docker;
-        self
-    }
-
-    /// Runs servers of a version from another image: the official one or one with the same programs in `PATH` or
-    /// `/usr/lib/postgresql/<version>/bin`. A version that is not on offer is ignored.
-    #[must_use]
-    pub fn image(mut self, version: &str, image: impl Into<String>) -> Self {
-        use_image(&mut self.manifest, version, image.into());
-        self
-    }
-}
-
-impl Default for PostgreSql {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Driver for PostgreSql {
-    fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        check_host(&self.manifest, &host, "PostgreSQL")?;
-        let engine = PostgreSqlEngine::new(&host);
-        Ok(Arc::new(ContainerDatastore::new(self.docker.clone(), host, engine)))
-    }
-
-    fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
-        Limits::new(flavor).check(settings)
-    }
-}
+pub type PostgreSql = ContainerDriver<PostgreSqlEngine>;
 
 fn manifest() -> Manifest {
     let version = |major: &str| Version::new(major, format!("postgres:{major}"));

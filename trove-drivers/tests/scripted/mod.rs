@@ -7,18 +7,18 @@ mod images;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use trove_core::{
-    datastore::{Cx, GuestHost},
+    datastore::{Cx, Datastore, Driver, GuestHost, Manifest, Version},
     error::{Error, Result},
     model::{Parameter, ParameterKind, Setting, Settings},
 };
-use trove_drivers::{
-    Docker,
-    container::{Answer, ConfigFile, ContainerDatastore, Engine, Helper, Parameters, Template, UpgradePath},
+use trove_drivers::container::{
+    Answer, ConfigFile, ContainerDriver, Engine, Helper, Parameters, Template, UpgradePath,
 };
 
 pub use images::Images;
@@ -51,7 +51,7 @@ pub struct Scripted {
     run: PathBuf,
 }
 
-pub type Server = ContainerDatastore<Scripted>;
+pub type Server = Arc<dyn Datastore>;
 
 /// The scripted server in the place of the fixture's instance, with this image as version 1.
 pub fn server(fixture: &Fixture, image: &str) -> Server {
@@ -59,7 +59,7 @@ pub fn server(fixture: &Fixture, image: &str) -> Server {
 }
 
 pub fn server_at(host: &GuestHost) -> Server {
-    ContainerDatastore::new(Docker::connect(), host.clone(), Scripted::new(host))
+    ContainerDriver::<Scripted>::new().attach(host.clone()).unwrap()
 }
 
 pub fn host(fixture: &Fixture, image: &str) -> GuestHost {
@@ -83,28 +83,20 @@ pub fn settings(pairs: &[(&str, &str)]) -> Settings {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), Setting::from(*value))).collect()
 }
 
-impl Scripted {
-    fn new(host: &GuestHost) -> Self {
-        Self { run: host.directory.join("run") }
-    }
-}
-
 #[async_trait]
 impl Engine for Scripted {
-    fn name(&self) -> &str {
-        "scripted"
+    fn manifest() -> Manifest {
+        let mut manifest = Manifest::new("scripted", Version::new("1", "scripted:1"), 7777);
+        manifest.series = ["1", "2", "3"].map(str::to_owned).into();
+        manifest
     }
 
-    fn at(&self, host: &GuestHost) -> Self {
-        Self::new(host)
+    fn new(host: &GuestHost) -> Self {
+        Self { run: host.directory.join("run") }
     }
 
     fn volume_target(&self) -> &str {
         "/store"
-    }
-
-    fn port(&self) -> u16 {
-        7777
     }
 
     fn files(&self, host: &GuestHost, settings: &Settings) -> Vec<ConfigFile> {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     conformance::case::cases,
     error::Result,
-    model::{Health, NewDatabase, Settings, SettingsState},
+    model::{Health, Settings, SettingsState},
 };
 
 /// Nothing here takes so long by itself.
@@ -31,7 +31,6 @@ pub(super) fn groups() -> Vec<Group> {
     vec![
         Group::empty("at_once", &[], empty),
         Group::shared("at_once", &[], shared),
-        Group::shared("at_once", &[Need::Databases], cases![changes_of_databases_at_once_are_all_made]),
         Group::shared("at_once", &[Need::Configuration], cases![of_two_changes_of_settings_at_once_one_is_the_last]),
     ]
 }
@@ -94,18 +93,6 @@ async fn a_stop_is_looked_at_while_it_is_under_way(trial: &Trial) {
     }
     assert_eq!(trial.observe().await.health, Health::Stopped);
     trial.server.start(&trial.cx()).await.unwrap();
-}
-
-async fn changes_of_databases_at_once_are_all_made(trial: &Trial) {
-    let accounts = trial.accounts();
-    let (one, other) = (trial.cx(), trial.cx());
-    let names = [trial.name("one"), trial.name("other")];
-    let databases = names.each_ref().map(|name| [NewDatabase::new(name)]);
-    both(accounts.create_databases(&one, &databases[0]), accounts.create_databases(&other, &databases[1])).await;
-    let found = accounts.databases(&trial.cx(), &Default::default()).await.unwrap().items;
-    assert!(names.iter().all(|name| found.iter().any(|database| database.name == *name)), "{found:?}");
-    let (one, other) = (trial.cx(), trial.cx());
-    both(accounts.drop_database(&one, &names[0]), accounts.drop_database(&other, &names[1])).await;
 }
 
 async fn of_two_changes_of_settings_at_once_one_is_the_last(trial: &Trial) {

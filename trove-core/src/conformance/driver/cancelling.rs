@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Login, Trial,
+    Trial,
     suite::{Group, Need},
     trial::refused,
 };
@@ -14,7 +14,7 @@ use crate::{
     conformance::case::cases,
     datastore::Cx,
     error::{Kind, Result},
-    model::{Health, NewDatabase, Setting, Settings, SettingsState, UserName},
+    model::{Health, Setting, Settings, SettingsState},
 };
 
 /// How long a call may go on after it was cancelled: what is under way may come to its end.
@@ -36,7 +36,6 @@ pub(super) fn groups() -> Vec<Group> {
     vec![
         Group::empty("cancelling", &[], empty),
         Group::shared("cancelling", &[], shared),
-        Group::shared("cancelling", &[Need::Databases], cases![a_new_database_dropped_anywhere_is_made_again]),
         Group::shared(
             "cancelling",
             &[Need::Configuration],
@@ -152,22 +151,6 @@ async fn a_removal_dropped_anywhere_is_made_again(trial: &Trial) {
         trial.reattached().prepare(&trial.cx(), &trial.spec()).await.unwrap();
     };
     trial.dropped_everywhere(remove, again).await;
-}
-
-async fn a_new_database_dropped_anywhere_is_made_again(trial: &Trial) {
-    let (name, user) = (trial.name("dropped"), UserName::new("app"));
-    let (databases, granted) = ([NewDatabase::new(&name)], [name.clone()]);
-    let make = || async {
-        trial.accounts().create_databases(&trial.cx(), &databases).await?;
-        trial.accounts().grant(&trial.cx(), &user, &granted).await
-    };
-    let again = async |_| {
-        trial.accounts().create_databases(&trial.cx(), &databases).await.unwrap();
-        trial.accounts().grant(&trial.cx(), &user, &granted).await.unwrap();
-        trial.session(&Login::new("app", "secret").database(&name)).await.put("a", "b").await.unwrap();
-        trial.accounts().drop_database(&trial.cx(), &name).await.unwrap();
-    };
-    trial.dropped_everywhere(make, again).await;
 }
 
 async fn settings_cancelled_before_they_were_applied_are_not(trial: &Trial) {

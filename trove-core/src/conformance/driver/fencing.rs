@@ -11,8 +11,7 @@ use crate::{
     conformance::case::cases,
     datastore::{Cx, Datastore},
     error::Kind,
-    model::{Health, NewDatabase, NewUser, PageRequest, Settings, UserName},
-    secret::SecretString,
+    model::{Health, Settings},
 };
 
 pub(super) fn groups() -> Vec<Group> {
@@ -24,7 +23,6 @@ pub(super) fn groups() -> Vec<Group> {
     ];
     vec![
         Group::shared("fencing", &[], life),
-        Group::shared("fencing", &[Need::Accounts], cases![a_former_owner_changes_no_account]),
         Group::shared("fencing", &[Need::Configuration], cases![a_former_owner_changes_no_settings]),
         Group::shared("fencing", &[Need::Upgrade], cases![a_former_owner_changes_no_release]),
         Group::shared("fencing", &[Need::Resize], cases![a_former_owner_changes_no_size]),
@@ -54,10 +52,6 @@ async fn a_former_owner_may_look(trial: &Trial) {
     let (former, servers) = taken_over(trial).await;
     for server in servers {
         assert_eq!(server.observe(&former).await.unwrap().health, Health::Healthy);
-        if let Some(accounts) = server.accounts() {
-            accounts.users(&former, &PageRequest::default()).await.unwrap();
-            accounts.root_enabled(&former).await.unwrap();
-        }
         if let Some(configuration) = server.configuration() {
             configuration.digest(&former).await.unwrap();
         }
@@ -83,33 +77,6 @@ async fn a_former_owner_does_not_start_what_was_stopped(trial: &Trial) {
     }
     assert_eq!(trial.observe().await.health, Health::Stopped);
     trial.server.start(&trial.cx()).await.unwrap();
-}
-
-async fn a_former_owner_changes_no_account(trial: &Trial) {
-    let (former, servers) = taken_over(trial).await;
-    let (user, other) = (UserName::new("app"), UserName::new(trial.name("other")));
-    let password = SecretString::from("stolen");
-    for server in servers {
-        let accounts = server.accounts().expect("the ability was shown");
-        let new = [NewUser::new(other.clone(), "x")];
-        assert_eq!(refused(accounts.create_users(&former, &new).await), Kind::Fenced, "create_users");
-        assert_eq!(refused(accounts.rename_user(&former, &user, &other).await), Kind::Fenced, "rename_user");
-        assert_eq!(refused(accounts.set_password(&former, &user, &password).await), Kind::Fenced, "set_password");
-        assert_eq!(refused(accounts.drop_user(&former, &user).await), Kind::Fenced, "drop_user");
-        assert_eq!(refused(accounts.enable_root(&former, &password).await), Kind::Fenced, "enable_root");
-        assert_eq!(refused(accounts.disable_root(&former).await), Kind::Fenced, "disable_root");
-        if trial.rules().is_some_and(|rules| rules.databases) {
-            let databases = [NewDatabase::new(trial.name("other"))];
-            let (app, some) = ("app", ["app".to_owned()]);
-            assert_eq!(refused(accounts.create_databases(&former, &databases).await), Kind::Fenced, "create_databases");
-            assert_eq!(refused(accounts.drop_database(&former, app).await), Kind::Fenced, "drop_database");
-            assert_eq!(refused(accounts.grant(&former, &user, &some).await), Kind::Fenced, "grant");
-            assert_eq!(refused(accounts.revoke(&former, &user, app).await), Kind::Fenced, "revoke");
-        }
-        assert_eq!(refused(accounts.user(&trial.cx(), &other).await), Kind::NotFound);
-    }
-    assert!(!trial.accounts().root_enabled(&trial.cx()).await.unwrap());
-    trial.app_serves().await;
 }
 
 async fn a_former_owner_changes_no_settings(trial: &Trial) {

@@ -16,7 +16,6 @@ pub(super) fn groups() -> Vec<Group> {
     let accounts = cases![
         a_prepare_of_the_same_key_for_others_is_a_conflict,
         a_key_is_known_to_another_process,
-        a_key_of_accounts_is_not_used_for_others,
         a_secret_is_no_part_of_what_was_asked,
     ];
     let settings = cases![a_key_of_settings_is_not_used_for_others, another_step_is_another_call];
@@ -54,17 +53,6 @@ async fn a_key_is_known_to_another_process(trial: &Trial) {
     assert_eq!(refused(trial.reattached().prepare(&cx, &other).await), Kind::Conflict);
     assert_eq!(refused(trial.reattached().prepare(&trial.resumed(&cx), &other).await), Kind::Conflict);
     has_no_database(trial, &trial.name("other")).await;
-}
-
-async fn a_key_of_accounts_is_not_used_for_others(trial: &Trial) {
-    let (cx, accounts) = (trial.cx(), trial.accounts());
-    let databases = |name: &str| [NewDatabase::new(trial.name(name))];
-    for _ in 0..2 {
-        accounts.create_databases(&cx, &databases("this")).await.unwrap();
-    }
-    assert_eq!(refused(accounts.create_databases(&cx, &databases("other")).await), Kind::Conflict);
-    has_no_database(trial, &trial.name("other")).await;
-    accounts.create_databases(&trial.cx(), &databases("other")).await.expect("another operation is another call");
 }
 
 async fn a_secret_is_no_part_of_what_was_asked(trial: &Trial) {

@@ -1,14 +1,14 @@
 //! The driver in memory: a driver as short as one can be that keeps all rules.
 //!
 //! Two rules it has from layers around it: [`Fence`] refuses former owners and keys that were used for something else,
-//! [`Cancellable`] ends a call that is given up. The others it keeps by how a call is made: each is one step that either
+//! `Cancellable` ends a call that is given up. The others it keeps by how a call is made: each is one step that either
 //! happens or not, on a server that is found by its instance.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Account, Inner, Server, World, release, settings};
+use super::{Inner, Server, World, accounts, release, settings};
 use crate::{
     datastore::{
         AccountRules, Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize,
@@ -31,6 +31,7 @@ pub(super) struct MemoryDatastore {
     pub(super) world: World,
     pub(super) instance: InstanceId,
     pub(super) release: Release,
+    pub(super) rules: AccountRules,
     flavor: Flavor,
 }
 
@@ -42,7 +43,8 @@ impl MemoryDriver {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
         manifest.versions.push(Version::new("2", "memory:2"));
         manifest.series = release::SERIES.map(str::to_owned).into();
-        manifest.accounts = Some(AccountRules::new(63));
+        let rules = world.inner().rules.clone();
+        manifest.accounts = Some(rules.unwrap_or_else(accounts::rules));
         Self { world, manifest }
     }
 }
@@ -55,9 +57,12 @@ impl Driver for MemoryDriver {
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
         let release = Release::new(host.version, host.image);
         let fence = self.world.inner().fences.entry(host.instance).or_insert_with(Fence::in_memory).clone();
-        let datastore =
-            MemoryDatastore { world: self.world.clone(), instance: host.instance, release, flavor: host.flavor };
-        Ok(Arc::new(Layered::new(fence, Arc::new(Layered::new(Cancellable, Arc::new(datastore))))))
+        let rules = self.manifest.accounts.clone().unwrap_or_else(accounts::rules);
+        let (world, instance) = (self.world.clone(), host.instance);
+        let datastore = MemoryDatastore { world, instance, release, rules, flavor: host.flavor };
+        let cancellable = Arc::new(Layered::new(Cancellable, Arc::new(datastore)));
+        let fenced = Arc::new(Layered::new(fence, cancellable));
+        Ok(Arc::new(Layered::new(self.world.chaos.clone(), fenced)))
     }
 
     fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
@@ -80,7 +85,7 @@ impl Datastore for MemoryDatastore {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         cx.phase("initialise");
         self.world
-            .call("prepare", |world| {
+            .call(|world| {
                 if !world.computes.contains(&self.instance) {
                     return Err(Error::internal("there is no place to run"));
                 }
@@ -91,12 +96,10 @@ impl Datastore for MemoryDatastore {
                     server.settings.wanted.clone_from(&spec.settings);
                 }
                 server.start()?;
-                server.databases.extend(spec.databases.iter().map(|database| database.name.clone()));
-                for user in &spec.users {
-                    let databases = user.databases.iter().cloned().collect();
-                    let account = Account { password: user.password.clone(), databases };
-                    server.users.insert(user.user.name.clone(), account);
+                for database in &spec.databases {
+                    server.databases.entry(database.name.clone()).or_insert(accounts::text(database)?);
                 }
+                spec.users.iter().for_each(|user| server.ensure_user(user));
                 Ok(())
             })
             .await
@@ -104,13 +107,13 @@ impl Datastore for MemoryDatastore {
 
     async fn start(&self, cx: &Cx) -> Result<()> {
         cx.phase("start server");
-        self.world.call("start", |world| self.server(world)?.start()).await
+        self.world.call(|world| self.server(world)?.start()).await
     }
 
     async fn stop(&self, cx: &Cx) -> Result<()> {
         cx.phase("stop server");
         self.world
-            .call("stop", |world| {
+            .call(|world| {
                 self.server(world)?.stop();
                 Ok(())
             })
@@ -119,7 +122,7 @@ impl Datastore for MemoryDatastore {
 
     async fn remove(&self, _cx: &Cx) -> Result<()> {
         self.world
-            .call("remove", |world| {
+            .call(|world| {
                 world.servers.remove(&self.instance);
                 Ok(())
             })
@@ -127,7 +130,6 @@ impl Datastore for MemoryDatastore {
     }
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
-        // Looking is not a call that a script counts: how often it happens is a matter of time.
         let world = self.world.inner();
         let gone = || Observed::new(Health::Down(Problem::new(Condition::Removed, "the server is gone")));
         Ok(world.servers.get(&self.instance).map_or_else(gone, Server::observe))

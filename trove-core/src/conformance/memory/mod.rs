@@ -1,7 +1,7 @@
 //! A platform and a datastore in memory.
 //!
-//! All that they make is in a [`World`], which outlives the control plane as a cloud would. A [script](World::script)
-//! decides for each call whether it fails, before or after its effect, or never returns.
+//! All that they make is in a [`World`], which outlives the control plane as a cloud would. All calls but `observe` go
+//! through its [chaos](World::chaos), whose script decides whether they fail, before or after their effect, or never return.
 //!
 //! The driver passes the [suite of drivers](super::driver) and is meant to be read by whoever writes one: `datastore` is
 //! the driver, `server` what it manages, and `accounts`, `settings` and `release` are its abilities, each with what the
@@ -36,6 +36,7 @@ mod testbed;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -47,33 +48,41 @@ pub use testbed::MemoryTestbed;
 
 use self::server::Server;
 use crate::{
-    error::{Error, Result},
+    datastore::AccountRules,
+    error::Result,
     id::InstanceId,
-    layer::Fence,
+    layer::{Call, Chaos, Fence, Verdict},
     model::{ByteSize, Endpoint, Health, Settings},
     platform::Platform,
     secret::SecretString,
 };
 
 /// What exists outside the control plane. Clones are the same world.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct World {
     inner: Arc<Mutex<Inner>>,
     // Handles of an older life hang for ever, as those of a killed process are silent.
     life: u64,
+    chaos: Chaos,
 }
 
 #[derive(Default)]
 struct Inner {
     life: u64,
-    calls: usize,
-    script: Option<Script>,
     volumes: BTreeSet<InstanceId>,
     computes: BTreeSet<InstanceId>,
     endpoints: BTreeMap<InstanceId, Endpoint>,
     last_port: u16,
     servers: HashMap<InstanceId, Server>,
     fences: HashMap<InstanceId, Fence>,
+    rules: Option<AccountRules>,
+}
+
+/// How the text of a database is encoded and ordered.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    character_set: &'static str,
+    collation: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -82,22 +91,10 @@ struct Account {
     databases: BTreeSet<String>,
 }
 
-/// Decides what becomes of a call: the how-manieth it is in this world, and its name.
-pub type Script = Box<dyn FnMut(usize, &str) -> Verdict + Send>;
-
-/// What becomes of a call.
-#[derive(Clone, Debug)]
-pub enum Verdict {
-    /// It does what it should.
-    Proceed,
-    /// It fails and does nothing.
-    FailBefore(Error),
-    /// It does what it should and fails all the same.
-    FailAfter(Error),
-    /// It never returns and does nothing.
-    HangBefore,
-    /// It does what it should and never returns.
-    HangAfter,
+impl Default for World {
+    fn default() -> Self {
+        Self { inner: Arc::default(), life: 0, chaos: chaos() }
+    }
 }
 
 impl World {
@@ -106,9 +103,16 @@ impl World {
         Self::default()
     }
 
+    /// The same with servers that ask this of names: they may have no databases, or users told apart by their hosts.
+    #[must_use]
+    pub fn account_rules(self, rules: AccountRules) -> Self {
+        self.inner().rules = Some(rules);
+        self
+    }
+
     /// Its infrastructure.
     pub fn platform(&self) -> Platform {
-        MemoryPlatform::new(self.clone()).into()
+        Platform::from(MemoryPlatform::new(self.clone())).with_chaos(self.chaos.clone())
     }
 
     /// Its datastore, called `memory`.
@@ -116,22 +120,24 @@ impl World {
         MemoryDriver::new(self.clone())
     }
 
-    /// Decides from now on what becomes of calls.
-    pub fn script(&self, script: impl FnMut(usize, &str) -> Verdict + Send + 'static) {
-        self.inner().script = Some(Box::new(script));
+    /// What decides what becomes of calls to the platform and to the datastores. `observe` is not among them: how often
+    /// a server is looked at is a matter of time.
+    pub fn chaos(&self) -> &Chaos {
+        &self.chaos
     }
 
-    /// The same world after all that acted on it was killed: handles made before hang for ever.
+    /// Decides from now on what becomes of calls.
+    pub fn script(&self, script: impl FnMut(usize, &Call<'_>) -> Verdict + Send + 'static) {
+        self.chaos.script(script);
+    }
+
+    /// The same world after all that acted on it was killed: handles made before hang for ever. Calls are counted anew,
+    /// and proceed.
     #[must_use]
     pub fn crash(&self) -> Self {
         let mut inner = self.inner();
         inner.life += 1;
-        Self { inner: self.inner.clone(), life: inner.life }
-    }
-
-    /// How many calls there were.
-    pub fn calls(&self) -> usize {
-        self.inner().calls
+        Self { inner: self.inner.clone(), life: inner.life, chaos: chaos() }
     }
 
     /// All that exists, in words.
@@ -153,8 +159,8 @@ impl World {
         complete
             && inner.servers.get(&instance).is_some_and(|server| {
                 server.running
-                    && server.databases.iter().eq(databases.iter().copied())
-                    && server.users.keys().eq(users.iter().copied())
+                    && server.databases.keys().eq(databases.iter().copied())
+                    && server.users.keys().map(|user| &user.name).eq(users.iter().copied())
             })
     }
 
@@ -180,41 +186,27 @@ impl World {
         }
     }
 
-    /// Runs a call: asks the script, has the effect, or not, and answers, or not.
-    async fn call<T>(&self, name: &str, effect: impl FnOnce(&mut Inner) -> Result<T> + Send) -> Result<T> {
+    /// Runs a call. Whoever gives it up does so before its effect or after.
+    async fn call<T>(&self, effect: impl FnOnce(&mut Inner) -> Result<T> + Send) -> Result<T> {
         yield_now().await;
         let answer = {
             let mut inner = self.inner();
-            let number = inner.calls;
-            inner.calls += 1;
-            let verdict = if inner.life != self.life {
-                Verdict::HangBefore
-            } else {
-                inner.script.as_mut().map_or(Verdict::Proceed, |script| script(number, name))
-            };
-            match verdict {
-                Verdict::Proceed => Some(effect(&mut inner)),
-                Verdict::FailBefore(error) => Some(Err(error)),
-                Verdict::FailAfter(error) => Some(effect(&mut inner).and(Err(error))),
-                Verdict::HangBefore => None,
-                Verdict::HangAfter => {
-                    // Nobody hears how it went.
-                    let _ = effect(&mut inner);
-                    None
-                }
-            }
+            (inner.life == self.life).then(|| effect(&mut inner))
         };
         match answer {
             Some(answer) => {
-                // Whoever gives the call up may do so after its effect, too.
                 yield_now().await;
                 answer
             }
-            None => std::future::pending().await,
+            None => pending().await,
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn chaos() -> Chaos {
+    Chaos::default().sparing("observe")
 }

@@ -32,7 +32,7 @@ impl From<MemoryPlatform> for Platform {
 impl Volumes for MemoryPlatform {
     async fn ensure_volume(&self, instance: InstanceId, _size: ByteSize) -> Result<Ensured<()>> {
         self.0
-            .call("ensure_volume", |world| {
+            .call(|world| {
                 world.volumes.insert(instance);
                 Ok(Ensured::Ready(()))
             })
@@ -41,7 +41,7 @@ impl Volumes for MemoryPlatform {
 
     async fn release_volume(&self, instance: InstanceId) -> Result<()> {
         self.0
-            .call("release_volume", |world| {
+            .call(|world| {
                 world.volumes.remove(&instance);
                 Ok(())
             })
@@ -53,7 +53,7 @@ impl Volumes for MemoryPlatform {
 impl Networks for MemoryPlatform {
     async fn ensure_endpoint(&self, instance: InstanceId, _public: bool) -> Result<Ensured<Endpoint>> {
         self.0
-            .call("ensure_endpoint", |world| {
+            .call(|world| {
                 if !world.endpoints.contains_key(&instance) {
                     world.last_port += 1;
                     let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: world.last_port };
@@ -71,7 +71,7 @@ impl Networks for MemoryPlatform {
 
     async fn release_endpoint(&self, instance: InstanceId) -> Result<()> {
         self.0
-            .call("release_endpoint", |world| {
+            .call(|world| {
                 world.endpoints.remove(&instance);
                 Ok(())
             })
@@ -88,7 +88,7 @@ impl Compute for MemoryPlatform {
         host.image.clone_from(&instance.image);
         host.flavor = instance.flavor.clone();
         self.0
-            .call("ensure_compute", |world| {
+            .call(|world| {
                 if world.endpoints.get(&instance.id) != Some(endpoint) || !world.volumes.contains(&instance.id) {
                     return Err(Error::conflict("compute was asked for before its volume and endpoint"));
                 }
@@ -102,7 +102,7 @@ impl Compute for MemoryPlatform {
 
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {
         self.0
-            .call("release_compute", |world| {
+            .call(|world| {
                 world.computes.remove(&instance);
                 Ok(())
             })

@@ -55,22 +55,22 @@ impl Server {
 #[async_trait]
 impl Upgrade for MemoryDatastore {
     async fn check(&self, _cx: &Cx, to: &Release) -> Result<()> {
-        self.world.call("check", |_| check(to)).await
+        self.world.call(|_| check(to)).await
     }
 
     async fn upgrade(&self, cx: &Cx, to: &Release) -> Result<()> {
         cx.phase("upgrade");
-        self.world.call("upgrade", |world| self.server(world)?.upgrade(to)).await
+        self.world.call(|world| self.server(world)?.upgrade(to)).await
     }
 
     async fn revert(&self, cx: &Cx, from: &Release) -> Result<()> {
         cx.phase("go back");
-        self.world.call("revert", |world| self.server(world)?.revert(from)).await
+        self.world.call(|world| self.server(world)?.revert(from)).await
     }
 
     async fn conclude(&self, _cx: &Cx) -> Result<()> {
         self.world
-            .call("conclude", |world| {
+            .call(|world| {
                 self.server(world)?.begun = None;
                 Ok(())
             })
@@ -82,7 +82,7 @@ impl Upgrade for MemoryDatastore {
 impl Resize for MemoryDatastore {
     async fn resize(&self, cx: &Cx, flavor: &Flavor) -> Result<()> {
         cx.phase("start server");
-        self.world.call("resize", |world| self.server(world)?.resize(flavor.memory)).await
+        self.world.call(|world| self.server(world)?.resize(flavor.memory)).await
     }
 }
 

@@ -8,13 +8,13 @@
 //!
 //! A start mends every fault but that the data is gone: a server is never begun anew where there was one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{Account, release::Begun, settings::ServerSettings, testbed};
+use super::{Account, Text, release::Begun, settings::ServerSettings, testbed};
 use crate::{
     datastore::Release,
     error::{Error, Result},
-    model::{ByteSize, Condition, Disk, Health, Observed, Problem, gib},
+    model::{ByteSize, Condition, Disk, Health, Observed, Problem, UserName, gib},
     secret::SecretString,
 };
 
@@ -31,8 +31,8 @@ pub(super) struct Server {
     pub(super) settings: ServerSettings,
     pub(super) fault: Option<Health>,
     pub(super) full: bool,
-    pub(super) databases: BTreeSet<String>,
-    pub(super) users: BTreeMap<String, Account>,
+    pub(super) databases: BTreeMap<String, Text>,
+    pub(super) users: BTreeMap<UserName, Account>,
     pub(super) root: Option<SecretString>,
     pub(super) tables: testbed::Tables,
     pub(super) sessions: BTreeMap<u64, testbed::SessionEntry>,

@@ -120,12 +120,12 @@ fn parameters() -> Vec<Parameter> {
 #[async_trait]
 impl Configuration for MemoryDatastore {
     async fn digest(&self, _cx: &Cx) -> Result<String> {
-        self.world.call("digest", |world| Ok(digest_of(&self.release_of(world).1))).await
+        self.world.call(|world| Ok(digest_of(&self.release_of(world).1))).await
     }
 
     async fn catalogue(&self, _cx: &Cx) -> Result<Catalogue> {
         self.world
-            .call("catalogue", |world| {
+            .call(|world| {
                 let (version, image) = self.release_of(world);
                 Ok(Catalogue::new(digest_of(&image), version, parameters()))
             })
@@ -134,7 +134,7 @@ impl Configuration for MemoryDatastore {
 
     async fn apply(&self, _cx: &Cx, settings: &Settings) -> Result<()> {
         self.world
-            .call("apply", |world| {
+            .call(|world| {
                 let server = self.server(world)?;
                 if server.running && !server.answers() {
                     return Err(Error::unavailable("the server does not answer"));

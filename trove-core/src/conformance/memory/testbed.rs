@@ -10,7 +10,7 @@ use crate::{
     datastore::{Driver, GuestHost, Release},
     error::{Error, Result},
     id::InstanceId,
-    model::{ByteSize, Condition, Flavor, Health, Instance, Problem, mib},
+    model::{ByteSize, Condition, Flavor, Health, Instance, Problem, UserName, mib},
     platform::{Compute, Ensured, Networks, Placement, Volumes},
     time::Timestamp,
 };
@@ -183,16 +183,23 @@ impl Server {
         let refused = || Error::invalid("access denied");
         if login.user == super::accounts::ROOT {
             let root = self.root.as_ref().ok_or_else(refused)?;
-            return if root.expose_secret() == login.password { Ok(()) } else { Err(refused()) };
+            let there = login.database.as_ref().is_none_or(|name| self.databases.contains_key(name));
+            return if root.expose_secret() == login.password && there { Ok(()) } else { Err(refused()) };
         }
-        let account = self.users.get(&login.user).ok_or_else(refused)?;
+        // No client comes from an address that a user was given.
+        let account = self.users.get(&UserName::new(&login.user)).ok_or_else(refused)?;
         let right = login.database.as_ref().is_none_or(|name| account.databases.contains(name));
         if account.password.expose_secret() == login.password && right { Ok(()) } else { Err(refused()) }
     }
 
     fn table(&mut self, entry: &SessionEntry) -> Result<&mut BTreeMap<String, String>> {
-        let database = entry.database.as_ref().ok_or_else(|| Error::invalid("no database was chosen"))?;
-        Ok(self.tables.entry(database.clone()).or_default())
+        let database = match &entry.database {
+            Some(database) => database.clone(),
+            // Where there are none, all is in one table.
+            None if self.databases.is_empty() => String::new(),
+            None => return Err(Error::invalid("no database was chosen")),
+        };
+        Ok(self.tables.entry(database).or_default())
     }
 
     /// Ends the sessions of which this is true.

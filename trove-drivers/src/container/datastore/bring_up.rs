@@ -97,7 +97,7 @@ impl<E: Engine> ContainerDatastore<E> {
     pub(super) async fn create_server(&self, cx: &Cx) -> Result<String> {
         let cpus = self.docker.host().await?.cpus;
         self.ensure_network().await?;
-        let spec = spec::server(&self.host(), &*self.engine, &self.places, cpus);
+        let spec = self.specs.server(&self.host(), cpus);
         self.containers.create(cx, &spec).await
     }
 

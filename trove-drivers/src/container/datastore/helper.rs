@@ -8,7 +8,7 @@ use trove_core::{
 
 use super::ContainerDatastore;
 use crate::{
-    container::{Engine, Helper, containers::Ran, spec},
+    container::{Engine, Helper, containers::Ran},
     docker::printable_tail,
 };
 
@@ -23,7 +23,7 @@ impl<E: Engine> Helper for Beside<'_, E> {
     async fn run(&self, cx: &Cx, command: Vec<String>) -> Result<String> {
         let Self(datastore) = self;
         let cpus = datastore.docker.host().await?.cpus;
-        let spec = spec::helper(&datastore.host(), &*datastore.engine, &datastore.places, cpus, command);
+        let spec = datastore.specs.helper(&datastore.host(), cpus, command);
         match datastore.containers.run(cx, spec, HELPER_LIMIT).await? {
             Ran::Ended { code: 0, output } => Ok(output),
             Ran::Ended { code, output } => {

@@ -8,7 +8,7 @@ use trove_core::{
 };
 
 use super::ContainerDatastore;
-use crate::container::{Engine, containers::Ran, spec};
+use crate::container::{Engine, containers::Ran};
 
 /// How long a program may take to tell its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ impl<E: Engine> ContainerDatastore<E> {
     pub(super) async fn found_version(&self, cx: &Cx, host: &GuestHost) -> Result<Option<String>> {
         let Some(command) = self.engine.version_command() else { return Ok(None) };
         let cpus = self.docker.host().await?.cpus;
-        let spec = spec::version(host, &*self.engine, &self.places, cpus, command);
+        let spec = self.specs.version(host, cpus, command);
         Ok(match self.containers.run(cx, spec, VERSION_LIMIT).await? {
             Ran::Ended { code: 0, output } => self.engine.read_version(&output).filter(|version| is_version(version)),
             Ran::Ended { .. } | Ran::NoProgram => None,
@@ -48,7 +48,7 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     fn conflict(&self, host: &GuestHost, found: Option<String>) -> Error {
-        let (engine, GuestHost { image, version, .. }) = (self.engine.name(), host);
+        let (engine, GuestHost { image, version, .. }) = (self.specs.datastore(), host);
         Error::conflict(match found {
             Some(found) if !is_of_series(&found, version) => {
                 format!("image {image} is {engine} {found}, not {version}")

@@ -60,7 +60,7 @@ impl<E: Engine> ContainerDatastore<E> {
         self.containers.make_way(&spec::init_name(&host)).await?;
         self.on_disk(Places::sweep).await?;
         cx.check()?;
-        match self.engine.initialise(&host, &spec::inside(&*self.engine, &self.places.staging_name())) {
+        match self.engine.initialise(&host, &self.specs.inside(&self.places.staging_name())) {
             None => self.on_disk(Places::stage_empty).await?,
             Some(command) => {
                 // The command may read the settings, and what it makes with them is nothing for others.
@@ -93,7 +93,7 @@ impl<E: Engine> ContainerDatastore<E> {
     fn pattern(&self, host: &GuestHost, image: &str) -> Option<Pattern> {
         let (shared, template) = (host.shared.as_ref()?, self.engine.template()?);
         let subject = Subject {
-            engine: self.engine.name().to_owned(),
+            engine: self.specs.datastore().to_owned(),
             version: host.version.clone(),
             image: image.to_owned(),
             options: template.options.clone(),
@@ -124,7 +124,7 @@ impl<E: Engine> ContainerDatastore<E> {
     /// Fills the staging directory by the engine's command.
     async fn stage_new(&self, cx: &Cx, command: Vec<String>) -> Result<()> {
         let (host, cpus) = (self.host(), self.docker.host().await?.cpus);
-        let spec = spec::init(&host, &*self.engine, &self.places, cpus, command);
+        let spec = self.specs.init(&host, cpus, command);
         let places = self.places.clone();
         let sweep = move || blocking(move || places.sweep());
         match self.containers.run_after(cx, spec, INIT_LIMIT, sweep).await? {

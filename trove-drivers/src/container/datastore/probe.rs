@@ -52,7 +52,6 @@ impl<E: Engine> ContainerDatastore<E> {
         let host = self.host();
         let digest = self.ensure_image(cx, &host).await?;
         let probe_host = probe_host(&host);
-        let engine = self.engine.at(&probe_host);
         let docker = self.docker.clone();
         let (turn, end) = tokio::select! {
             turn = self.probe.take() => turn,
@@ -60,7 +59,7 @@ impl<E: Engine> ContainerDatastore<E> {
         };
         carried(cx, move |cx| async move {
             let _turn = turn;
-            let probe = ContainerDatastore::new(docker, probe_host, engine);
+            let probe = Self::new(docker, probe_host);
             // One of an attempt that was killed.
             probe.vanish().await?;
             let read = tokio::select! {

@@ -8,7 +8,7 @@ use trove_core::{
 };
 
 use super::{ContainerDatastore, adopt::Resized};
-use crate::container::{Engine, notes, spec};
+use crate::container::{Engine, notes};
 
 #[async_trait]
 impl<E: Engine> Resize for ContainerDatastore<E> {
@@ -18,7 +18,7 @@ impl<E: Engine> Resize for ContainerDatastore<E> {
         let before = self.host().flavor.clone();
         self.change_host(|host| host.flavor = flavor.clone());
         let cpus = self.docker.host().await?.cpus;
-        let wanted = spec::server(&self.host(), &*self.engine, &self.places, cpus).limits();
+        let wanted = self.specs.server(&self.host(), cpus).limits();
         let fits = self.containers.look(&self.name).await?.is_some_and(|found| found.limits == wanted);
         if !fits {
             cx.phase("stop server");

@@ -1,161 +1,45 @@
-//! Every flow, failing at every call before and after its effect, crossed with the death of its owner at every journal
-//! write before and after it, and a take-over by another: it ends complete or with nothing left behind.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
-
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use async_trait::async_trait;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ConfigureInstance, ControlPlane, CreateInstance, DeleteInstance, ResizeInstance, RestartServer, StartServer,
-    StopServer, UpgradeInstance, registry,
+    super::{
+        ConfigureInstance, ControlPlane, CreateInstance, DeleteInstance, ResizeInstance, RestartServer, StartServer,
+        StopServer, UpgradeInstance, registry,
+    },
+    Death, Fault, Operation, Trouble,
+    journal::MortalJournal,
 };
 use crate::{
     conductor,
-    conformance::memory::{Verdict, World},
+    conformance::memory::World,
     datastore::Driver,
-    error::{Error, Result},
+    error::Error,
     events::Events,
     flow::{Engine, Flow, Settings},
     guest::{self, Guests},
     id::{InstanceId, OperationId},
+    layer::Verdict,
     lifecycle::State,
     model::{ByteSize, Flavor, GivenSettings, Instance, NewDatabase, NewUser, OperationStatus, mib},
     secret::MasterKey,
-    store::{Admitted, Cancel, Entry, InstanceRelease, Journal, NewOperation, Record, Store},
+    store::{Admitted, InstanceRelease, Journal, NewOperation, Store},
     time::{Clock, Timestamp, elapsed},
 };
 
-/// A call that fails: which, whether after its effect, and whether for good or only once.
-#[derive(Clone, Copy, Debug)]
-struct Fault {
-    call: usize,
-    after: bool,
-    lasting: bool,
-}
-
-/// Where the owner dies.
-#[derive(Clone, Copy, Debug)]
-enum Death {
-    AtWrite { write: usize, after: bool },
-    AtCall { call: usize, after: bool },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
-    Create,
-    Delete,
-    Restart,
-    Stop,
-    Start,
-    Configure,
-    Upgrade,
-    Resize,
-}
-
 /// How a run went: how it ended, and how many calls and journal writes its first owner made.
-struct Run {
-    status: Option<OperationStatus>,
-    calls: usize,
-    writes: usize,
-}
-
-#[tokio::test]
-async fn create_survives_everything() {
-    matrix(Operation::Create).await;
-}
-
-#[tokio::test]
-async fn delete_survives_everything() {
-    matrix(Operation::Delete).await;
-}
-
-#[tokio::test]
-async fn restart_survives_everything() {
-    matrix(Operation::Restart).await;
-}
-
-#[tokio::test]
-async fn stop_survives_everything() {
-    matrix(Operation::Stop).await;
-}
-
-#[tokio::test]
-async fn start_survives_everything() {
-    matrix(Operation::Start).await;
-}
-
-#[tokio::test]
-async fn configure_survives_everything() {
-    matrix(Operation::Configure).await;
-}
-
-#[tokio::test]
-async fn upgrade_survives_everything() {
-    matrix(Operation::Upgrade).await;
-}
-
-#[tokio::test]
-async fn resize_survives_everything() {
-    matrix(Operation::Resize).await;
-}
-
-#[tokio::test]
-async fn a_deletion_ends_a_creation_wherever_it_stands() {
-    let store = Store::connect("sqlite::memory:").await.unwrap();
-    let writes = Case::new(&store, Operation::Create).await.check(None, None).await.writes;
-    for write in 0..writes {
-        for after in [false, true] {
-            let mut case = Case::new(&store, Operation::Create).await;
-            case.deleted_at_death = true;
-            case.run(None, Some(Death::AtWrite { write, after })).await;
-            case.assert_gone(&format!("deleted at write {write}, after: {after}")).await;
-        }
-    }
-}
-
-async fn matrix(operation: Operation) {
-    let store = Store::connect("sqlite::memory:").await.unwrap();
-    let plain = Case::new(&store, operation).await.check(None, None).await;
-    let mut cases = 0;
-    // The last call of an upgrade only tidies up; whatever becomes of it, the upgrade was done.
-    let calls = if operation == Operation::Upgrade { plain.calls - 1 } else { plain.calls };
-    for fault in std::iter::once(None).chain(faults(calls).map(Some)) {
-        let calm = Case::new(&store, operation).await.check(fault, None).await;
-        // What follows in a long row of tries for the same thing is the same again.
-        let (writes, calls) = (calm.writes.min(plain.writes + 12), calm.calls.min(plain.calls + 8));
-        let at_writes = (0..writes).flat_map(|write| [false, true].map(|after| Death::AtWrite { write, after }));
-        let at_calls = (0..calls).flat_map(|call| [false, true].map(|after| Death::AtCall { call, after }));
-        for death in at_writes.chain(at_calls) {
-            Case::new(&store, operation).await.check(fault, Some(death)).await;
-            cases += 1;
-        }
-    }
-    assert!(cases >= 30, "only {cases} cases for {operation:?}");
-}
-
-fn faults(calls: usize) -> impl Iterator<Item = Fault> {
-    (0..calls).flat_map(|call| {
-        [(false, false), (true, false), (false, true), (true, true)].map(|(after, lasting)| Fault {
-            call,
-            after,
-            lasting,
-        })
-    })
+pub(super) struct Run {
+    pub(super) status: Option<OperationStatus>,
+    pub(super) calls: usize,
+    pub(super) writes: usize,
 }
 
 /// One instance in one world, and the operation on it.
-struct Case {
+pub(super) struct Case {
     operation: Operation,
     store: Store,
     world: World,
@@ -163,11 +47,11 @@ struct Case {
     key: MasterKey,
     instance: InstanceId,
     id: OperationId,
-    deleted_at_death: bool,
+    pub(super) deleted_at_death: bool,
 }
 
 impl Case {
-    async fn new(store: &Store, operation: Operation) -> Self {
+    pub(super) async fn new(store: &Store, operation: Operation) -> Self {
         let case = Self {
             operation,
             store: store.clone(),
@@ -216,10 +100,10 @@ impl Case {
     }
 
     /// Runs the operation and asserts that it ended as it must.
-    async fn check(mut self, fault: Option<Fault>, death: Option<Death>) -> Run {
+    pub(super) async fn check(mut self, fault: Option<Fault>, death: Option<Death>) -> Run {
         let what = format!("{:?}, {fault:?}, {death:?}", self.operation);
         let run = self.run(fault, death).await;
-        let lasting = fault.is_some_and(|fault| fault.lasting);
+        let lasting = matches!(fault, Some(Fault { trouble: Trouble::Fails { lasting: true, .. }, .. }));
         // A death may make the numbering of calls miss the one that was to fail.
         let may_succeed = !lasting || death.is_some();
         match (run.status, self.operation) {
@@ -278,26 +162,27 @@ impl Case {
         self.assert_gone(what).await;
     }
 
-    async fn assert_gone(&self, what: &str) {
+    pub(super) async fn assert_gone(&self, what: &str) {
         assert_eq!(self.world.residue(), [""; 0], "{what}: something is left");
         assert_eq!(self.store.instance(self.instance).await.unwrap(), None, "{what}: the row is left");
     }
 
     /// Runs the operation to its end, with this fault, through this death.
-    async fn run(&mut self, fault: Option<Fault>, death: Option<Death>) -> Run {
-        let died = Arc::new(Notify::new());
-        let first_call = self.world.calls();
-        self.play(first_call, fault, death, died.clone());
-        let journal = Arc::new(MortalJournal::new(self.store.clone(), death, died.clone()));
+    pub(super) async fn run(&mut self, fault: Option<Fault>, death: Option<Death>) -> Run {
+        let chaos = self.world.chaos().clone();
+        let before = chaos.calls();
+        self.play(0, fault, death);
+        let journal = Arc::new(MortalJournal::new(self.store.clone(), death));
         let first = self.boot(journal.clone());
         let status = tokio::select! {
             status = self.settle(&first, self.id) => Some(status),
-            () = died.notified() => None,
+            () = journal.died.notified() => None,
+            () = chaos.crashed() => None,
         };
-        let (calls, writes) = (self.world.calls() - first_call, journal.writes.load(Ordering::Relaxed));
+        let (calls, writes) = (chaos.calls() - before, journal.writes.load(Ordering::Relaxed));
         let status = match status {
             Some(status) => status,
-            None => self.take_over(fault, first_call).await,
+            None => self.take_over(fault, calls).await,
         };
         if status == Some(OperationStatus::Stuck) {
             // What kept it from ending is mended, and somebody resumes it, or asks for its deletion again.
@@ -315,10 +200,10 @@ impl Case {
         Run { status, calls, writes }
     }
 
-    /// Another owner goes on where the first died; a fault that lasts still does.
-    async fn take_over(&mut self, fault: Option<Fault>, first_call: usize) -> Option<OperationStatus> {
+    /// Another owner goes on where the first died after so many calls; a fault that lasts still does.
+    async fn take_over(&mut self, fault: Option<Fault>, calls: usize) -> Option<OperationStatus> {
         self.world = self.world.crash();
-        self.play(first_call, fault, None, Arc::default());
+        self.play(calls, fault, None);
         if self.deleted_at_death {
             let instance = self.store.instance(self.instance).await.unwrap().unwrap();
             let delete = OperationId::new_v4();
@@ -328,29 +213,37 @@ impl Case {
         self.settle(&self.boot(Arc::new(self.store.clone())), self.id).await
     }
 
-    /// Makes calls fail, and the owner die at one.
-    fn play(&self, first: usize, fault: Option<Fault>, death: Option<Death>, died: Arc<Notify>) {
-        let mut failing: Option<String> = None;
-        self.world.script(move |number, name| {
-            let number = number - first;
-            if let Some(Death::AtCall { call, after }) = death
-                && call == number
-            {
-                died.notify_one();
-                return if after { Verdict::HangAfter } else { Verdict::HangBefore };
+    /// Has calls go wrong, and the owner die at one. They are counted from now on, and there were so many before.
+    fn play(&self, before: usize, fault: Option<Fault>, death: Option<Death>) {
+        let first = self.world.chaos().calls();
+        let mut failing: Option<&'static str> = None;
+        self.world.script(move |number, call| {
+            let number = number - first + before;
+            match death {
+                Some(Death::AtCall { call, after: false }) if call == number => return Verdict::HangBefore,
+                Some(Death::AtCall { call, after: true }) if call == number => return Verdict::HangAfter,
+                _ => {}
             }
             let Some(fault) = fault else { return Verdict::Proceed };
-            if fault.call == number && fault.lasting {
-                failing = Some(name.to_owned());
+            let meant = fault.call == number;
+            match fault.trouble {
+                Trouble::Twice if meant => Verdict::Twice,
+                Trouble::Delay if meant => Verdict::Delay(Duration::from_millis(1)),
+                Trouble::Twice | Trouble::Delay => Verdict::Proceed,
+                Trouble::Fails { after, lasting } => {
+                    if meant && lasting {
+                        failing = Some(call.name);
+                    }
+                    let error = if failing == Some(call.name) {
+                        Error::invalid("this never works")
+                    } else if meant {
+                        Error::unavailable("this did not work")
+                    } else {
+                        return Verdict::Proceed;
+                    };
+                    if after { Verdict::FailAfter(error) } else { Verdict::FailBefore(error) }
+                }
             }
-            let error = if failing.as_deref() == Some(name) {
-                Error::invalid("this never works")
-            } else if fault.call == number {
-                Error::unavailable("this did not work")
-            } else {
-                return Verdict::Proceed;
-            };
-            if fault.after { Verdict::FailAfter(error) } else { Verdict::FailBefore(error) }
         });
     }
 
@@ -400,56 +293,5 @@ impl Case {
     async fn begin(&self, row: NewOperation, states: (State, State)) {
         let admitted = self.store.begin_operation(self.instance, states, &row, true, self.clock.now()).await.unwrap();
         assert_eq!(admitted, Admitted::Begun);
-    }
-}
-
-/// A journal whose user dies at one of its writes.
-struct MortalJournal {
-    store: Store,
-    death: Option<(usize, bool)>,
-    died: Arc<Notify>,
-    writes: AtomicUsize,
-}
-
-impl MortalJournal {
-    fn new(store: Store, death: Option<Death>, died: Arc<Notify>) -> Self {
-        let death = match death {
-            Some(Death::AtWrite { write, after }) => Some((write, after)),
-            Some(Death::AtCall { .. }) | None => None,
-        };
-        Self { store, death, died, writes: AtomicUsize::new(0) }
-    }
-
-    async fn write<T>(&self, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let number = self.writes.fetch_add(1, Ordering::Relaxed);
-        match self.death {
-            Some((at, after)) if at == number => {
-                if after {
-                    write.await.unwrap_or_else(|error| panic!("the last write failed: {error:?}"));
-                }
-                self.died.notify_one();
-                std::future::pending().await
-            }
-            _ => write.await,
-        }
-    }
-}
-
-#[async_trait]
-impl Journal for MortalJournal {
-    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Entry>> {
-        self.write(self.store.claim(owner, now, lease_until)).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        self.store.next_due().await
-    }
-
-    async fn renew(&self, id: OperationId, epoch: u64, lease_until: Timestamp) -> Result<Option<Cancel>> {
-        self.store.renew(id, epoch, lease_until).await
-    }
-
-    async fn record(&self, id: OperationId, instance: InstanceId, epoch: u64, record: &Record) -> Result<()> {
-        self.write(self.store.record(id, instance, epoch, record)).await
     }
 }

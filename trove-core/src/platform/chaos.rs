@@ -1,0 +1,72 @@
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{Compute, Ensured, Networks, Placement, Platform, Volumes};
+use crate::{
+    error::Result,
+    id::InstanceId,
+    layer::{Call, Chaos},
+    model::{ByteSize, Endpoint, Instance},
+};
+
+/// A platform whose calls meet what chaos decides.
+struct Troubled {
+    inner: Platform,
+    chaos: Chaos,
+}
+
+impl Platform {
+    /// The same platform, under a script of failures: its calls are named as their methods are.
+    #[must_use]
+    pub fn with_chaos(self, chaos: Chaos) -> Self {
+        let troubled = Arc::new(Troubled { inner: self, chaos });
+        Self { compute: troubled.clone(), volumes: troubled.clone(), networks: troubled }
+    }
+}
+
+fn call<'a>(name: &'static str, arguments: &'a (dyn fmt::Debug + Send + Sync)) -> Call<'a> {
+    Call { name, changes: true, repeatable: true, arguments }
+}
+
+#[async_trait]
+impl Volumes for Troubled {
+    async fn ensure_volume(&self, instance: InstanceId, size: ByteSize) -> Result<Ensured<()>> {
+        let arguments = (instance, size);
+        let call = call("ensure_volume", &arguments);
+        self.chaos.run(&call, &|| self.inner.volumes.ensure_volume(instance, size)).await
+    }
+
+    async fn release_volume(&self, instance: InstanceId) -> Result<()> {
+        let call = call("release_volume", &instance);
+        self.chaos.run(&call, &|| self.inner.volumes.release_volume(instance)).await
+    }
+}
+
+#[async_trait]
+impl Networks for Troubled {
+    async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>> {
+        let arguments = (instance, public);
+        let call = call("ensure_endpoint", &arguments);
+        self.chaos.run(&call, &|| self.inner.networks.ensure_endpoint(instance, public)).await
+    }
+
+    async fn release_endpoint(&self, instance: InstanceId) -> Result<()> {
+        let call = call("release_endpoint", &instance);
+        self.chaos.run(&call, &|| self.inner.networks.release_endpoint(instance)).await
+    }
+}
+
+#[async_trait]
+impl Compute for Troubled {
+    async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>> {
+        let arguments = (instance, endpoint);
+        let call = call("ensure_compute", &arguments);
+        self.chaos.run(&call, &|| self.inner.compute.ensure_compute(instance, endpoint)).await
+    }
+
+    async fn release_compute(&self, instance: InstanceId) -> Result<()> {
+        let call = call("release_compute", &instance);
+        self.chaos.run(&call, &|| self.inner.compute.release_compute(instance)).await
+    }
+}
