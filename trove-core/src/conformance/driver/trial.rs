@@ -308,7 +308,7 @@ impl Trial {
     pub fn missing_image(&self) -> (String, bool) {
         let known = self.testbed.missing_image();
         let told = known.is_some();
-        (known.unwrap_or_else(|| "registry.invalid/trove/missing:1".to_owned()), told)
+        (known.unwrap_or_else(|| "registry.invalid/trove:missing".to_owned()), told)
     }
 
     /// A session that must be had.
