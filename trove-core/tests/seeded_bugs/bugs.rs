@@ -95,7 +95,7 @@ bugs! {
         SaysHealthyWhenKilled => "observe::a_kill_is_told_and_mended_by_a_start",
         SaysHealthyWhenSuspended => "observe::a_suspended_server_is_told_and_goes_on_by_itself",
         SaysHealthyWhenFull => "observe::a_full_volume_is_told_until_there_is_room",
-        SaysWhatItSawOnce => "observe::a_kill_is_told_and_mended_by_a_start",
+        SaysWhatItSawOnce => "observe::a_stop_is_told_as_one_by_every_process",
         TakesAKillForAStop => "observe::a_kill_is_told_and_mended_by_a_start",
         HangsWithASuspendedServer => "observe::a_suspended_server_is_told_and_goes_on_by_itself",
         LooksOnlyOnceItIsPrepared => "observe::looking_never_waits_for_a_prepare",
