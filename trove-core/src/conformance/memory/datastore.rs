@@ -1,8 +1,14 @@
+//! The driver in memory: a driver as short as one can be that keeps all rules.
+//!
+//! Two rules it has from layers around it: [`Fence`] refuses former owners and keys that were used for something else,
+//! `Cancellable` ends a call that is given up. The others it keeps by how a call is made: each is one step that either
+//! happens or not, on a server that is found by its instance.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Account, Inner, Server, World, changes};
+use super::{Inner, Server, World, accounts, release, settings};
 use crate::{
     datastore::{
         AccountRules, Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize,
@@ -10,7 +16,7 @@ use crate::{
     },
     error::{Error, Result},
     id::InstanceId,
-    layer::{Fence, Layered},
+    layer::{Call, Fence, Layer, Layered, Next},
     model::{Condition, Flavor, Health, Observed, Problem, Settings},
 };
 
@@ -25,15 +31,20 @@ pub(super) struct MemoryDatastore {
     pub(super) world: World,
     pub(super) instance: InstanceId,
     pub(super) release: Release,
+    pub(super) rules: AccountRules,
     flavor: Flavor,
 }
+
+/// Ends calls that are given up.
+struct Cancellable;
 
 impl MemoryDriver {
     pub(super) fn new(world: World) -> Self {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
         manifest.versions.push(Version::new("2", "memory:2"));
-        manifest.series.push("2".to_owned());
-        manifest.accounts = Some(AccountRules::new(63));
+        manifest.series = release::SERIES.map(str::to_owned).into();
+        let rules = world.inner().rules.clone();
+        manifest.accounts = Some(rules.unwrap_or_else(accounts::rules));
         Self { world, manifest }
     }
 }
@@ -46,14 +57,26 @@ impl Driver for MemoryDriver {
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
         let release = Release::new(host.version, host.image);
         let fence = self.world.inner().fences.entry(host.instance).or_insert_with(Fence::in_memory).clone();
-        let datastore =
-            MemoryDatastore { world: self.world.clone(), instance: host.instance, release, flavor: host.flavor };
-        let fenced = Arc::new(Layered::new(fence, Arc::new(datastore)));
+        let rules = self.manifest.accounts.clone().unwrap_or_else(accounts::rules);
+        let (world, instance) = (self.world.clone(), host.instance);
+        let datastore = MemoryDatastore { world, instance, release, rules, flavor: host.flavor };
+        let cancellable = Arc::new(Layered::new(Cancellable, Arc::new(datastore)));
+        let fenced = Arc::new(Layered::new(fence, cancellable));
         Ok(Arc::new(Layered::new(self.world.chaos.clone(), fenced)))
     }
 
     fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
-        changes::check_settings(flavor, settings)
+        settings::check_settings(flavor, settings)
+    }
+}
+
+impl Layer for Cancellable {
+    async fn around<'a, T: Send + 'a>(&'a self, cx: &'a Cx, _call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled")),
+            done = next() => done,
+        }
     }
 }
 
@@ -66,38 +89,32 @@ impl Datastore for MemoryDatastore {
                 if !world.computes.contains(&self.instance) {
                     return Err(Error::internal("there is no place to run"));
                 }
-                let server = world.servers.entry(self.instance).or_insert_with(|| Server {
-                    image: self.release.image.clone(),
-                    memory: self.flavor.memory,
-                    ..Server::default()
-                });
-                server.settings.wanted = spec.settings.clone();
-                server.start()?;
-                server.databases.extend(spec.databases.iter().map(|database| database.name.clone()));
-                for user in &spec.users {
-                    let databases = user.databases.iter().cloned().collect();
-                    let account = Account { password: user.password.clone(), databases };
-                    server.users.insert(user.user.name.clone(), account);
+                release::check(&self.release)?;
+                let new = || Server::new(&self.release, self.flavor.memory);
+                let server = world.servers.entry(self.instance).or_insert_with(new);
+                if server.settings.running.is_none() {
+                    server.settings.wanted.clone_from(&spec.settings);
                 }
+                server.start()?;
+                for database in &spec.databases {
+                    server.databases.entry(database.name.clone()).or_insert(accounts::text(database)?);
+                }
+                spec.users.iter().for_each(|user| server.ensure_user(user));
                 Ok(())
             })
             .await
     }
 
-    async fn start(&self, _cx: &Cx) -> Result<()> {
-        self.world
-            .call(|world| {
-                let server = self.server(world)?;
-                server.fault = None;
-                server.start()
-            })
-            .await
+    async fn start(&self, cx: &Cx) -> Result<()> {
+        cx.phase("start server");
+        self.world.call(|world| self.server(world)?.start()).await
     }
 
-    async fn stop(&self, _cx: &Cx) -> Result<()> {
+    async fn stop(&self, cx: &Cx) -> Result<()> {
+        cx.phase("stop server");
         self.world
             .call(|world| {
-                self.server(world)?.running = false;
+                self.server(world)?.stop();
                 Ok(())
             })
             .await
@@ -114,14 +131,8 @@ impl Datastore for MemoryDatastore {
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
         let world = self.world.inner();
-        let server = world.servers.get(&self.instance);
-        let health = match server {
-            None => Health::Down(Problem::new(Condition::Removed, "the server is gone")),
-            Some(Server { fault: Some(fault), .. }) => fault.clone(),
-            Some(Server { running: true, .. }) => Health::Healthy,
-            Some(_) => Health::Down(Problem::new(Condition::Exited, "the server is stopped")),
-        };
-        Ok(Observed::new(health).settings(server.map(|server| server.settings.state())))
+        let gone = || Observed::new(Health::Down(Problem::new(Condition::Removed, "the server is gone")));
+        Ok(world.servers.get(&self.instance).map_or_else(gone, Server::observe))
     }
 
     fn accounts(&self) -> Option<&dyn Accounts> {

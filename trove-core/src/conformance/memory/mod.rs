@@ -3,6 +3,10 @@
 //! All that they make is in a [`World`], which outlives the control plane as a cloud would. All calls but `observe` go
 //! through its [chaos](World::chaos), whose script decides whether they fail, before or after their effect, or never return.
 //!
+//! The driver passes the [suite of drivers](super::driver) and is meant to be read by whoever writes one: `datastore` is
+//! the driver, `server` what it manages, and `accounts`, `settings` and `release` are its abilities, each with what the
+//! server does of it. `testbed` is how the suite reaches its servers.
+//!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! use trove_core::{Trove, conformance::memory::World, control::NewInstance};
@@ -23,9 +27,11 @@
 //! ```
 
 mod accounts;
-mod changes;
 mod datastore;
 mod platform;
+mod release;
+mod server;
+mod settings;
 mod testbed;
 
 use std::{
@@ -40,7 +46,9 @@ pub use datastore::MemoryDriver;
 pub use platform::MemoryPlatform;
 pub use testbed::MemoryTestbed;
 
+use self::server::Server;
 use crate::{
+    datastore::AccountRules,
     error::Result,
     id::InstanceId,
     layer::{Call, Chaos, Fence, Verdict},
@@ -67,23 +75,14 @@ struct Inner {
     last_port: u16,
     servers: HashMap<InstanceId, Server>,
     fences: HashMap<InstanceId, Fence>,
+    rules: Option<AccountRules>,
 }
 
-/// A server in memory.
-#[derive(Clone, Debug, Default)]
-struct Server {
-    running: bool,
-    image: String,
-    memory: ByteSize,
-    settings: changes::ServerSettings,
-    fault: Option<Health>,
-    databases: BTreeSet<String>,
-    users: BTreeMap<String, Account>,
-    root: Option<SecretString>,
-    tables: testbed::Tables,
-    sessions: BTreeMap<u64, testbed::SessionEntry>,
-    last_session: u64,
-    log: Vec<String>,
+/// How the text of a database is encoded and ordered.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    character_set: &'static str,
+    collation: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +101,13 @@ impl World {
     /// An empty world in which nothing fails.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same with servers that ask this of names: they may have no databases, or users told apart by their hosts.
+    #[must_use]
+    pub fn account_rules(self, rules: AccountRules) -> Self {
+        self.inner().rules = Some(rules);
+        self
     }
 
     /// Its infrastructure.
@@ -153,8 +159,8 @@ impl World {
         complete
             && inner.servers.get(&instance).is_some_and(|server| {
                 server.running
-                    && server.databases.iter().eq(databases.iter().copied())
-                    && server.users.keys().eq(users.iter().copied())
+                    && server.databases.keys().eq(databases.iter().copied())
+                    && server.users.keys().map(|user| &user.name).eq(users.iter().copied())
             })
     }
 
@@ -176,8 +182,7 @@ impl World {
     /// Breaks a server, so that it is seen like this until it is started again.
     pub fn break_server(&self, instance: InstanceId, health: Health) {
         if let Some(server) = self.inner().servers.get_mut(&instance) {
-            server.running = false;
-            server.fault = Some(health);
+            server.end(Some(health));
         }
     }
 
