@@ -176,11 +176,10 @@ impl Agent {
     }
 
     /// What has become of a job that was begun.
-    pub(super) fn end(&self, operation: OperationId, work: &str) -> Result<JobEnd> {
-        match self.jobs().iter().find(|job| job.key.0 == operation && job.key.1 == work) {
-            Some(job) => job.end.clone().map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done)),
-            None => Err(Error::not_found("the guest knows of no such job")),
-        }
+    pub(super) fn end(&self, operation: OperationId, work: &str) -> Option<Result<JobEnd>> {
+        let jobs = self.jobs();
+        let job = jobs.iter().find(|job| job.key.0 == operation && job.key.1 == work)?;
+        Some(job.end.clone().map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done)))
     }
 
     fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {

@@ -26,7 +26,10 @@ impl Desk {
     async fn take(&self, text: &[u8]) -> Result<Answer> {
         match message::read(text)? {
             Request::Job { operation, epoch, work } => self.0.begin(operation, epoch, work).map(Answer::Job),
-            Request::JobEnd { operation, work } => self.0.end(operation, &work).map(Answer::Job),
+            Request::JobEnd { operation, work } => match self.0.end(operation, &work) {
+                Some(end) => end.map(Answer::Job),
+                None => Ok(Answer::NoJob),
+            },
             Request::Accounts { operation, epoch, question } => {
                 self.0.accounts(operation, epoch, question).await.map(Answer::Accounts)
             }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     datastore::{Driver, GuestHost, ProgressSink},
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     id::{InstanceId, OperationId},
     model::Instance,
     rpc::{Address, InProcess, InstanceKey, Line, Refusals, Repeat, Transport},
@@ -168,17 +168,15 @@ impl Guests {
             let mut request = &begin;
             loop {
                 let told = guest.remote.job_ended();
-                match guest.ask(request, Repeat::Again, ANSWER_LIMIT).await {
-                    Ok(Answer::Job(JobEnd::Done)) => return Ok(JobEnd::Done),
-                    Ok(Answer::Job(JobEnd::Running)) => {
+                match guest.ask(request, Repeat::Again, ANSWER_LIMIT).await? {
+                    Answer::Job(JobEnd::Done) => return Ok(JobEnd::Done),
+                    Answer::Job(JobEnd::Running) => {
                         request = &ask;
                         // Either way it is asked.
                         let _ = tokio::time::timeout(ASK_EVERY, told).await;
                     }
-                    Ok(Answer::Accounts(_)) => return Err(unexpected()),
-                    // A guest that was restarted has lost it.
-                    Err(error) if error.kind() == Kind::NotFound && std::ptr::eq(request, &ask) => request = &begin,
-                    Err(error) => return Err(error),
+                    Answer::NoJob => request = &begin,
+                    Answer::Accounts(_) => return Err(unexpected()),
                 }
             }
         };
@@ -195,7 +193,7 @@ impl Guests {
         let request = Request::Accounts { operation: call.operation, epoch: call.epoch, question };
         match self.guest(instance)?.ask(&request, repeat, ACCOUNTS_LIMIT).await? {
             Answer::Accounts(reply) => Ok(reply),
-            Answer::Job(_) => Err(unexpected()),
+            Answer::Job(_) | Answer::NoJob => Err(unexpected()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
 pub(super) enum Request {
     /// To begin a job, or join the one of the same key.
     Job { operation: OperationId, epoch: u64, work: Work },
-    /// What became of a job; [`NotFound`](Kind::NotFound) where the guest knows of none.
+    /// What became of a job.
     JobEnd { operation: OperationId, work: String },
     /// About accounts.
     Accounts { operation: OperationId, epoch: u64, question: AccountsCall },
@@ -27,6 +27,8 @@ pub(super) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Job(JobEnd),
+    /// There is no such job: the guest was restarted.
+    NoJob,
     Accounts(AccountsReply),
 }
 
