@@ -1,6 +1,6 @@
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::poll;
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep, timeout},
@@ -332,6 +333,20 @@ impl Trial {
         let observed = timeout(limit, self.server.observe(&self.cx())).await;
         let observed = observed.unwrap_or_else(|_| panic!("observe took longer than {} s", limit.as_secs()));
         observed.unwrap_or_else(|error| panic!("observe: {error:?}"))
+    }
+
+    /// Makes a call that stands still again and again, while the server is [observed](Self::observe).
+    pub async fn observed_meanwhile<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        if let Poll::Ready(done) = poll!(call.as_mut()) {
+            return done;
+        }
+        loop {
+            self.observe().await;
+            if let Ok(done) = timeout(LOOK_EVERY, call.as_mut()).await {
+                return done;
+            }
+        }
     }
 
     /// Waits until the driver sees this.
