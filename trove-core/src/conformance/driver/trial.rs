@@ -376,13 +376,22 @@ impl Trial {
     /// Makes a call to its end, and then again and again, dropped at its first await, at its second and so on. After each
     /// `check` looks whether anything was lost, and puts things back for the next. A call that has more awaits than the
     /// testbed's [pace](super::Pace) allows is dropped at so many, spread over all.
-    pub async fn dropped_everywhere<F: Future>(&self, mut call: impl FnMut() -> F, mut check: impl AsyncFnMut(usize)) {
+    pub async fn dropped_everywhere<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        self.dropped(self.testbed.pace().drops, call, check).await;
+    }
+
+    /// The same of a call after which it takes a start of a server, or more, to put things back.
+    pub async fn dropped_slowly<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        self.dropped(self.testbed.pace().slow_drops, call, check).await;
+    }
+
+    async fn dropped<F: Future>(&self, drops: usize, mut call: impl FnMut() -> F, mut check: impl AsyncFnMut(usize)) {
         let mut whole = DropAfter { polls: usize::MAX, call: Box::pin(call()) };
         (&mut whole).await;
         let awaits = usize::MAX - whole.polls;
         drop(whole);
         check(awaits).await;
-        let drops = self.testbed.pace().drops.clamp(1, awaits.max(1));
+        let drops = drops.clamp(1, awaits.max(1));
         for number in 1..=drops {
             let at = (awaits * number / drops).max(1);
             // Another time it may have fewer.
