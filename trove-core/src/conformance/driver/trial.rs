@@ -1,8 +1,5 @@
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -10,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Harm, Login, Session, Testbed};
 use crate::{
-    conformance::case::skip,
+    conformance::{case::skip, drops},
     datastore::{AccountRules, Accounts, Configuration, Cx, Datastore, GuestHost, Prepare},
     error::{Error, Kind},
     id::OperationId,
@@ -180,36 +177,8 @@ impl Trial {
     /// Makes a call again and again, dropped at its first await, at its second and so on, until one ends. `check` looks
     /// after each whether anything was lost; a call that has more awaits than the testbed's [pace](super::Pace) allows
     /// is dropped at so many, spread over all.
-    pub async fn dropped_everywhere<F: Future>(&self, mut call: impl FnMut() -> F, mut check: impl AsyncFnMut(usize)) {
-        let mut polls = 1;
-        let mut at = 1;
-        for round in 1.. {
-            if (DropAfter { polls: at, call: Box::pin(call()) }).await {
-                return;
-            }
-            check(at).await;
-            polls = polls.max(at);
-            // Each await of a short call, and ever fewer of a long one.
-            at += 1 + at * usize::from(round > self.testbed.pace().drops) / 2;
-        }
-    }
-}
-
-/// Polls a future so many times that were not its last, and drops it. True where it ended before.
-struct DropAfter<F> {
-    polls: usize,
-    call: Pin<Box<F>>,
-}
-
-impl<F: Future> Future for DropAfter<F> {
-    type Output = bool;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.call.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        self.polls -= 1;
-        if self.polls == 0 { Poll::Ready(false) } else { Poll::Pending }
+    pub async fn dropped_everywhere<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        drops::dropped_everywhere(self.testbed.pace().drops, call, check).await;
     }
 }
 
