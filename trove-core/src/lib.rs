@@ -36,6 +36,7 @@
 //! | [`datastore`] | the contract of a database driver |
 //! | [`layer`] | what is done around every call to a driver |
 //! | [`platform`] | the contract of what instances are made of |
+//! | [`rpc`] | messages between the control plane and guests |
 //! | [`store`] | instances, the journal, configuration groups and versions, on SQLite or PostgreSQL |
 //! | [`guest`] | the agent beside a server |
 //! | [`flow`] | operations that survive |
@@ -79,6 +80,7 @@ pub mod layer;
 pub mod lifecycle;
 pub mod model;
 pub mod platform;
+pub mod rpc;
 pub mod secret;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod store;

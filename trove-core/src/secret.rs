@@ -139,7 +139,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     fs::File::open(parent)?.sync_all()
 }
 
-fn fill_random(bytes: &mut [u8]) -> Result<()> {
+/// Bytes from the operating system's random source.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
     getrandom::fill(bytes).map_err(|error| Error::internal("the operating system gave no random bytes").because(error))
 }
 

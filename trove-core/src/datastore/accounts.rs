@@ -37,7 +37,7 @@ pub trait Accounts: Send + Sync {
     async fn user(&self, cx: &Cx, user: &UserName) -> Result<User>;
 
     /// Calls a user otherwise, or lets it come from elsewhere; its password and rights stay.
-    /// [`Conflict`](crate::error::Kind::Conflict) where the other name is taken.
+    /// [`Conflict`](crate::error::Kind::Conflict) where the other name is another user's.
     async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()>;
 
     /// Changes a user's password. Sessions that are open stay open.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Account, Inner, Server, World, changes};
+use super::{Inner, Server, World, accounts, changes};
 use crate::{
     datastore::{
         AccountRules, Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize,
@@ -25,6 +25,7 @@ pub(super) struct MemoryDatastore {
     pub(super) world: World,
     pub(super) instance: InstanceId,
     pub(super) release: Release,
+    pub(super) rules: AccountRules,
     flavor: Flavor,
 }
 
@@ -33,7 +34,8 @@ impl MemoryDriver {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
         manifest.versions.push(Version::new("2", "memory:2"));
         manifest.series.push("2".to_owned());
-        manifest.accounts = Some(AccountRules::new(63));
+        let rules = world.inner().rules.clone();
+        manifest.accounts = Some(rules.unwrap_or_else(accounts::rules));
         Self { world, manifest }
     }
 }
@@ -46,8 +48,9 @@ impl Driver for MemoryDriver {
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
         let release = Release::new(host.version, host.image);
         let fence = self.world.inner().fences.entry(host.instance).or_insert_with(Fence::in_memory).clone();
-        let datastore =
-            MemoryDatastore { world: self.world.clone(), instance: host.instance, release, flavor: host.flavor };
+        let rules = self.manifest.accounts.clone().unwrap_or_else(accounts::rules);
+        let (world, instance) = (self.world.clone(), host.instance);
+        let datastore = MemoryDatastore { world, instance, release, rules, flavor: host.flavor };
         let fenced = Arc::new(Layered::new(fence, Arc::new(datastore)));
         Ok(Arc::new(Layered::new(self.world.chaos.clone(), fenced)))
     }
@@ -73,12 +76,10 @@ impl Datastore for MemoryDatastore {
                 });
                 server.settings.wanted = spec.settings.clone();
                 server.start()?;
-                server.databases.extend(spec.databases.iter().map(|database| database.name.clone()));
-                for user in &spec.users {
-                    let databases = user.databases.iter().cloned().collect();
-                    let account = Account { password: user.password.clone(), databases };
-                    server.users.insert(user.user.name.clone(), account);
+                for database in &spec.databases {
+                    server.databases.entry(database.name.clone()).or_insert(accounts::text(database)?);
                 }
+                spec.users.iter().for_each(|user| server.ensure_user(user));
                 Ok(())
             })
             .await

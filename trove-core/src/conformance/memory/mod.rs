@@ -42,10 +42,11 @@ pub use platform::MemoryPlatform;
 pub use testbed::MemoryTestbed;
 
 use crate::{
+    datastore::AccountRules,
     error::Result,
     id::InstanceId,
     layer::{Call, Chaos, Fence, Verdict},
-    model::{ByteSize, Endpoint, Health, Settings},
+    model::{ByteSize, Endpoint, Health, Settings, UserName},
     platform::Platform,
     secret::SecretString,
 };
@@ -69,6 +70,7 @@ struct Inner {
     last_port: u16,
     servers: HashMap<InstanceId, Server>,
     fences: HashMap<InstanceId, Fence>,
+    rules: Option<AccountRules>,
 }
 
 /// A server in memory.
@@ -79,13 +81,20 @@ struct Server {
     memory: ByteSize,
     settings: changes::ServerSettings,
     fault: Option<Health>,
-    databases: BTreeSet<String>,
-    users: BTreeMap<String, Account>,
+    databases: BTreeMap<String, Text>,
+    users: BTreeMap<UserName, Account>,
     root: Option<SecretString>,
     tables: testbed::Tables,
     sessions: BTreeMap<u64, testbed::SessionEntry>,
     last_session: u64,
     log: Vec<String>,
+}
+
+/// How the text of a database is encoded and ordered.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    character_set: &'static str,
+    collation: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +113,13 @@ impl World {
     /// An empty world in which nothing fails.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same with servers that ask this of names: they may have no databases, or users told apart by their hosts.
+    #[must_use]
+    pub fn account_rules(self, rules: AccountRules) -> Self {
+        self.inner().rules = Some(rules);
+        self
     }
 
     /// Its infrastructure.
@@ -155,8 +171,8 @@ impl World {
         complete
             && inner.servers.get(&instance).is_some_and(|server| {
                 server.running
-                    && server.databases.iter().eq(databases.iter().copied())
-                    && server.users.keys().eq(users.iter().copied())
+                    && server.databases.keys().eq(databases.iter().copied())
+                    && server.users.keys().map(|user| &user.name).eq(users.iter().copied())
             })
     }
 

@@ -10,7 +10,7 @@ use crate::{
     datastore::{Driver, GuestHost, Release},
     error::{Error, Result},
     id::InstanceId,
-    model::{ByteSize, Condition, Flavor, Health, Instance, Problem, mib},
+    model::{ByteSize, Condition, Flavor, Health, Instance, Problem, UserName, mib},
     platform::{Compute, Ensured, Networks, Placement, Volumes},
     time::Timestamp,
 };
@@ -166,8 +166,13 @@ impl Session for MemorySession {
 impl MemorySession {
     fn on_table<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> Result<T> {
         self.on_server(|server, entry| {
-            let database = entry.database.as_ref().ok_or_else(|| Error::invalid("no database was chosen"))?;
-            Ok(act(server.tables.entry(database.clone()).or_default()))
+            let database = match &entry.database {
+                Some(database) => database.clone(),
+                // Where there are none, all is in one table.
+                None if server.databases.is_empty() => String::new(),
+                None => return Err(Error::invalid("no database was chosen")),
+            };
+            Ok(act(server.tables.entry(database).or_default()))
         })
     }
 
@@ -185,9 +190,11 @@ impl Server {
         let refused = || Error::invalid("access denied");
         if login.user == super::accounts::ROOT {
             let root = self.root.as_ref().ok_or_else(refused)?;
-            return if root.expose_secret() == login.password { Ok(()) } else { Err(refused()) };
+            let there = login.database.as_ref().is_none_or(|name| self.databases.contains_key(name));
+            return if root.expose_secret() == login.password && there { Ok(()) } else { Err(refused()) };
         }
-        let account = self.users.get(&login.user).ok_or_else(refused)?;
+        // No client comes from an address that a user was given.
+        let account = self.users.get(&UserName::new(&login.user)).ok_or_else(refused)?;
         let right = login.database.as_ref().is_none_or(|name| account.databases.contains(name));
         if account.password.expose_secret() == login.password && right { Ok(()) } else { Err(refused()) }
     }

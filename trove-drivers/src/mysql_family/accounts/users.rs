@@ -86,6 +86,9 @@ pub(super) async fn find<D: Dialect>(session: &mut Session, user: &UserName) -> 
 /// Calls a user otherwise. Its rights and its password stay.
 pub(super) async fn rename<D: Dialect>(session: &mut Session, user: &UserName, to: &UserName) -> Result<()> {
     let (account, wanted) = (require::<D>(session, user).await?, Account::allowed(to)?);
+    if account == wanted {
+        return Ok(());
+    }
     if exists::<D>(session, &wanted).await? {
         return Err(taken(to));
     }

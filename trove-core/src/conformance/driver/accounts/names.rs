@@ -1,0 +1,186 @@
+//! Names that a careless quotation would break out of, shorten, change or mistake. Each is a database and a user.
+
+use std::collections::BTreeSet;
+
+use super::tenant::{PASSWORD, accounts, databases, ended, secret};
+use crate::{
+    conformance::{
+        case::{cases, skip},
+        driver::{Trial, suite::Group},
+    },
+    error::Kind,
+    model::{NewDatabase, NewUser, UserName},
+};
+
+/// Cases of names that belong together.
+macro_rules! hostile {
+    ($($case:ident: [$($name:expr),* $(,)?];)*) => {
+        $(async fn $case(trial: &Trial) {
+            stay_names(trial, &[$($name),*]).await;
+        })*
+
+        pub(super) fn groups() -> Vec<Group> {
+            let long = cases![the_longest_names_are_told_apart_by_their_last_letter];
+            let own = cases![a_right_on_a_name_is_no_right_on_a_pattern];
+            vec![
+                accounts("accounts::names", cases![$($case),*]),
+                accounts("accounts::names", long),
+                databases("accounts::names", own),
+            ]
+        }
+    };
+}
+
+hostile! {
+    quotes_are_part_of_a_name: ["o'brien", "double\"quote", "back`tick", "'", "\"\"", "`"];
+    statements_are_part_of_a_name: ["x'; DROP DATABASE app; --", "x\"; DROP ROLE app; --", "x`; DROP USER app; --", "a;b"];
+    backslashes_are_part_of_a_name: ["a\\b", "\\", "\\'x", "a\\_b", "end\\", "\\\\"];
+    comments_are_part_of_a_name: ["dash--dash", "-- x", "/* comment */", "/*!50000 x */", "#hash"];
+    dollars_are_part_of_a_name: ["$$dollar$$", "$1", "$tag$", "${HOME}"];
+    formats_are_part_of_a_name: ["100%s %I %L", "{}", "{0}", "%n%d", "?", ":name"];
+    patterns_are_part_of_a_name: ["a_b", "axb", "a%", "%", "_", "[a-z]*", ".*", "a\\%"];
+    spaces_are_part_of_a_name: ["sp ace", "sp  ace", "a\u{a0}b", "a b c"];
+    reserved_words_are_names: ["select", "table", "NULL", "default", "all", "group", "or", "true"];
+    numbers_are_names: ["1", "007", "0x10", "1e5", "-1", "3.14"];
+    paths_and_shells_are_part_of_a_name: ["../../etc", "/etc/passwd", "..", "$(id)", "a|b>c", "~", "C:\\x", "*"];
+    uris_are_part_of_a_name: ["user.name@host", "a:b@c/d", "a=b&c?d#e", "pre%41", "a,b"];
+    foreign_letters_are_part_of_a_name: ["grüße", "名前データ", "кириллица", "ﬁ", "İi", "שלום"];
+    emoji_are_part_of_a_name: ["🐘", "a🔥b", "👩\u{200d}👧"];
+    composed_and_combining_letters_are_two_names: ["é", "e\u{301}", "Å", "A\u{30a}"];
+    invisible_letters_are_part_of_a_name: ["ab", "a\u{200b}b", "a\u{202e}b", "a\u{feff}b", "a\u{ad}b"];
+    case_tells_names_apart: ["case", "Case", "CASE"];
+    one_letter_is_a_name: ["x", "X", "é", "_"];
+    a_name_that_begins_like_another_is_another: ["pre", "pref", "prefix", "pre_fix"];
+}
+
+async fn the_longest_names_are_told_apart_by_their_last_letter(trial: &Trial) {
+    let rules = trial.rules().expect("there are accounts");
+    let longest = |letter: &str, bytes: usize, last: &str| letter.repeat((bytes - 1) / letter.len()) + last;
+    for letter in ["x", "é", "_", "名"] {
+        let pair = ["y", "z"].map(|last| {
+            let of = |bytes| longest(letter, bytes, last);
+            (of(rules.max_database_bytes), of(rules.max_user_bytes))
+        });
+        // An engine may count letters otherwise than bytes; one refusal leaves nothing to compare.
+        let _ = keep_apart(trial, &pair).await;
+    }
+}
+
+/// What is granted on a name with a wildcard in it opens no other that would match.
+async fn a_right_on_a_name_is_no_right_on_a_pattern(trial: &Trial) {
+    let all = ["a_b", "axb", "a%", "abc", "a\\_b"].map(|name| trial.name(name));
+    trial.make_databases(&all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let users = [&all[0], &all[2], &all[4]].map(|name| NewUser::new(name, PASSWORD).granted(name));
+    trial.accounts().create_users(&trial.cx(), &users).await.unwrap();
+    for user in [&all[0], &all[2], &all[4]] {
+        for database in &all {
+            assert_eq!(trial.lets_in(user, PASSWORD, database).await, user == database, "{user} in {database}");
+        }
+        trial.accounts().revoke(&trial.cx(), &user.into(), user).await.unwrap();
+    }
+    for user in [&all[0], &all[2], &all[4]] {
+        assert!(!trial.lets_in(user, PASSWORD, user).await, "{user} keeps a right");
+    }
+    trial.forget(&all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+async fn stay_names(trial: &Trial, names: &[&str]) {
+    let pairs: Vec<_> = names.iter().map(|name| ((*name).to_owned(), (*name).to_owned())).collect();
+    if !keep_apart(trial, &pairs).await {
+        skip("the engine refuses all of these names");
+    }
+}
+
+/// Takes databases and their users through all that can be done with them; false where the engine refuses all the
+/// names, which it may, as [`Invalid`](Kind::Invalid), where it cannot write them down.
+async fn keep_apart(trial: &Trial, pairs: &[(String, String)]) -> bool {
+    let (users, databases) = (trial.users().await, trial.databases().await);
+    let mut kept = Vec::new();
+    for pair in pairs {
+        if accepted(trial, pair).await {
+            kept.push(pair.clone());
+        }
+    }
+    let before: BTreeSet<_> = databases.iter().map(|database| database.name.clone()).collect();
+    let mut expected = before.clone();
+    expected.extend(kept.iter().filter(|_| trial.has_databases()).map(|(database, _)| database.clone()));
+    let listed: Vec<_> = trial.databases().await.into_iter().map(|database| database.name).collect();
+    assert_eq!(listed, expected.into_iter().collect::<Vec<_>>());
+    assert_eq!(trial.users().await.len(), users.len() + kept.len());
+    for pair in &kept {
+        lives(trial, pair).await;
+    }
+    for pair in &kept {
+        goes(trial, pair).await;
+    }
+    assert_eq!(trial.users().await, users, "users are left, or more are gone");
+    assert_eq!(trial.databases().await, databases, "databases are left, or more are gone");
+    assert!(trial.lets_in("app", PASSWORD, "app").await, "something else was hit");
+    !kept.is_empty()
+}
+
+/// Creates a database and its user, or sees that the engine refuses them and makes neither.
+async fn accepted(trial: &Trial, (database, name): &(String, String)) -> bool {
+    let rules = trial.rules().expect("there are accounts");
+    let user = UserName::new(name);
+    if rules.check_user(&user).is_err() || (rules.databases && rules.check_database(database).is_err()) {
+        return false;
+    }
+    if rules.databases {
+        let created = trial.accounts().create_databases(&trial.cx(), &[NewDatabase::new(database)]).await;
+        if let Err(error) = created {
+            assert_eq!(error.kind(), Kind::Invalid, "database {database:?}: {error:?}");
+            return false;
+        }
+    }
+    let new = trial.new_user(name, name, database);
+    match trial.accounts().create_users(&trial.cx(), &[new]).await {
+        Ok(()) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), Kind::Invalid, "user {name:?}: {error:?}");
+            trial.forget(&[database]).await;
+            false
+        }
+    }
+}
+
+/// Uses a database as its user.
+async fn lives(trial: &Trial, (database, name): &(String, String)) {
+    let mut session = trial.enter(name, name, database).await;
+    session.put("whose", name).await.unwrap_or_else(|error| panic!("{name:?}: {error:?}"));
+    let chosen = trial.has_databases().then(|| database.clone());
+    assert_eq!(session.whoami().await.unwrap(), (name.clone(), chosen.clone()));
+    assert!(!trial.lets_in(name, "wrong", database).await, "{name:?} with a wrong password");
+    if trial.has_databases() {
+        assert!(!trial.lets_in(name, name, "app").await, "{name:?} in another's database");
+    }
+    let user = trial.accounts().user(&trial.cx(), &name.into()).await.unwrap();
+    assert_eq!((user.user, user.databases), (UserName::new(name), Vec::from_iter(chosen)));
+}
+
+/// Changes and drops what is there, when all the others are there, too.
+async fn goes(trial: &Trial, (database, name): &(String, String)) {
+    let (accounts, user, changed) = (trial.accounts(), UserName::new(name), format!("{name}{name}"));
+    accounts.set_password(&trial.cx(), &user, &secret(&changed)).await.unwrap();
+    assert!(!trial.lets_in(name, name, database).await, "{name:?} with its old password");
+    let mut session = trial.enter(name, &changed, database).await;
+    if trial.has_databases() {
+        assert_eq!(session.get("whose").await.unwrap().as_deref(), Some(name.as_str()), "another wrote here");
+        accounts.revoke(&trial.cx(), &user, database).await.unwrap();
+        ended(&mut session, "its right was revoked").await;
+        accounts.grant(&trial.cx(), &user, std::slice::from_ref(database)).await.unwrap();
+        assert!(trial.lets_in(name, &changed, database).await, "{name:?} has not its right again");
+    }
+    let other = UserName::new(trial.name("plain"));
+    accounts.rename_user(&trial.cx(), &user, &other).await.unwrap();
+    assert!(trial.lets_in(&other.name, &changed, database).await, "{name:?} is lost with its name");
+    accounts.rename_user(&trial.cx(), &other, &user).await.unwrap();
+    assert!(trial.lets_in(name, &changed, database).await, "{name:?} is not called so again");
+    for _ in 0..2 {
+        accounts.drop_user(&trial.cx(), &user).await.unwrap();
+    }
+    assert!(!trial.lets_in(name, &changed, database).await, "{name:?} is still there");
+    if trial.has_databases() {
+        accounts.drop_database(&trial.cx(), database).await.unwrap();
+    }
+}

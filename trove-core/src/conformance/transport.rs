@@ -1,0 +1,414 @@
+//! What every transport keeps to.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use trove_core::{conformance::transport, rpc::InProcess};
+//!
+//! let report = transport::certify("in process", InProcess::new()).await;
+//! assert!(report.passed(), "{report}");
+//! # });
+//! ```
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, future::join_all};
+use tokio::time::timeout;
+
+use super::{
+    Report,
+    case::{self, Case, cases, skip},
+};
+use crate::{
+    error::{Error, Kind, Result},
+    id::InstanceId,
+    rpc::{Address, Delivery, InProcess, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Transport},
+};
+
+/// How long one case may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long a frame that was sent may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A transport as each side has it.
+#[async_trait]
+pub trait Testbed: Send + Sync + 'static {
+    /// As the control plane has it, which makes and removes mailboxes.
+    fn control(&self) -> Arc<dyn Transport>;
+
+    /// As the guest of an instance has it, whose mailboxes exist; it sends to the control plane and receives its own.
+    async fn guest(&self, instance: InstanceId) -> Result<Arc<dyn Transport>>;
+
+    /// Breaks every connection, once. [`Unsupported`](Kind::Unsupported) where there is none.
+    async fn interrupt(&self) -> Result<()>;
+}
+
+#[async_trait]
+impl Testbed for InProcess {
+    fn control(&self) -> Arc<dyn Transport> {
+        Arc::new(self.clone())
+    }
+
+    async fn guest(&self, _instance: InstanceId) -> Result<Arc<dyn Transport>> {
+        Ok(self.control())
+    }
+
+    async fn interrupt(&self) -> Result<()> {
+        Err(Error::unsupported("there is no connection to break"))
+    }
+}
+
+/// Tries a transport by all cases, one after another.
+pub async fn certify(name: &str, testbed: impl Testbed) -> Report {
+    let testbed: Arc<dyn Testbed> = Arc::new(testbed);
+    let mut report = Report { subject: name.to_owned(), cases: Vec::new() };
+    for Case { name, run } in all() {
+        let entry = case::run(name.to_owned(), LIMIT, async {
+            let trial = Trial::begin(testbed.clone()).await;
+            run(&trial).await;
+            trial.end().await;
+        });
+        report.cases.push(entry.await);
+    }
+    report
+}
+
+fn all() -> Vec<Case<Trial>> {
+    cases![
+        a_frame_arrives_as_it_was_sent,
+        frames_arrive_in_the_order_of_their_sender,
+        the_frames_of_many_senders_all_arrive,
+        a_frame_waits_for_its_receiver,
+        a_frame_goes_to_its_address_only,
+        what_is_not_done_is_delivered_again_before_the_next,
+        what_is_done_is_not_delivered_again,
+        frames_may_be_done_in_any_order,
+        what_a_lost_receiver_had_is_delivered_to_the_next,
+        a_frame_that_is_too_long_is_refused,
+        where_there_is_no_mailbox_nothing_is_sent_or_received,
+        a_full_mailbox_is_busy_and_keeps_what_it_has,
+        a_second_receiver_is_a_conflict_until_the_first_is_gone,
+        creating_a_mailbox_again_keeps_what_it_holds,
+        removing_a_mailbox_again_is_ok,
+        a_removed_mailbox_is_empty_when_it_is_made_again,
+        whoever_receives_from_a_removed_mailbox_hears_of_it,
+        a_receive_that_is_dropped_loses_nothing,
+        a_send_that_is_dropped_is_made_once_or_not,
+        a_broken_connection_loses_nothing_that_was_sent,
+    ]
+}
+
+/// One instance with its two mailboxes.
+struct Trial {
+    testbed: Arc<dyn Testbed>,
+    control: Arc<dyn Transport>,
+    guest: Arc<dyn Transport>,
+    instance: InstanceId,
+    to_guest: Address,
+    to_control: Address,
+}
+
+impl Trial {
+    async fn begin(testbed: Arc<dyn Testbed>) -> Self {
+        let instance = InstanceId::new_v4();
+        let control = testbed.control();
+        let (to_guest, to_control) = (Address::guest(instance), Address::control(instance));
+        for address in [&to_guest, &to_control] {
+            control.create(address).await.unwrap();
+        }
+        let guest = testbed.guest(instance).await.unwrap();
+        Self { testbed, control, guest, instance, to_guest, to_control }
+    }
+
+    async fn end(self) {
+        for address in [&self.to_guest, &self.to_control] {
+            self.control.remove(address).await.unwrap();
+        }
+    }
+
+    /// What the guest receives with.
+    async fn inbox(&self) -> Box<dyn Mailbox> {
+        self.opened(&self.guest, &self.to_guest).await
+    }
+
+    /// Opens what a former receiver may have let go of just now.
+    async fn opened(&self, transport: &Arc<dyn Transport>, address: &Address) -> Box<dyn Mailbox> {
+        let opening = async {
+            loop {
+                match transport.open(address).await {
+                    Ok(inbox) => return inbox,
+                    Err(error) if error.kind() == Kind::Conflict => tokio::task::yield_now().await,
+                    Err(error) => panic!("{address} cannot be opened: {error:?}"),
+                }
+            }
+        };
+        timeout(PATIENCE, opening).await.expect("the former receiver never let go")
+    }
+
+    /// The control plane sends this to the guest.
+    async fn send(&self, text: &str) {
+        self.control.send(&self.to_guest, text.as_bytes()).await.unwrap();
+    }
+}
+
+/// The next delivery, which has to come.
+async fn next(inbox: &mut Box<dyn Mailbox>) -> Delivery {
+    timeout(PATIENCE, inbox.receive()).await.expect("nothing arrived").unwrap()
+}
+
+/// The next frame as text; it is done.
+async fn take(inbox: &mut Box<dyn Mailbox>) -> String {
+    let delivery = next(inbox).await;
+    let text = String::from_utf8(delivery.frame().to_vec()).unwrap();
+    delivery.done().await.unwrap();
+    text
+}
+
+fn kind<T>(result: Result<T>) -> Option<Kind> {
+    result.err().map(|error| error.kind())
+}
+
+async fn a_frame_arrives_as_it_was_sent(trial: &Trial) {
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let mut longest = every_byte.repeat(MAX_FRAME_BYTES / 256);
+    longest[0] = 7;
+    let mut inbox = trial.inbox().await;
+    for frame in [Vec::new(), vec![0], every_byte, longest] {
+        trial.control.send(&trial.to_guest, &frame).await.unwrap();
+        let delivery = next(&mut inbox).await;
+        assert!(delivery.frame() == frame, "{} bytes arrived as {}", frame.len(), delivery.frame().len());
+        delivery.done().await.unwrap();
+    }
+}
+
+async fn frames_arrive_in_the_order_of_their_sender(trial: &Trial) {
+    let mut inbox = trial.opened(&trial.control, &trial.to_control).await;
+    for number in 0..200 {
+        trial.guest.send(&trial.to_control, format!("{number}").as_bytes()).await.unwrap();
+    }
+    for number in 0..200 {
+        assert_eq!(take(&mut inbox).await, number.to_string());
+    }
+}
+
+async fn the_frames_of_many_senders_all_arrive(trial: &Trial) {
+    let senders = (0..16).map(|sender| async move {
+        for number in 0..20 {
+            trial.send(&format!("{sender}/{number}")).await;
+        }
+    });
+    join_all(senders).await;
+    let mut inbox = trial.inbox().await;
+    let mut last = [None; 16];
+    for _ in 0..16 * 20 {
+        let text = take(&mut inbox).await;
+        let (sender, number) = text.split_once('/').unwrap();
+        let last = &mut last[sender.parse::<usize>().unwrap()];
+        let number = number.parse::<u32>().unwrap();
+        assert_eq!(number, last.map_or(0, |last: u32| last + 1), "{text} is out of order");
+        *last = Some(number);
+    }
+}
+
+async fn a_frame_waits_for_its_receiver(trial: &Trial) {
+    trial.send("early").await;
+    assert_eq!(take(&mut trial.inbox().await).await, "early");
+}
+
+async fn a_frame_goes_to_its_address_only(trial: &Trial) {
+    let other = Trial::begin(trial.testbed.clone()).await;
+    trial.send("mine").await;
+    trial.guest.send(&trial.to_control, b"my control's").await.unwrap();
+    other.send("other's").await;
+    other.guest.send(&other.to_control, b"the other's control's").await.unwrap();
+    let mut own = trial.opened(&trial.control, &trial.to_control).await;
+    let mut others = other.opened(&other.control, &other.to_control).await;
+    assert_eq!(take(&mut other.inbox().await).await, "other's");
+    assert_eq!(take(&mut trial.inbox().await).await, "mine");
+    assert_eq!(take(&mut own).await, "my control's");
+    assert_eq!(take(&mut others).await, "the other's control's");
+    assert_ne!(trial.instance, other.instance);
+    other.end().await;
+}
+
+async fn what_is_not_done_is_delivered_again_before_the_next(trial: &Trial) {
+    let mut inbox = trial.inbox().await;
+    for text in ["a", "b"] {
+        trial.send(text).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(next(&mut inbox).await.frame(), b"a");
+    }
+    assert_eq!(take(&mut inbox).await, "a");
+    assert_eq!(take(&mut inbox).await, "b");
+}
+
+async fn what_is_done_is_not_delivered_again(trial: &Trial) {
+    for text in ["a", "b"] {
+        trial.send(text).await;
+        let mut inbox = trial.inbox().await;
+        assert_eq!(take(&mut inbox).await, text);
+    }
+    let mut inbox = trial.inbox().await;
+    trial.send("c").await;
+    assert_eq!(take(&mut inbox).await, "c");
+}
+
+async fn frames_may_be_done_in_any_order(trial: &Trial) {
+    for text in ["a", "b", "c"] {
+        trial.send(text).await;
+    }
+    let mut inbox = trial.inbox().await;
+    let (a, b, c) = (next(&mut inbox).await, next(&mut inbox).await, next(&mut inbox).await);
+    c.done().await.unwrap();
+    drop(b);
+    a.done().await.unwrap();
+    assert_eq!(take(&mut inbox).await, "b");
+    trial.send("d").await;
+    assert_eq!(take(&mut inbox).await, "d");
+}
+
+async fn what_a_lost_receiver_had_is_delivered_to_the_next(trial: &Trial) {
+    for text in ["a", "b"] {
+        trial.send(text).await;
+    }
+    let mut inbox = trial.inbox().await;
+    let held = (next(&mut inbox).await, next(&mut inbox).await);
+    drop(inbox);
+    drop(held);
+    let mut inbox = trial.inbox().await;
+    assert_eq!(take(&mut inbox).await, "a");
+    assert_eq!(take(&mut inbox).await, "b");
+}
+
+async fn a_frame_that_is_too_long_is_refused(trial: &Trial) {
+    let long = vec![1; MAX_FRAME_BYTES + 1];
+    assert_eq!(kind(trial.control.send(&trial.to_guest, &long).await), Some(Kind::Invalid));
+    trial.send("short").await;
+    assert_eq!(take(&mut trial.inbox().await).await, "short");
+}
+
+async fn where_there_is_no_mailbox_nothing_is_sent_or_received(trial: &Trial) {
+    let nowhere = Address::guest(InstanceId::new_v4());
+    assert_eq!(kind(trial.control.send(&nowhere, b"a").await), Some(Kind::NotFound));
+    assert_eq!(kind(trial.control.open(&nowhere).await), Some(Kind::NotFound));
+    trial.send("still works").await;
+    assert_eq!(take(&mut trial.inbox().await).await, "still works");
+}
+
+async fn a_full_mailbox_is_busy_and_keeps_what_it_has(trial: &Trial) {
+    for number in 0..MAILBOX_FRAMES {
+        trial.send(&number.to_string()).await;
+    }
+    let full = async || kind(trial.control.send(&trial.to_guest, b"more").await);
+    assert_eq!(full().await, Some(Kind::Busy));
+    let mut inbox = trial.inbox().await;
+    let first = next(&mut inbox).await;
+    assert_eq!(full().await, Some(Kind::Busy), "what was received and is not done still counts");
+    first.done().await.unwrap();
+    trial.send("room again").await;
+    for number in 1..MAILBOX_FRAMES {
+        assert_eq!(take(&mut inbox).await, number.to_string());
+    }
+    assert_eq!(take(&mut inbox).await, "room again");
+}
+
+async fn a_second_receiver_is_a_conflict_until_the_first_is_gone(trial: &Trial) {
+    let first = trial.inbox().await;
+    let again = trial.testbed.guest(trial.instance).await.unwrap();
+    for transport in [&trial.guest, &again] {
+        assert_eq!(kind(transport.open(&trial.to_guest).await), Some(Kind::Conflict));
+    }
+    drop(first);
+    trial.send("a").await;
+    assert_eq!(take(&mut trial.opened(&again, &trial.to_guest).await).await, "a");
+}
+
+async fn creating_a_mailbox_again_keeps_what_it_holds(trial: &Trial) {
+    let mut inbox = trial.inbox().await;
+    trial.send("a").await;
+    trial.control.create(&trial.to_guest).await.unwrap();
+    assert_eq!(take(&mut inbox).await, "a");
+}
+
+async fn removing_a_mailbox_again_is_ok(trial: &Trial) {
+    for _ in 0..2 {
+        trial.control.remove(&trial.to_guest).await.unwrap();
+    }
+    assert_eq!(kind(trial.control.send(&trial.to_guest, b"a").await), Some(Kind::NotFound));
+}
+
+async fn a_removed_mailbox_is_empty_when_it_is_made_again(trial: &Trial) {
+    trial.send("old").await;
+    trial.control.remove(&trial.to_guest).await.unwrap();
+    trial.control.create(&trial.to_guest).await.unwrap();
+    trial.send("new").await;
+    assert_eq!(take(&mut trial.inbox().await).await, "new");
+}
+
+async fn whoever_receives_from_a_removed_mailbox_hears_of_it(trial: &Trial) {
+    let mut inbox = trial.inbox().await;
+    let held = {
+        trial.send("a").await;
+        next(&mut inbox).await
+    };
+    trial.control.remove(&trial.to_guest).await.unwrap();
+    let heard = timeout(PATIENCE, inbox.receive()).await.expect("nothing was heard");
+    assert_eq!(kind(heard), Some(Kind::NotFound));
+    drop(held);
+    trial.control.create(&trial.to_guest).await.unwrap();
+    trial.send("b").await;
+    drop(inbox);
+    assert_eq!(take(&mut trial.inbox().await).await, "b", "what the removed one held is gone");
+}
+
+async fn a_receive_that_is_dropped_loses_nothing(trial: &Trial) {
+    let mut inbox = trial.inbox().await;
+    for number in 0..20 {
+        // Whether it was there already or comes in between, it is not lost.
+        let early = inbox.receive().now_or_never();
+        assert!(early.is_none(), "{early:?}");
+        trial.send(&number.to_string()).await;
+        drop(inbox.receive().now_or_never());
+        assert_eq!(take(&mut inbox).await, number.to_string());
+    }
+}
+
+async fn a_send_that_is_dropped_is_made_once_or_not(trial: &Trial) {
+    let mut inbox = trial.inbox().await;
+    let numbers: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    for number in &numbers {
+        drop(trial.control.send(&trial.to_guest, number.as_bytes()).now_or_never());
+    }
+    trial.send("end").await;
+    let mut arrived = BTreeSet::new();
+    loop {
+        let text = take(&mut inbox).await;
+        if text == "end" {
+            break;
+        }
+        assert!(numbers.contains(&text) && arrived.insert(text.clone()), "{text} came twice");
+    }
+}
+
+async fn a_broken_connection_loses_nothing_that_was_sent(trial: &Trial) {
+    for text in ["done", "held", "waiting"] {
+        trial.send(text).await;
+    }
+    let mut inbox = trial.inbox().await;
+    assert_eq!(take(&mut inbox).await, "done");
+    let held = next(&mut inbox).await;
+    match trial.testbed.interrupt().await {
+        Err(error) if error.kind() == Kind::Unsupported => skip(error.to_string()),
+        interrupted => interrupted.unwrap(),
+    }
+    // Nobody else's frame is done by it, and it comes again, as does perhaps what was done just before.
+    drop(held.done().await);
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| last != "waiting") {
+        seen.push(take(&mut inbox).await);
+    }
+    assert!(seen.contains(&"held".to_owned()) && seen.len() <= 3, "{seen:?}");
+    trial.send("after").await;
+    assert_eq!(take(&mut inbox).await, "after");
+}

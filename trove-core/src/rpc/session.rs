@@ -1,0 +1,379 @@
+//! How the two ends agree on a session, without any input or output.
+//!
+//! ```text
+//!   guest                                          control plane
+//!     |  Wake    (g1, -)                                 |    a guest that has begun says so
+//!     |------------------------------------------------->|
+//!     |                                    Hello (c1, -) |    an offer, with a number drawn for it
+//!     |<-------------------------------------------------|
+//!     |  Welcome (g2, c1)                                |    taken, with a number drawn for it
+//!     |------------------------------------------------->|    the session of c1 and g2 is the one
+//!     |                                Confirm  (c1, g2) |    only now the guest knows that the offer was not an old one
+//!     |<-------------------------------------------------|
+//! ```
+//!
+//! Each number is drawn for one session and goes into its keys, so that nothing of an earlier session opens in a later
+//! one: not after a restart of either side either. An old `Wake` or `Hello` that comes again leads to an offer or to an
+//! answer that nobody takes, and changes no session.
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    InstanceKey, Side,
+    envelope::{Header, Kind, Opener, Refusal, Route, Sealer, Token},
+};
+use crate::{
+    error::{Error, Result},
+    id::InstanceId,
+};
+
+type Heard<T> = std::result::Result<T, Refusal>;
+
+/// A session: both directions.
+struct Session {
+    /// The number that the other side drew.
+    other: Token,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+/// The control plane's end of the line to one guest.
+pub(super) struct ControlEnd {
+    instance: InstanceId,
+    /// The one in use, and those that a rotation has not done with.
+    keys: Vec<InstanceKey>,
+    offer: Option<(Token, u32)>,
+    session: Option<Session>,
+}
+
+/// What the control plane hears.
+#[derive(Debug)]
+pub(super) enum FromGuest {
+    /// The guest has begun; it is to be offered a session.
+    Awake,
+    /// The session stands, with this life of the guest.
+    Welcome(Vec<u8>),
+    Reply(Uuid, Zeroizing<Vec<u8>>),
+    Cast(Zeroizing<Vec<u8>>),
+}
+
+/// A guest's end of its line to the control plane.
+pub(super) struct GuestEnd {
+    instance: InstanceId,
+    /// Tells this life of the guest from others.
+    life: Uuid,
+    keys: Vec<InstanceKey>,
+    /// The last offer that was taken, and not yet confirmed.
+    candidate: Option<Session>,
+    session: Option<Session>,
+}
+
+/// What a guest hears.
+#[derive(Debug)]
+pub(super) enum FromControl {
+    /// An offer, and the answer to send.
+    Offer(Vec<u8>),
+    /// The session stands.
+    Confirmed,
+    Call(Uuid, Zeroizing<Vec<u8>>),
+}
+
+impl ControlEnd {
+    pub(super) fn new(instance: InstanceId, key: InstanceKey) -> Self {
+        Self { instance, keys: vec![key], offer: None, session: None }
+    }
+
+    /// An offer to send, with the newest key. It replaces one that was not taken.
+    pub(super) fn offer(&mut self) -> Result<Vec<u8>> {
+        let key = self.keys.last().ok_or_else(no_key)?;
+        let own = Token::draw()?;
+        self.offer = Some((own, key.id()));
+        let route = Route { instance: self.instance, to: Side::Guest, sender: own, receiver: Token::NONE };
+        Sealer::new(key, route)?.seal(Kind::Hello, Uuid::nil(), &[])
+    }
+
+    /// What to send once the session stands.
+    pub(super) fn confirm(&mut self) -> Result<Vec<u8>> {
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Confirm, Uuid::nil(), &[])
+    }
+
+    /// A call to send; [`Unavailable`](crate::error::Kind::Unavailable) without a session.
+    pub(super) fn call(&mut self, correlation: Uuid, text: &[u8]) -> Result<Vec<u8>> {
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Call, correlation, text)
+    }
+
+    /// What a frame says.
+    pub(super) fn hear(&mut self, frame: &[u8]) -> Heard<FromGuest> {
+        let header = Header::read(frame)?;
+        if header.kind == Kind::Wake {
+            let route = Route { instance: self.instance, to: Side::Control, receiver: Token::NONE, ..header.route };
+            let key = find(&self.keys, header.key)?;
+            let mut opener = Opener::new(key, route).map_err(|_| Refusal::UnknownKey)?;
+            return opener.open(frame).map(|_| FromGuest::Awake);
+        }
+        if header.kind == Kind::Welcome {
+            return self.welcomed(&header, frame);
+        }
+        let (header, text) = self.session.as_mut().ok_or(Refusal::NoSession)?.opener.open(frame)?;
+        match header.kind {
+            Kind::Reply => Ok(FromGuest::Reply(header.correlation, text)),
+            Kind::Cast => Ok(FromGuest::Cast(text)),
+            _ => Err(Refusal::Unexpected),
+        }
+    }
+
+    fn welcomed(&mut self, header: &Header, frame: &[u8]) -> Heard<FromGuest> {
+        let (own, key) = self.offer.ok_or(Refusal::NoSession)?;
+        if header.route.receiver != own || header.key != key {
+            return Err(Refusal::NoSession);
+        }
+        let key = find(&self.keys, key)?;
+        let mut session = Session::new(key, self.instance, Side::Control, own, header.route.sender)?;
+        let (_, life) = session.opener.open(frame)?;
+        self.offer = None;
+        self.session = Some(session);
+        Ok(FromGuest::Welcome(life.to_vec()))
+    }
+}
+
+impl GuestEnd {
+    pub(super) fn new(instance: InstanceId, key: InstanceKey) -> Result<Self> {
+        let life = Token::draw()?.as_uuid();
+        Ok(Self { instance, life, keys: vec![key], candidate: None, session: None })
+    }
+
+    /// What to send when it begins.
+    pub(super) fn wake(&self) -> Result<Vec<u8>> {
+        let key = self.keys.last().ok_or_else(no_key)?;
+        let route = Route { instance: self.instance, to: Side::Control, sender: Token::draw()?, receiver: Token::NONE };
+        Sealer::new(key, route)?.seal(Kind::Wake, Uuid::nil(), &[])
+    }
+
+    /// An answer to send.
+    pub(super) fn reply(&mut self, correlation: Uuid, text: &[u8]) -> Result<Vec<u8>> {
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Reply, correlation, text)
+    }
+
+    /// What is told without being asked.
+    pub(super) fn cast(&mut self, text: &[u8]) -> Result<Vec<u8>> {
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Cast, Uuid::nil(), text)
+    }
+
+    /// What a frame says.
+    pub(super) fn hear(&mut self, frame: &[u8]) -> Heard<FromControl> {
+        let header = Header::read(frame)?;
+        if header.kind == Kind::Hello {
+            return self.offered(&header, frame);
+        }
+        let (header, text) = match &mut self.candidate {
+            Some(candidate) if candidate.other == header.route.sender => {
+                let opened = candidate.opener.open(frame)?;
+                // Only whoever made the offer just now can use it.
+                self.session = self.candidate.take();
+                opened
+            }
+            _ => self.session.as_mut().ok_or(Refusal::NoSession)?.opener.open(frame)?,
+        };
+        match header.kind {
+            Kind::Confirm => Ok(FromControl::Confirmed),
+            Kind::Call => Ok(FromControl::Call(header.correlation, text)),
+            _ => Err(Refusal::Unexpected),
+        }
+    }
+
+    fn offered(&mut self, header: &Header, frame: &[u8]) -> Heard<FromControl> {
+        let other = header.route.sender;
+        let known = [&self.candidate, &self.session].into_iter().flatten().any(|session| session.other == other);
+        if known {
+            return Err(Refusal::Replayed);
+        }
+        let route = Route { instance: self.instance, to: Side::Guest, sender: other, receiver: Token::NONE };
+        let key = find(&self.keys, header.key)?;
+        let mut opener = Opener::new(key, route).map_err(|_| Refusal::UnknownKey)?;
+        opener.open(frame)?;
+        let own = Token::draw().map_err(|_| Refusal::NoSession)?;
+        let mut session = Session::new(key, self.instance, Side::Guest, own, other)?;
+        let welcome =
+            session.sealer.seal(Kind::Welcome, Uuid::nil(), self.life.as_bytes()).map_err(|_| Refusal::NoSession)?;
+        self.candidate = Some(session);
+        Ok(FromControl::Offer(welcome))
+    }
+}
+
+impl Session {
+    /// The session of these two numbers, at this side.
+    fn new(key: &InstanceKey, instance: InstanceId, at: Side, own: Token, other: Token) -> Heard<Self> {
+        let away = match at {
+            Side::Guest => Side::Control,
+            Side::Control => Side::Guest,
+        };
+        let out = Route { instance, to: away, sender: own, receiver: other };
+        let back = Route { instance, to: at, sender: other, receiver: own };
+        let (Ok(sealer), Ok(opener)) = (Sealer::new(key, out), Opener::new(key, back)) else {
+            return Err(Refusal::UnknownKey);
+        };
+        Ok(Self { other, sealer, opener })
+    }
+}
+
+fn find(keys: &[InstanceKey], id: u32) -> Heard<&InstanceKey> {
+    keys.iter().find(|key| key.id() == id).ok_or(Refusal::UnknownKey)
+}
+
+fn no_session() -> Error {
+    Error::unavailable("there is no session with the other side yet")
+}
+
+fn no_key() -> Error {
+    Error::internal("the line has no key")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Line {
+        control: ControlEnd,
+        guest: GuestEnd,
+        heard: Vec<Vec<u8>>,
+    }
+
+    fn line() -> Line {
+        let (instance, key) = (InstanceId::new_v4(), InstanceKey::generate(1).unwrap());
+        let control = ControlEnd::new(instance, key.clone());
+        Line { control, guest: GuestEnd::new(instance, key).unwrap(), heard: Vec::new() }
+    }
+
+    impl Line {
+        /// Agrees on a session, and keeps all frames as the wire saw them.
+        fn meet(&mut self) {
+            let wake = self.guest.wake().unwrap();
+            assert!(matches!(self.control.hear(&wake), Ok(FromGuest::Awake)));
+            let hello = self.control.offer().unwrap();
+            let Ok(FromControl::Offer(welcome)) = self.guest.hear(&hello) else { panic!("not taken") };
+            assert!(matches!(self.control.hear(&welcome), Ok(FromGuest::Welcome(_))));
+            let confirm = self.control.confirm().unwrap();
+            assert!(matches!(self.guest.hear(&confirm), Ok(FromControl::Confirmed)));
+            self.heard.extend([wake, hello, welcome, confirm]);
+        }
+
+        fn call(&mut self, text: &[u8]) {
+            let (id, call) = (Uuid::new_v4(), self.control.call(Uuid::new_v4(), text).unwrap());
+            let Ok(FromControl::Call(_, heard)) = self.guest.hear(&call) else { panic!("the call was not heard") };
+            assert_eq!(*heard, text);
+            let reply = self.guest.reply(id, text).unwrap();
+            let heard = self.control.hear(&reply);
+            assert!(matches!(heard, Ok(FromGuest::Reply(found, _)) if found == id), "{heard:?}");
+            let cast = self.guest.cast(text).unwrap();
+            assert!(matches!(self.control.hear(&cast), Ok(FromGuest::Cast(_))));
+            self.heard.extend([call, reply, cast]);
+        }
+    }
+
+    #[test]
+    fn two_ends_of_one_key_meet_and_talk() {
+        let mut line = line();
+        assert!(line.control.call(Uuid::nil(), b"early").is_err());
+        assert!(line.guest.cast(b"early").is_err());
+        for _ in 0..3 {
+            line.meet();
+            for text in [&b""[..], b"a", &[7; 1000]] {
+                line.call(text);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_was_sent_before_is_heard_again_not_even_after_restarts() {
+        let mut line = line();
+        line.meet();
+        line.call(b"drop everything");
+        let old = line.heard.clone();
+        let (instance, keys) = (line.control.instance, line.control.keys.clone());
+        for restart in ["nobody", "guest", "control", "both"] {
+            if ["guest", "both"].contains(&restart) {
+                line.guest = GuestEnd::new(instance, keys[0].clone()).unwrap();
+            }
+            if ["control", "both"].contains(&restart) {
+                line.control = ControlEnd::new(instance, keys[0].clone());
+            }
+            if restart != "nobody" {
+                line.meet();
+            }
+            line.call(b"new");
+            for frame in &old {
+                let heard = line.guest.hear(frame);
+                // An old offer is answered, and nobody can use the answer.
+                assert!(matches!(heard, Err(_) | Ok(FromControl::Offer(_))), "{restart}: {heard:?}");
+                let heard = line.control.hear(frame);
+                assert!(matches!(heard, Err(_) | Ok(FromGuest::Awake)), "{restart}: {heard:?}");
+            }
+            line.call(b"and the session stands");
+        }
+    }
+
+    #[test]
+    fn another_instance_or_key_is_not_heard() {
+        let (mut one, mut other) = (line(), line());
+        one.meet();
+        other.meet();
+        one.call(b"a");
+        // Another key for the same instance, as a thief of an old one would have.
+        let forger = InstanceKey::generate(1).unwrap();
+        let mut forged = ControlEnd::new(other.control.instance, forger.clone());
+        let mut thief = GuestEnd::new(other.control.instance, forger).unwrap();
+        let frames = [forged.offer().unwrap(), thief.wake().unwrap()];
+        for frame in one.heard.iter().chain(&frames) {
+            assert!(other.guest.hear(frame).is_err() && other.control.hear(frame).is_err());
+        }
+        other.call(b"b");
+        drop(thief.hear(&[]));
+    }
+
+    #[test]
+    fn every_changed_bit_is_refused() {
+        let mut line = line();
+        line.meet();
+        let call = line.control.call(Uuid::new_v4(), b"stop").unwrap();
+        for bit in 0..call.len() * 8 {
+            let mut changed = call.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let heard = line.guest.hear(&changed);
+            assert!(heard.is_err(), "bit {bit}: {heard:?}");
+        }
+        assert!(matches!(line.guest.hear(&call), Ok(FromControl::Call(..))));
+        assert!(matches!(line.guest.hear(&call), Err(Refusal::Replayed)));
+    }
+
+    #[test]
+    fn frames_are_taken_in_their_order() {
+        let mut line = line();
+        line.meet();
+        let frames: Vec<_> = (0..4).map(|_| line.control.call(Uuid::new_v4(), b"x").unwrap()).collect();
+        assert!(line.guest.hear(&frames[2]).is_ok());
+        for earlier in &frames[..3] {
+            assert!(matches!(line.guest.hear(earlier), Err(Refusal::Replayed)));
+        }
+        assert!(line.guest.hear(&frames[3]).is_ok());
+        // A frame does not go back the way it came.
+        assert!(matches!(line.control.hear(&frames[3]), Err(Refusal::Misdirected)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_an_end_panic_or_listen(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), code in 0u8..8) {
+            let mut line = line();
+            line.meet();
+            let mut frame = bytes.clone();
+            for end in 0..2 {
+                if end == 1 && frame.len() > 2 {
+                    frame[..3].copy_from_slice(&[1, code, code % 2]);
+                }
+                proptest::prop_assert!(line.guest.hear(&frame).is_err());
+                proptest::prop_assert!(line.control.hear(&frame).is_err());
+            }
+            line.call(&bytes);
+        }
+    }
+}
