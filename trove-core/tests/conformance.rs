@@ -24,6 +24,6 @@ async fn accounts_without_databases_and_with_hosts_pass_too() {
 
 #[tokio::test(start_paused = true)]
 async fn the_platform_in_memory_passes() {
-    let report = platform::certify(World::new()).await;
+    let report = platform::certify("memory", World::new()).await;
     assert!(report.passed(), "{report}");
 }

@@ -34,10 +34,6 @@ impl Local {
 
 #[async_trait]
 impl Testbed for Local {
-    fn name(&self) -> String {
-        "local".to_owned()
-    }
-
     async fn open(&self) -> Result<Platform> {
         *self.open.lock().unwrap() = None;
         let begun = Instant::now();
@@ -80,6 +76,6 @@ async fn the_local_platform_passes() {
     let root = directory.path().join("root");
     let scope = LocalPlatform::connect(&root).unwrap().scope().to_owned();
     let _sweeper = Sweeper { scope };
-    let report = platform::certify(Local { root, open: Mutex::default() }).await;
+    let report = platform::certify("local", Local { root, open: Mutex::default() }).await;
     assert!(report.passed(), "{report}");
 }

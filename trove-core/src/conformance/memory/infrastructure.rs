@@ -12,10 +12,6 @@ use crate::{
 
 #[async_trait]
 impl Testbed for World {
-    fn name(&self) -> String {
-        "memory".to_owned()
-    }
-
     async fn open(&self) -> Result<Platform> {
         Ok(self.crash().platform())
     }

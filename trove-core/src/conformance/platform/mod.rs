@@ -7,7 +7,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
 //! use trove_core::conformance::{memory::World, platform};
 //!
-//! let report = platform::certify(World::new()).await;
+//! let report = platform::certify("memory", World::new()).await;
 //! println!("{report}");
 //! assert!(report.passed());
 //! # });

@@ -7,14 +7,14 @@ use crate::conformance::{
 };
 
 /// Tries the platform of a testbed by all cases, one after another.
-pub async fn certify(testbed: impl Testbed) -> Report {
-    certify_only(testbed, "").await
+pub async fn certify(subject: &str, testbed: impl Testbed) -> Report {
+    certify_only(subject, testbed, "").await
 }
 
 /// The same by those cases only whose name holds this text.
-pub async fn certify_only(testbed: impl Testbed, text: &str) -> Report {
+pub async fn certify_only(subject: &str, testbed: impl Testbed, text: &str) -> Report {
     let testbed: Arc<dyn Testbed> = Arc::new(testbed);
-    let mut report = Report { subject: testbed.name(), cases: Vec::new() };
+    let mut report = Report { subject: subject.to_owned(), cases: Vec::new() };
     for (name, case) in cases() {
         if name.contains(text) {
             report.cases.push(run(&testbed, name, case).await);

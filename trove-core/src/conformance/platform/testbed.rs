@@ -13,9 +13,6 @@ use crate::{
 /// A platform under test, with nothing on it: what the suite has to do behind its back.
 #[async_trait]
 pub trait Testbed: Send + Sync + 'static {
-    /// What the platform is called.
-    fn name(&self) -> String;
-
     /// The platform, as a process has it that has just begun. Those that were opened before are used no more.
     async fn open(&self) -> Result<Platform>;
 
