@@ -84,7 +84,8 @@ async fn a_dropped_database_takes_its_sessions_along(trial: &Trial) {
 }
 
 async fn dropping_a_database_leaves_the_others_alone(trial: &Trial) {
-    let (name, other) = (trial.make_tenant("data").await, trial.make_tenant("data_").await);
+    let name = trial.make_tenant("data").await;
+    let other = trial.make_named_tenant(format!("{name}_")).await;
     let mut session = trial.enter(&other, PASSWORD, &other).await;
     session.put("kept", "yes").await.unwrap();
     trial.accounts().drop_database(&trial.cx(), &name).await.unwrap();

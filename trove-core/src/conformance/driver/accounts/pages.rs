@@ -92,9 +92,9 @@ async fn a_page_of_users_goes_on_where_the_last_ended_whatever_came_and_went(tri
         found.extend(part.items.into_iter().map(|user| user.user.name).filter(|name| mine(name)));
         if found.len() == 3 && !seen {
             seen = true;
-            // The one that the page ended with goes, one comes before it, and one after.
+            // The one that the page ended with goes, some come before it, and one after.
             trial.accounts().drop_user(&trial.cx(), &(&names[2]).into()).await.unwrap();
-            let new = ["p0_", "p4_"].map(|name| trial.name(name));
+            let new = ["p0_", "p01_", "p4_"].map(|name| trial.name(name));
             make_users(trial, &new).await;
             names.extend(new);
         }
@@ -155,8 +155,8 @@ async fn a_page_of_databases_goes_on_where_the_last_ended_whatever_came_and_went
         if found.len() == 2 && !seen {
             seen = true;
             trial.accounts().drop_database(&trial.cx(), &names[1]).await.unwrap();
-            let new = ["q0_", "q3_"].map(|name| trial.name(name));
-            trial.make_databases(&[&new[0], &new[1]]).await;
+            let new = ["q0_", "q01_", "q3_"].map(|name| trial.name(name));
+            trial.make_databases(&[&new[0], &new[1], &new[2]]).await;
             names.extend(new);
         }
         after = part.next;

@@ -27,7 +27,8 @@ pub(super) fn groups() -> Vec<Group> {
 }
 
 async fn a_user_uses_what_it_was_granted_and_nothing_else(trial: &Trial) {
-    let (name, other, bare) = (trial.make_tenant("mine").await, trial.make_tenant("mine_").await, trial.name("bare"));
+    let (name, bare) = (trial.make_tenant("mine").await, trial.name("bare"));
+    let other = trial.make_named_tenant(format!("{name}_")).await;
     trial.accounts().create_users(&trial.cx(), &[NewUser::new(&bare, "x")]).await.unwrap();
     for (user, password, own) in [(&name, PASSWORD, Some(&name)), (&other, PASSWORD, Some(&other)), (&bare, "x", None)]
     {
@@ -97,7 +98,8 @@ async fn a_revoked_right_ends_the_sessions_there_only(trial: &Trial) {
 }
 
 async fn revoking_takes_nothing_from_others(trial: &Trial) {
-    let (name, other) = (trial.make_tenant("one").await, trial.name("one_"));
+    let name = trial.make_tenant("one").await;
+    let other = format!("{name}_");
     trial.accounts().create_users(&trial.cx(), &[NewUser::new(&other, "x").granted(&name)]).await.unwrap();
     let mut session = trial.enter(&other, "x", &name).await;
     trial.accounts().revoke(&trial.cx(), &(&name).into(), &name).await.unwrap();

@@ -51,7 +51,11 @@ impl Trial {
 
     /// Creates a user and a database of one name, with [`PASSWORD`].
     pub(super) async fn make_tenant(&self, name: &str) -> String {
-        let name = self.name(name);
+        self.make_named_tenant(self.name(name)).await
+    }
+
+    /// The same of a name that is no other case's already.
+    pub(super) async fn make_named_tenant(&self, name: String) -> String {
         self.make_databases(&[&name]).await;
         let user = self.new_user(&name, PASSWORD, &name);
         self.accounts().create_users(&self.cx(), &[user]).await.unwrap();

@@ -105,7 +105,8 @@ async fn a_dropped_user_is_gone_with_its_sessions(trial: &Trial) {
 }
 
 async fn dropping_a_user_leaves_the_others_alone(trial: &Trial) {
-    let (name, other) = (trial.make_tenant("one").await, trial.make_tenant("one_").await);
+    let name = trial.make_tenant("one").await;
+    let other = trial.make_named_tenant(format!("{name}_")).await;
     let mut session = trial.enter(&other, PASSWORD, &other).await;
     session.put("kept", "yes").await.unwrap();
     trial.accounts().drop_user(&trial.cx(), &(&name).into()).await.unwrap();

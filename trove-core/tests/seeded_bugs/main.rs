@@ -1,0 +1,59 @@
+//! The suite of drivers is right: it finds every bug that is built into the reference driver, and none in the driver
+//! itself.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod accounts;
+mod bugs;
+mod driver;
+mod testbed;
+
+use std::fmt::Write;
+
+use trove_core::conformance::driver::certify;
+
+use bugs::Bug;
+use testbed::FaultyTestbed;
+
+#[tokio::test(start_paused = true)]
+async fn the_reference_passes_ten_times() {
+    for _ in 0..10 {
+        let report = certify(FaultyTestbed::new(Bug::None)).await;
+        assert!(report.passed(), "{report}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bugs_of_users_are_found() {
+    are_found(bugs::USERS).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bugs_of_names_are_found() {
+    are_found(bugs::NAMES).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bugs_of_rights_are_found() {
+    are_found(bugs::RIGHTS).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bugs_of_calls_are_found() {
+    are_found(bugs::CALLS).await;
+}
+
+/// Certifies a driver with each of these bugs, and prints which cases find it.
+async fn are_found(bugs: &[(Bug, &str)]) {
+    let (mut table, mut missed) = (String::new(), 0);
+    for (bug, case) in bugs {
+        let report = certify(FaultyTestbed::new(*bug)).await;
+        let finding = report.failures().filter(|(name, _)| name.ends_with(case)).count();
+        missed += usize::from(finding == 0);
+        let word = if finding == 0 { "MISSED" } else { "found" };
+        let others = report.failures().count() - finding;
+        writeln!(table, "{word:<7}{:<32}{case} and {others} more", format!("{bug:?}")).expect("a string takes all");
+    }
+    assert_eq!(missed, 0, "\n{table}");
+    println!("{table}");
+}
