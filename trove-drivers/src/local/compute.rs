@@ -54,6 +54,6 @@ impl Compute for LocalPlatform {
             self.0.docker.remove(&container).await?;
         }
         let local = Arc::clone(&self.0);
-        blocking(move || local.discard(&local.guest(instance), "guest", instance)).await
+        blocking(move || local.trash.discard(&local.guest(instance), "guest", instance)).await
     }
 }
