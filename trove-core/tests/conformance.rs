@@ -9,6 +9,7 @@ use trove_core::{
 async fn the_reference_driver_passes() {
     let report = driver::certify(World::new().testbed()).await;
     assert!(report.passed(), "{report}");
+    assert!(report.cases.len() >= 90, "{} cases", report.cases.len());
 }
 
 #[tokio::test(start_paused = true)]

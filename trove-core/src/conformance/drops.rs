@@ -4,20 +4,25 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Makes a call again and again, dropped at its first await, at its second and so on, until one ends. `check` looks after
-/// each whether anything was lost; a call that has more awaits than `drops` is dropped at so many, and then at ever fewer.
+/// Makes a call to its end, and then again and again, dropped at its first await, at its second and so on. After each
+/// `check` looks whether anything was lost, and puts things back for the next. A call that has more awaits than `drops`
+/// is dropped at so many, spread over all.
 pub(super) async fn dropped_everywhere<F: Future>(
     drops: usize,
     mut call: impl FnMut() -> F,
     mut check: impl AsyncFnMut(usize),
 ) {
-    let mut at = 1;
-    for round in 1.. {
-        if (DropAfter { polls: at, call: Box::pin(call()) }).await {
-            return;
-        }
+    let mut whole = DropAfter { polls: usize::MAX, call: Box::pin(call()) };
+    (&mut whole).await;
+    let awaits = usize::MAX - whole.polls;
+    drop(whole);
+    check(awaits).await;
+    let drops = drops.clamp(1, awaits.max(1));
+    for number in 1..=drops {
+        let at = (awaits * number / drops).max(1);
+        // Another time it may have fewer.
+        (DropAfter { polls: at, call: Box::pin(call()) }).await;
         check(at).await;
-        at += 1 + at * usize::from(round > drops) / 2;
     }
 }
 

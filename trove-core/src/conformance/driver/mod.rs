@@ -20,11 +20,23 @@
 //! they want a server that others use too.
 
 mod accounts;
-mod changes;
+mod at_once;
+mod cancelling;
+mod configuration;
+mod contract;
+mod fencing;
+mod keys;
 mod lifecycle;
+mod logs;
+mod observe;
+mod progress;
+mod repeating;
+mod resize;
+mod secrets;
 mod suite;
 mod testbed;
 mod trial;
+mod upgrade;
 
 pub use suite::{certify, certify_only};
 pub use testbed::{Harm, Login, Pace, Samples, Session, Testbed, Trace};

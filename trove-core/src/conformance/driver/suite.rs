@@ -5,7 +5,10 @@ use std::{collections::VecDeque, sync::Arc};
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
-use super::{Testbed, Trial, accounts, changes, lifecycle};
+use super::{
+    Testbed, Trial, accounts, at_once, cancelling, configuration, contract, fencing, keys, lifecycle, observe,
+    progress, repeating, resize, secrets, upgrade,
+};
 use crate::{
     conformance::{
         Entry, Outcome, Report,
@@ -42,9 +45,37 @@ pub(super) struct Group {
     pub(super) cases: Vec<Case<Trial>>,
 }
 
-/// All cases.
+impl Group {
+    /// Cases on a server that others use, too.
+    pub(super) fn shared(name: &'static str, needs: &'static [Need], cases: Vec<Case<Trial>>) -> Self {
+        Self { name, place: Place::Shared, needs, cases }
+    }
+
+    /// Cases that begin with nothing.
+    pub(super) fn empty(name: &'static str, needs: &'static [Need], cases: Vec<Case<Trial>>) -> Self {
+        Self { name, place: Place::Empty, needs, cases }
+    }
+}
+
+/// All cases, in the order in which they are told.
 fn groups() -> Vec<Group> {
-    [lifecycle::groups(), accounts::groups(), changes::groups()].into_iter().flatten().collect()
+    let groups = [
+        contract::groups(),
+        lifecycle::groups(),
+        observe::groups(),
+        accounts::groups(),
+        configuration::groups(),
+        upgrade::groups(),
+        resize::groups(),
+        repeating::groups(),
+        keys::groups(),
+        fencing::groups(),
+        cancelling::groups(),
+        at_once::groups(),
+        progress::groups(),
+        secrets::groups(),
+    ];
+    groups.into_iter().flatten().collect()
 }
 
 /// Tries the driver of a testbed by all cases for which it has the ability.
@@ -113,7 +144,12 @@ async fn lane(testbed: &Arc<dyn Testbed>, work: &Work, report: &Mutex<Report>) {
             (case.run)(used.insert(trial)).await;
         })
         .await;
-        let spoilt = matches!(entry.outcome, Outcome::Failed(_));
+        let Entry { name, outcome, took } = &entry;
+        match outcome {
+            Outcome::Failed(how) => tracing::error!(case = name, ?took, how, "a case failed"),
+            Outcome::Passed | Outcome::Skipped(_) => tracing::info!(case = name, ?took, ?outcome, "a case ended"),
+        }
+        let spoilt = matches!(outcome, Outcome::Failed(_));
         report.lock().await.cases[number] = entry;
         if let Some(trial) = used {
             match place {

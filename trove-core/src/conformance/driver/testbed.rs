@@ -47,6 +47,11 @@ pub trait Testbed: Send + Sync + 'static {
         None
     }
 
+    /// An image that does not exist, where it is known that it does not.
+    fn missing_image(&self) -> Option<String> {
+        None
+    }
+
     /// What the suite may take of time.
     fn pace(&self) -> Pace {
         Pace::default()
@@ -138,11 +143,13 @@ pub struct Pace {
     pub lanes: usize,
     /// At how many of its awaits a long call is dropped; a short one is at each.
     pub drops: usize,
+    /// How long it may take to look at a server, whatever it does.
+    pub look: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { case: Duration::from_secs(180), lanes: 2, drops: 8 }
+        Self { case: Duration::from_secs(180), lanes: 2, drops: 8, look: Duration::from_secs(10) }
     }
 }
 

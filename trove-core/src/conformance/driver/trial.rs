@@ -1,17 +1,25 @@
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{Harm, Login, Session, Testbed};
 use crate::{
     conformance::{case::skip, drops},
-    datastore::{AccountRules, Accounts, Configuration, Cx, Datastore, GuestHost, Prepare},
-    error::{Error, Kind},
+    datastore::{AccountRules, Accounts, Configuration, Cx, Datastore, GuestHost, Prepare, Release, Resize, Upgrade},
+    error::{Kind, Result},
     id::OperationId,
-    model::{Condition, Health, NewDatabase, NewUser, Observed, Progress},
+    model::{
+        Catalogue, Condition, Flavor, Health, NewDatabase, NewUser, Observed, Progress, Setting, SettingsState, mib,
+    },
 };
 
 /// How long what happens by itself may take to be seen.
@@ -27,29 +35,44 @@ pub struct Trial {
     /// The server, as the driver gave it.
     pub server: Arc<dyn Datastore>,
     number: usize,
-    epoch: u64,
+    /// The present owner's.
+    epoch: AtomicU64,
     heard: Arc<Mutex<Vec<(Instant, Progress)>>>,
+    /// Other places of this trial.
+    others: Mutex<Vec<GuestHost>>,
+    catalogue: Arc<OnceCell<Catalogue>>,
 }
 
 impl Trial {
     pub(super) async fn begin(testbed: Arc<dyn Testbed>, number: usize) -> Self {
         let host = testbed.place().await.unwrap_or_else(|error| panic!("there is no place: {error:?}"));
-        let server = testbed.driver().attach(host.clone());
-        let server = server.unwrap_or_else(|error| panic!("the driver cannot be attached: {error:?}"));
-        Self { testbed, host, server, number, epoch: 1, heard: Arc::default() }
+        let server = attach(&*testbed, &host);
+        let (epoch, others) = (AtomicU64::new(1), Mutex::default());
+        Self { testbed, host, server, number, epoch, heard: Arc::default(), others, catalogue: Arc::default() }
     }
 
-    /// The next case on the same server.
+    /// The next case on the same server, in a process that has just begun.
     pub(super) fn next(mut self, number: usize) -> Self {
         self.number = number;
         self.heard = Arc::default();
+        self.server = attach(&*self.testbed, &self.host);
         self
     }
 
     pub(super) async fn clear(self) {
-        if let Err(error) = self.testbed.clear(&self.host).await {
-            tracing::error!(error = error.report(), "a place of the suite is left behind");
+        let others = self.others.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for host in others.iter().chain([&self.host]) {
+            if let Err(error) = self.testbed.clear(host).await {
+                tracing::error!(error = error.report(), "a place of the suite is left behind");
+            }
         }
+    }
+
+    /// Another place with nothing in it, which is cleared with this one.
+    pub async fn elsewhere(&self) -> Self {
+        let other = Self::begin(self.testbed.clone(), self.number).await;
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(other.host.clone());
+        other
     }
 
     /// What does things behind the driver's back.
@@ -62,17 +85,33 @@ impl Trial {
         format!("{name}{}", self.number)
     }
 
-    /// The context of a new operation of the present owner, whose progress is [heard](Self::heard).
-    pub fn cx(&self) -> Cx {
-        let heard = self.heard.clone();
-        Cx::new(OperationId::new_v4(), self.epoch).with_progress(Arc::new(move |progress| {
-            heard.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), progress));
-        }))
+    /// Clears another place of this trial now.
+    pub async fn leave(&self, other: &Self) {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).retain(|host| host.instance != other.host.instance);
+        self.testbed.clear(&other.host).await.unwrap_or_else(|error| panic!("clear: {error:?}"));
     }
 
-    /// The same for another owner, who follows the present one.
+    /// The context of a new operation of the present owner, whose progress is [heard](Self::heard).
+    pub fn cx(&self) -> Cx {
+        self.listening(Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Relaxed)))
+    }
+
+    /// The same for another owner, who follows the present one and takes its place.
     pub fn successor(&self) -> Cx {
-        Cx::new(OperationId::new_v4(), self.epoch + 1)
+        self.resumed(&self.cx())
+    }
+
+    /// The operation of this context as another owner goes on with it, who follows the present one and takes its place.
+    pub fn resumed(&self, cx: &Cx) -> Cx {
+        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed) + 1;
+        self.listening(Cx::new(cx.operation(), epoch).with_step(cx.step()))
+    }
+
+    fn listening(&self, cx: Cx) -> Cx {
+        let heard = self.heard.clone();
+        cx.with_progress(Arc::new(move |progress| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), progress));
+        }))
     }
 
     /// All progress that calls with [`cx`](Self::cx) told.
@@ -97,10 +136,25 @@ impl Trial {
         prepared.unwrap_or_else(|error| panic!("prepare: {error:?}"));
     }
 
-    /// The server as another process sees it, which has just begun.
+    /// The server as another process sees it, which has just begun. Where it changes something, this trial's own process
+    /// counts as dead.
     pub fn reattached(&self) -> Arc<dyn Datastore> {
-        let server = self.testbed.driver().attach(self.host.clone());
-        server.unwrap_or_else(|error| panic!("the driver cannot be attached again: {error:?}"))
+        attach(&*self.testbed, &self.host)
+    }
+
+    /// Stops the server and starts it.
+    pub async fn restart(&self) {
+        self.server.stop(&self.cx()).await.unwrap_or_else(|error| panic!("stop: {error:?}"));
+        self.server.start(&self.cx()).await.unwrap_or_else(|error| panic!("start: {error:?}"));
+    }
+
+    /// Makes a call whose reply is lost with its process, and once more by the owner that follows, in another process.
+    pub async fn with_its_reply_lost(&self, call: impl AsyncFn(&dyn Datastore, &Cx) -> Result<()>) {
+        let cx = self.cx();
+        let first = call(&*self.reattached(), &cx).await;
+        first.unwrap_or_else(|error| panic!("{error:?}"));
+        let again = call(&*self.reattached(), &self.resumed(&cx)).await;
+        again.unwrap_or_else(|error| panic!("made again: {error:?}"));
     }
 
     /// What names have to be like, where the driver has accounts.
@@ -119,15 +173,139 @@ impl Trial {
         self.server.configuration().unwrap_or_else(|| skip("the driver has no configuration"))
     }
 
+    /// The same of the server as another process sees it.
+    pub fn configuration_of<'a>(&self, server: &'a dyn Datastore) -> &'a dyn Configuration {
+        server.configuration().unwrap_or_else(|| skip("the driver has no configuration"))
+    }
+
+    /// A parameter that is changed at once, and two values; leaves the case where the testbed names none.
+    pub fn live(&self) -> (String, Setting, Setting) {
+        self.has_sessions();
+        self.testbed.samples().live.unwrap_or_else(|| skip("the testbed names no parameter that is changed at once"))
+    }
+
+    /// A parameter that needs a restart, and two values; leaves the case where the testbed names none.
+    pub fn restarting(&self) -> (String, Setting, Setting) {
+        self.has_sessions();
+        self.testbed.samples().restart.unwrap_or_else(|| skip("the testbed names no parameter that needs a restart"))
+    }
+
+    /// A value with which the server does not start; leaves the case where the testbed names none.
+    pub fn fatal(&self) -> (String, Setting) {
+        let fatal = self.testbed.samples().fatal;
+        fatal.unwrap_or_else(|| skip("the testbed names no value with which the server does not start"))
+    }
+
+    /// The value of a parameter that is in force for a new session.
+    pub async fn in_force(&self, name: &str) -> String {
+        self.app().await.parameter(name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"))
+    }
+
+    /// A flavor with more memory than the server has.
+    pub fn larger(&self) -> Flavor {
+        let present = &self.host.flavor;
+        Flavor::new("larger", mib(present.memory.as_mib() * 3 / 2), present.vcpus)
+    }
+
+    /// The server's changes of its release.
+    pub fn upgrade(&self) -> &dyn Upgrade {
+        self.server.upgrade().unwrap_or_else(|| skip("the driver has no upgrades"))
+    }
+
+    /// The release that the server has, and the one to upgrade it to; leaves the case where the testbed has none.
+    pub fn releases(&self) -> (Release, Release) {
+        let other = self.testbed.upgrade().unwrap_or_else(|| skip("the testbed has no release to upgrade to"));
+        (self.release(), other)
+    }
+
+    /// The release that the place says.
+    pub fn release(&self) -> Release {
+        let mut release = Release::new(&self.host.version, &self.host.image);
+        release.login.clone_from(&self.host.login);
+        release
+    }
+
+    /// The server's changes of its size.
+    pub fn resize(&self) -> &dyn Resize {
+        self.server.resize().unwrap_or_else(|| skip("the driver has no other sizes"))
+    }
+
+    /// The catalogue, read once for all cases that share the server.
+    pub async fn catalogue(&self) -> &Catalogue {
+        let read = || async { self.configuration().catalogue(&self.cx()).await };
+        self.catalogue.get_or_try_init(read).await.unwrap_or_else(|error| panic!("catalogue: {error:?}"))
+    }
+
+    /// How the settings stand, as this process sees it.
+    pub async fn settings(&self, server: &dyn Datastore) -> SettingsState {
+        let observed = server.observe(&self.cx()).await.unwrap_or_else(|error| panic!("observe: {error:?}"));
+        observed.settings.unwrap_or_else(|| panic!("how the settings stand is not told"))
+    }
+
     /// A session as user `app`.
     pub async fn app(&self) -> Box<dyn Session> {
+        self.has_sessions();
+        self.session(&self.app_login()).await
+    }
+
+    /// Leaves the case where the datastore lets nobody in.
+    fn has_sessions(&self) {
+        if self.rules().is_none() {
+            skip("without accounts there is no session");
+        }
+    }
+
+    fn app_login(&self) -> Login {
         let login = Login::new("app", "secret");
-        let login = match self.rules() {
-            None => skip("without accounts there is no session"),
+        match self.rules() {
             Some(rules) if rules.databases => login.database("app"),
-            Some(_) => login,
-        };
-        self.session(&login).await
+            Some(_) | None => login,
+        }
+    }
+
+    /// Writes a text as user `app`, where there are users; [`has_note`](Self::has_note) looks for it.
+    pub async fn note(&self, text: &str) {
+        if self.rules().is_some() {
+            self.app().await.put(&self.name("note"), text).await.unwrap_or_else(|error| panic!("put: {error:?}"));
+        }
+    }
+
+    /// Asserts that the text is there that this case wrote.
+    pub async fn has_note(&self, text: &str) {
+        if self.rules().is_some() {
+            let found = self.app().await.get(&self.name("note")).await;
+            let found = found.unwrap_or_else(|error| panic!("get: {error:?}"));
+            assert_eq!(found.as_deref(), Some(text), "what was written is not there");
+        }
+    }
+
+    /// True where user `app` is not let in, or there are no users.
+    pub async fn app_is_refused(&self) -> bool {
+        self.rules().is_none() || self.testbed.connect(&self.host, &self.app_login()).await.is_err()
+    }
+
+    /// User `app` can write, where there are users.
+    pub async fn app_serves(&self) {
+        self.sees_healthy().await;
+        self.note("it serves").await;
+    }
+
+    /// There is nothing of the instance besides its place and its data.
+    pub async fn has_no_residue(&self) {
+        assert_eq!(self.residue().await, [""; 0], "something is left");
+    }
+
+    /// What there is of the instance besides its place and its data.
+    pub async fn residue(&self) -> Vec<String> {
+        self.testbed.residue(&self.host).await.unwrap_or_else(|error| panic!("residue: {error:?}"))
+    }
+
+    /// An image that does not exist, and whether that can be told: of one that the testbed does not name, the registry
+    /// may be out of reach.
+    pub fn missing_image(&self) -> (String, bool) {
+        let known = self.testbed.missing_image();
+        let told = known.is_some();
+        (known.unwrap_or_else(|| "registry.invalid/trove:missing".to_owned()), told)
     }
 
     /// A session that must be had.
@@ -145,9 +323,12 @@ impl Trial {
         }
     }
 
-    /// What the driver sees of the server.
+    /// What the driver sees of the server. It has to answer in time, whatever the server does.
     pub async fn observe(&self) -> Observed {
-        self.server.observe(&self.cx()).await.unwrap_or_else(|error| panic!("observe: {error:?}"))
+        let limit = self.testbed.pace().look;
+        let observed = timeout(limit, self.server.observe(&self.cx())).await;
+        let observed = observed.unwrap_or_else(|_| panic!("observe took longer than {} s", limit.as_secs()));
+        observed.unwrap_or_else(|error| panic!("observe: {error:?}"))
     }
 
     /// Waits until the driver sees this.
@@ -174,9 +355,9 @@ impl Trial {
         self.sees("healthy", |seen| seen.health == Health::Healthy).await;
     }
 
-    /// Makes a call again and again, dropped at its first await, at its second and so on, until one ends. `check` looks
-    /// after each whether anything was lost; a call that has more awaits than the testbed's [pace](super::Pace) allows
-    /// is dropped at so many, spread over all.
+    /// Makes a call to its end, and then again and again, dropped at its first await, at its second and so on. After each
+    /// `check` looks whether anything was lost, and puts things back for the next. A call that has more awaits than the
+    /// testbed's [pace](super::Pace) allows is dropped at so many, spread over all.
     pub async fn dropped_everywhere<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
         drops::dropped_everywhere(self.testbed.pace().drops, call, check).await;
     }
@@ -184,9 +365,14 @@ impl Trial {
 
 /// The kind of error that a call ends with, which must be one.
 #[track_caller]
-pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> Kind {
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T>) -> Kind {
     match result {
         Ok(done) => panic!("it was not refused, and returned {done:?}"),
         Err(error) => error.kind(),
     }
+}
+
+fn attach(testbed: &dyn Testbed, host: &GuestHost) -> Arc<dyn Datastore> {
+    let server = testbed.driver().attach(host.clone());
+    server.unwrap_or_else(|error| panic!("the driver cannot be attached: {error:?}"))
 }

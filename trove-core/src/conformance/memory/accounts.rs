@@ -191,8 +191,8 @@ impl MemoryDatastore {
         self.world
             .call(|world| {
                 let server = self.server(world)?;
-                if !server.running {
-                    return Err(Error::unavailable("the server is not running"));
+                if !server.answers() {
+                    return Err(Error::unavailable("the server does not answer"));
                 }
                 act(server)
             })

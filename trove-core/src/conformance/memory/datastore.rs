@@ -1,8 +1,14 @@
+//! The driver in memory: a driver as short as one can be that keeps all rules.
+//!
+//! Two rules it has from layers around it: [`Fence`] refuses former owners and keys that were used for something else,
+//! `Cancellable` ends a call that is given up. The others it keeps by how a call is made: each is one step that either
+//! happens or not, on a server that is found by its instance.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Inner, Server, World, accounts, changes};
+use super::{Inner, Server, World, accounts, release, settings};
 use crate::{
     datastore::{
         AccountRules, Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize,
@@ -10,7 +16,7 @@ use crate::{
     },
     error::{Error, Result},
     id::InstanceId,
-    layer::{Fence, Layered},
+    layer::{Call, Fence, Layer, Layered, Next},
     model::{Condition, Flavor, Health, Observed, Problem, Settings},
 };
 
@@ -29,11 +35,14 @@ pub(super) struct MemoryDatastore {
     flavor: Flavor,
 }
 
+/// Ends calls that are given up.
+struct Cancellable;
+
 impl MemoryDriver {
     pub(super) fn new(world: World) -> Self {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
         manifest.versions.push(Version::new("2", "memory:2"));
-        manifest.series.push("2".to_owned());
+        manifest.series = release::SERIES.map(str::to_owned).into();
         let rules = world.inner().rules.clone();
         manifest.accounts = Some(rules.unwrap_or_else(accounts::rules));
         Self { world, manifest }
@@ -51,12 +60,23 @@ impl Driver for MemoryDriver {
         let rules = self.manifest.accounts.clone().unwrap_or_else(accounts::rules);
         let (world, instance) = (self.world.clone(), host.instance);
         let datastore = MemoryDatastore { world, instance, release, rules, flavor: host.flavor };
-        let fenced = Arc::new(Layered::new(fence, Arc::new(datastore)));
+        let cancellable = Arc::new(Layered::new(Cancellable, Arc::new(datastore)));
+        let fenced = Arc::new(Layered::new(fence, cancellable));
         Ok(Arc::new(Layered::new(self.world.chaos.clone(), fenced)))
     }
 
     fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
-        changes::check_settings(flavor, settings)
+        settings::check_settings(flavor, settings)
+    }
+}
+
+impl Layer for Cancellable {
+    async fn around<'a, T: Send + 'a>(&'a self, cx: &'a Cx, _call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled")),
+            done = next() => done,
+        }
     }
 }
 
@@ -69,12 +89,12 @@ impl Datastore for MemoryDatastore {
                 if !world.computes.contains(&self.instance) {
                     return Err(Error::internal("there is no place to run"));
                 }
-                let server = world.servers.entry(self.instance).or_insert_with(|| Server {
-                    image: self.release.image.clone(),
-                    memory: self.flavor.memory,
-                    ..Server::default()
-                });
-                server.settings.wanted = spec.settings.clone();
+                release::check(&self.release)?;
+                let new = || Server::new(&self.release, self.flavor.memory);
+                let server = world.servers.entry(self.instance).or_insert_with(new);
+                if server.settings.running.is_none() {
+                    server.settings.wanted.clone_from(&spec.settings);
+                }
                 server.start()?;
                 for database in &spec.databases {
                     server.databases.entry(database.name.clone()).or_insert(accounts::text(database)?);
@@ -85,20 +105,16 @@ impl Datastore for MemoryDatastore {
             .await
     }
 
-    async fn start(&self, _cx: &Cx) -> Result<()> {
-        self.world
-            .call(|world| {
-                let server = self.server(world)?;
-                server.fault = None;
-                server.start()
-            })
-            .await
+    async fn start(&self, cx: &Cx) -> Result<()> {
+        cx.phase("start server");
+        self.world.call(|world| self.server(world)?.start()).await
     }
 
-    async fn stop(&self, _cx: &Cx) -> Result<()> {
+    async fn stop(&self, cx: &Cx) -> Result<()> {
+        cx.phase("stop server");
         self.world
             .call(|world| {
-                self.server(world)?.running = false;
+                self.server(world)?.stop();
                 Ok(())
             })
             .await
@@ -115,14 +131,8 @@ impl Datastore for MemoryDatastore {
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
         let world = self.world.inner();
-        let server = world.servers.get(&self.instance);
-        let health = match server {
-            None => Health::Down(Problem::new(Condition::Removed, "the server is gone")),
-            Some(Server { fault: Some(fault), .. }) => fault.clone(),
-            Some(Server { running: true, .. }) => Health::Healthy,
-            Some(_) => Health::Down(Problem::new(Condition::Exited, "the server is stopped")),
-        };
-        Ok(Observed::new(health).settings(server.map(|server| server.settings.state())))
+        let gone = || Observed::new(Health::Down(Problem::new(Condition::Removed, "the server is gone")));
+        Ok(world.servers.get(&self.instance).map_or_else(gone, Server::observe))
     }
 
     fn accounts(&self) -> Option<&dyn Accounts> {

@@ -3,6 +3,10 @@
 //! All that they make is in a [`World`], which outlives the control plane as a cloud would. All calls but `observe` go
 //! through its [chaos](World::chaos), whose script decides whether they fail, before or after their effect, or never return.
 //!
+//! The driver passes the [suite of drivers](super::driver) and is meant to be read by whoever writes one: `datastore` is
+//! the driver, `server` what it manages, and `accounts`, `settings` and `release` are its abilities, each with what the
+//! server does of it. `testbed` is how the suite reaches its servers.
+//!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! use trove_core::{Trove, conformance::memory::World, control::NewInstance};
@@ -23,10 +27,12 @@
 //! ```
 
 mod accounts;
-mod changes;
 mod datastore;
 mod infrastructure;
 mod platform;
+mod release;
+mod server;
+mod settings;
 mod testbed;
 
 use std::{
@@ -41,12 +47,13 @@ pub use datastore::MemoryDriver;
 pub use platform::MemoryPlatform;
 pub use testbed::MemoryTestbed;
 
+use self::server::Server;
 use crate::{
     datastore::AccountRules,
     error::Result,
     id::InstanceId,
     layer::{Call, Chaos, Fence, Verdict},
-    model::{ByteSize, Endpoint, Health, Settings, UserName},
+    model::{ByteSize, Endpoint, Health, Settings},
     platform::Platform,
     secret::SecretString,
 };
@@ -71,23 +78,6 @@ struct Inner {
     servers: HashMap<InstanceId, Server>,
     fences: HashMap<InstanceId, Fence>,
     rules: Option<AccountRules>,
-}
-
-/// A server in memory.
-#[derive(Clone, Debug, Default)]
-struct Server {
-    running: bool,
-    image: String,
-    memory: ByteSize,
-    settings: changes::ServerSettings,
-    fault: Option<Health>,
-    databases: BTreeMap<String, Text>,
-    users: BTreeMap<UserName, Account>,
-    root: Option<SecretString>,
-    tables: testbed::Tables,
-    sessions: BTreeMap<u64, testbed::SessionEntry>,
-    last_session: u64,
-    log: Vec<String>,
 }
 
 /// How the text of a database is encoded and ordered.
@@ -194,8 +184,7 @@ impl World {
     /// Breaks a server, so that it is seen like this until it is started again.
     pub fn break_server(&self, instance: InstanceId, health: Health) {
         if let Some(server) = self.inner().servers.get_mut(&instance) {
-            server.running = false;
-            server.fault = Some(health);
+            server.end(Some(health));
         }
     }
 

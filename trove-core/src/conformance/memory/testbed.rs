@@ -101,36 +101,31 @@ impl Testbed for MemoryTestbed {
     async fn harm(&self, host: &GuestHost, harm: Harm) -> Result<()> {
         let mut inner = self.world.inner();
         let server = inner.servers.get_mut(&host.instance).ok_or_else(absent)?;
-        let fault = match harm {
-            Harm::Kill => Health::Down(Problem::new(Condition::Killed, "the server was killed")),
-            Harm::Freeze => Health::Down(Problem::new(Condition::Paused, "the server is suspended")),
-            Harm::Fill => Health::Impaired(Problem::new(Condition::DiskFull, "the volume is full")),
-            Harm::Lose => Health::Down(Problem::new(Condition::Removed, "the server is gone")),
-            Harm::LoseData => Health::Down(Problem::new(Condition::DataMissing, "the data is gone")),
-            Harm::Thaw | Harm::Drain => {
-                server.fault = None;
-                return Ok(());
-            }
-        };
-        server.fault = Some(fault);
-        if matches!(harm, Harm::Kill | Harm::Lose | Harm::LoseData) {
-            server.running = false;
-            server.sessions.clear();
+        let down = |condition, message| Some(Health::Down(Problem::new(condition, message)));
+        match harm {
+            Harm::Kill => server.end(down(Condition::Killed, "the server was killed")),
+            Harm::Lose => server.end(down(Condition::Removed, "the server is gone")),
+            Harm::LoseData => server.end(down(Condition::DataMissing, "the data is gone")),
+            Harm::Freeze => server.fault = down(Condition::Paused, "the server is suspended"),
+            Harm::Thaw => server.fault = None,
+            Harm::Fill => server.full = true,
+            Harm::Drain => server.full = false,
         }
         Ok(())
     }
 
     async fn traces(&self, host: &GuestHost) -> Result<Vec<Trace>> {
         let inner = self.world.inner();
-        let log = inner.servers.get(&host.instance).map(|server| server.log.join("\n")).unwrap_or_default();
-        Ok(vec![Trace { place: "the server's log".to_owned(), content: log.into_bytes() }])
+        let Some(server) = inner.servers.get(&host.instance) else { return Ok(Vec::new()) };
+        let trace = |place: &str, content: String| Trace { place: place.to_owned(), content: content.into_bytes() };
+        Ok(vec![trace("the server's log", server.log.join("\n")), trace("the server", format!("{server:?}"))])
     }
 
     fn samples(&self) -> Samples {
         Samples {
             live: Some(("max_rows".to_owned(), 5.into(), 7.into())),
             restart: Some(("cache_mib".to_owned(), 1.into(), 2.into())),
-            refused: None,
+            refused: Some(("locale".to_owned(), "nowhere".into())),
             fatal: Some(("poison".to_owned(), true.into())),
         }
     }
@@ -139,19 +134,29 @@ impl Testbed for MemoryTestbed {
         self.driver.manifest().versions.get(1).map(|version| Release::new(&version.name, &version.image))
     }
 
+    fn missing_image(&self) -> Option<String> {
+        Some("memory:missing".to_owned())
+    }
+
     fn pace(&self) -> Pace {
-        Pace { case: Duration::from_secs(3600), lanes: 1, drops: 64 }
+        Pace { case: Duration::from_secs(3600), lanes: 1, drops: 64, ..Pace::default() }
     }
 }
 
 #[async_trait]
 impl Session for MemorySession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
-        self.on_table(|table| drop(table.insert(name.to_owned(), text.to_owned())))
+        self.on_server(|server, entry| {
+            if server.full {
+                return Err(Error::no_space("the volume has no room left"));
+            }
+            server.table(entry)?.insert(name.to_owned(), text.to_owned());
+            Ok(())
+        })
     }
 
     async fn get(&mut self, name: &str) -> Result<Option<String>> {
-        self.on_table(|table| table.get(name).cloned())
+        self.on_server(|server, entry| Ok(server.table(entry)?.get(name).cloned()))
     }
 
     async fn whoami(&mut self) -> Result<(String, Option<String>)> {
@@ -164,18 +169,6 @@ impl Session for MemorySession {
 }
 
 impl MemorySession {
-    fn on_table<T>(&self, act: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> Result<T> {
-        self.on_server(|server, entry| {
-            let database = match &entry.database {
-                Some(database) => database.clone(),
-                // Where there are none, all is in one table.
-                None if server.databases.is_empty() => String::new(),
-                None => return Err(Error::invalid("no database was chosen")),
-            };
-            Ok(act(server.tables.entry(database).or_default()))
-        })
-    }
-
     fn on_server<T>(&self, act: impl FnOnce(&mut Server, &SessionEntry) -> Result<T>) -> Result<T> {
         let mut inner = self.world.inner();
         let server = serving(&mut inner, self.instance)?;
@@ -199,6 +192,16 @@ impl Server {
         if account.password.expose_secret() == login.password && right { Ok(()) } else { Err(refused()) }
     }
 
+    fn table(&mut self, entry: &SessionEntry) -> Result<&mut BTreeMap<String, String>> {
+        let database = match &entry.database {
+            Some(database) => database.clone(),
+            // Where there are none, all is in one table.
+            None if self.databases.is_empty() => String::new(),
+            None => return Err(Error::invalid("no database was chosen")),
+        };
+        Ok(self.tables.entry(database).or_default())
+    }
+
     /// Ends the sessions of which this is true.
     pub(super) fn end_sessions(&mut self, of: impl Fn(&SessionEntry) -> bool) {
         self.sessions.retain(|_, entry| !of(entry));
@@ -207,8 +210,7 @@ impl Server {
 
 fn serving(inner: &mut Inner, instance: InstanceId) -> Result<&mut Server> {
     let server = inner.servers.get_mut(&instance).ok_or_else(absent)?;
-    let down = matches!(&server.fault, Some(Health::Down(_))) || !server.running;
-    if down { Err(Error::unavailable("the server does not answer")) } else { Ok(server) }
+    if server.answers() { Ok(server) } else { Err(Error::unavailable("the server does not answer")) }
 }
 
 fn absent() -> Error {

@@ -135,8 +135,8 @@ impl Trial {
         got.unwrap_or_else(|error| panic!("the volume cannot be read: {error:?}"))
     }
 
-    /// Makes a call again and again, dropped at each of its awaits, until one ends. `check` looks after each whether
-    /// anything was lost.
+    /// Makes a call to its end, and then again and again, dropped at one of its awaits after another. After each `check`
+    /// looks whether anything was lost, and puts things back for the next.
     pub async fn dropped_everywhere<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
         drops::dropped_everywhere(DROPS, call, check).await;
     }

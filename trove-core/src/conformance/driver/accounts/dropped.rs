@@ -65,7 +65,8 @@ async fn made_up_for(
         ready(&name()).await;
     };
     trial.dropped_everywhere(first, again).await;
-    // The last one was not given up.
+    // And at last one that is not given up.
+    first().await;
     done(&name(), Ok(())).await;
 }
 
