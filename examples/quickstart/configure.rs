@@ -5,10 +5,9 @@ use std::time::Duration;
 use trove_core::{
     control::{InstanceHandle, NewConfiguration},
     error::{Error, Result},
-    secret::SecretString,
 };
 
-use crate::{Options, client::Connection, report::Report, service::Service};
+use crate::{Options, report::Report, service::Service, tour::App};
 
 /// How long the service may take to hear of what it has changed.
 const HEARSAY: Duration = Duration::from_secs(30);
@@ -25,12 +24,12 @@ pub(crate) async fn configure(
     options: &Options,
     service: &Service,
     instance: &InstanceHandle,
-    password: &SecretString,
+    app: &App,
     report: &Report,
 ) -> Result<String> {
     let change = Change::of(&options.datastore);
     let ((live, live_value), (late, late_value)) = (change.live, change.restart);
-    let before = values(instance, &change, password).await?;
+    let before = values(instance, &change, app).await?;
 
     let mut new = NewConfiguration::new("quickstart", &options.datastore);
     if let Some(version) = &options.version {
@@ -39,15 +38,15 @@ pub(crate) async fn configure(
     // Checked against what a server of this image says of its parameters.
     let group = service.trove.configurations().create(new.set(live, live_value).set(late, late_value)).await?;
     report.follow(service, async { instance.configure(group.id).await?.wait().await }).await?;
-    expect(values(instance, &change, password).await?, [live_value, &before[1]])?;
+    expect(values(instance, &change, app).await?, [live_value, &before[1]])?;
     needing_restart(service, instance, &[late]).await?;
 
     report.follow(service, async { instance.restart().await?.active().await }).await?;
-    expect(values(instance, &change, password).await?, [live_value, late_value])?;
+    expect(values(instance, &change, app).await?, [live_value, late_value])?;
     needing_restart(service, instance, &[]).await?;
 
     report.follow(service, async { instance.unconfigure().await?.wait().await }).await?;
-    expect(values(instance, &change, password).await?, [&before[0], late_value])?;
+    expect(values(instance, &change, app).await?, [&before[0], late_value])?;
     service.trove.configurations().delete(group.id).await?;
     Ok(format!("{live} was changed to {live_value} at once and {late} to {late_value} by a restart; then taken back"))
 }
@@ -57,13 +56,16 @@ impl Change {
         if datastore == "postgresql" {
             return Self { live: ("work_mem", "12MB"), restart: ("max_locks_per_transaction", "80") };
         }
+        if datastore == "valkey" {
+            return Self { live: ("maxmemory-policy", "allkeys-lru"), restart: ("databases", "24") };
+        }
         Self { live: ("wait_timeout", "600"), restart: ("back_log", "90") }
     }
 }
 
 /// What the server has in force, as a new session sees it.
-async fn values(instance: &InstanceHandle, change: &Change, password: &SecretString) -> Result<[String; 2]> {
-    let mut client = Connection::open(instance, "app", "app", password).await?;
+async fn values(instance: &InstanceHandle, change: &Change, app: &App) -> Result<[String; 2]> {
+    let mut client = app.connect(instance).await?;
     Ok([client.parameter(change.live.0).await?, client.parameter(change.restart.0).await?])
 }
 

@@ -51,11 +51,11 @@ impl Home {
         self.path("uri")
     }
 
-    /// Writes down how a user reaches a database, for programs and for the client of the engine.
+    /// Writes down how a user reaches its database, for programs and for the client of the engine.
     pub(crate) fn write_access(
         &self,
         instance: &InstanceHandle,
-        database: &str,
+        database: Option<&str>,
         user: &str,
         password: &SecretString,
     ) -> Result<()> {
@@ -68,7 +68,8 @@ impl Home {
         // The group `mysql` is the client's of both engines. Its name for a database is not known to their other programs.
         let options = format!(
             "[client]\nprotocol=tcp\nhost={host}\nport={port}\nuser={user}\npassword=\"{password}\"\n\
-            [client-mariadb]\nskip-ssl-verify-server-cert\n[mysql]\ndatabase={database}\n"
+            [client-mariadb]\nskip-ssl-verify-server-cert\n[mysql]\ndatabase={}\n",
+            database.unwrap_or_default(),
         );
         self.write_secret(&self.options_file(), &options)
     }
@@ -78,7 +79,8 @@ impl Home {
         if has_options_file(datastore) {
             format!("{datastore} --defaults-file={}", self.options_file().display())
         } else {
-            format!("psql \"$(cat {})\"", self.uri_file().display())
+            let client = if datastore == "valkey" { "valkey-cli -u" } else { "psql" };
+            format!("{client} \"$(cat {})\"", self.uri_file().display())
         }
     }
 

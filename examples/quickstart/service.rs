@@ -6,6 +6,7 @@ use trove_core::{
     error::{Error, Result},
 };
 use trove_drivers::{LocalPlatform, MariaDb, MySql, PostgreSql};
+use trove_valkey::Valkey;
 
 use crate::{Options, home::Home};
 
@@ -28,11 +29,13 @@ pub(crate) async fn start(options: &Options, home: &Home) -> Result<Service> {
     // Asks the Docker engine, so that one that is not there is told at once.
     platform.inventory().await?;
     let (mut postgresql, mut mysql, mut mariadb) = (PostgreSql::new(), MySql::new(), MariaDb::new());
+    let mut valkey = Valkey::new();
     if let Some(image) = &options.image {
         let version = wanted_version(options)?;
         match options.datastore.as_str() {
             "mysql" => mysql = mysql.image(&version, image),
             "mariadb" => mariadb = mariadb.image(&version, image),
+            "valkey" => valkey = valkey.image(&version, image),
             _ => postgresql = postgresql.image(&version, image),
         }
     }
@@ -42,14 +45,16 @@ pub(crate) async fn start(options: &Options, home: &Home) -> Result<Service> {
         .datastore(postgresql)
         .datastore(mysql)
         .datastore(mariadb)
+        .datastore(valkey)
         .start()
         .await?;
     Ok(Service { trove, platform, home: home.clone() })
 }
 
 fn wanted_version(options: &Options) -> Result<String> {
-    let (postgresql, mysql, mariadb) = (PostgreSql::new(), MySql::new(), MariaDb::new());
-    let manifests = [postgresql.manifest(), mysql.manifest(), mariadb.manifest()];
+    let drivers: [Box<dyn Driver>; 4] =
+        [Box::new(PostgreSql::new()), Box::new(MySql::new()), Box::new(MariaDb::new()), Box::new(Valkey::new())];
+    let manifests = drivers.each_ref().map(|driver| driver.manifest());
     if let Some(manifest) = manifests.iter().find(|manifest| manifest.name == options.datastore) {
         return Ok(manifest.version(options.version.as_deref())?.name.clone());
     }

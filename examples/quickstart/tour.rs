@@ -13,11 +13,34 @@ use crate::{Options, client::Connection, configure::configure, report::Report, s
 const ROWS: usize = 1000;
 const PASSWORD_LENGTH: usize = 22;
 
+/// Who uses an instance: a user, and its database where the datastore has any.
+pub(crate) struct App {
+    user: &'static str,
+    database: Option<&'static str>,
+    password: SecretString,
+}
+
+impl App {
+    fn new(user: &'static str, database: Option<&'static str>) -> Result<Self> {
+        Ok(Self { user, database, password: generate_password(PASSWORD_LENGTH)? })
+    }
+
+    pub(crate) async fn connect(&self, instance: &InstanceHandle) -> Result<Connection> {
+        Connection::open(instance, self.database, self.user, &self.password).await
+    }
+}
+
 /// Creates the instance, uses it, changes it and restarts it.
 pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, report: &Report) -> Result<()> {
-    let password = generate_password(PASSWORD_LENGTH)?;
-    let mut new =
-        NewInstance::new("quickstart", &options.datastore).id(id).database("app").user("app", password.clone());
+    let datastores = service.trove.datastores();
+    let rules = &datastores.manifest(&options.datastore)?.accounts;
+    let has_databases = rules.as_ref().is_some_and(|rules| rules.databases);
+    let app = App::new("app", has_databases.then_some("app"))?;
+    let mut new = NewInstance::new("quickstart", &options.datastore).id(id);
+    if let Some(database) = app.database {
+        new = new.database(database);
+    }
+    new = new.user(app.user, app.password.clone());
     if let Some(version) = &options.version {
         new = new.version(version);
     }
@@ -25,28 +48,28 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
     let create = async { service.trove.create(new).await?.active().await };
     let instance = report.follow(service, create).await?;
     phase.end(&format!("{} is {}", instance.id, instance.status()));
-    report.uri(&instance.uri("app")?.user("app"));
+    report.uri(&instance.uri(app.database)?.user(app.user));
 
     let phase = report.phase("use");
-    let mut client = Connection::open(&instance, "app", "app", &password).await?;
+    let mut client = app.connect(&instance).await?;
     client.write(ROWS).await?;
-    expect_rows(client.read().await?)?;
+    expect_rows(client.read(ROWS).await?)?;
     phase.end(&format!("{} {}: {ROWS} rows written and read", options.datastore, client.version().await?));
 
     let phase = report.phase("accounts");
-    add_accounts(&instance).await?;
-    phase.end("a second database and user were created and used");
+    add_accounts(&instance, &App::new("analyst", has_databases.then_some("reports"))?).await?;
+    phase.end(&format!("a second {}user was created and used", if has_databases { "database and " } else { "" }));
 
     let phase = report.phase("restart");
     let instance = report.follow(service, async { instance.restart().await?.active().await }).await?;
-    expect_rows(Connection::open(&instance, "app", "app", &password).await?.read().await?)?;
+    expect_rows(app.connect(&instance).await?.read(ROWS).await?)?;
     phase.end(&format!("{ROWS} rows are still there"));
 
     let phase = report.phase("configure");
-    phase.end(&configure(options, service, &instance, &password, report).await?);
+    phase.end(&configure(options, service, &instance, &app, report).await?);
 
     if options.keep {
-        service.home.write_access(&instance, "app", "app", &password)?;
+        service.home.write_access(&instance, app.database, app.user, &app.password)?;
     }
     Ok(())
 }
@@ -68,14 +91,17 @@ pub(crate) async fn remove(service: &Service, id: InstanceId, report: &Report) -
     Ok(())
 }
 
-async fn add_accounts(instance: &InstanceHandle) -> Result<()> {
+async fn add_accounts(instance: &InstanceHandle, analyst: &App) -> Result<()> {
     let accounts = instance.accounts();
-    let password: SecretString = generate_password(PASSWORD_LENGTH)?;
-    accounts.create_databases([NewDatabase::new("reports")]).await?;
-    accounts.create_users([NewUser::new("analyst", password.clone()).granted("reports")]).await?;
-    let mut client = Connection::open(instance, "reports", "analyst", &password).await?;
+    let mut user = NewUser::new(analyst.user, analyst.password.clone());
+    if let Some(database) = analyst.database {
+        accounts.create_databases([NewDatabase::new(database)]).await?;
+        user = user.granted(database);
+    }
+    accounts.create_users([user]).await?;
+    let mut client = analyst.connect(instance).await?;
     client.write(ROWS).await?;
-    expect_rows(client.read().await?)?;
+    expect_rows(client.read(ROWS).await?)?;
     let names: Vec<_> =
         accounts.users(PageRequest::default()).await?.items.into_iter().map(|user| user.user.name).collect();
     if names == ["analyst", "app"] { Ok(()) } else { Err(Error::internal(format!("the users are {names:?}"))) }

@@ -97,6 +97,18 @@ pub(crate) const IMAGES: &[Image] = &[
         official: "mariadb:10.11.8",
         recipe: Some(mariadb(Suite::new("bookworm").without_updates(), "10.11")),
     },
+    Image {
+        datastore: "valkey",
+        version: "8.1",
+        official: "valkey/valkey:8.1",
+        recipe: Some(valkey(Suite::new("trixie"), "8.1")),
+    },
+    Image {
+        datastore: "valkey",
+        version: "9.1",
+        official: "valkey/valkey:9.1",
+        recipe: Some(valkey(Suite::moving("sid"), "9.1")),
+    },
 ];
 
 const fn mariadb(suite: Suite, release: &'static str) -> Recipe {
@@ -107,6 +119,17 @@ const fn mariadb(suite: Suite, release: &'static str) -> Recipe {
         programs: "/usr/sbin",
         server: "mariadbd",
         made_by_packages: "/var/lib/mysql",
+    }
+}
+
+const fn valkey(suite: Suite, release: &'static str) -> Recipe {
+    Recipe {
+        suite,
+        packages: "valkey-server",
+        release,
+        programs: "/usr/bin",
+        server: "valkey-server",
+        made_by_packages: "/var/lib/valkey",
     }
 }
 
@@ -215,6 +238,6 @@ mod tests {
         for image in IMAGES.iter().filter(|image| seen.insert(image.datastore)) {
             assert!(image.recipe.is_some(), "{} {}", image.datastore, image.version);
         }
-        assert_eq!(seen.len(), 3);
+        assert_eq!(seen.len(), 4);
     }
 }

@@ -88,6 +88,7 @@ mod tests {
             ("--datastore mysql", "9.7"),
             ("--datastore mariadb", "11.8"),
             ("--version 10.11 --datastore mariadb", "10.11"),
+            ("--datastore valkey", "8.1"),
         ] {
             assert_eq!(version(line), Some(wanted), "{line}");
         }
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn no_image_is_prepared_where_none_is_used() {
-        for line in ["--image mine:1", "--image=mine:1", "--delete abc", "--datastore valkey", "--version 3"] {
+        for line in ["--image mine:1", "--image=mine:1", "--delete abc", "--datastore oracle", "--version 3"] {
             assert_eq!(version(line), None, "{line}");
         }
     }

@@ -5,6 +5,7 @@ use super::{
     new_instance::{check_memory, find_flavor},
 };
 use crate::{
+    datastore::no_databases,
     error::{Error, Result},
     flow::Flow,
     id::{ConfigurationId, OperationId},
@@ -34,15 +35,21 @@ impl InstanceHandle {
         Ok(&self.instance)
     }
 
-    /// Where a client connects to one of its databases. Holds no password.
+    /// Where a client connects to one of its databases, or with `None` to the server. Holds no password.
     ///
-    /// [`Conflict`](crate::error::Kind::Conflict) while it has no address.
-    pub fn uri(&self, database: &str) -> Result<ConnectionUri> {
-        let endpoint = self.instance.endpoint.clone();
+    /// [`Conflict`](crate::error::Kind::Conflict) while it has no address,
+    /// [`Unsupported`](crate::error::Kind::Unsupported) for a database where there are none.
+    pub fn uri<'a>(&self, database: impl Into<Option<&'a str>>) -> Result<ConnectionUri> {
+        let (database, endpoint) = (database.into(), self.instance.endpoint.clone());
         let endpoint = endpoint.ok_or_else(|| Error::conflict("the instance has no address yet"))?;
         let datastores = self.trove.datastores();
-        let scheme = datastores.manifest(&self.instance.datastore).map(|manifest| manifest.uri_scheme.as_str());
-        Ok(ConnectionUri::new(scheme.unwrap_or(&self.instance.datastore), endpoint, database))
+        let manifest = datastores.manifest(&self.instance.datastore).ok();
+        let rules = manifest.and_then(|manifest| manifest.accounts.as_ref());
+        if database.is_some() && rules.is_some_and(|rules| !rules.databases) {
+            return Err(no_databases());
+        }
+        let scheme = manifest.map_or(&self.instance.datastore, |manifest| &manifest.uri_scheme);
+        Ok(ConnectionUri::new(scheme, endpoint, database))
     }
 
     /// Its databases, users, rights and root.

@@ -10,12 +10,12 @@ pub struct ConnectionUri {
     scheme: String,
     user: Option<String>,
     endpoint: Endpoint,
-    database: String,
+    database: Option<String>,
 }
 
 impl ConnectionUri {
-    pub(super) fn new(scheme: &str, endpoint: Endpoint, database: &str) -> Self {
-        Self { scheme: scheme.to_owned(), user: None, endpoint, database: database.to_owned() }
+    pub(super) fn new(scheme: &str, endpoint: Endpoint, database: Option<&str>) -> Self {
+        Self { scheme: scheme.to_owned(), user: None, endpoint, database: database.map(str::to_owned) }
     }
 
     /// The same for a user.
@@ -41,8 +41,10 @@ impl ConnectionUri {
             text.push('@');
         }
         text.push_str(&self.endpoint.to_string());
-        text.push('/');
-        encode(&mut text, &self.database);
+        if let Some(database) = &self.database {
+            text.push('/');
+            encode(&mut text, database);
+        }
         text
     }
 }
@@ -72,9 +74,10 @@ mod tests {
     #[test]
     fn parts_are_encoded_and_the_password_shows_only_when_asked_for() {
         let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: 20000 };
-        let uri = ConnectionUri::new("postgresql", endpoint, "a/b?c").user("o'brien@x");
+        let uri = ConnectionUri::new("postgresql", endpoint.clone(), Some("a/b?c")).user("o'brien@x");
         assert_eq!(uri.to_string(), "postgresql://o%27brien%40x@127.0.0.1:20000/a%2Fb%3Fc");
         let whole = uri.with_password(&SecretString::from("p:w/ä"));
         assert!(whole.expose_secret().contains(":p%3Aw%2F%C3%A4@"));
+        assert_eq!(ConnectionUri::new("redis", endpoint, None).user("app").to_string(), "redis://app@127.0.0.1:20000");
     }
 }

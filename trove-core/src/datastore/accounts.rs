@@ -2,7 +2,7 @@ use async_trait::async_trait;
 
 use super::Cx;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     model::{Database, NewDatabase, NewUser, Page, PageRequest, User, UserName},
     secret::SecretString,
 };
@@ -12,18 +12,26 @@ use crate::{
 /// Names were checked against the [`AccountRules`](super::AccountRules) already; they may still hold quotes,
 /// semicolons, percent signs and any letter, and reach the server only quoted or as bound parameters. The engine's own
 /// accounts and databases are never listed, changed or dropped.
+///
+/// An engine without [databases](super::AccountRules::databases) leaves what is about them as it is here.
 #[async_trait]
 pub trait Accounts: Send + Sync {
     /// Creates databases; one that exists already is left as it is. One that exists with another character set or
     /// collation than is asked for is [`Conflict`](crate::error::Kind::Conflict), a character set or collation that the
     /// server does not know [`Invalid`](crate::error::Kind::Invalid).
-    async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()>;
+    async fn create_databases(&self, _cx: &Cx, _databases: &[NewDatabase]) -> Result<()> {
+        Err(no_databases())
+    }
 
     /// Lists databases in order of name.
-    async fn databases(&self, cx: &Cx, page: &PageRequest) -> Result<Page<Database>>;
+    async fn databases(&self, _cx: &Cx, _page: &PageRequest) -> Result<Page<Database>> {
+        Ok(Page { items: Vec::new(), next: None })
+    }
 
     /// Drops a database with all it holds, and the connections to it. One that is absent is `Ok`.
-    async fn drop_database(&self, cx: &Cx, name: &str) -> Result<()>;
+    async fn drop_database(&self, _cx: &Cx, _name: &str) -> Result<()> {
+        Err(no_databases())
+    }
 
     /// Creates users, all or none. A user that exists already is [`Conflict`](crate::error::Kind::Conflict), a database
     /// that does not [`NotFound`](crate::error::Kind::NotFound).
@@ -44,10 +52,14 @@ pub trait Accounts: Send + Sync {
     async fn set_password(&self, cx: &Cx, user: &UserName, password: &SecretString) -> Result<()>;
 
     /// Lets a user use databases; a right it has already stays.
-    async fn grant(&self, cx: &Cx, user: &UserName, databases: &[String]) -> Result<()>;
+    async fn grant(&self, _cx: &Cx, _user: &UserName, _databases: &[String]) -> Result<()> {
+        Err(no_databases())
+    }
 
     /// Takes a database from a user, and ends its sessions there; a right it does not have is `Ok`.
-    async fn revoke(&self, cx: &Cx, user: &UserName, database: &str) -> Result<()>;
+    async fn revoke(&self, _cx: &Cx, _user: &UserName, _database: &str) -> Result<()> {
+        Err(no_databases())
+    }
 
     /// Drops a user and ends its sessions. What it owned stays, with the databases. One that is absent is `Ok`.
     async fn drop_user(&self, cx: &Cx, user: &UserName) -> Result<()>;
@@ -60,4 +72,9 @@ pub trait Accounts: Send + Sync {
 
     /// True where the tenant's root may log in.
     async fn root_enabled(&self, cx: &Cx) -> Result<bool>;
+}
+
+/// The error of a call that is about databases where there are none.
+pub(crate) fn no_databases() -> Error {
+    Error::unsupported("this datastore has no databases of its own")
 }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::no_databases;
 use crate::{
     error::{Error, Result},
     model::{ByteSize, UserName, mib},
@@ -142,7 +143,7 @@ impl AccountRules {
     /// [`Unsupported`](crate::error::Kind::Unsupported) where there are none.
     pub fn check_database(&self, name: &str) -> Result<()> {
         if !self.databases {
-            return Err(Error::unsupported("this datastore has no databases of its own"));
+            return Err(no_databases());
         }
         self.check_name("database", name, self.max_database_bytes, &self.reserved_databases)
     }

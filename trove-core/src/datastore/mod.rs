@@ -36,6 +36,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use accounts::Accounts;
+pub(crate) use accounts::no_databases;
 pub use configuration::Configuration;
 pub use context::{Cx, ProgressSink};
 pub use host::{GuestHost, ServerIdentity, resource_name};

@@ -12,6 +12,9 @@
 //! | the volume | [`Engine::volume_target`] | the data, in a directory below ([`Engine::data_directory`]) |
 //! | `<directory>/conf` | [`CONFIGURATION`], read-only | what [`Engine::files`] renders |
 //! | `<directory>/run` | [`SOCKETS`] | the socket through which the agent administers |
+//!
+//! The agent reaches the server by [`connect`] only. A server that knows it by its socket needs no password; another has
+//! [one of its own](admin_password).
 
 mod calls;
 mod containers;
@@ -21,6 +24,7 @@ mod driver;
 mod gauges;
 mod notes;
 mod observe;
+mod password;
 mod places;
 mod probe;
 mod record;
@@ -43,10 +47,11 @@ use trove_core::{
 pub(crate) use calls::Calls;
 pub use driver::ContainerDriver;
 pub(crate) use gauges::{blocking, free};
+pub use password::admin_password;
 pub(crate) use places::{failed, own};
 pub(crate) use probe::{Asked, Probe, Refusal};
 pub(crate) use small::read_small;
-pub(crate) use socket::connect;
+pub use socket::connect;
 pub(crate) use spec::{INSTANCE_LABEL, SCOPE_LABEL};
 pub(crate) use tree::remove_tree;
 
@@ -242,6 +247,23 @@ pub enum UpgradePath {
     Changing,
 }
 
+impl UpgradePath {
+    /// The path of an engine whose later versions take over the data of earlier ones, and whose versions with the same
+    /// first `numbers` share it: `8.1.1` and `8.1.4` do by two. [`Unsupported`](trove_core::error::Kind::Unsupported)
+    /// for the way back.
+    pub fn forward(from: &str, to: &str, numbers: usize) -> Result<Self> {
+        let series = |version: &str| -> Vec<u32> {
+            version.split('.').take(numbers).map(|number| number.parse().unwrap_or(0)).collect()
+        };
+        let (old, new) = (series(from), series(to));
+        match old.iter().zip(&new).find(|(old, new)| old != new) {
+            None => Ok(Self::Compatible),
+            Some((old, new)) if old < new => Ok(Self::Changing),
+            Some(_) => Err(Error::unsupported(format!("the data of version {from} cannot be that of version {to}"))),
+        }
+    }
+}
+
 /// Runs programs of an instance's image, beside its server: as its user, with its files and its socket, without a
 /// network.
 #[async_trait]
@@ -285,4 +307,23 @@ pub enum Answer {
     NotYet,
     /// It did not answer.
     No(Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_goes_forward_by_series() {
+        for (from, to, path) in [
+            ("8.1.1", "8.1.4", Some(UpgradePath::Compatible)),
+            ("8.1.4", "8.1", Some(UpgradePath::Compatible)),
+            ("8.1.1", "9", Some(UpgradePath::Changing)),
+            ("8.9", "8.10", Some(UpgradePath::Changing)),
+            ("9.1.2", "8.1.1", None),
+            ("9.1.2", "9.0.9", None),
+        ] {
+            assert_eq!(UpgradePath::forward(from, to, 2).ok(), path, "{from} {to}");
+        }
+    }
 }

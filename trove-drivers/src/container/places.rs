@@ -6,6 +6,7 @@
 //! <directory>/settings.json       the record of the settings
 //! <directory>/upgrade.json        the upgrade that has begun or was concluded last
 //! <directory>/resized.json        the last change of the flavor
+//! <directory>/password.json       the administrator's password, where the server asks for one
 //! <directory>/probe/              a throw-away server, while there is one
 //! <directory>/fence               who may change the instance, kept by its fence
 //! ```

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 /// A socket that the server put a link in place of might be another tenant's server, which lets the administrator in as
 /// well. So links are not followed, and whoever listens must be the server's user. What was looked at is what is
 /// connected to, because it is reached through its descriptor.
-pub(crate) async fn connect(directory: &Path, name: &str, server: u32) -> io::Result<UnixStream> {
+pub async fn connect(directory: &Path, name: &str, server: u32) -> io::Result<UnixStream> {
     let socket = find(directory, name, server)?;
     let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await?;
     match stream.peer_cred()?.uid() == server {

@@ -1,6 +1,4 @@
-//! What a client of the database does: connects over TCP, writes rows, finds them again.
-
-use std::time::Duration;
+//! Clients of engines that speak SQL.
 
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -10,17 +8,17 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-const DEADLINE: Duration = Duration::from_secs(30);
+use super::within;
 
-/// A connection of a user to a database. What it sends is SQL that all engines understand.
-pub(crate) enum Connection {
+/// A connection to an engine. What it sends is SQL that all of them understand.
+pub(crate) enum Sql {
     /// To PostgreSQL.
     PostgreSql(Client),
     /// To MySQL or MariaDB.
     MySql(Conn),
 }
 
-impl Connection {
+impl Sql {
     pub(crate) async fn open(
         instance: &InstanceHandle,
         database: &str,
@@ -94,16 +92,5 @@ impl Connection {
             Self::MySql(client) => within(client.query_first::<String, _>(sql), what).await?,
         };
         answer.ok_or_else(|| Error::internal("the server answers nothing"))
-    }
-}
-
-async fn within<T, E>(work: impl Future<Output = Result<T, E>>, what: &str) -> Result<T>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let message = || format!("the client could not {what}");
-    match tokio::time::timeout(DEADLINE, work).await {
-        Ok(done) => done.map_err(|error| Error::unavailable(message()).because(error)),
-        Err(_) => Err(Error::timeout(message())),
     }
 }

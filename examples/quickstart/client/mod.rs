@@ -1,0 +1,82 @@
+//! What a client of the database does: connects over TCP, writes rows, finds them again.
+
+mod keys;
+mod sql;
+
+use std::time::Duration;
+
+use trove_core::{
+    control::InstanceHandle,
+    error::{Error, Result},
+    secret::SecretString,
+};
+
+use keys::Keys;
+use sql::Sql;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A connection of a user.
+pub(crate) enum Connection {
+    /// To a database.
+    Sql(Sql),
+    /// To a server without databases.
+    Keys(Keys),
+}
+
+impl Connection {
+    pub(crate) async fn open(
+        instance: &InstanceHandle,
+        database: Option<&str>,
+        user: &str,
+        password: &SecretString,
+    ) -> Result<Self> {
+        match database {
+            Some(database) => Sql::open(instance, database, user, password).await.map(Self::Sql),
+            None => Keys::open(instance, user, password).await.map(Self::Keys),
+        }
+    }
+
+    /// The number of the server's version.
+    pub(crate) async fn version(&mut self) -> Result<String> {
+        match self {
+            Self::Sql(client) => client.version().await,
+            Self::Keys(client) => client.version().await,
+        }
+    }
+
+    /// Writes so many rows.
+    pub(crate) async fn write(&mut self, rows: usize) -> Result<()> {
+        match self {
+            Self::Sql(client) => client.write(rows).await,
+            Self::Keys(client) => client.write(rows).await,
+        }
+    }
+
+    /// How many of so many rows written are there as they were written.
+    pub(crate) async fn read(&mut self, rows: usize) -> Result<usize> {
+        match self {
+            Self::Sql(client) => client.read().await,
+            Self::Keys(client) => client.read(rows).await,
+        }
+    }
+
+    /// The value of a parameter of the server, as new sessions have it.
+    pub(crate) async fn parameter(&mut self, name: &str) -> Result<String> {
+        match self {
+            Self::Sql(client) => client.parameter(name).await,
+            Self::Keys(client) => client.parameter(name).await,
+        }
+    }
+}
+
+async fn within<T, E>(work: impl Future<Output = Result<T, E>>, what: &str) -> Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let message = || format!("the client could not {what}");
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(done) => done.map_err(|error| Error::unavailable(message()).because(error)),
+        Err(_) => Err(Error::timeout(message())),
+    }
+}
