@@ -68,7 +68,7 @@ pub enum Kind {
 }
 
 /// Whether to try the same again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Retry {
     /// It would fail again.
     Never,
@@ -79,7 +79,7 @@ pub enum Retry {
 }
 
 /// What the failed call may have done; decides between redo and undo after a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
     /// Nothing was changed.
     None,

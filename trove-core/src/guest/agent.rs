@@ -1,10 +1,10 @@
-//! The agent of one instance.
+//! The agent of one instance: does jobs, answers about accounts, watches and mends its server.
 
 use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,30 +12,30 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::{
-    sync::{Notify, RwLock, mpsc, oneshot, watch},
+    sync::{Notify, RwLock},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Telling,
     heal::{Healer, Remedy},
+    hub::JobEnd,
+    message::{self, Notice},
     protocol::{AccountsCall, AccountsReply, Work},
 };
 use crate::{
-    datastore::{Configuration, Cx, Datastore, ProgressSink, Upgrade},
+    datastore::{Configuration, Cx, Datastore, Upgrade},
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
     layer::{Deadline, Layered},
     model::{Condition, Health, Observed, Problem},
-    store::Report,
-    time::Clock,
+    rpc::Teller,
 };
 
 /// How many finished jobs an agent remembers.
 const REMEMBERED_JOBS: usize = 16;
-/// How long the end of a job waits until what it came to is stored.
-const STORED_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a job waits until what it came to is on its way to the control plane.
+const TOLD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How guest agents work.
 #[derive(Clone, Copy, Debug)]
@@ -50,17 +50,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self { observe_every: Duration::from_secs(2), report_every: Duration::from_secs(10) }
     }
-}
-
-/// On whose behalf a guest is called.
-#[derive(Clone)]
-pub struct Call {
-    /// The operation; the key by which a repeated call is recognised.
-    pub operation: OperationId,
-    /// The caller's epoch.
-    pub epoch: u64,
-    /// Whom to tell how far it is.
-    pub progress: Option<ProgressSink>,
 }
 
 /// Hosts the engine of one instance.
@@ -79,11 +68,10 @@ pub(super) struct Agent {
     tasks: TaskTracker,
 }
 
-/// What all agents of a process share.
+/// What an agent lives with.
 pub(super) struct Surroundings {
     pub(super) settings: Settings,
-    pub(super) clock: Clock,
-    pub(super) reports: mpsc::Sender<Telling>,
+    pub(super) teller: Teller,
     pub(super) stop: CancellationToken,
 }
 
@@ -102,7 +90,7 @@ struct Job {
     /// What was asked for, in words without secrets.
     work: String,
     cancel: CancellationToken,
-    end: watch::Receiver<Option<Result<()>>>,
+    end: Option<Result<()>>,
 }
 
 impl Agent {
@@ -143,45 +131,59 @@ impl Agent {
         agent
     }
 
-    /// Begins a job, or joins the one of the same key, and returns where its end will be seen.
-    pub(super) fn begin(self: &Arc<Self>, call: &Call, work: Work) -> Result<watch::Receiver<Option<Result<()>>>> {
-        self.fence(call.epoch)?;
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let (key, told) = ((call.operation, work.name()), format!("{work:?}"));
-        if let Some(at) = jobs.iter().position(|job| job.key == key) {
-            if jobs[at].work != told {
-                return Err(Error::conflict("the operation asked the guest for the same with other arguments before"));
+    /// Begins a job, or joins the one of the same key, and tells what has become of it.
+    pub(super) fn begin(self: &Arc<Self>, operation: OperationId, epoch: u64, work: Work) -> Result<JobEnd> {
+        self.fence(epoch)?;
+        let (key, told) = ((operation, work.name()), format!("{work:?}"));
+        {
+            let mut jobs = self.jobs();
+            if let Some(at) = jobs.iter().position(|job| job.key == key) {
+                if jobs[at].work != told {
+                    let message = "the operation asked the guest for the same with other arguments before";
+                    return Err(Error::conflict(message));
+                }
+                match &jobs[at].end {
+                    None => return Ok(JobEnd::Running),
+                    Some(Ok(())) => return Ok(JobEnd::Done),
+                    // A failure is not a result to keep: asked again, it is tried again.
+                    Some(Err(_)) => drop(jobs.remove(at)),
+                }
             }
-            // A failure is not a result to keep: asked again, it is tried again. A job that panicked has no end.
-            let failed = match &*jobs[at].end.borrow() {
-                Some(end) => end.is_err(),
-                None => jobs[at].end.has_changed().is_err(),
-            };
-            if !failed {
-                return Ok(jobs[at].end.clone());
+            self.mending.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+            // Operations on an instance follow each other: what runs for an earlier one has been given up.
+            jobs.iter().for_each(|job| job.cancel.cancel());
+            while jobs.len() >= REMEMBERED_JOBS {
+                jobs.pop_front();
             }
-            jobs.remove(at);
         }
-        self.mending.lock().unwrap_or_else(PoisonError::into_inner).cancel();
-        // Operations on an instance follow each other: what runs for an earlier one has been given up.
-        jobs.iter().for_each(|job| job.cancel.cancel());
-        while jobs.len() >= REMEMBERED_JOBS {
-            jobs.pop_front();
-        }
-        let (done, end) = watch::channel(None);
         let cancel = self.surroundings.stop.child_token();
-        jobs.push_back(Job { key, work: told, cancel: cancel.clone(), end: end.clone() });
-        let mut cx = Cx::new(call.operation, call.epoch).with_step(work.name()).with_cancel(cancel);
-        if let Some(sink) = &call.progress {
-            cx = cx.with_progress(sink.clone());
-        }
+        self.jobs().push_back(Job { key, work: told, cancel: cancel.clone(), end: None });
+        let agent = self.clone();
+        let cx = Cx::new(operation, epoch).with_step(work.name()).with_cancel(cancel).with_progress(Arc::new(
+            move |progress| agent.surroundings.teller.tell(message::write(&Notice::Progress { operation, progress })),
+        ));
         let agent = self.clone();
         self.tasks.spawn(async move {
-            let result = agent.work(&cx, work).await;
+            let result = AssertUnwindSafe(agent.work(&cx, work)).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(Error::internal("the guest's job was lost: it panicked")));
             agent.look.notify_one();
-            done.send_replace(Some(result));
+            if let Some(job) = agent.jobs().iter_mut().find(|job| job.key == key) {
+                job.end = Some(result);
+            }
+            agent.surroundings.teller.tell(message::write(&Notice::JobEnded));
         });
-        Ok(end)
+        Ok(JobEnd::Running)
+    }
+
+    /// What has become of a job that was begun.
+    pub(super) fn end(&self, operation: OperationId, work: &str) -> Option<Result<JobEnd>> {
+        let jobs = self.jobs();
+        let job = jobs.iter().find(|job| job.key.0 == operation && job.key.1 == work)?;
+        Some(job.end.clone().map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done)))
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn work(&self, cx: &Cx, work: Work) -> Result<()> {
@@ -253,11 +255,9 @@ impl Agent {
                 self.upgrade()?.conclude(cx).await?;
             }
         }
-        // What the caller hears as done is in the store by the time it looks, unless that is away.
-        let report = self.observe().await;
-        let (stored, seen) = oneshot::channel();
-        self.tell(Telling { report: self.reported(report), stored: Some(stored) }).await;
-        let _ = tokio::time::timeout(STORED_PATIENCE, seen).await;
+        // What the caller hears as done it was told of before, unless it is away.
+        let told = message::write(&Notice::Seen { observed: self.observe().await, settled: true });
+        let _ = tokio::time::timeout(TOLD_PATIENCE, self.surroundings.teller.told(told)).await;
         Ok(())
     }
 
@@ -275,18 +275,19 @@ impl Agent {
             .with_cancel(self.surroundings.stop.child_token())
     }
 
-    /// Answers a question about accounts, or changes them. A caller that goes away does not stop a change half-way.
-    pub(super) async fn accounts(self: &Arc<Self>, call: Call, question: AccountsCall) -> Result<AccountsReply> {
-        self.fence(call.epoch)?;
-        let agent = self.clone();
-        let answer = self.tasks.spawn(async move {
-            let accounts = agent.datastore.accounts();
-            let accounts = accounts.ok_or_else(|| Error::unsupported("this datastore has no databases and users"))?;
-            let _server = agent.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;
-            let cx = Cx::new(call.operation, call.epoch).with_cancel(agent.surroundings.stop.child_token());
-            question.answer(accounts, &cx).await
-        });
-        answer.await.unwrap_or_else(|error| Err(Error::internal("the guest did not answer").because(error)))
+    /// Answers a question about accounts, or changes them.
+    pub(super) async fn accounts(
+        &self,
+        operation: OperationId,
+        epoch: u64,
+        question: AccountsCall,
+    ) -> Result<AccountsReply> {
+        self.fence(epoch)?;
+        let accounts = self.datastore.accounts();
+        let accounts = accounts.ok_or_else(|| Error::unsupported("this datastore has no databases and users"))?;
+        let _server = self.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;
+        let cx = Cx::new(operation, epoch).with_cancel(self.surroundings.stop.child_token());
+        question.answer(accounts, &cx).await
     }
 
     /// Lets running jobs know, awaits them, and stops watching. The server goes on.
@@ -343,7 +344,8 @@ impl Agent {
                 });
                 if stale && self.intent() == intent {
                     last = Some((observed.clone(), Instant::now()));
-                    self.tell(self.reported(observed.clone()).into()).await;
+                    let seen = Notice::Seen { observed: observed.clone(), settled: false };
+                    self.surroundings.teller.tell(message::write(&seen));
                 }
                 if self.mend(intent, &observed.health, &mut healer, &mut start_failure).await {
                     continue;
@@ -408,19 +410,6 @@ impl Agent {
             }
         }
         observed
-    }
-
-    fn reported(&self, observed: Observed) -> Report {
-        Report { instance: self.instance, observed, at: self.surroundings.clock.now() }
-    }
-
-    async fn tell(&self, telling: Telling) {
-        tokio::select! {
-            biased;
-            // The receiver ends only with the service.
-            _ = self.surroundings.reports.send(telling) => {}
-            () = self.surroundings.stop.cancelled() => {}
-        }
     }
 }
 

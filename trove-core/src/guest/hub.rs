@@ -1,4 +1,4 @@
-//! The agents of this process, and the way to call them.
+//! The guests of a control plane, and the way to call them.
 
 use std::{
     collections::HashMap,
@@ -7,37 +7,68 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::sync::{mpsc, watch};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Telling,
-    agent::{Agent, Call, Settings, Surroundings},
+    agent::Settings,
+    local::LocalGuest,
+    message::{self, Answer, Failure, Request},
     protocol::{AccountsCall, AccountsReply, Work},
+    remote::Remote,
 };
 use crate::{
-    datastore::{Driver, GuestHost},
+    datastore::{Driver, GuestHost, ProgressSink},
     error::{Error, Result},
-    id::InstanceId,
-    lifecycle,
+    id::{InstanceId, OperationId},
     model::Instance,
+    rpc::{Address, InProcess, InstanceKey, Line, Refusals, Repeat, Transport},
     time::Clock,
 };
 
-/// The guests that live in this process.
+/// How long a guest may take to answer what it knows by itself.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take to answer about accounts: longer than [its driver](crate::layer::Deadline) may.
+const ACCOUNTS_LIMIT: Duration = Duration::from_secs(90);
+/// How often the end of a job is asked for where nobody tells of it.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// The guests of a control plane. It calls each over a sealed [`Line`]; those of this process it hosts.
 pub struct Guests {
     drivers: HashMap<String, Arc<dyn Driver>>,
-    agents: Mutex<HashMap<InstanceId, Arc<Agent>>>,
+    guests: Mutex<HashMap<InstanceId, Arc<Guest>>>,
+    transport: Arc<dyn Transport>,
     settings: Settings,
     clock: Clock,
     reports: mpsc::Sender<Telling>,
+    refusals: Refusals,
     stop: CancellationToken,
     // Ends the agents when the service goes without a shutdown.
     _guard: DropGuard,
 }
 
+/// One guest, as the control plane has it.
+struct Guest {
+    line: Line,
+    remote: Arc<Remote>,
+    local: LocalGuest,
+}
+
+/// On whose behalf a guest is called.
+#[derive(Clone)]
+pub struct Call {
+    /// The operation; the key by which a repeated call is recognised.
+    pub operation: OperationId,
+    /// The caller's epoch.
+    pub epoch: u64,
+    /// Whom to tell how far it is.
+    pub progress: Option<ProgressSink>,
+}
+
 /// What waiting for a job came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobEnd {
     /// It is done.
     Done,
@@ -54,8 +85,17 @@ impl Guests {
         reports: mpsc::Sender<Telling>,
     ) -> Self {
         let stop = CancellationToken::new();
-        let guard = stop.clone().drop_guard();
-        Self { drivers, agents: Mutex::default(), settings, clock, reports, stop, _guard: guard }
+        Self {
+            drivers,
+            guests: Mutex::default(),
+            transport: Arc::new(InProcess::new()),
+            settings,
+            clock,
+            reports,
+            refusals: Refusals::new(),
+            _guard: stop.clone().drop_guard(),
+            stop,
+        }
     }
 
     /// The driver of this name; [`NotFound`](crate::error::Kind::NotFound) lists those there are.
@@ -67,41 +107,46 @@ impl Guests {
         })
     }
 
-    /// Makes sure an agent hosts the instance, in the place its platform gave it.
-    pub fn attach(&self, instance: &Instance, host: GuestHost) -> Result<()> {
-        let mut agents = self.agents();
+    /// Makes sure an agent hosts the instance, in the place its platform gave it. The caller sees to it that nobody else
+    /// attaches or detaches the instance meanwhile.
+    pub async fn attach(&self, instance: &Instance, host: GuestHost) -> Result<()> {
         if self.stop.is_cancelled() {
             return Err(Error::cancelled("the service is shutting down"));
         }
-        if agents.contains_key(&instance.id) {
+        if self.is_attached(instance.id) {
             return Ok(());
         }
         let datastore = self.driver(&instance.datastore)?.attach(host)?;
-        let serves = match instance.state {
-            lifecycle::State::Stopped | lifecycle::State::Stopping => Some(false),
-            state => lifecycle::should_serve(state).then_some(true),
-        };
-        let surroundings = Surroundings {
-            settings: self.settings,
-            clock: self.clock.clone(),
-            reports: self.reports.clone(),
-            stop: self.stop.child_token(),
-        };
-        let agent = Agent::spawn(instance.id, datastore, serves, instance.epoch, surroundings);
-        agents.insert(instance.id, agent);
+        for address in [Address::guest(instance.id), Address::control(instance.id)] {
+            self.transport.create(&address).await?;
+        }
+        // A guest of this process needs a key for as long as that lives.
+        let key = InstanceKey::generate(1)?;
+        let remote = Arc::new(Remote::new(instance.id, self.reports.clone(), self.clock.clone()));
+        let transport = self.transport.clone();
+        let line = Line::open(transport.clone(), instance.id, key.clone(), remote.clone(), self.refusals.clone());
+        let line = line.await?;
+        let stop = self.stop.child_token();
+        let local = LocalGuest::begin(instance, datastore, key, transport, self.settings, self.refusals.clone(), stop)?;
+        self.guests().insert(instance.id, Arc::new(Guest { line, remote, local }));
         Ok(())
     }
 
     /// True where an agent hosts the instance.
     pub fn is_attached(&self, instance: InstanceId) -> bool {
-        self.agents().contains_key(&instance)
+        self.guests().contains_key(&instance)
     }
 
     /// Ends the agent of an instance. Its server, if it still has one, goes on.
     pub async fn detach(&self, instance: InstanceId) {
-        let agent = self.agents().remove(&instance);
-        if let Some(agent) = agent {
-            agent.shut_down().await;
+        let guest = self.guests().remove(&instance);
+        if let Some(guest) = guest {
+            guest.local.end().await;
+            for address in [Address::guest(instance), Address::control(instance)] {
+                if let Err(error) = self.transport.remove(&address).await {
+                    tracing::warn!(%address, error = error.report(), "a mailbox is left");
+                }
+            }
         }
     }
 
@@ -114,11 +159,25 @@ impl Guests {
         patience: Duration,
         stop: impl Future<Output = ()>,
     ) -> Result<JobEnd> {
-        let mut end: watch::Receiver<Option<Result<()>>> = self.agent(instance)?.begin(call, work)?;
+        let guest = self.guest(instance)?;
+        let _heard = call.progress.clone().map(|sink| guest.remote.follow(call.operation, sink));
         let ended = async {
-            match end.wait_for(Option::is_some).await {
-                Ok(result) => result.clone().unwrap_or(Ok(())).map(|()| JobEnd::Done),
-                Err(_) => Err(Error::internal("the guest's job was lost")),
+            let (operation, epoch, name) = (call.operation, call.epoch, work.name().to_owned());
+            let begin = Request::Job { operation, epoch, work };
+            let ask = Request::JobEnd { operation, work: name };
+            let mut request = &begin;
+            loop {
+                let told = guest.remote.job_ended();
+                match guest.ask(request, Repeat::Again, ANSWER_LIMIT).await? {
+                    Answer::Job(JobEnd::Done) => return Ok(JobEnd::Done),
+                    Answer::Job(JobEnd::Running) => {
+                        request = &ask;
+                        // Either way it is asked.
+                        let _ = tokio::time::timeout(ASK_EVERY, told).await;
+                    }
+                    Answer::NoJob => request = &begin,
+                    Answer::Accounts(_) => return Err(unexpected()),
+                }
             }
         };
         tokio::select! {
@@ -130,24 +189,38 @@ impl Guests {
 
     /// Asks about accounts, or changes them. A caller that goes away does not stop a change half-way.
     pub async fn accounts(&self, instance: InstanceId, call: Call, question: AccountsCall) -> Result<AccountsReply> {
-        self.agent(instance)?.accounts(call, question).await
+        let repeat = if question.action().is_some() { Repeat::GiveUp } else { Repeat::Again };
+        let request = Request::Accounts { operation: call.operation, epoch: call.epoch, question };
+        match self.guest(instance)?.ask(&request, repeat, ACCOUNTS_LIMIT).await? {
+            Answer::Accounts(reply) => Ok(reply),
+            Answer::Job(_) | Answer::NoJob => Err(unexpected()),
+        }
     }
 
     /// Ends all agents. The servers go on.
     pub async fn shut_down(&self) {
         self.stop.cancel();
-        let agents: Vec<_> = self.agents().drain().map(|(_, agent)| agent).collect();
-        join_all(agents.iter().map(|agent| agent.shut_down())).await;
+        let guests: Vec<_> = self.guests().drain().map(|(_, guest)| guest).collect();
+        join_all(guests.iter().map(|guest| guest.local.end())).await;
     }
 
-    fn agent(&self, instance: InstanceId) -> Result<Arc<Agent>> {
-        self.agents()
-            .get(&instance)
-            .cloned()
-            .ok_or_else(|| Error::unavailable("the instance's guest agent is not there yet"))
+    fn guest(&self, instance: InstanceId) -> Result<Arc<Guest>> {
+        let guest = self.guests().get(&instance).cloned();
+        guest.ok_or_else(|| Error::unavailable("the instance's guest agent is not there yet"))
     }
 
-    fn agents(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<Agent>>> {
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guests(&self) -> MutexGuard<'_, HashMap<InstanceId, Arc<Guest>>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Guest {
+    async fn ask(&self, request: &Request, repeat: Repeat, limit: Duration) -> Result<Answer> {
+        let answer = self.line.call(&message::write(request), repeat, limit).await?;
+        message::read::<std::result::Result<Answer, Failure>>(&answer)?.map_err(Error::from)
+    }
+}
+
+fn unexpected() -> Error {
+    Error::internal("the guest answered another question")
 }

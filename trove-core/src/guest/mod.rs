@@ -13,14 +13,19 @@
 //!   then with growing pauses of up to a minute. A lost data directory is never initialised anew.
 
 mod agent;
+mod clear;
+mod desk;
 mod heal;
 mod hub;
+mod local;
+mod message;
 mod protocol;
+mod remote;
 mod telling;
 #[cfg(test)]
 mod tests;
 
-pub use agent::{Call, Settings};
-pub use hub::{Guests, JobEnd};
+pub use agent::Settings;
+pub use hub::{Call, Guests, JobEnd};
 pub use protocol::{AccountsCall, AccountsReply, Work};
 pub use telling::Telling;

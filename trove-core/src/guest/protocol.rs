@@ -1,5 +1,8 @@
 //! What a guest can be asked, and what it answers.
 
+use serde::{Deserialize, Serialize};
+
+use super::clear;
 use crate::{
     datastore::{Accounts, Cx, Prepare, Release},
     error::{Error, Result},
@@ -8,10 +11,10 @@ use crate::{
 };
 
 /// Long work on an instance's server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Work {
     /// From an empty volume to a running server.
-    Prepare(Prepare),
+    Prepare(#[serde(with = "clear::prepare")] Prepare),
     /// To a running server.
     Start,
     /// To a stopped server.
@@ -29,13 +32,13 @@ pub enum Work {
     /// To the flavor before.
     RevertResize(Flavor),
     /// To nothing else; refuses an upgrade that cannot be.
-    CheckUpgrade(Release),
+    CheckUpgrade(#[serde(with = "clear::release")] Release),
     /// To nothing else; the agent keeps it running.
     KeepRunning,
     /// To a server of another release.
-    Upgrade(Release),
+    Upgrade(#[serde(with = "clear::release")] Release),
     /// To a server of the release before.
-    RevertUpgrade(Release),
+    RevertUpgrade(#[serde(with = "clear::release")] Release),
     /// To a server without a way back.
     ConcludeUpgrade,
 }
@@ -62,27 +65,40 @@ impl Work {
 }
 
 /// A question about, or a change to, the accounts inside an instance. See [`Accounts`] for what each means.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each variant is the method of the same name, with its arguments")]
 pub enum AccountsCall {
     CreateDatabases(Vec<NewDatabase>),
     Databases(PageRequest),
     DropDatabase(String),
-    CreateUsers(Vec<NewUser>),
+    CreateUsers(#[serde(with = "clear::users")] Vec<NewUser>),
     Users(PageRequest),
     User(UserName),
-    RenameUser { user: UserName, to: UserName },
-    SetPassword { user: UserName, password: SecretString },
-    Grant { user: UserName, databases: Vec<String> },
-    Revoke { user: UserName, database: String },
+    RenameUser {
+        user: UserName,
+        to: UserName,
+    },
+    SetPassword {
+        user: UserName,
+        #[serde(with = "clear::secret")]
+        password: SecretString,
+    },
+    Grant {
+        user: UserName,
+        databases: Vec<String>,
+    },
+    Revoke {
+        user: UserName,
+        database: String,
+    },
     DropUser(UserName),
-    EnableRoot(SecretString),
+    EnableRoot(#[serde(with = "clear::secret")] SecretString),
     DisableRoot,
     RootEnabled,
 }
 
 /// The answer to an [`AccountsCall`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum AccountsReply {
     /// It is done.
     Done,

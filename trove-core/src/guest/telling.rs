@@ -10,9 +10,3 @@ pub struct Telling {
     /// Who waits until it is stored; dropped where it could not be.
     pub stored: Option<oneshot::Sender<()>>,
 }
-
-impl From<Report> for Telling {
-    fn from(report: Report) -> Self {
-        Self { report, stored: None }
-    }
-}

@@ -78,7 +78,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new() -> Self {
+    async fn new() -> Self {
         let (preparing, removals) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let manifest = Manifest::new("odd", Version::new("1", "odd:1"), 1);
         let driver: Arc<dyn Driver> =
@@ -89,7 +89,7 @@ impl Fixture {
         let flavor = Flavor::new("small", ByteSize::default(), 1);
         let id = InstanceId::new_v4();
         let instance = Instance::new(id, "x", "odd", flavor, ByteSize::default(), Timestamp::UNIX_EPOCH);
-        guests.attach(&instance, GuestHost::new(id, "/nonexistent", "/nonexistent")).unwrap();
+        guests.attach(&instance, GuestHost::new(id, "/nonexistent", "/nonexistent")).await.unwrap();
         Self { guests, instance: id, preparing, removals, _reports: reports }
     }
 
@@ -105,7 +105,7 @@ impl Fixture {
 
 #[tokio::test]
 async fn a_removal_ends_what_runs_and_survives_a_panic() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     let prepare = fixture.job(1, Work::Prepare(Prepare::default()));
     let remove = async {
         fixture.preparing.notified().await;
@@ -124,7 +124,7 @@ async fn a_removal_ends_what_runs_and_survives_a_panic() {
 
 #[tokio::test]
 async fn a_former_owner_is_refused() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::new().await;
     fixture.job(5, Work::Start).await.unwrap();
     assert_eq!(fixture.job(4, Work::Stop).await.unwrap_err().kind(), Kind::Fenced);
     let call = Call { operation: OperationId::new_v4(), epoch: 4, progress: None };

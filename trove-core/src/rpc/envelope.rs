@@ -48,7 +48,7 @@ pub(super) struct Token([u8; 16]);
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A guest has begun and has no session.
+    /// A guest has no session.
     Wake,
     /// The control plane offers a session.
     Hello,

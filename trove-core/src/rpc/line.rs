@@ -140,7 +140,8 @@ impl Line {
                 let number = stand.number;
                 asked = Some(stand);
                 let mut session = self.shared.session.subscribe();
-                let another = session.wait_for(|now| now.as_ref().is_none_or(|now| now.number != number));
+                let other = |now: &Option<Stand>| now.as_ref().is_none_or(|now| now.number != number);
+                let another = async { session.wait_for(other).await.map(drop) };
                 tokio::select! {
                     answer = &mut answered => return answer.map_err(|_| Error::internal("the line is closed")),
                     _ = another => {}
@@ -223,9 +224,15 @@ impl Shared {
     async fn hear(&self, delivery: Delivery, listener: &dyn Listener) {
         let heard = self.end().hear(delivery.frame());
         match heard {
-            Ok(FromGuest::Awake) => {
-                // Whatever session there was, its guest is no more.
-                self.session.send_replace(None);
+            Ok(FromGuest::Awake(life)) => {
+                // A session with a life that is over is none. One with this life may only not be confirmed yet.
+                self.session.send_if_modified(|session| {
+                    let over = session.as_ref().is_some_and(|session| session.life != life);
+                    if over {
+                        *session = None;
+                    }
+                    over
+                });
                 self.offer().await;
             }
             Ok(FromGuest::Welcome(life)) => {

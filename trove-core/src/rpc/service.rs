@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, oneshot, watch},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,13 +20,13 @@ use super::{
     session::{FromControl, GuestEnd},
 };
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Kind, Result},
     id::InstanceId,
 };
 
 /// How many calls are remembered, those that run and those that were answered last.
 const CALLS: usize = 256;
-/// How many things to tell may wait for the control plane.
+/// How many things to tell may wait for the control plane; of more the oldest are forgotten.
 const TELLINGS: usize = 64;
 /// How often a guest without a session says that it is there.
 const WAKE_EVERY: Duration = Duration::from_secs(2);
@@ -40,14 +40,25 @@ pub trait Answerer: Send + Sync + 'static {
     async fn answer(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>>;
 }
 
-/// What tells the control plane things without being asked.
-#[derive(Clone, Debug)]
-pub struct Teller(mpsc::Sender<Zeroizing<Vec<u8>>>);
+/// What tells the control plane things without being asked. Clones tell into the same queue.
+#[derive(Clone, Default)]
+pub struct Teller(Arc<Tellings>);
+
+#[derive(Default)]
+struct Tellings {
+    waiting: Mutex<VecDeque<Telling>>,
+    more: Notify,
+}
+
+struct Telling {
+    text: Zeroizing<Vec<u8>>,
+    sent: Option<oneshot::Sender<()>>,
+}
 
 /// A guest's service to the control plane.
 pub struct Service {
     shared: Arc<Shared>,
-    tellings: mpsc::Receiver<Zeroizing<Vec<u8>>>,
+    teller: Teller,
 }
 
 struct Shared {
@@ -73,24 +84,59 @@ struct Known {
 }
 
 impl Teller {
-    /// Tells this, after all that was told before, once the control plane is there. Waits while too much waits already.
-    /// What was told may be lost with the other side; the state of things is told again and again.
-    pub async fn tell(&self, text: Vec<u8>) -> Result<()> {
-        let ended = |_| Error::cancelled("the guest's service has ended");
-        self.0.send(Zeroizing::new(text)).await.map_err(ended)
+    /// A queue with nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tells this after all that was told before, as soon as the control plane is there. What was told may be lost with
+    /// the other side: the state of things is told again and again.
+    pub fn tell(&self, text: Zeroizing<Vec<u8>>) {
+        self.push(Telling { text, sent: None });
+    }
+
+    /// The same, and waits until it is on its way, before any answer that is given from now on.
+    pub async fn told(&self, text: Zeroizing<Vec<u8>>) {
+        let (sent, gone) = oneshot::channel();
+        self.push(Telling { text, sent: Some(sent) });
+        // What was forgotten will not go either.
+        let _ = gone.await;
+    }
+
+    fn push(&self, telling: Telling) {
+        let mut waiting = self.waiting();
+        waiting.push_back(telling);
+        if waiting.len() > TELLINGS {
+            waiting.pop_front();
+        }
+        self.0.more.notify_one();
+    }
+
+    /// The next to tell.
+    async fn next(&self) -> Telling {
+        loop {
+            if let Some(telling) = self.waiting().pop_front() {
+                return telling;
+            }
+            self.0.more.notified().await;
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Telling>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Service {
-    /// The service of a guest with this key, and what tells for it.
+    /// The service of a guest with this key, which answers and tells so.
     pub fn new(
         transport: Arc<dyn Transport>,
         instance: InstanceId,
         key: InstanceKey,
         answerer: Arc<dyn Answerer>,
+        teller: Teller,
         refusals: Refusals,
-    ) -> Result<(Self, Teller)> {
-        let (teller, tellings) = mpsc::channel(TELLINGS);
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             transport,
             control: Address::control(instance),
@@ -104,7 +150,7 @@ impl Service {
             tasks: TaskTracker::new(),
             life: CancellationToken::new(),
         });
-        Ok((Self { shared, tellings }, Teller(teller)))
+        Ok(Self { shared, teller })
     }
 
     /// Serves until told to stop; calls that run are finished.
@@ -114,14 +160,14 @@ impl Service {
     /// [`Conflict`](Kind::Conflict) where another one serves for this guest, [`NotFound`](Kind::NotFound) where its
     /// mailbox is gone.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
-        let Self { shared, tellings } = self;
+        let Self { shared, teller } = self;
         let inbox = shared.transport.open(&shared.own).await?;
         // Where this is dropped, the calls are too.
         let _life = shared.life.clone().drop_guard();
         let ended = tokio::select! {
             ended = shared.receive(inbox) => ended,
             () = shared.wake() => Ok(()),
-            () = shared.tell(tellings) => Ok(()),
+            () = shared.tell(&teller) => Ok(()),
             () = stop.cancelled() => Ok(()),
         };
         shared.tasks.close();
@@ -214,12 +260,13 @@ impl Shared {
     }
 
     /// Tells one thing after another.
-    async fn tell(&self, mut tellings: mpsc::Receiver<Zeroizing<Vec<u8>>>) {
-        while let Some(text) = tellings.recv().await {
+    async fn tell(&self, teller: &Teller) {
+        loop {
+            let telling = teller.next().await;
             // It ends only with the service.
             let _ = self.session.subscribe().wait_for(|stands| *stands).await;
             let mut pause = PAUSES.0;
-            while let Err(error) = self.send(|end| end.cast(&text)).await {
+            while let Err(error) = self.send(|end| end.cast(&telling.text)).await {
                 if !error.is_transient() {
                     self.sent(Err(error));
                     break;
@@ -227,8 +274,11 @@ impl Shared {
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
             }
+            if let Some(sent) = telling.sent {
+                // Whoever has given up waiting does not mind.
+                let _ = sent.send(());
+            }
         }
-        std::future::pending().await
     }
 
     async fn send(&self, frame: impl FnOnce(&mut GuestEnd) -> Result<Vec<u8>>) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   guest                                          control plane
-//!     |  Wake    (g1, -)                                 |    a guest that has begun says so
+//!     |  Wake    (g1, -)                                 |    a guest without a session says so
 //!     |------------------------------------------------->|
 //!     |                                    Hello (c1, -) |    an offer, with a number drawn for it
 //!     |<-------------------------------------------------|
@@ -50,8 +50,8 @@ pub(super) struct ControlEnd {
 /// What the control plane hears.
 #[derive(Debug)]
 pub(super) enum FromGuest {
-    /// The guest has begun; it is to be offered a session.
-    Awake,
+    /// The guest, in this life of it, has no session; it is to be offered one.
+    Awake(Vec<u8>),
     /// The session stands, with this life of the guest.
     Welcome(Vec<u8>),
     Reply(Uuid, Zeroizing<Vec<u8>>),
@@ -110,7 +110,7 @@ impl ControlEnd {
             let route = Route { instance: self.instance, to: Side::Control, receiver: Token::NONE, ..header.route };
             let key = find(&self.keys, header.key)?;
             let mut opener = Opener::new(key, route).map_err(|_| Refusal::UnknownKey)?;
-            return opener.open(frame).map(|_| FromGuest::Awake);
+            return opener.open(frame).map(|(_, life)| FromGuest::Awake(life.to_vec()));
         }
         if header.kind == Kind::Welcome {
             return self.welcomed(&header, frame);
@@ -147,7 +147,7 @@ impl GuestEnd {
     pub(super) fn wake(&self) -> Result<Vec<u8>> {
         let key = self.keys.last().ok_or_else(no_key)?;
         let route = Route { instance: self.instance, to: Side::Control, sender: Token::draw()?, receiver: Token::NONE };
-        Sealer::new(key, route)?.seal(Kind::Wake, Uuid::nil(), &[])
+        Sealer::new(key, route)?.seal(Kind::Wake, Uuid::nil(), self.life.as_bytes())
     }
 
     /// An answer to send.
@@ -249,7 +249,7 @@ mod tests {
         /// Agrees on a session, and keeps all frames as the wire saw them.
         fn meet(&mut self) {
             let wake = self.guest.wake().unwrap();
-            assert!(matches!(self.control.hear(&wake), Ok(FromGuest::Awake)));
+            assert!(matches!(self.control.hear(&wake), Ok(FromGuest::Awake(_))));
             let hello = self.control.offer().unwrap();
             let Ok(FromControl::Offer(welcome)) = self.guest.hear(&hello) else { panic!("not taken") };
             assert!(matches!(self.control.hear(&welcome), Ok(FromGuest::Welcome(_))));
@@ -307,7 +307,7 @@ mod tests {
                 // An old offer is answered, and nobody can use the answer.
                 assert!(matches!(heard, Err(_) | Ok(FromControl::Offer(_))), "{restart}: {heard:?}");
                 let heard = line.control.hear(frame);
-                assert!(matches!(heard, Err(_) | Ok(FromGuest::Awake)), "{restart}: {heard:?}");
+                assert!(matches!(heard, Err(_) | Ok(FromGuest::Awake(_))), "{restart}: {heard:?}");
             }
             line.call(b"and the session stands");
         }

@@ -132,8 +132,9 @@ impl Place {
     fn guest(&self) -> Guest {
         let transport = Arc::new(self.wire.clone());
         let (instance, key) = (self.instance, self.key.clone());
-        let (service, teller) =
-            Service::new(transport, instance, key, self.echo.clone(), self.refusals.clone()).unwrap();
+        let teller = Teller::new();
+        let (echo, refusals) = (self.echo.clone(), self.refusals.clone());
+        let service = Service::new(transport, instance, key, echo, teller.clone(), refusals).unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(service.run(stop.clone()));
         Guest { teller, stop, task }
@@ -170,7 +171,7 @@ async fn calls_are_answered_once_however_much_is_lost_or_comes_twice() {
         join_all(calls).await;
         assert_eq!(place.echo.answered.load(Ordering::Relaxed), 20, "losing {lose} %, repeating {repeat} %");
         for number in 0..10u8 {
-            guest.teller.tell(vec![number]).await.unwrap();
+            guest.teller.tell(vec![number].into());
         }
         if lose == 0 {
             for number in 0..10u8 {
@@ -220,7 +221,7 @@ async fn all_that_was_ever_sent_may_come_again_and_has_no_effect() {
     let (mut line, mut guest) = (place.line().await, place.guest());
     for round in 0..4 {
         line.call(b"call", Repeat::Again, LIMIT).await.unwrap();
-        guest.teller.tell(b"tell".to_vec()).await.unwrap();
+        guest.teller.told(b"tell".to_vec().into()).await;
         assert_eq!(place.told.recv().await.unwrap(), b"tell");
         if round % 2 == 1 {
             guest.kill().await;
@@ -236,7 +237,7 @@ async fn all_that_was_ever_sent_may_come_again_and_has_no_effect() {
         }
     }
     line.call(b"call", Repeat::Again, LIMIT).await.unwrap();
-    guest.teller.tell(b"end".to_vec()).await.unwrap();
+    guest.teller.tell(b"end".to_vec().into());
     assert_eq!(place.told.recv().await.unwrap(), b"end", "nothing old was heard before");
     assert_eq!(place.echo.answered.load(Ordering::Relaxed), 5);
 }

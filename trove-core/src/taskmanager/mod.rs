@@ -139,7 +139,7 @@ impl ControlPlane {
         match self.platform.compute.ensure_compute(instance, endpoint).await? {
             Ensured::Ready(Placement::InProcess(mut host)) => {
                 host.login = self.login(&instance.datastore, &instance.version, &instance.image).await?;
-                self.guests.attach(instance, *host)?;
+                self.guests.attach(instance, *host).await?;
                 Ok(Ensured::Ready(()))
             }
             Ensured::Pending(pause) => Ok(Ensured::Pending(pause)),

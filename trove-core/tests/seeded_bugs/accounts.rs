@@ -5,19 +5,16 @@ use tokio::task::yield_now;
 use trove_core::{
     datastore::{Accounts, Cx},
     error::{Error, Kind, Result},
-    id::OperationId,
     model::{Database, NewDatabase, NewUser, Page, PageRequest, User, UserName},
     secret::{ExposeSecret, SecretString},
 };
 
-use crate::{bugs::Bug, driver::Faulty};
+use crate::{
+    bugs::Bug,
+    driver::{Faulty, another},
+};
 
 const ALL: PageRequest = PageRequest { limit: 1000, after: None };
-
-/// Another operation of the same owner.
-fn another(cx: &Cx) -> Cx {
-    Cx::new(OperationId::new_v4(), cx.epoch())
-}
 
 impl Faulty {
     /// What the driver makes of a name.

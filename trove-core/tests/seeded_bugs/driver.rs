@@ -1,19 +1,27 @@
 //! The reference driver, with one bug.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use trove_core::{
     conformance::memory::MemoryDriver,
-    datastore::{Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Resize, Upgrade},
+    datastore::{Accounts, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Version},
     error::Result,
-    id::OperationId,
+    id::{InstanceId, OperationId},
     layer::{Fence, Layered},
-    model::{Flavor, Observed, Settings, UserName},
+    model::{Flavor, Observed, Progress, Settings, UserName},
     secret::{ExposeSecret, SecretString},
 };
 
 use crate::bugs::Bug;
+
+/// Another operation of the same owner.
+pub(crate) fn another(cx: &Cx) -> Cx {
+    Cx::new(OperationId::new_v4(), cx.epoch())
+}
 
 /// An epoch that no caller has.
 const LATEST: u64 = 1 << 20;
@@ -34,10 +42,26 @@ pub(crate) struct State {
     pub(crate) locked: bool,
     pub(crate) shut_out: Vec<UserName>,
     pub(crate) rights: Vec<(UserName, String)>,
+    /// Of each instance.
+    pub(crate) known: HashMap<InstanceId, Known>,
+    attached: usize,
+}
+
+/// What is known of an instance.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) spec: Prepare,
+    pub(crate) seen: Option<Observed>,
+    pub(crate) preparing: bool,
+    pub(crate) removed: bool,
+    pub(crate) concluded: bool,
+    pub(crate) catalogues: usize,
+    pub(crate) settings: Settings,
 }
 
 pub(crate) struct FaultyDriver {
     inner: MemoryDriver,
+    manifest: Manifest,
     faults: Arc<Faults>,
 }
 
@@ -45,6 +69,9 @@ pub(crate) struct FaultyDriver {
 pub(crate) struct Faulty {
     pub(crate) inner: Arc<dyn Datastore>,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) host: GuestHost,
+    /// True where it has lost an ability.
+    pub(crate) poor: bool,
     /// What this process alone knows.
     pub(crate) root: Mutex<bool>,
 }
@@ -94,18 +121,26 @@ impl Faults {
 
 impl FaultyDriver {
     pub(crate) fn new(inner: MemoryDriver, faults: Arc<Faults>) -> Self {
-        Self { inner, faults }
+        let mut manifest = inner.manifest().clone();
+        match faults.bug {
+            Bug::SpeaksAnotherContract => manifest.contract += 1,
+            Bug::OffersWhatItCannotRun => manifest.versions.push(Version::new("3", "memory:3")),
+            _ => {}
+        }
+        Self { inner, manifest, faults }
     }
 }
 
 impl Driver for FaultyDriver {
     fn manifest(&self) -> &Manifest {
-        self.inner.manifest()
+        &self.manifest
     }
 
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        let (inner, faults) = (self.inner.attach(host)?, self.faults.clone());
-        let faulty = Arc::new(Faulty { inner, faults, root: Mutex::default() });
+        self.faults.state().attached += 1;
+        let poor = self.faults.bug == Bug::LosesAnAbility && self.faults.state().attached.is_multiple_of(2);
+        let (inner, faults) = (self.inner.attach(host.clone())?, self.faults.clone());
+        let faulty = Arc::new(Faulty { inner, faults, host, poor, root: Mutex::default() });
         match self.faults.bug {
             Bug::ForgetsTheEpochAtReattach => Ok(Arc::new(Layered::new(Fence::in_memory(), faulty))),
             _ => Ok(faulty),
@@ -127,6 +162,11 @@ impl Faulty {
         self.inner.accounts().expect("the reference has accounts")
     }
 
+    /// What is known of the instance.
+    pub(crate) fn known<T>(&self, act: impl FnOnce(&mut Known) -> T) -> T {
+        act(self.faults.state().known.entry(self.host.instance).or_default())
+    }
+
     /// On whose behalf the driver thinks that it acts.
     pub(crate) fn cx(&self, cx: &Cx) -> Cx {
         match self.faults.bug {
@@ -134,50 +174,20 @@ impl Faulty {
                 Cx::new(cx.operation(), LATEST).with_step(cx.step())
             }
             Bug::IgnoresKeys => Cx::new(OperationId::new_v4(), cx.epoch()),
+            Bug::GoesOnWhenItIsCancelled => {
+                let told = cx.clone();
+                let sink = move |it: Progress| told.progress(&it.phase, it.done, it.total, &it.unit);
+                Cx::new(cx.operation(), cx.epoch()).with_step(cx.step()).with_progress(Arc::new(sink))
+            }
+            Bug::TellsNothing => {
+                let given_up = CancellationToken::new();
+                if cx.check().is_err() {
+                    given_up.cancel();
+                }
+                Cx::new(cx.operation(), cx.epoch()).with_step(cx.step()).with_cancel(given_up)
+            }
             Bug::ForgetsAboutSteps => Cx::new(cx.operation(), cx.epoch()),
             _ => cx.clone(),
         }
-    }
-}
-
-#[async_trait]
-impl Datastore for Faulty {
-    async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
-        self.inner.prepare(&self.cx(cx), spec).await
-    }
-
-    async fn start(&self, cx: &Cx) -> Result<()> {
-        self.inner.start(&self.cx(cx)).await
-    }
-
-    async fn stop(&self, cx: &Cx) -> Result<()> {
-        if self.has(Bug::ForgetsAccountsAtAStop) {
-            self.forget_accounts(cx).await?;
-        }
-        self.inner.stop(&self.cx(cx)).await
-    }
-
-    async fn remove(&self, cx: &Cx) -> Result<()> {
-        self.inner.remove(&self.cx(cx)).await
-    }
-
-    async fn observe(&self, cx: &Cx) -> Result<Observed> {
-        self.inner.observe(&self.cx(cx)).await
-    }
-
-    fn accounts(&self) -> Option<&dyn Accounts> {
-        Some(self)
-    }
-
-    fn configuration(&self) -> Option<&dyn Configuration> {
-        self.inner.configuration()
-    }
-
-    fn upgrade(&self) -> Option<&dyn Upgrade> {
-        self.inner.upgrade()
-    }
-
-    fn resize(&self) -> Option<&dyn Resize> {
-        self.inner.resize()
     }
 }

@@ -82,15 +82,7 @@ async fn a_start_and_a_stop_at_once_settle(trial: &Trial) {
 
 async fn a_stop_is_looked_at_while_it_is_under_way(trial: &Trial) {
     let cx = trial.cx();
-    let mut stop = trial.server.stop(&cx);
-    loop {
-        tokio::select! {
-            biased;
-            stopped = &mut stop => break stopped.unwrap(),
-            // Each look has to end in time.
-            _ = trial.observe() => tokio::task::yield_now().await,
-        }
-    }
+    trial.observed_meanwhile(trial.server.stop(&cx)).await.unwrap();
     assert_eq!(trial.observe().await.health, Health::Stopped);
     trial.server.start(&trial.cx()).await.unwrap();
 }

@@ -90,7 +90,7 @@ async fn a_restart_dropped_anywhere_loses_nothing(trial: &Trial) {
         assert_eq!(server.observe(&trial.cx()).await.unwrap().health, Health::Healthy);
         trial.has_note("before").await;
     };
-    trial.dropped_everywhere(restart, mended).await;
+    trial.dropped_slowly(restart, mended).await;
 }
 
 async fn a_prepare_cancelled_before_it_began_makes_nothing(trial: &Trial) {
@@ -136,7 +136,7 @@ async fn prepare_dropped_everywhere(trial: &Trial, then: impl AsyncFn(&Trial)) {
         let next = Rc::new(trial.elsewhere().await);
         place.replace(next);
     };
-    trial.dropped_everywhere(prepare, check).await;
+    trial.dropped_slowly(prepare, check).await;
 }
 
 async fn a_removal_dropped_anywhere_is_made_again(trial: &Trial) {
@@ -150,7 +150,7 @@ async fn a_removal_dropped_anywhere_is_made_again(trial: &Trial) {
         trial.has_no_residue().await;
         trial.reattached().prepare(&trial.cx(), &trial.spec()).await.unwrap();
     };
-    trial.dropped_everywhere(remove, again).await;
+    trial.dropped_slowly(remove, again).await;
 }
 
 async fn settings_cancelled_before_they_were_applied_are_not(trial: &Trial) {
@@ -195,7 +195,7 @@ async fn a_change_of_the_size_dropped_anywhere_is_undone(trial: &Trial) {
         back.unwrap();
         trial.has_note("before").await;
     };
-    trial.dropped_everywhere(resize, undone).await;
+    trial.dropped_slowly(resize, undone).await;
 }
 
 async fn an_upgrade_cancelled_before_it_began_changes_nothing(trial: &Trial) {
@@ -218,7 +218,7 @@ async fn an_upgrade_dropped_anywhere_is_reverted(trial: &Trial) {
         server.upgrade().expect("the ability was shown").revert(&trial.cx(), &from).await.unwrap();
         trial.has_note("before").await;
     };
-    trial.dropped_everywhere(upgrade, reverted).await;
+    trial.dropped_slowly(upgrade, reverted).await;
 }
 
 /// Makes a call that is cancelled as soon as it tells of anything, and that has to end soon then.

@@ -13,6 +13,16 @@
 //! # });
 //! ```
 //!
+//! | cases | prove that |
+//! |---|---|
+//! | `contract` | a driver tells of itself what is so, and does not need to be told much |
+//! | `lifecycle`, `observe` | servers come, go and are seen as they are, in every order of calls and whatever happens to them |
+//! | `accounts` | databases, users and rights are what they are called, and no more |
+//! | `configuration`, `upgrade`, `resize` | what is changed is in force, waits, is refused, or is gone back on; nothing is lost |
+//! | `repeating`, `keys`, `fencing` | a call is made again, recognised, and refused to who owned the instance before |
+//! | `cancelling`, `at_once` | a call that is given up, or is not the only one, loses nothing |
+//! | `progress`, `secrets` | long work is never silent, and nothing tells a secret |
+//!
 //! # Adding a case
 //!
 //! A case is an async function of a [`Trial`] that panics where the driver is wrong, and whose name says what is right.

@@ -111,14 +111,7 @@ async fn what_was_never_prepared_does_not_serve(trial: &Trial) {
 
 async fn looking_never_waits_for_a_prepare(trial: &Trial) {
     let (cx, spec) = (trial.cx(), trial.spec());
-    let mut prepare = trial.server.prepare(&cx, &spec);
-    loop {
-        tokio::select! {
-            biased;
-            prepared = &mut prepare => break prepared.unwrap(),
-            _ = trial.observe() => tokio::task::yield_now().await,
-        }
-    }
+    trial.observed_meanwhile(trial.server.prepare(&cx, &spec)).await.unwrap();
     assert_eq!(trial.observe().await.health, Health::Healthy);
 }
 

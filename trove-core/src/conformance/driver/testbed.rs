@@ -143,13 +143,15 @@ pub struct Pace {
     pub lanes: usize,
     /// At how many of its awaits a long call is dropped; a short one is at each.
     pub drops: usize,
+    /// The same of a call after which a server has to be started, or more, before the next can be made.
+    pub slow_drops: usize,
     /// How long it may take to look at a server, whatever it does.
     pub look: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { case: Duration::from_secs(180), lanes: 2, drops: 8, look: Duration::from_secs(10) }
+        Self { case: Duration::from_secs(180), lanes: 2, drops: 8, slow_drops: 3, look: Duration::from_secs(10) }
     }
 }
 

@@ -1,11 +1,14 @@
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
+use futures_util::poll;
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep, timeout},
@@ -331,6 +334,20 @@ impl Trial {
         observed.unwrap_or_else(|error| panic!("observe: {error:?}"))
     }
 
+    /// Makes a call that stands still again and again, while the server is [observed](Self::observe).
+    pub async fn observed_meanwhile<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        if let Poll::Ready(done) = poll!(call.as_mut()) {
+            return done;
+        }
+        loop {
+            self.observe().await;
+            if let Ok(done) = timeout(LOOK_EVERY, call.as_mut()).await {
+                return done;
+            }
+        }
+    }
+
     /// Waits until the driver sees this.
     pub async fn sees(&self, what: &str, wanted: impl Fn(&Observed) -> bool) -> Observed {
         let begun = Instant::now();
@@ -360,6 +377,11 @@ impl Trial {
     /// testbed's [pace](super::Pace) allows is dropped at so many, spread over all.
     pub async fn dropped_everywhere<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
         drops::dropped_everywhere(self.testbed.pace().drops, call, check).await;
+    }
+
+    /// The same of a call after which it takes a start of a server, or more, to put things back.
+    pub async fn dropped_slowly<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        drops::dropped_everywhere(self.testbed.pace().slow_drops, call, check).await;
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     conformance::case::cases,
     datastore::Release,
     error::Kind,
-    model::{Health, Settings, SettingsState},
+    model::{Health, NewUser, Settings, SettingsState},
 };
 
 pub(super) fn groups() -> Vec<Group> {
@@ -127,7 +127,14 @@ async fn an_upgrade_keeps_data_users_and_settings(trial: &Trial) {
     let settings = Settings::from([(live.clone(), now.clone())]);
     trial.server.prepare(&trial.cx(), &trial.spec().settings(settings)).await.unwrap();
     trial.note("before").await;
+    let other = NewUser::new("other", "x");
+    if trial.rules().is_some() {
+        trial.accounts().create_users(&trial.cx(), std::slice::from_ref(&other)).await.unwrap();
+    }
     trial.upgrade().upgrade(&trial.cx(), &to).await.unwrap();
+    if trial.rules().is_some() {
+        trial.accounts().user(&trial.cx(), &other.user).await.expect("a user was lost");
+    }
     let seen = trial.observe().await;
     assert_eq!(seen.health, Health::Healthy, "an upgrade ends when the server answers");
     assert!(seen.server_version.is_some_and(|version| version.starts_with(&to.version)));

@@ -139,7 +139,7 @@ impl Testbed for MemoryTestbed {
     }
 
     fn pace(&self) -> Pace {
-        Pace { case: Duration::from_secs(3600), lanes: 1, drops: 64, ..Pace::default() }
+        Pace { case: Duration::from_secs(3600), lanes: 1, drops: 64, slow_drops: 64, ..Pace::default() }
     }
 }
 

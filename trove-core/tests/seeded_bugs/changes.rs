@@ -1,0 +1,127 @@
+//! Bugs of settings, releases and sizes.
+
+use async_trait::async_trait;
+use trove_core::{
+    datastore::{Configuration, Cx, Release, Resize, Upgrade},
+    error::{Error, Result},
+    model::{Catalogue, Flavor, Settings},
+};
+
+use crate::{
+    bugs::Bug,
+    driver::{Faulty, another},
+};
+
+impl Faulty {
+    fn configuration(&self) -> &dyn Configuration {
+        self.inner.configuration().expect("the reference has settings")
+    }
+
+    fn upgrade(&self) -> &dyn Upgrade {
+        self.inner.upgrade().expect("the reference is upgraded")
+    }
+
+    fn resize(&self) -> &dyn Resize {
+        self.inner.resize().expect("the reference is resized")
+    }
+}
+
+#[async_trait]
+impl Configuration for Faulty {
+    async fn digest(&self, cx: &Cx) -> Result<String> {
+        self.configuration().digest(&self.cx(cx)).await
+    }
+
+    async fn catalogue(&self, cx: &Cx) -> Result<Catalogue> {
+        let mut catalogue = self.configuration().catalogue(&self.cx(cx)).await?;
+        let read = self.known(|known| {
+            known.catalogues += 1;
+            known.catalogues
+        });
+        match self.faults.bug {
+            Bug::TellsAnotherCatalogueEachTime if read.is_multiple_of(2) => drop(catalogue.parameters.pop()),
+            Bug::MeasuresInNonsense => {
+                for parameter in &mut catalogue.parameters {
+                    parameter.unit = Some("furlong".to_owned());
+                }
+            }
+            _ => {}
+        }
+        Ok(catalogue)
+    }
+
+    async fn apply(&self, cx: &Cx, settings: &Settings) -> Result<()> {
+        let mut settings = settings.clone();
+        match self.faults.bug {
+            Bug::IgnoresASetting => drop(settings.remove("max_rows")),
+            Bug::KeepsWhatWasTakenAway => self.known(|known| {
+                let mut all = known.settings.clone();
+                all.extend(settings.clone());
+                settings.clone_from(&all);
+                known.settings = all;
+            }),
+            _ => {}
+        }
+        let applied = self.configuration().apply(&self.cx(cx), &settings).await;
+        match self.faults.bug {
+            Bug::AppliesHalfOfWhatIsRefused if applied.is_err() => {
+                settings.remove("locale");
+                // What came first was done.
+                let _ = self.configuration().apply(&another(cx), &settings).await;
+            }
+            Bug::RestartsToApply if applied.is_ok() => self.restart(cx).await?,
+            _ => {}
+        }
+        applied
+    }
+}
+
+#[async_trait]
+impl Upgrade for Faulty {
+    async fn check(&self, cx: &Cx, to: &Release) -> Result<()> {
+        match self.faults.bug {
+            Bug::TakesAnyImage => return Ok(()),
+            Bug::ChecksByUpgrading => self.upgrade().upgrade(&another(cx), to).await?,
+            _ => {}
+        }
+        self.upgrade().check(&self.cx(cx), to).await
+    }
+
+    async fn upgrade(&self, cx: &Cx, to: &Release) -> Result<()> {
+        self.known(|known| known.concluded = false);
+        self.upgrade().upgrade(&self.cx(cx), to).await?;
+        if self.has(Bug::UpgradesWithoutUsers) {
+            self.forget_accounts(cx).await?;
+        }
+        Ok(())
+    }
+
+    async fn revert(&self, cx: &Cx, from: &Release) -> Result<()> {
+        if self.has(Bug::GoesBackToNothing) {
+            return cx.check();
+        }
+        self.upgrade().revert(&self.cx(cx), from).await
+    }
+
+    async fn conclude(&self, cx: &Cx) -> Result<()> {
+        let concluded = self.known(|known| std::mem::replace(&mut known.concluded, true));
+        if self.has(Bug::CannotConcludeTwice) && concluded {
+            return Err(Error::conflict("there is nothing to conclude"));
+        }
+        self.upgrade().conclude(&self.cx(cx)).await
+    }
+}
+
+#[async_trait]
+impl Resize for Faulty {
+    async fn resize(&self, cx: &Cx, flavor: &Flavor) -> Result<()> {
+        self.resize().resize(&self.cx(cx), flavor).await?;
+        match self.faults.bug {
+            Bug::ResizesWithoutData => self.wipe(cx).await?,
+            Bug::ResizesForNothing => self.restart(cx).await?,
+            Bug::ResizesWithoutSettings => self.configuration().apply(&another(cx), &Settings::new()).await?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
