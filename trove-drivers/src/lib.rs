@@ -6,6 +6,8 @@
 //! - [`container`] is for the author of another engine: implement [`container::Engine`], and
 //!   [`container::ContainerDriver`] is its driver.
 //!
+//! With feature `conformance`, `conformance` has the servers on which the suite of drivers certifies one.
+//!
 //! # What the engines have in common, and what not
 //!
 //! Each server is a container of the image's own programs with this library's configuration, run by a user of its own on
@@ -26,6 +28,8 @@
 //! Where root cannot make users, the engine has no right that would let it do so and not rule the administrator: users
 //! are made through the service there.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod container;
 mod docker;
 mod hash;

@@ -26,14 +26,17 @@ const KEYS: usize = 32;
 /// of its name and other arguments is [`Conflict`](crate::error::Kind::Conflict); arguments that differ in a secret only
 /// count as the same. What only looks is let through.
 ///
-/// What was seen is kept in the file [`FILE`](Self::FILE) of the instance's [directory](GuestHost::directory), so that it outlives
-/// this process, and the instance's server: whoever removed it is followed by nobody older. It goes with the directory.
+/// What was seen is kept in the file [`FILE`](Self::FILE) of the instance's [directory](GuestHost::directory), so that
+/// it outlives this process, and the instance's server: whoever removed it is followed by nobody older. It goes with the
+/// directory.
 #[derive(Clone, Debug)]
-pub struct Fence {
-    /// `None` where what was seen is kept in memory only.
-    path: Option<Arc<Path>>,
-    /// `None` until it was read.
-    seen: Arc<Mutex<Option<Seen>>>,
+pub struct Fence(Kept);
+
+/// Where what was seen is kept.
+#[derive(Clone, Debug)]
+enum Kept {
+    InFile(Arc<Path>),
+    InMemory(Arc<Mutex<Seen>>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,28 +60,12 @@ impl Fence {
 
     /// The fence of the instance that lives here.
     pub fn new(host: &GuestHost) -> Self {
-        Self { path: Some(host.directory.join(Self::FILE).into()), seen: Arc::default() }
+        Self(Kept::InFile(host.directory.join(Self::FILE).into()))
     }
 
     /// A fence for an engine that is in memory itself. Clones are the same fence.
     pub fn in_memory() -> Self {
-        Self { path: None, seen: Arc::default() }
-    }
-
-    /// Admits a caller, or refuses it. Blocks.
-    fn admit(&self, epoch: u64, key: Key) -> Result<()> {
-        let mut kept = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match (&*kept, &self.path) {
-            (Some(known), _) => known.clone(),
-            (None, Some(path)) => read(path)?,
-            (None, None) => Seen::default(),
-        };
-        let next = known.clone().with(epoch, key)?;
-        if let Some(path) = self.path.as_ref().filter(|_| next != known) {
-            write(path, &next, next.epoch > known.epoch)?;
-        }
-        *kept = Some(next);
-        Ok(())
+        Self(Kept::InMemory(Arc::default()))
     }
 }
 
@@ -86,13 +73,17 @@ impl Layer for Fence {
     async fn around<'a, T: Send + 'a>(&'a self, cx: &'a Cx, call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
         if call.changes {
             let (epoch, key) = (cx.epoch(), Key::of(cx, call));
-            if self.path.is_none() {
-                self.admit(epoch, key)?;
-            } else {
-                let fence = self.clone();
-                let admitted = tokio::task::spawn_blocking(move || fence.admit(epoch, key)).await;
-                admitted
-                    .map_err(|error| Error::internal("noting who owns the instance broke off").because(error))??;
+            match &self.0 {
+                Kept::InMemory(seen) => {
+                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    *seen = seen.clone().with(epoch, key)?;
+                }
+                Kept::InFile(path) => {
+                    let path = path.clone();
+                    let admitted = tokio::task::spawn_blocking(move || admit(&path, epoch, key)).await;
+                    admitted
+                        .map_err(|error| Error::internal("noting who owns the instance broke off").because(error))??;
+                }
             }
         }
         next().await
@@ -138,6 +129,24 @@ impl Key {
     }
 }
 
+/// Admits a caller and notes it, or refuses it. Blocks.
+fn admit(path: &Path, epoch: u64, key: Key) -> Result<()> {
+    // Others may be at it, in this process or in another one.
+    let _turn = lock(path).map_err(|error| failed(path, error))?;
+    let known = read(path)?;
+    let next = known.clone().with(epoch, key)?;
+    if next == known { Ok(()) } else { write(path, &next, next.epoch > known.epoch) }
+}
+
+/// The directory of the note, to be held by one at a time.
+fn lock(path: &Path) -> io::Result<File> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let directory = File::open(directory)?;
+    directory.lock()?;
+    Ok(directory)
+}
+
 fn read(path: &Path) -> Result<Seen> {
     match fs::read(path) {
         // An instance that nobody may change any more would be worse than one whose former owners are forgotten.
@@ -154,7 +163,6 @@ fn read(path: &Path) -> Result<Seen> {
 fn write(path: &Path, seen: &Seen, durably: bool) -> Result<()> {
     let done = || -> io::Result<()> {
         let directory = path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(directory)?;
         let draft: PathBuf = path.with_extension("new");
         let mut file = File::create(&draft)?;
         file.write_all(&serde_json::to_vec(seen)?)?;
@@ -209,12 +217,31 @@ mod tests {
         assert_eq!(call(&anew, &first, "apply", "b", true).await.unwrap_err().kind(), Kind::Fenced);
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_else_has_the_instance_is_heard_of_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = GuestHost::new(InstanceId::new_v4(), "/nonexistent", directory.path());
+        let (one, other) = (Fence::new(&host), Fence::new(&host));
+        let cx = |epoch| Cx::new(OperationId::new_v4(), epoch);
+        call(&one, &cx(1), "apply", "a", true).await.unwrap();
+        call(&other, &cx(2), "apply", "a", true).await.unwrap();
+        assert_eq!(call(&one, &cx(1), "apply", "a", true).await.unwrap_err().kind(), Kind::Fenced);
+        let at_once = (0..20).map(|number| {
+            let (fence, cx) = (if number % 2 == 0 { one.clone() } else { other.clone() }, cx(2));
+            async move { call(&fence, &cx, "apply", "a", true).await }
+        });
+        futures_util::future::try_join_all(at_once).await.unwrap();
+        let seen = read(&directory.path().join(Fence::FILE)).unwrap();
+        assert_eq!((seen.epoch, seen.keys.len()), (2, 22));
+    }
+
     #[tokio::test]
     async fn only_so_many_keys_are_kept() {
         let fence = Fence::in_memory();
         for _ in 0..3 * KEYS {
             call(&fence, &Cx::new(OperationId::new_v4(), 1), "apply", "a", true).await.unwrap();
         }
-        assert_eq!(fence.seen.lock().unwrap().as_ref().unwrap().keys.len(), KEYS);
+        let Kept::InMemory(seen) = fence.0 else { panic!("it is in memory") };
+        assert_eq!(seen.lock().unwrap().keys.len(), KEYS);
     }
 }

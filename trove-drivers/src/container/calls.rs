@@ -21,7 +21,7 @@ impl Calls {
     pub(crate) async fn read<T>(&self, cx: &Cx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
         cx.check()?;
         tokio::select! {
-            done = timeout(CALL_LIMIT, work) => {
+            done = timeout(CALL_LIMIT, cx.waiting("ask the server", work)) => {
                 done.unwrap_or_else(|_| Err(Error::timeout("the database server took too long")))
             }
             () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled")),

@@ -127,8 +127,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             }
         }
         self.open(cx).await?;
-        cx.phase("create databases and users");
-        self.engine.provision(cx, spec).await
+        cx.waiting("create databases and users", self.engine.provision(cx, spec)).await
     }
 
     async fn start(&self, cx: &Cx) -> Result<()> {
@@ -140,18 +139,19 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
     async fn stop(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
         self.on_disk(|places| places.note_stop(true)).await?;
-        cx.phase("stop server");
-        self.take_down().await.map(drop)
+        self.take_down(cx).await.map(drop)
     }
 
     async fn remove(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        cx.phase("remove containers");
-        let _probe = self.probe.end().await?;
-        let _settled = self.containers.remove_all().await?;
-        self.engine.forget();
-        self.settings.forget().await;
-        self.on_disk(Places::clear).await
+        cx.waiting("remove containers", async {
+            let _probe = self.probe.end().await?;
+            let _settled = self.containers.remove_all().await?;
+            self.engine.forget();
+            self.settings.forget().await;
+            self.on_disk(Places::clear).await
+        })
+        .await
     }
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
@@ -221,8 +221,11 @@ impl<E: Engine> ContainerDatastore<E> {
 
     async fn turn(&self, cx: &Cx) -> Result<MutexGuard<'_, ()>> {
         cx.check()?;
+        if let Ok(turn) = self.turn.try_lock() {
+            return Ok(turn);
+        }
         tokio::select! {
-            turn = self.turn.lock() => Ok(turn),
+            turn = cx.waiting("wait for another change", self.turn.lock()) => Ok(turn),
             () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled before it began")),
         }
     }
@@ -262,7 +265,7 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Stops the server in order and removes its container. Returns the code with which it ended, where it had one.
-    async fn take_down(&self) -> Result<Option<i64>> {
+    async fn take_down(&self, cx: &Cx) -> Result<Option<i64>> {
         let Some(found) = self.containers.look(&self.name).await? else { return Ok(None) };
         if found.state == State::Paused {
             // A paused server cannot hear the signal.
@@ -270,7 +273,7 @@ impl<E: Engine> ContainerDatastore<E> {
         }
         // Some servers wait for sessions to go before they end.
         self.engine.forget();
-        self.docker.stop(&found.id, self.engine.stop_limit()).await?;
+        cx.waiting("stop server", self.docker.stop(&found.id, self.engine.stop_limit())).await?;
         self.engine.forget();
         let ended = self.containers.look(&self.name).await?;
         self.docker.remove(&found.id).await?;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use bollard::{auth::DockerCredentials, models::ImageInspect, query_parameters::CreateImageOptionsBuilder};
 use futures_util::StreamExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use trove_core::{
     datastore::{Cx, RegistryLogin},
     error::{Error, Kind, Result},
@@ -15,6 +15,9 @@ use super::{Action, DEADLINE, Docker, translate};
 
 /// A pull that shows no progress for this long is given up.
 const PULL_SILENCE: Duration = Duration::from_secs(120);
+
+/// How often it is told, where nothing is new, that a pull goes on.
+const PULL_BEAT: Duration = Duration::from_secs(5);
 
 impl Docker {
     /// Makes sure the image is on this machine and returns its id; pulls it where it is not, and tells how far that is.
@@ -46,13 +49,17 @@ impl Docker {
         let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
         let client = self.0.client().await?;
         let mut progress = client.create_image(Some(options), None, login.map(credentials));
-        let mut layers = HashMap::new();
-        cx.progress("pull image", 0, None, "bytes");
+        let (mut layers, mut told, mut heard) = (HashMap::new(), (0, None), Instant::now());
         loop {
-            let Ok(next) = timeout(PULL_SILENCE, progress.next()).await else {
-                return Err(Error::unavailable(format!("pulling image {image} came to a halt")));
+            let (done, total) = told;
+            cx.progress("pull image", done, total, "bytes");
+            let next = match timeout(PULL_BEAT, progress.next()).await {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(()),
+                Err(_) if heard.elapsed() < PULL_SILENCE => continue,
+                Err(_) => return Err(Error::unavailable(format!("pulling image {image} came to a halt"))),
             };
-            let Some(next) = next else { return Ok(()) };
+            heard = Instant::now();
             let next = next.map_err(|error| translate(Action::Pull { image, login: login.is_some() }, error))?;
             let detail = next.progress_detail.and_then(|detail| Some((detail.current?, detail.total?)));
             // Extraction counts the same bytes again.
@@ -61,7 +68,7 @@ impl Docker {
             {
                 layers.insert(layer, (current.unsigned_abs(), total.unsigned_abs()));
                 let (done, total) = layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
-                cx.progress("pull image", done, Some(total), "bytes");
+                told = (done, Some(total));
             }
         }
     }

@@ -6,6 +6,8 @@ mod error;
 mod events;
 mod image;
 mod network;
+#[cfg(feature = "conformance")]
+mod testing;
 
 use std::{env, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
@@ -44,7 +46,7 @@ struct Inner {
     events: events::Events,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Address {
     Socket(PathBuf),
     NotLocal(String),

@@ -19,11 +19,11 @@ pub(super) fn groups() -> Vec<Group> {
         the_longest_silence_is_one_that_can_be_waited_for,
         what_is_reserved_is_refused,
         nothing_is_asked_of_a_server_without_settings,
-        attaching_makes_nothing,
         the_abilities_are_the_same_each_time,
-        a_caller_who_asks_for_nothing_gets_a_server,
     ];
-    vec![Group::empty("contract", &[], told)]
+    let empty = cases![attaching_makes_nothing, a_caller_who_asks_for_nothing_gets_a_server];
+    // What is only told needs no server, and so no place of its own.
+    vec![Group::shared("contract", &[], told), Group::empty("contract", &[], empty)]
 }
 
 async fn the_driver_is_written_to_this_contract(trial: &Trial) {

@@ -28,7 +28,8 @@ pub(super) fn groups() -> Vec<Group> {
     vec![
         Group::empty("secrets", &[Need::Accounts], empty),
         Group::shared("secrets", &[Need::Accounts], shared),
-        Group::empty("secrets", &[], cases![a_login_to_a_registry_is_in_no_trace, what_is_asked_for_prints_no_secret]),
+        Group::empty("secrets", &[], cases![a_login_to_a_registry_is_in_no_trace]),
+        Group::shared("secrets", &[], cases![what_is_asked_for_prints_no_secret]),
         Group::shared("secrets", &[Need::Upgrade], cases![an_upgrade_tells_no_login]),
     ]
 }

@@ -112,7 +112,6 @@ impl<E: Engine> ContainerDatastore<E> {
     /// Starts the container that was made and waits until the server answers.
     pub(super) async fn launch(&self, cx: &Cx, id: &str) -> Result<(), Failure> {
         cx.check()?;
-        cx.phase("start server");
         let started = match self.containers.start(id).await {
             Err(error) if error.kind() == Kind::NotFound => {
                 // The network goes with the last instance of a host, which may have been removed just now.
@@ -135,7 +134,7 @@ impl<E: Engine> ContainerDatastore<E> {
             }
         };
         tokio::select! {
-            () = answered => Ok(()),
+            () = cx.waiting("start server", answered) => Ok(()),
             code = self.docker.ended(&self.name) => Err(self.start_failed(code?).await),
             () = cx.cancelled() => Err(Error::cancelled("waiting for the server was cancelled").into()),
             () = sleep(self.engine.start_limit()) => {
@@ -148,7 +147,7 @@ impl<E: Engine> ContainerDatastore<E> {
     /// Lets clients write. The server answers, and is the one that should be written to.
     pub(super) async fn open(&self, cx: &Cx) -> Result<()> {
         tokio::select! {
-            opened = self.engine.open() => opened,
+            opened = cx.waiting("open server", self.engine.open()) => opened,
             () = cx.cancelled() => Err(Error::cancelled("opening the server was cancelled")),
             () = sleep(OPEN_LIMIT) => Err(Error::timeout("the server did not begin to take writes in time")),
         }
@@ -184,7 +183,7 @@ impl<E: Engine> ContainerDatastore<E> {
         let Some(found) = self.containers.look(&self.name).await? else { return Ok(false) };
         if found.image != self.host().image {
             // An upgrade, or the way back from one, broke off.
-            self.take_down().await?;
+            self.take_down(cx).await?;
             return Ok(false);
         }
         match found.state {
@@ -193,7 +192,7 @@ impl<E: Engine> ContainerDatastore<E> {
             State::Running { .. } => {}
         }
         let serves = tokio::select! {
-            serves = self.comes_round(cx, found) => serves?,
+            serves = cx.waiting("start server", self.comes_round(cx, found)) => serves?,
             ended = self.docker.ended(&self.name) => ended.map(|_| false)?,
             () = cx.cancelled() => return Err(Error::cancelled("waiting for the server was cancelled")),
         };

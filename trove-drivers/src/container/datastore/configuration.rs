@@ -101,7 +101,7 @@ impl<E: Engine> ContainerDatastore<E> {
             return Ok(Vec::new());
         }
         tokio::select! {
-            set = parameters.set(&host, changes) => set,
+            set = cx.waiting("set parameters", parameters.set(&host, changes)) => set,
             () = cx.cancelled() => Err(Error::cancelled("changing the settings was cancelled")),
             () = sleep(SET_LIMIT) => Err(Error::timeout("the server did not take the settings in time")),
         }

@@ -41,7 +41,8 @@ impl<E: Engine> ContainerDatastore<E> {
         let Some(command) = self.engine.version_command() else { return Ok(None) };
         let cpus = self.docker.host().await?.cpus;
         let spec = self.specs.version(host, cpus, command);
-        Ok(match self.containers.run(cx, spec, VERSION_LIMIT).await? {
+        let ran = self.containers.run(cx, spec, VERSION_LIMIT);
+        Ok(match cx.waiting("look at the image", ran).await? {
             Ran::Ended { code: 0, output } => self.engine.read_version(&output).filter(|version| is_version(version)),
             Ran::Ended { .. } | Ran::NoProgram => None,
         })

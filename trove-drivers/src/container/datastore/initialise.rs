@@ -1,7 +1,15 @@
 //! How a new data directory is made: of a template where there is one, otherwise by the engine's own command.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use trove_core::{
     datastore::{Cx, GuestHost},
@@ -25,6 +33,9 @@ use crate::{
 /// How long the initialisation of a data directory may take.
 const INIT_LIMIT: Duration = Duration::from_secs(300);
 
+/// How often it is told, where nothing is new, that a copy is being made.
+const BEAT: Duration = Duration::from_secs(5);
+
 /// The exit code of a shell that does not find a program.
 const NO_PROGRAM: i64 = 127;
 
@@ -39,7 +50,6 @@ struct Pattern {
 impl<E: Engine> ContainerDatastore<E> {
     /// Makes a new data directory and the first server on it, from the image of this id.
     pub(super) async fn bring_up_new(&self, cx: &Cx, image: &str) -> Result<()> {
-        cx.phase("initialise data directory");
         let mut record = self.record().await?;
         self.lay_out(cx, record.wanted()).await?;
         // Making a container takes the daemon about as long as the initialisation, so both are done at once.
@@ -127,7 +137,8 @@ impl<E: Engine> ContainerDatastore<E> {
         let spec = self.specs.init(&host, cpus, command);
         let places = self.places.clone();
         let sweep = move || blocking(move || places.sweep());
-        match self.containers.run_after(cx, spec, INIT_LIMIT, sweep).await? {
+        let ran = self.containers.run_after(cx, spec, INIT_LIMIT, sweep);
+        match cx.waiting("initialise data directory", ran).await? {
             Ran::Ended { code: 0, .. } => {}
             Ran::NoProgram => return Err(self.wrong_image(cx, &host).await),
             Ran::Ended { code: NO_PROGRAM, .. } => return Err(self.wrong_image(cx, &host).await),
@@ -195,16 +206,25 @@ impl<E: Engine> ContainerDatastore<E> {
         let left = CancellationToken::new();
         let _left = left.clone().drop_guard();
         cx.check()?;
-        cx.phase(phase);
-        let told = cx.clone();
-        let copied = blocking(move || {
+        cx.progress(phase, 0, None, "bytes");
+        let (told, far) = (cx.clone(), Arc::new(AtomicU64::new(0)));
+        let reached = Arc::clone(&far);
+        let copying = blocking(move || {
             let _turn = turn;
             work(&|bytes| {
+                reached.store(bytes, Ordering::Relaxed);
                 told.progress(phase, bytes, None, "bytes");
                 !left.is_cancelled() && told.check().is_ok()
             })
         });
-        let copied = copied.await;
+        let mut copying = pin!(copying);
+        let copied = loop {
+            // To write down what was copied may take long.
+            match timeout(BEAT, copying.as_mut()).await {
+                Ok(copied) => break copied,
+                Err(_) => cx.progress(phase, far.load(Ordering::Relaxed), None, "bytes"),
+            }
+        };
         cx.check().and(copied)
     }
 }

@@ -54,7 +54,7 @@ impl<E: Engine> ContainerDatastore<E> {
         let probe_host = probe_host(&host);
         let docker = self.docker.clone();
         let (turn, end) = tokio::select! {
-            turn = self.probe.take() => turn,
+            turn = cx.waiting("wait for another look", self.probe.take()) => turn,
             () = cx.cancelled() => return Err(Error::cancelled("reading the parameters was cancelled")),
         };
         carried(cx, move |cx| async move {
@@ -86,8 +86,7 @@ impl<E: Engine> ContainerDatastore<E> {
         self.prepare(cx, &Prepare::default()).await?;
         let parameters = self.engine.parameters();
         let parameters = parameters.ok_or_else(|| Error::unsupported("this datastore has no parameters to set"))?;
-        cx.phase("read parameters");
-        let parameters = parameters.read(cx).await?;
+        let parameters = cx.waiting("read parameters", parameters.read(cx)).await?;
         let version = self.ask().await.1;
         let version = version.ok_or_else(|| Error::unavailable("the server does not answer"))?;
         Ok(Catalogue::new(digest, version, parameters))

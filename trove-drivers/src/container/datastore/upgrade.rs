@@ -58,8 +58,7 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
         if !self.serves(cx).await? {
             self.bring_up(cx).await?;
         }
-        cx.phase("migrate data");
-        self.engine.migrate(cx, &Beside(self)).await?;
+        cx.waiting("migrate data", self.engine.migrate(cx, &Beside(self))).await?;
         self.open(cx).await
     }
 
@@ -79,9 +78,9 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
                     // What it has not written yet is thrown away with the rest.
                     self.containers.make_way(&self.name).await?;
                     self.engine.forget();
-                    self.on_disk(Places::put_copy_back).await?;
+                    cx.waiting("go back", self.on_disk(Places::put_copy_back)).await?;
                 }
-                self.on_disk(Places::forget_upgrade).await?;
+                cx.waiting("go back", self.on_disk(Places::forget_upgrade)).await?;
             }
             Some(_) | None => {}
         }
@@ -91,7 +90,7 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
 
     async fn conclude(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        self.on_disk(Places::conclude_upgrade).await
+        cx.waiting("drop the copy of the data", self.on_disk(Places::conclude_upgrade)).await
     }
 }
 
@@ -139,8 +138,7 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     async fn bring_to_rest(&self, cx: &Cx, in_order: bool) -> Result<()> {
-        cx.phase("stop server");
-        match self.take_down().await? {
+        match self.take_down(cx).await? {
             Some(code) if in_order && code != 0 => Err(Error::conflict(format!(
                 "the server did not stop in order, so that its data cannot be upgraded (exit code {code})"
             ))),

@@ -1,4 +1,4 @@
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::{GenericClient, Row, error::SqlState};
 use trove_core::{
     error::{Error, Result},
     model::{Database, NewDatabase, Page, PageRequest},
@@ -31,7 +31,10 @@ pub(super) async fn create(session: &Session, database: &NewDatabase) -> Result<
         let options = text::options(session, database).await?;
         // Nobody gets in before it has its owner.
         let sql = format!("CREATE DATABASE {} TEMPLATE template0 ALLOW_CONNECTIONS false{options}", identifier(name));
-        session.client.batch_execute(&sql).await.map_err(|error| text::refused(database, error))?;
+        match session.client.batch_execute(&sql).await {
+            Err(error) if is_taken(&error) => text::check(session, database).await?,
+            made => made.map_err(|error| text::refused(database, error))?,
+        }
         found = session.client.query_opt(find, &[&name]).await.map_err(translate)?;
     } else {
         text::check(session, database).await?;
@@ -49,6 +52,11 @@ pub(super) async fn create(session: &Session, database: &NewDatabase) -> Result<
             owner = identifier(&owner)
         ))
         .await
+}
+
+/// True where the name was given meanwhile: a call that was dropped had asked for it, or the tenant's root.
+fn is_taken(error: &tokio_postgres::Error) -> bool {
+    matches!(error.code(), Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_DATABASE))
 }
 
 /// Tenants' databases in order of name.

@@ -1,9 +1,5 @@
 //! What happens where memory, disk, ports or the Docker Engine run out.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::{
     fs,
     net::TcpListener,
@@ -13,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Fixture, POSTGRESQL_17, Small, app, bollard, cx, driver, eventually};
+use crate::common::{Fixture, POSTGRESQL_17, Small, app, bollard, cx, driver, eventually};
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinHandle,
@@ -95,7 +91,7 @@ async fn as_many_sessions_as_are_let_in_may_sort_and_join_at_once() {
     // The administrator is let in all the same, and no session was killed.
     fixture.server.accounts().unwrap().user(&cx(), &"app".into()).await.unwrap();
     fixture.healthy().await;
-    assert_eq!(common::log(&fixture.container()).await.matches("terminated by signal").count(), 0);
+    assert_eq!(crate::common::log(&fixture.container()).await.matches("terminated by signal").count(), 0);
     fixture.removed().await;
 }
 

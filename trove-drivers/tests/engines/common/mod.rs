@@ -1,11 +1,11 @@
 //! One instance of any engine on a platform of its own, which is taken apart even where a test panics.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 mod application;
 mod client;
 mod docker;
 pub mod mysql;
 mod postgresql;
+mod sessions;
 mod small;
 mod subject;
 
@@ -28,6 +28,7 @@ pub use {
     client::Client,
     docker::{Sweeper, bollard, containers, log, networks},
     postgresql::driver,
+    sessions::{MySqlSessions, PostgreSqlSessions},
     small::Small,
     subject::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject},
 };

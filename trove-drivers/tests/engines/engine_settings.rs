@@ -1,12 +1,7 @@
 //! The settings of any engine in a container: at once, after a restart, refused, and given up.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-mod scripted;
-
-use common::{Fixture, POSTGRESQL_17, containers, cx};
-use scripted::{Images, Server, in_force, server, server_at, settings};
+use crate::common::{Fixture, POSTGRESQL_17, containers, cx};
+use crate::scripted::{Images, Server, in_force, server, server_at, settings};
 use trove_core::{
     datastore::Prepare,
     error::Kind,
@@ -33,7 +28,7 @@ async fn settings_are_in_force_at_once_or_after_a_restart() {
     let server = server(&fixture, &image);
     let spec = Prepare::default().settings(settings(&[("a", "1"), ("live", "1")]));
     server.prepare(&cx(), &spec).await.unwrap();
-    let host = scripted::host(&fixture, &image);
+    let host = crate::scripted::host(&fixture, &image);
     assert_eq!(in_force(&host), ["a=1", "live=1"]);
     assert_eq!(state(&server).await, SettingsState::default());
 
@@ -70,7 +65,7 @@ async fn settings_are_in_force_at_once_or_after_a_restart() {
 async fn settings_with_which_a_server_does_not_start_are_given_up() {
     let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
-    let (server, host) = (server(&fixture, &image), scripted::host(&fixture, &image));
+    let (server, host) = (server(&fixture, &image), crate::scripted::host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default().settings(settings(&[("a", "1")]))).await.unwrap();
     let why = "the server does not start: it ended with exit code 3; it says: wrong: broken";
     for (value, why) in [("on", why), ("late", "the server did not begin to answer in time")] {
@@ -114,7 +109,7 @@ async fn a_new_server_that_does_not_start_says_what_is_wrong_with_its_settings()
 async fn a_damaged_record_of_settings_is_told_and_replaced() {
     let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
-    let host = scripted::host(&fixture, &image);
+    let host = crate::scripted::host(&fixture, &image);
     server_at(&host).prepare(&cx(), &Prepare::default().settings(settings(&[("a", "1")]))).await.unwrap();
     std::fs::write(host.directory.join("settings.json"), "{").unwrap();
     let server = server_at(&host);
@@ -130,7 +125,7 @@ async fn a_damaged_record_of_settings_is_told_and_replaced() {
 async fn a_server_is_opened_and_is_told_while_it_is_not() {
     let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
-    let (server, host) = (server(&fixture, &image), scripted::host(&fixture, &image));
+    let (server, host) = (server(&fixture, &image), crate::scripted::host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
     assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Healthy);
     std::fs::remove_file(host.directory.join("run/open")).unwrap();
@@ -145,7 +140,7 @@ async fn a_server_is_opened_and_is_told_while_it_is_not() {
 async fn the_catalogue_is_read_beside_the_server_and_nothing_is_left() {
     let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
-    let (server, host) = (server(&fixture, &image), scripted::host(&fixture, &image));
+    let (server, host) = (server(&fixture, &image), crate::scripted::host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
     let before = containers(fixture.local.scope()).await;
     let configuration = server.configuration().unwrap();

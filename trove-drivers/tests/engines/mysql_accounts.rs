@@ -1,10 +1,6 @@
 //! What only MySQL and MariaDB have: users told apart by their host, character sets, things that run as a user.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
-use common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, cx};
+use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, cx};
 use trove_core::{
     error::Kind,
     model::{NewDatabase, NewUser, PageRequest, UserName},

@@ -1,14 +1,9 @@
 //! Other releases and flavors of any engine in a container, and what an image turns out to hold.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-mod scripted;
-
 use std::{path::Path, sync::Arc};
 
-use common::{Fixture, POSTGRESQL_17, bollard, containers, cx, file_names};
-use scripted::{Images, Server, host, server, server_at, settings, words};
+use crate::common::{Fixture, POSTGRESQL_17, bollard, containers, cx, file_names};
+use crate::scripted::{Images, Server, host, server, server_at, settings, words};
 use tokio::sync::Notify;
 use trove_core::{
     datastore::{Prepare, Release},
@@ -219,7 +214,7 @@ async fn an_image_of_something_else_is_refused_by_name() {
         let error = server.upgrade().unwrap().check(&cx(), &Release::new(version, image)).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string()), (kind, words), "{error:?}");
     }
-    assert_eq!(crate::version(&server).await.as_deref(), Some("1.5"), "nothing was changed");
+    assert_eq!(self::version(&server).await.as_deref(), Some("1.5"), "nothing was changed");
     fixture.removed().await;
 }
 

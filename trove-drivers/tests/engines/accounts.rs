@@ -1,10 +1,6 @@
 //! Databases, users and rights of every engine, used over the network as a tenant would.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
-use common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, cx, log};
+use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, cx, log};
 use trove_core::{
     datastore::Prepare,
     error::Kind,

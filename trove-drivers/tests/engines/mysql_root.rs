@@ -1,10 +1,6 @@
 //! The tenant's root on MySQL and MariaDB: it rules the tenant's own and nothing else.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
-use common::{Client, Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, cx, file_names};
+use crate::common::{Client, Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, cx, file_names};
 use trove_core::{
     model::{NewDatabase, NewUser, PageRequest},
     secret::SecretString,

@@ -1,9 +1,5 @@
 //! The process that runs the service is killed at random moments, again and again: every instance ends serving or gone.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
 use std::{
     env,
     path::{Path, PathBuf},
@@ -11,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::Sweeper;
+use crate::common::Sweeper;
 use tokio::time::{Instant, sleep, timeout};
 use trove_core::{
     Trove,
@@ -90,7 +86,7 @@ async fn create_and_delete(root: &Path) {
 }
 
 fn spawn(root: &Path) -> Child {
-    let this = "a_killed_service_leaves_every_instance_serving_or_gone";
+    let this = "killed::a_killed_service_leaves_every_instance_serving_or_gone";
     Command::new(env::current_exe().unwrap())
         .args([this, "--exact", "--nocapture"])
         .env(CHILD, root)
@@ -104,7 +100,7 @@ async fn start(root: &Path) -> (Trove, LocalPlatform) {
     let trove = Trove::builder()
         .store(format!("sqlite:{}", root.join("trove.db").display()))
         .platform(local.clone())
-        .datastore(common::driver())
+        .datastore(crate::common::driver())
         .flavor(Flavor::new("tiny", mib(256), 1))
         .start()
         .await

@@ -9,7 +9,7 @@ use bollard::{
 use futures_util::StreamExt;
 use trove_core::id::InstanceId;
 
-use crate::common::{POSTGRESQL_17, bollard};
+use crate::common::{POSTGRESQL_17, Subject, bollard};
 
 /// The images of one test.
 pub struct Images {
@@ -55,10 +55,19 @@ impl Images {
         name
     }
 
+    /// One of an engine, which is another than that of its subject in name only.
+    pub async fn of_subject(&mut self, subject: Subject) -> String {
+        self.changed(subject, "LABEL patched=yes".to_owned()).await
+    }
+
     async fn with(&mut self, changes: String) -> String {
+        self.changed(POSTGRESQL_17, changes).await
+    }
+
+    async fn changed(&mut self, subject: Subject, changes: String) -> String {
         let (docker, name) = (bollard().await, self.next());
         let command = Some(vec!["sh".to_owned()]);
-        let body = ContainerCreateBody { image: Some(POSTGRESQL_17.image()), cmd: command, ..Default::default() };
+        let body = ContainerCreateBody { image: Some(subject.image()), cmd: command, ..Default::default() };
         let made = docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
         let (repository, tag) = name.rsplit_once(':').unwrap();
         let options = CommitContainerOptions {

@@ -1,13 +1,9 @@
 //! An engine without accounts, written from the public API alone: what the container datastore gives it.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use crate::common::{Fixture, POSTGRESQL_17, containers, cx, eventually};
 use async_trait::async_trait;
-use common::{Fixture, POSTGRESQL_17, containers, cx, eventually};
 use trove_core::{
     datastore::{Datastore, Driver, GuestHost, Manifest, Prepare, Version},
     error::{Error, Kind},

@@ -1,11 +1,6 @@
 //! The process that upgrades, resizes and configures a server is killed at random moments, again and again: what was
 //! begun can always be undone or brought to its end, and the data is what it was.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-mod scripted;
-
 use std::{
     env, fs,
     path::PathBuf,
@@ -13,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use common::{Fixture, MIB, POSTGRESQL_17, containers, cx, file_names};
-use scripted::{Images, host, in_force, server_at, settings, words};
+use crate::common::{Fixture, MIB, POSTGRESQL_17, containers, cx, file_names};
+use crate::scripted::{Images, host, in_force, server_at, settings, words};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use trove_core::{
@@ -95,7 +90,7 @@ fn spawn(host: &GuestHost, image: &str) -> Child {
         "address": host.endpoint.host, "port": host.endpoint.port, "second": image,
     });
     Command::new(env::current_exe().unwrap())
-        .args(["a_killed_change_is_undone_or_brought_to_its_end", "--exact", "--nocapture"])
+        .args(["killed_change::a_killed_change_is_undone_or_brought_to_its_end", "--exact", "--nocapture"])
         .env(CHILD, place.to_string())
         .stdout(Stdio::null())
         .spawn()

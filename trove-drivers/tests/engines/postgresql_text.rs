@@ -1,10 +1,6 @@
 //! Character sets and collations of databases, on every version that has its own way of them.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app, cx};
+use crate::common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app, cx};
 use trove_core::{
     error::Kind,
     model::{NewDatabase, NewUser, PageRequest},

@@ -1,15 +1,11 @@
 //! The life of MySQL and MariaDB servers, from nothing to nothing.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::fs;
 
-use bollard::query_parameters::KillContainerOptions;
-use common::{
+use crate::common::{
     Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Small, Subject, app, bollard, cx, eventually, file_names, mysql,
 };
+use bollard::query_parameters::KillContainerOptions;
 use mysql_async::{Conn, prelude::Queryable};
 use tokio_util::sync::CancellationToken;
 use trove_core::{

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::{Client, Config, Error, NoTls};
+use trove_core::model::Endpoint;
 use trove_drivers::PostgreSql;
 
 use super::{Fixture, POSTGRESQL_17};
@@ -12,13 +13,18 @@ pub fn driver() -> PostgreSql {
     PostgreSql::new().image(POSTGRESQL_17.version, POSTGRESQL_17.image())
 }
 
+/// A session as a tenant's client has it: over TCP, with a password, without TLS.
+pub async fn login(endpoint: &Endpoint, user: &str, password: &str, database: &str) -> Result<Client, Error> {
+    let mut config = Config::new();
+    config.host(&endpoint.host).port(endpoint.port).user(user).password(password).dbname(database);
+    let (client, connection) = config.connect_timeout(Duration::from_secs(10)).connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
 impl Fixture {
     pub async fn login(&self, user: &str, password: &str, database: &str) -> Result<Client, Error> {
-        let (endpoint, mut config) = (&self.host.endpoint, Config::new());
-        config.host(&endpoint.host).port(endpoint.port).user(user).password(password).dbname(database);
-        let (client, connection) = config.connect_timeout(Duration::from_secs(10)).connect(NoTls).await?;
-        tokio::spawn(connection);
-        Ok(client)
+        login(&self.host.endpoint, user, password, database).await
     }
 
     pub async fn app(&self) -> Client {

@@ -1,6 +1,5 @@
 //! An engine whose server is a shell script, so that it does what a test needs: it has settings, versions, a role and a
 //! template.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 mod images;
 

@@ -1,12 +1,8 @@
 //! The whole service on real servers of all engines: settings, releases and flavors change, and no row is lost.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
 use std::process::Command;
 
-use common::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, Sweeper};
+use crate::common::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, Sweeper};
 use tempfile::TempDir;
 use trove_core::{
     Trove,
@@ -54,7 +50,7 @@ impl Service {
     async fn create(&self, new: NewInstance) -> InstanceHandle {
         let new = new.version(self.subject.version).database("app").user("app", "secret");
         let instance = self.trove.create(new).await.unwrap().active().await.unwrap();
-        common::text(&instance, "CREATE TABLE t (a int)").await;
+        crate::common::text(&instance, "CREATE TABLE t (a int)").await;
         self.write(&instance).await;
         instance
     }
@@ -64,15 +60,15 @@ impl Service {
     }
 
     async fn write(&self, instance: &InstanceHandle) {
-        common::text(instance, "INSERT INTO t VALUES (1)").await;
+        crate::common::text(instance, "INSERT INTO t VALUES (1)").await;
     }
 
     async fn rows(&self, instance: &InstanceHandle) -> String {
-        common::text(instance, "SELECT count(*) FROM t").await.unwrap()
+        crate::common::text(instance, "SELECT count(*) FROM t").await.unwrap()
     }
 
     async fn shows(&self, instance: &InstanceHandle, parameter: &str) -> String {
-        common::text(instance, &(self.parameters().show)(parameter)).await.unwrap()
+        crate::common::text(instance, &(self.parameters().show)(parameter)).await.unwrap()
     }
 
     fn parameters(&self) -> Parameters {
@@ -253,7 +249,7 @@ async fn mariadb_is_upgraded_from_one_patch_to_the_next_and_to_the_next_series()
     registry.add(NewVersion::new("mariadb", "older", "10.11", older)).await.unwrap();
     let new = service.new_instance().version("older").database("app").user("app", "secret");
     let instance = service.trove.create(new).await.unwrap().active().await.unwrap();
-    common::text(&instance, "CREATE TABLE t (a int)").await;
+    crate::common::text(&instance, "CREATE TABLE t (a int)").await;
     service.write(&instance).await;
     let first = instance.server_version.clone().unwrap();
     let instance = instance.upgrade("10.11").await.unwrap().active().await.unwrap();

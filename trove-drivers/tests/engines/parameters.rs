@@ -1,13 +1,9 @@
 //! That every parameter of every engine does what its catalogue says of it: each one that may be set is set to another
 //! value on a server that runs, is in force at once or after a restart as was told, and goes back with its setting.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{
+use crate::common::{
     Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, cx, mysql,
 };
 use mysql_async::prelude::Queryable;

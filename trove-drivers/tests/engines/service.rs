@@ -1,12 +1,8 @@
 //! The whole service on real servers: what it shows is true, and what fails is started again.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-
 use std::{process::Command, time::Duration};
 
-use common::Sweeper;
+use crate::common::Sweeper;
 use tempfile::TempDir;
 use tokio::time::timeout;
 use trove_core::{
@@ -39,7 +35,7 @@ impl Service {
         let trove = Trove::builder()
             .store(format!("sqlite:{}", directory.path().join("trove.db").display()))
             .platform(local.clone())
-            .datastore(common::driver())
+            .datastore(crate::common::driver())
             .flavor(Flavor::new("tiny", mib(256), 1))
             .start()
             .await

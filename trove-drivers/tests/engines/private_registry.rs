@@ -1,11 +1,6 @@
 //! Images of a registry that wants to know who pulls them. The registry is the program that `TROVE_TEST_REGISTRY` names,
 //! or Debian's `docker-registry`.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-mod common;
-mod scripted;
-
 use std::{
     env,
     net::TcpListener,
@@ -13,13 +8,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use crate::common::{Fixture, POSTGRESQL_17, bollard, cx, eventually};
+use crate::scripted::{Images, host, server_at};
 use ::bollard::{
     auth::DockerCredentials,
     query_parameters::{PushImageOptions, RemoveImageOptions, TagImageOptions},
 };
-use common::{Fixture, POSTGRESQL_17, bollard, cx, eventually};
 use futures_util::StreamExt;
-use scripted::{Images, host, server_at};
 use trove_core::{
     datastore::{Cx, RegistryLogin},
     error::{Error, Kind},

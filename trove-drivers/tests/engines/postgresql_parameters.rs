@@ -1,10 +1,6 @@
 //! Settings of PostgreSQL servers: what a catalogue says of them, and what the server makes of values that do not fit.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, app, cx};
+use crate::common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, app, cx};
 use trove_core::{
     datastore::check_settings,
     error::Kind,

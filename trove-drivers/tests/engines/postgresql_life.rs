@@ -1,9 +1,5 @@
 //! The life of a PostgreSQL server, from nothing to nothing, and what is told of it.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -11,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use bollard::query_parameters::KillContainerOptions;
-use common::{
+use crate::common::{
     Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app, bollard, containers, cx, eventually,
     file_names, place,
 };
+use bollard::query_parameters::KillContainerOptions;
 use tokio_util::sync::CancellationToken;
 use trove_core::{
     datastore::Driver,
@@ -204,7 +200,7 @@ async fn servers_are_confined_and_show_no_secret() {
     }
     // The server that listens is another instance's neighbour on the network, and cannot be reached by it.
     let neighbour = place(&fixture.local, InstanceId::new_v4(), POSTGRESQL_17).await;
-    let other = common::driver().attach(neighbour.clone()).unwrap();
+    let other = crate::common::driver().attach(neighbour.clone()).unwrap();
     other.prepare(&cx(), &app()).await.unwrap();
     assert_ne!(neighbour.endpoint, fixture.host.endpoint);
     assert_ne!(neighbour.server, fixture.host.server);

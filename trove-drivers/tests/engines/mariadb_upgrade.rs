@@ -1,10 +1,6 @@
 //! A MariaDB server of a later series on the data of an earlier one, and back.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{Fixture, MARIADB_10_11, MARIADB_11_8, cx};
+use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, cx};
 use trove_core::{datastore::Release, error::Kind};
 
 #[tokio::test(flavor = "multi_thread")]

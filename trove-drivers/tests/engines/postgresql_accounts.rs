@@ -1,10 +1,6 @@
 //! Databases, users and rights, used over the network as a tenant would.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
-use common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app, cx};
+use crate::common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app, cx};
 use tokio::net::UnixStream;
 use tokio_postgres::{Client, Config, NoTls, error::SqlState};
 use trove_core::{
@@ -95,7 +91,7 @@ async fn passwords_never_reach_the_server_or_its_log() {
         .set_password(&cx(), &"quiet".into(), &SecretString::from(password))
         .await
         .unwrap();
-    let log = common::log(&fixture.container()).await;
+    let log = crate::common::log(&fixture.container()).await;
     assert!(log.contains("already exists"), "{log}");
     assert!(!log.contains(password) && !log.contains("SCRAM-SHA-256$"), "{log}");
     fixture.removed().await;

@@ -1,0 +1,69 @@
+//! What happens to a server: by the Docker Engine, and on its volume.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
+use trove_core::{conformance::driver::Harm, datastore::GuestHost, error::Result};
+
+use super::file_systems::refuse_shared;
+use crate::{
+    container::{blocking, failed, remove_tree},
+    docker::Docker,
+};
+
+/// What fills a volume.
+const FILLER: &str = "filler";
+
+/// How long a server is given to stop before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn harm(docker: &Docker, host: &GuestHost, harm: Harm) -> Result<()> {
+    let (name, volume) = (host.name.as_str(), host.volume.clone());
+    match harm {
+        Harm::Kill => docker.kill(name).await,
+        Harm::Freeze => docker.pause(name).await,
+        Harm::Thaw => docker.unpause(name).await,
+        Harm::Lose => docker.remove(name).await,
+        Harm::Fill => {
+            refuse_shared(host)?;
+            let filler = volume.join(FILLER);
+            blocking(move || fill(&filler).map_err(|error| failed("fill a volume", &filler, error))).await
+        }
+        Harm::Drain => {
+            let filler = volume.join(FILLER);
+            blocking(move || remove_tree(&filler).map_err(|error| failed("drain a volume", &filler, error))).await
+        }
+        Harm::LoseData => {
+            docker.stop(name, STOP_LIMIT).await?;
+            blocking(move || empty(&volume).map_err(|error| failed("empty a volume", &volume, error))).await
+        }
+    }
+}
+
+fn fill(filler: &Path) -> io::Result<()> {
+    let file = File::create(filler)?;
+    let (mut piece, mut length) = (64 << 20, 0);
+    while piece >= 512 {
+        match fallocate(&file, FallocateFlags::empty(), length, piece) {
+            Ok(()) => length += piece,
+            Err(Errno::NOSPC) => piece /= 2,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn empty(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        remove_tree(&entry?.path())?;
+    }
+    Ok(())
+}

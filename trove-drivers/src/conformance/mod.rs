@@ -1,0 +1,55 @@
+//! Servers in containers for the [suite of drivers](trove_core::conformance::driver): what the author of an engine runs.
+//!
+//! ```no_run
+//! use async_trait::async_trait;
+//! use trove_core::{
+//!     conformance::driver::{self, Login, Session},
+//!     error::Result,
+//!     model::Endpoint,
+//! };
+//! use trove_drivers::{
+//!     PostgreSql,
+//!     conformance::{DockerTestbed, Sessions},
+//! };
+//!
+//! /// Sessions by a client library of the engine.
+//! struct Clients;
+//!
+//! #[async_trait]
+//! impl Sessions for Clients {
+//!     async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
+//!         # let _ = (endpoint, login);
+//!         # unimplemented!()
+//!         // Connect, and return what implements `Session` with the connection.
+//!     }
+//! }
+//!
+//! # async fn certify() -> Result<()> {
+//! let testbed = DockerTestbed::new(PostgreSql::new())?.sessions(Clients);
+//! let report = driver::certify(testbed).await;
+//! println!("{report}");
+//! # Ok(())
+//! # }
+//! ```
+
+mod file_systems;
+mod harm;
+mod testbed;
+mod traces;
+
+use async_trait::async_trait;
+use trove_core::{
+    conformance::driver::{Login, Session},
+    error::Result,
+    model::Endpoint,
+};
+
+pub use testbed::DockerTestbed;
+
+/// How clients of an engine get sessions.
+#[async_trait]
+pub trait Sessions: Send + Sync + 'static {
+    /// A session with the server at this endpoint. A login that it refuses is an error of any kind. Ends in time,
+    /// whatever the server does.
+    async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>>;
+}

@@ -1,0 +1,109 @@
+//! Sessions of tenants' clients for the suite of drivers: with a table of texts by name.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use mysql_async::{Conn, prelude::Queryable};
+use tokio_postgres::Client;
+use trove_core::{
+    conformance::driver::{Login, Session},
+    error::{Error, Result},
+    model::Endpoint,
+};
+use trove_drivers::conformance::Sessions;
+
+use super::{mysql, postgresql};
+
+pub struct PostgreSqlSessions;
+
+pub struct MySqlSessions;
+
+struct PostgreSqlSession(Client);
+
+struct MySqlSession(Conn);
+
+#[async_trait]
+impl Sessions for PostgreSqlSessions {
+    async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
+        let database = login.database.as_deref().unwrap_or("postgres");
+        let client = postgresql::login(endpoint, &login.user, &login.password, database).await;
+        Ok(Box::new(PostgreSqlSession(client.map_err(failed)?)))
+    }
+}
+
+#[async_trait]
+impl Session for PostgreSqlSession {
+    async fn put(&mut self, name: &str, text: &str) -> Result<()> {
+        self.0
+            .batch_execute("CREATE TABLE IF NOT EXISTS texts (name text PRIMARY KEY, content text)")
+            .await
+            .map_err(failed)?;
+        let sql = "INSERT INTO texts VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET content = EXCLUDED.content";
+        self.0.execute(sql, &[&name, &text]).await.map(drop).map_err(failed)
+    }
+
+    async fn get(&mut self, name: &str) -> Result<Option<String>> {
+        let there = self.0.query_one("SELECT to_regclass('texts') IS NOT NULL", &[]).await.map_err(failed)?;
+        if !there.get::<_, bool>(0) {
+            return Ok(None);
+        }
+        let row = self.0.query_opt("SELECT content FROM texts WHERE name = $1", &[&name]).await.map_err(failed)?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    async fn whoami(&mut self) -> Result<(String, Option<String>)> {
+        let sql = "SELECT session_user::text, current_database()::text";
+        let row = self.0.query_one(sql, &[]).await.map_err(failed)?;
+        Ok((row.get(0), Some(row.get(1))))
+    }
+
+    async fn parameter(&mut self, name: &str) -> Result<String> {
+        let sql = "SELECT setting FROM pg_settings WHERE name = $1";
+        Ok(self.0.query_one(sql, &[&name]).await.map_err(failed)?.get(0))
+    }
+}
+
+#[async_trait]
+impl Sessions for MySqlSessions {
+    async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
+        let database = login.database.as_deref().unwrap_or("");
+        let conn = mysql::login(endpoint, &login.user, &login.password, database).await;
+        Ok(Box::new(MySqlSession(conn.map_err(failed)?)))
+    }
+}
+
+#[async_trait]
+impl Session for MySqlSession {
+    async fn put(&mut self, name: &str, text: &str) -> Result<()> {
+        self.0
+            .query_drop("CREATE TABLE IF NOT EXISTS texts (name varchar(100) PRIMARY KEY, content longtext)")
+            .await
+            .map_err(failed)?;
+        self.0.exec_drop("REPLACE INTO texts VALUES (?, ?)", (name, text)).await.map_err(failed)
+    }
+
+    async fn get(&mut self, name: &str) -> Result<Option<String>> {
+        let there: Option<String> = self.0.query_first("SHOW TABLES LIKE 'texts'").await.map_err(failed)?;
+        match there {
+            None => Ok(None),
+            Some(_) => self.0.exec_first("SELECT content FROM texts WHERE name = ?", (name,)).await.map_err(failed),
+        }
+    }
+
+    async fn whoami(&mut self) -> Result<(String, Option<String>)> {
+        let row = self.0.query_first("SELECT CURRENT_USER(), DATABASE()").await.map_err(failed)?;
+        let (account, database): (String, Option<String>) = row.ok_or_else(|| Error::internal("no row"))?;
+        let user = account.rsplit_once('@').map_or(account.as_str(), |(user, _)| user);
+        Ok((user.to_owned(), database))
+    }
+
+    async fn parameter(&mut self, name: &str) -> Result<String> {
+        let sql = format!("SELECT CAST(@@GLOBAL.{name} AS CHAR)");
+        let value: Option<String> = self.0.query_first(sql).await.map_err(failed)?;
+        value.ok_or_else(|| Error::not_found("no such parameter"))
+    }
+}
+
+fn failed(error: impl Debug) -> Error {
+    Error::unavailable(format!("{error:?}"))
+}
