@@ -1,13 +1,8 @@
 //! The suite of platforms on this machine.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use std::{fs, path::PathBuf, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
-use common::Sweeper;
 use tokio::time::{Instant, sleep};
 use trove_core::{
     conformance::platform::{self, Testbed},
@@ -16,6 +11,8 @@ use trove_core::{
     platform::Platform,
 };
 use trove_drivers::LocalPlatform;
+
+use crate::common::Sweeper;
 
 /// How long calls that were dropped may hold the directory of the process before.
 const RELEASED_WITHIN: Duration = Duration::from_secs(20);
