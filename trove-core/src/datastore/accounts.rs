@@ -44,7 +44,7 @@ pub trait Accounts: Send + Sync {
     /// One user; [`NotFound`](crate::error::Kind::NotFound) where there is none.
     async fn user(&self, cx: &Cx, user: &UserName) -> Result<User>;
 
-    /// Calls a user otherwise, or lets it come from elsewhere; its password and rights stay.
+    /// Calls a user otherwise, or lets it come from elsewhere; its password and rights stay, its sessions may end.
     /// [`Conflict`](crate::error::Kind::Conflict) where the other name is another user's.
     async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()>;
 

@@ -27,7 +27,8 @@
 //!
 //! A case is an async function of a [`Trial`] that panics where the driver is wrong, and whose name says what is right.
 //! It is written into the file of its subject and named in the list there, which says what its cases need and whether
-//! they want a server that others use too.
+//! they want a server that others use too. What it is to find is built into the reference driver as a bug, in
+//! `tests/seeded_bugs`: a case that finds nothing proves nothing.
 
 mod accounts;
 mod at_once;

@@ -83,7 +83,8 @@ pub(super) async fn find<D: Dialect>(session: &mut Session, user: &UserName) -> 
     with_databases::<D>(session, vec![account]).await?.pop().ok_or_else(|| missing(user))
 }
 
-/// Calls a user otherwise. Its rights and its password stay.
+/// Calls a user otherwise. Its rights and its password stay; its sessions end, for they would keep the former name, by
+/// which nobody would find them when the user is dropped.
 pub(super) async fn rename<D: Dialect>(session: &mut Session, user: &UserName, to: &UserName) -> Result<()> {
     let (account, wanted) = (require::<D>(session, user).await?, Account::allowed(to)?);
     if account == wanted {
@@ -103,7 +104,8 @@ pub(super) async fn rename<D: Dialect>(session: &mut Session, user: &UserName, t
         renamed.push_str(&format!(", {} TO {}", stay.quoted(), account.quoted()));
     }
     make_room::<D>(session, &wanted).await?;
-    session.run(&renamed).await
+    session.run(&renamed).await?;
+    end_sessions(session, |found| found.user == account.name).await
 }
 
 /// Changes a password.
