@@ -57,7 +57,7 @@ fn mysql() -> Samples {
     samples.live = Some(("max_connect_errors".to_owned(), 77.into(), 78.into()));
     samples.restart = Some(("back_log".to_owned(), 77.into(), 78.into()));
     samples.refused = Some(("ft_boolean_syntax".to_owned(), "never".into()));
-    samples.fatal = Some(("myisam_recover_options".to_owned(), "never".into()));
+    samples.fatal = Some(("lc_messages".to_owned(), "xx_YY".into()));
     samples
 }
 
