@@ -1,10 +1,10 @@
-//! The suite of drivers on the reference driver.
+//! The suites of drivers and platforms on those in memory.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use trove_core::{
-    conformance::{driver, memory::World},
+    conformance::{driver, memory::World, platform},
     datastore::{AccountRules, Cx, Datastore, Driver, GuestHost, Manifest, Prepare},
     error::Result,
     model::Observed,
@@ -25,6 +25,12 @@ async fn servers_without_databases_and_with_hosts_pass_too() {
         let report = driver::certify(World::new().account_rules(rules).testbed()).await;
         assert!(report.passed(), "{report}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_platform_in_memory_passes() {
+    let report = platform::certify("memory", World::new()).await;
+    assert!(report.passed(), "{report}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,11 @@
 //! The store's suite on SQLite; that on PostgreSQL runs beside the drivers, on a server of theirs.
 
-use trove_core::{conformance, error::Kind, store::Store};
+use trove_core::{conformance::store::certify, error::Kind, store::Store};
 
 #[tokio::test]
 async fn sqlite_in_memory_keeps_the_contract() {
-    conformance::store::suite(&Store::connect("sqlite::memory:").await.unwrap()).await;
+    let report = certify("SQLite in memory", &Store::connect("sqlite::memory:").await.unwrap()).await;
+    assert!(report.passed(), "{report}");
 }
 
 #[tokio::test]
@@ -12,7 +13,8 @@ async fn sqlite_on_disk_keeps_the_contract_and_keeps_others_out() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("trove.db").display());
     let store = Store::connect(&url).await.unwrap();
-    conformance::store::suite(&store).await;
+    let report = certify("SQLite on disk", &store).await;
+    assert!(report.passed(), "{report}");
     assert_eq!(Store::connect(&url).await.unwrap_err().kind(), Kind::Conflict);
     store.close().await;
     Store::connect(&url).await.unwrap();

@@ -3,6 +3,7 @@
 //! | contract | suite | its implementations here |
 //! |---|---|---|
 //! | [`Driver`](crate::datastore::Driver) | [`driver`]: what a driver's author runs, in memory or on real servers | [`memory`], and the drivers of `trove-drivers` |
+//! | [`Platform`](crate::platform::Platform) | [`platform`]: what a platform's author runs | [`memory`], and the local platform of `trove-drivers` |
 //! | [`Store`](crate::store::Store) | [`store`] | SQLite and PostgreSQL |
 //! | [`Transport`](crate::rpc::Transport) | [`transport`] | [`InProcess`](crate::rpc::InProcess) |
 //!
@@ -13,7 +14,9 @@
 
 mod case;
 pub mod driver;
+mod drops;
 pub mod memory;
+pub mod platform;
 mod report;
 pub mod store;
 pub mod transport;

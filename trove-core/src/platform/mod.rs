@@ -61,7 +61,8 @@ pub trait Networks: Send + Sync {
 /// Compute.
 #[async_trait]
 pub trait Compute: Send + Sync {
-    /// Makes sure the instance has a place to run, with its volume and endpoint, which are ready.
+    /// Makes sure the instance has a place to run, with its volume and endpoint, which are ready; where they are not it is
+    /// [`Conflict`](crate::error::Kind::Conflict).
     async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>>;
 
     /// Removes the instance's place. Its guest has been removed before.

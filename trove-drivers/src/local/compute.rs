@@ -34,7 +34,11 @@ impl Compute for LocalPlatform {
         host.server = server_identity(instance.id);
         host.network = self.0.network();
         host.endpoint = endpoint.clone();
+        let (local, id, port) = (Arc::clone(&self.0), instance.id, endpoint.port);
         blocking(move || {
+            if !local.volume(id).exists() || !local.has_port(id, port)? {
+                return Err(Error::conflict("a place to run was asked for before its volume and its endpoint"));
+            }
             let made = fs::create_dir_all(&directory).and_then(|()| own(&directory, None, None, 0o700));
             made.map_err(|error| failed("make the directory of the agent", &directory, error))
         })
@@ -50,6 +54,6 @@ impl Compute for LocalPlatform {
             self.0.docker.remove(&container).await?;
         }
         let local = Arc::clone(&self.0);
-        blocking(move || local.discard(&local.guest(instance), "guest", instance)).await
+        blocking(move || local.trash.discard(&local.guest(instance), "guest", instance)).await
     }
 }

@@ -17,6 +17,7 @@
 mod compute;
 mod inventory;
 mod networks;
+mod trash;
 mod volumes;
 
 use std::{
@@ -35,8 +36,9 @@ use trove_core::{
     platform::Platform,
 };
 
+use self::trash::Trash;
 use crate::{
-    container::{failed, own, remove_tree},
+    container::{failed, own},
     docker::Docker,
     hash::{short_hash, spread},
 };
@@ -71,6 +73,7 @@ struct Inner {
     ports: RangeInclusive<u16>,
     /// Held by the one call at a time that chooses or gives back a port.
     choosing: Arc<std::sync::Mutex<()>>,
+    trash: Trash,
     _lock: File,
 }
 
@@ -132,16 +135,12 @@ impl LocalPlatformBuilder {
             let path = root.join(part);
             make_private(&path).map_err(|error| failed("make the directory", &path, error))?;
         }
-        let trash = root.join("trash");
-        if let Err(error) = remove_tree(&trash) {
-            tracing::warn!(path = %trash.display(), %error, "what was being deleted is not gone yet");
-        }
-        make_private(&trash).map_err(|error| failed("make the directory", &trash, error))?;
+        let trash = Trash::swept(root.join("trash"))?;
         let ports = root.join("ports");
         networks::remove_draft(&ports).map_err(|error| failed("sweep what was being reserved", &ports, error))?;
         let scope = short_hash(root.as_os_str().as_encoded_bytes());
         let (docker, ports, choosing) = (self.docker, self.ports, Arc::default());
-        Ok(LocalPlatform(Arc::new(Inner { root, scope, docker, ports, choosing, _lock: lock })))
+        Ok(LocalPlatform(Arc::new(Inner { root, scope, docker, ports, choosing, trash, _lock: lock })))
     }
 }
 
@@ -171,24 +170,6 @@ impl Inner {
 
     fn network(&self) -> String {
         format!("trove-{}", self.scope)
-    }
-
-    /// Deletes a directory by way of the trash, so that a half-deleted one is never taken for a whole. Blocks.
-    fn discard(&self, path: &Path, kind: &str, instance: InstanceId) -> Result<()> {
-        let trash = self.root.join("trash").join(format!("{kind}-{instance}"));
-        let done = || -> io::Result<()> {
-            remove_tree(&trash)?;
-            // A directory that moves has to be writable, and its server may have forbidden that.
-            match own(path, None, None, 0o700).and_then(|()| fs::rename(path, &trash)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                moved => moved?,
-            }
-            if let Some(parent) = path.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-            remove_tree(&trash)
-        };
-        done().map_err(|error| failed("delete what an instance kept on disk", path, error))
     }
 }
 
@@ -319,20 +300,6 @@ mod tests {
         for part in ["", "volumes", "guests", "ports", "shared", "trash"] {
             assert_eq!(mode(&made.join(part)), 0o700, "{part}");
         }
-    }
-
-    #[test]
-    fn what_a_server_locked_is_deleted() {
-        let directory = tempfile::tempdir().unwrap();
-        let local = LocalPlatform::connect(directory.path()).unwrap();
-        let instance = InstanceId::new_v4();
-        let volume = local.0.volume(instance);
-        fs::create_dir_all(volume.join("inner/most")).unwrap();
-        for path in [volume.join("inner/most"), volume.join("inner"), volume.clone()] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
-        }
-        local.0.discard(&volume, "volume", instance).unwrap();
-        assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
     }
 
     #[test]

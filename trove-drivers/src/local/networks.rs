@@ -67,6 +67,16 @@ impl Inner {
         Err(Error::no_space(why))
     }
 
+    /// True where this port is the instance's.
+    pub(super) fn has_port(&self, instance: InstanceId, port: u16) -> Result<bool> {
+        let path = self.ports_directory().join(port.to_string());
+        match fs::read_to_string(&path) {
+            Ok(owner) => Ok(owner == instance.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("read whose a port is", &path, error)),
+        }
+    }
+
     /// Gives back the instance's port; true where no port is left in use.
     fn release_port(&self, instance: InstanceId) -> Result<bool> {
         let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,7 @@ mod engine_releases;
 mod engine_settings;
 mod killed;
 mod killed_change;
+mod local_platform;
 mod mariadb_upgrade;
 mod mysql_accounts;
 mod mysql_life;

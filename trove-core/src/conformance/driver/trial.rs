@@ -1,11 +1,10 @@
 use std::{
-    future::Future,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
@@ -17,7 +16,7 @@ use tokio::{
 
 use super::{Harm, Login, Session, Testbed};
 use crate::{
-    conformance::case::skip,
+    conformance::{case::skip, drops},
     datastore::{AccountRules, Accounts, Configuration, Cx, Datastore, GuestHost, Prepare, Release, Resize, Upgrade},
     error::{Kind, Result},
     id::OperationId,
@@ -377,45 +376,12 @@ impl Trial {
     /// `check` looks whether anything was lost, and puts things back for the next. A call that has more awaits than the
     /// testbed's [pace](super::Pace) allows is dropped at so many, spread over all.
     pub async fn dropped_everywhere<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
-        self.dropped(self.testbed.pace().drops, call, check).await;
+        drops::dropped_everywhere(self.testbed.pace().drops, call, check).await;
     }
 
     /// The same of a call after which it takes a start of a server, or more, to put things back.
     pub async fn dropped_slowly<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
-        self.dropped(self.testbed.pace().slow_drops, call, check).await;
-    }
-
-    async fn dropped<F: Future>(&self, drops: usize, mut call: impl FnMut() -> F, mut check: impl AsyncFnMut(usize)) {
-        let mut whole = DropAfter { polls: usize::MAX, call: Box::pin(call()) };
-        (&mut whole).await;
-        let awaits = usize::MAX - whole.polls;
-        drop(whole);
-        check(awaits).await;
-        let drops = drops.clamp(1, awaits.max(1));
-        for number in 1..=drops {
-            let at = (awaits * number / drops).max(1);
-            // Another time it may have fewer.
-            (DropAfter { polls: at, call: Box::pin(call()) }).await;
-            check(at).await;
-        }
-    }
-}
-
-/// Polls a future so many times that were not its last, and drops it. True where it ended before.
-struct DropAfter<F> {
-    polls: usize,
-    call: Pin<Box<F>>,
-}
-
-impl<F: Future> Future for DropAfter<F> {
-    type Output = bool;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.call.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        self.polls -= 1;
-        if self.polls == 0 { Poll::Ready(false) } else { Poll::Pending }
+        drops::dropped_everywhere(self.testbed.pace().slow_drops, call, check).await;
     }
 }
 

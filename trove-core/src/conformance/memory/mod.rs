@@ -28,6 +28,7 @@
 
 mod accounts;
 mod datastore;
+mod infrastructure;
 mod platform;
 mod release;
 mod server;
@@ -69,7 +70,8 @@ pub struct World {
 #[derive(Default)]
 struct Inner {
     life: u64,
-    volumes: BTreeSet<InstanceId>,
+    /// Each with what was written into it.
+    volumes: BTreeMap<InstanceId, Option<String>>,
     computes: BTreeSet<InstanceId>,
     endpoints: BTreeMap<InstanceId, Endpoint>,
     last_port: u16,
@@ -143,7 +145,7 @@ impl World {
     /// All that exists, in words.
     pub fn residue(&self) -> Vec<String> {
         let inner = self.inner();
-        let volumes = inner.volumes.iter().map(|id| format!("volume {id}"));
+        let volumes = inner.volumes.keys().map(|id| format!("volume {id}"));
         let computes = inner.computes.iter().map(|id| format!("compute {id}"));
         let endpoints = inner.endpoints.keys().map(|id| format!("endpoint {id}"));
         let servers = inner.servers.keys().map(|id| format!("server {id}"));
@@ -153,7 +155,7 @@ impl World {
     /// True where the instance has all it needs, and its server runs with exactly these databases and users.
     pub fn serves(&self, instance: InstanceId, databases: &[&str], users: &[&str]) -> bool {
         let inner = self.inner();
-        let complete = inner.volumes.contains(&instance)
+        let complete = inner.volumes.contains_key(&instance)
             && inner.computes.contains(&instance)
             && inner.endpoints.contains_key(&instance);
         complete

@@ -7,9 +7,12 @@ use crate::{
     datastore::GuestHost,
     error::{Error, Result},
     id::InstanceId,
-    model::{ByteSize, Endpoint, Instance},
+    model::{ByteSize, Endpoint, Instance, gib},
     platform::{Compute, Ensured, Networks, Placement, Platform, Volumes},
 };
+
+/// The largest volume there can be.
+const LARGEST: ByteSize = gib(1 << 20);
 
 /// Infrastructure in memory. Computes take two calls to be ready, as a cloud's do.
 #[derive(Clone)]
@@ -30,10 +33,13 @@ impl From<MemoryPlatform> for Platform {
 
 #[async_trait]
 impl Volumes for MemoryPlatform {
-    async fn ensure_volume(&self, instance: InstanceId, _size: ByteSize) -> Result<Ensured<()>> {
+    async fn ensure_volume(&self, instance: InstanceId, size: ByteSize) -> Result<Ensured<()>> {
         self.0
             .call(|world| {
-                world.volumes.insert(instance);
+                if size > LARGEST {
+                    return Err(Error::no_space(format!("a volume of {size} was asked for; the largest is {LARGEST}")));
+                }
+                world.volumes.entry(instance).or_default();
                 Ok(Ensured::Ready(()))
             })
             .await
@@ -84,12 +90,14 @@ impl Compute for MemoryPlatform {
     async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>> {
         let mut host = GuestHost::new(instance.id, "/nonexistent", "/nonexistent");
         host.endpoint = endpoint.clone();
+        host.project.clone_from(&instance.project);
+        host.volume_size = instance.volume;
         host.version.clone_from(&instance.version_number);
         host.image.clone_from(&instance.image);
         host.flavor = instance.flavor.clone();
         self.0
             .call(|world| {
-                if world.endpoints.get(&instance.id) != Some(endpoint) || !world.volumes.contains(&instance.id) {
+                if world.endpoints.get(&instance.id) != Some(endpoint) || !world.volumes.contains_key(&instance.id) {
                     return Err(Error::conflict("compute was asked for before its volume and endpoint"));
                 }
                 if world.computes.insert(instance.id) {

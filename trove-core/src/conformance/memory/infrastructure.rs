@@ -1,0 +1,33 @@
+//! The world as a testbed of platforms.
+
+use async_trait::async_trait;
+
+use super::World;
+use crate::{
+    conformance::platform::Testbed,
+    error::{Error, Result},
+    id::InstanceId,
+    platform::Platform,
+};
+
+#[async_trait]
+impl Testbed for World {
+    async fn open(&self) -> Result<Platform> {
+        Ok(self.crash().platform())
+    }
+
+    async fn residue(&self) -> Result<Vec<String>> {
+        Ok(World::residue(self))
+    }
+
+    async fn put(&self, instance: InstanceId, text: &str) -> Result<()> {
+        let mut inner = self.inner();
+        let volume = inner.volumes.get_mut(&instance).ok_or_else(|| Error::not_found("there is no such volume"))?;
+        *volume = Some(text.to_owned());
+        Ok(())
+    }
+
+    async fn get(&self, instance: InstanceId) -> Result<Option<String>> {
+        Ok(self.inner().volumes.get(&instance).cloned().flatten())
+    }
+}

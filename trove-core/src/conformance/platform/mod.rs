@@ -1,0 +1,29 @@
+//! The suite that certifies a platform.
+//!
+//! [`certify`] makes and releases volumes, endpoints and computes on a [`Testbed`], and returns a
+//! [`Report`](super::Report):
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+//! use trove_core::conformance::{memory::World, platform};
+//!
+//! let report = platform::certify("memory", World::new()).await;
+//! println!("{report}");
+//! assert!(report.passed());
+//! # });
+//! ```
+//!
+//! A case is an async function of a [`Trial`] that panics where the platform is wrong, in the file of its subject and in
+//! the list there. What it made is released after it, and then nothing may be left.
+
+mod compute;
+mod life;
+mod networks;
+mod suite;
+mod testbed;
+mod trial;
+mod volumes;
+
+pub use suite::{certify, certify_only};
+pub use testbed::Testbed;
+pub use trial::Trial;

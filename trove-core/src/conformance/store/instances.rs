@@ -1,0 +1,160 @@
+//! Instances, and what is reported and remembered of them.
+
+use super::rows::{at, finish, insert, instance, new_operation, remove};
+use crate::{
+    conformance::case::{Case, cases},
+    error::Kind,
+    id::InstanceId,
+    lifecycle::State,
+    model::{
+        ByteSize, Condition, Disk, Event, EventKind, Flavor, Health, Instance, Observed, Problem, RootChange,
+        SettingsState, mib,
+    },
+    store::{Admitted, InstanceChange, InstanceRelease, Report, Store},
+};
+
+pub(super) fn cases() -> Vec<Case<Store>> {
+    cases![
+        instances_are_read_back_as_written,
+        creation_is_recognised_when_repeated,
+        lists_are_paged_in_order_of_creation,
+        a_state_is_left_only_once,
+        reports_change_health_and_settings_and_nothing_else,
+        what_an_instance_runs_is_changed_with_its_journal,
+        the_history_of_root_goes_with_its_instance,
+        places_on_trial_are_remembered,
+    ]
+}
+
+async fn instances_are_read_back_as_written(store: &Store) {
+    let (instance, _) = insert(store, "α'; DROP TABLE instances; --").await;
+    assert_eq!(store.instance(instance.id).await.unwrap(), Some(instance.clone()));
+    assert_eq!(store.instance(InstanceId::new_v4()).await.unwrap(), None);
+    remove(store, &instance).await;
+}
+
+async fn creation_is_recognised_when_repeated(store: &Store) {
+    let (instance, operation) = insert(store, "twice").await;
+    let again = new_operation("test.create/v1");
+    let joined = store.insert_instance(&instance, "twice", &again).await.unwrap();
+    assert_eq!(joined, Admitted::Joined(operation));
+    let error = store.insert_instance(&instance, "another request", &again).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert_eq!(store.operations(instance.id).await.unwrap().len(), 1);
+    remove(store, &instance).await;
+}
+
+async fn lists_are_paged_in_order_of_creation(store: &Store) {
+    let mut made = Vec::new();
+    for number in 0..5 {
+        let mut instance = instance("page");
+        instance.project = if number == 4 { "other" } else { "pages" }.to_owned();
+        // Two of the same moment, to be told apart by id.
+        instance.created_at = at(1000 + number / 2);
+        store.insert_instance(&instance, "page", &new_operation("test.create/v1")).await.unwrap();
+        made.push(instance);
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.instances(Some("pages"), after.as_ref(), 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.clone());
+        seen.extend(page.into_iter().map(|instance| (instance.created_at, instance.id)));
+    }
+    let mut expected: Vec<_> = made[..4].iter().map(|instance| (instance.created_at, instance.id)).collect();
+    expected.sort();
+    assert_eq!(seen, expected);
+    assert_eq!(store.instances(None, None, 100).await.unwrap().len(), 5);
+    for instance in &made {
+        remove(store, instance).await;
+    }
+}
+
+async fn a_state_is_left_only_once(store: &Store) {
+    let (instance, _) = insert(store, "race").await;
+    finish(store, InstanceChange::to(State::Active)).await;
+    let restart = new_operation("test.restart/v1");
+    let states = (State::Active, State::Restarting);
+    assert_eq!(store.begin_operation(instance.id, states, &restart, false, at(2)).await.unwrap(), Admitted::Begun);
+    let late = new_operation("test.stop/v1");
+    assert_eq!(
+        store.begin_operation(instance.id, (State::Active, State::Stopping), &late, false, at(2)).await.unwrap(),
+        Admitted::Raced
+    );
+    let again = new_operation("test.restart/v1");
+    let same = (State::Restarting, State::Restarting);
+    let joined = store.begin_operation(instance.id, same, &again, false, at(2)).await.unwrap();
+    assert_eq!(joined, Admitted::Joined(restart.id));
+    let busy = store.begin_operation(instance.id, same, &late, false, at(2)).await.unwrap_err();
+    assert_eq!(busy.kind(), Kind::Busy);
+    remove(store, &instance).await;
+}
+
+async fn reports_change_health_and_settings_and_nothing_else(store: &Store) {
+    let (instance, _) = insert(store, "report").await;
+    let down = Health::Down(Problem::new(Condition::OutOfMemory, "it was killed"));
+    let disk = Disk { used: Some(mib(3)), free: ByteSize::bytes(u64::from(u32::MAX) * 7) };
+    let observed = Observed::new(down.clone())
+        .server_version(Some("17.1".to_owned()))
+        .disk(Some(disk))
+        .settings(Some(SettingsState { restart_required: vec!["cache".to_owned()], rejected: None }));
+    let report = Report { instance: instance.id, observed, at: at(50) };
+    let unknown = Report { instance: InstanceId::new_v4(), ..report.clone() };
+    let changed = store.report(&[report.clone(), unknown]).await.unwrap();
+    let waiting = SettingsState { restart_required: vec!["cache".to_owned()], rejected: None };
+    let expected = [
+        Event::new(at(50), instance.id, EventKind::Health { health: down.clone() }),
+        Event::new(at(50), instance.id, EventKind::Settings { state: waiting.clone() }),
+    ];
+    assert_eq!(changed, expected);
+    assert!(store.report(std::slice::from_ref(&report)).await.unwrap().is_empty(), "the same again is no change");
+    let read = store.instance(instance.id).await.unwrap().unwrap();
+    let expected = Instance {
+        health: down,
+        server_version: Some("17.1".to_owned()),
+        disk: Some(disk),
+        settings: waiting,
+        reported_at: Some(at(50)),
+        ..instance.clone()
+    };
+    assert_eq!(read, expected, "and nothing else");
+    remove(store, &instance).await;
+}
+
+async fn what_an_instance_runs_is_changed_with_its_journal(store: &Store) {
+    let (instance, _) = insert(store, "changed").await;
+    let (version, number, image) = ("2-hardened".to_owned(), "2.5".to_owned(), "memory@sha256:2".to_owned());
+    let release = InstanceRelease { version, number, image };
+    let flavor = Flavor::new("large", mib(4096), 4);
+    let change = InstanceChange {
+        release: Some(release.clone()),
+        flavor: Some(flavor.clone()),
+        ..InstanceChange::to(State::Active)
+    };
+    finish(store, change).await;
+    let read = store.instance(instance.id).await.unwrap().unwrap();
+    assert_eq!((InstanceRelease::from(&read), read.flavor), (release, flavor));
+    remove(store, &instance).await;
+}
+
+async fn the_history_of_root_goes_with_its_instance(store: &Store) {
+    let (instance, _) = insert(store, "rooted").await;
+    let changes = [(20, false), (10, true)].map(|(second, enabled)| RootChange { at: at(second), enabled });
+    for change in changes {
+        store.note_root(instance.id, change).await.unwrap();
+    }
+    assert_eq!(store.root_history(instance.id).await.unwrap(), changes);
+    remove(store, &instance).await;
+    assert!(store.root_history(instance.id).await.unwrap().is_empty());
+    assert_eq!(store.note_root(instance.id, changes[0]).await.unwrap_err().kind(), Kind::Conflict);
+}
+
+async fn places_on_trial_are_remembered(store: &Store) {
+    let id = InstanceId::new_v4();
+    store.begin_trial(id).await.unwrap();
+    assert_eq!(store.trials().await.unwrap(), [id]);
+    store.end_trial(id).await.unwrap();
+    store.end_trial(id).await.unwrap();
+    assert!(store.trials().await.unwrap().is_empty());
+}

@@ -1,0 +1,112 @@
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{Condvar, Mutex, PoisonError},
+};
+
+use trove_core::{error::Result, id::InstanceId};
+
+use super::make_private;
+use crate::container::{failed, own, remove_tree};
+
+/// Where directories go that are being deleted, so that a half-deleted one is never taken for a whole.
+#[derive(Debug)]
+pub(super) struct Trash {
+    directory: PathBuf,
+    /// The names that are being deleted now, each by one call at a time.
+    busy: Mutex<HashSet<String>>,
+    freed: Condvar,
+}
+
+/// A name that is being deleted. Others may have it afterwards.
+struct Claim<'a> {
+    trash: &'a Trash,
+    name: String,
+}
+
+impl Trash {
+    /// The trash in this directory, without what a process before did not get to delete. Blocks.
+    pub(super) fn swept(directory: PathBuf) -> Result<Self> {
+        if let Err(error) = remove_tree(&directory) {
+            tracing::warn!(path = %directory.display(), %error, "what was being deleted is not gone yet");
+        }
+        make_private(&directory).map_err(|error| failed("make the directory", &directory, error))?;
+        Ok(Self { directory, busy: Mutex::default(), freed: Condvar::new() })
+    }
+
+    /// Deletes a directory of an instance; one that is absent is gone. Whoever comes while it is being deleted waits for
+    /// that. Blocks.
+    pub(super) fn discard(&self, path: &Path, kind: &str, instance: InstanceId) -> Result<()> {
+        let claim = self.claim(format!("{kind}-{instance}"));
+        let trash = self.directory.join(&claim.name);
+        let done = || -> io::Result<()> {
+            remove_tree(&trash)?;
+            // A directory that moves has to be writable, and its server may have forbidden that.
+            match own(path, None, None, 0o700).and_then(|()| fs::rename(path, &trash)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                moved => moved?,
+            }
+            if let Some(parent) = path.parent() {
+                File::open(parent)?.sync_all()?;
+            }
+            remove_tree(&trash)
+        };
+        done().map_err(|error| failed("delete what an instance kept on disk", path, error))
+    }
+
+    fn claim(&self, name: String) -> Claim<'_> {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy = self.freed.wait_while(busy, |busy| busy.contains(&name)).unwrap_or_else(PoisonError::into_inner);
+        busy.insert(name.clone());
+        Claim { trash: self, name }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.trash.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.trash.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, thread};
+
+    use super::*;
+
+    #[test]
+    fn what_a_server_locked_is_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let trash = Trash::swept(directory.path().join("trash")).unwrap();
+        let volume = directory.path().join("volume");
+        fs::create_dir_all(volume.join("inner/most")).unwrap();
+        for path in [volume.join("inner/most"), volume.join("inner"), volume.clone()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        trash.discard(&volume, "volume", InstanceId::new_v4()).unwrap();
+        assert!(!volume.exists());
+        assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn many_that_delete_the_same_at_once_all_find_it_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let trash = Trash::swept(directory.path().join("trash")).unwrap();
+        let (volume, instance) = (directory.path().join("volume"), InstanceId::new_v4());
+        for _ in 0..20 {
+            fs::create_dir_all(volume.join("a/b/c")).unwrap();
+            fs::create_dir_all(volume.join("d/e")).unwrap();
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        trash.discard(&volume, "volume", instance).unwrap();
+                        assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
+                    });
+                }
+            });
+        }
+    }
+}
