@@ -5,22 +5,27 @@
 
 mod accounts;
 mod parameters;
-mod resp;
+
+use std::{io, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{net::UnixStream, sync::Mutex};
-use trove_core::datastore::{AccountRules, Accounts, Cx, GuestHost, Manifest, Prepare, Version};
+use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisConnectionInfo, RedisError, aio};
+use tokio::{io::AsyncReadExt, sync::Mutex, time::timeout};
+use trove_core::datastore::{Accounts, Cx, GuestHost, Logins, Manifest, Prepare, Version};
 use trove_core::error::{Error, Result};
 use trove_core::{model::Settings, secret::ExposeSecret};
 use trove_drivers::container::{AGENT, Answer, ConfigFile, ContainerDriver, Engine, Parameters, SOCKETS, UpgradePath};
 use trove_drivers::container::{admin_password, connect};
 
-pub use resp::Client;
-
 /// The Valkey driver, for versions 8.1 and 9. Its images have `valkey-server` in `PATH`.
 pub type Valkey = ContainerDriver<ValkeyEngine>;
 
+/// What the administrator may do.
+const ADMIN: &str = "-@all +acl +config|get +config|set +info +multi +exec +client|setinfo";
 const SOCKET: &str = "valkey.sock";
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How many bytes the server is heard for in one session. It is not trusted.
+const LONGEST: u64 = 16 << 20;
 
 /// Has the administrator among the users before anybody can come in.
 const SERVE: &str = r#"cd "$0"; umask 077; cp /etc/trove/admin.acl users.new
@@ -30,8 +35,7 @@ sync users.new; mv users.new users.acl; exec valkey-server /etc/trove/valkey.con
 /// The server of one instance.
 pub struct ValkeyEngine {
     host: GuestHost,
-    session: Mutex<Option<Client<UnixStream>>>,
-    /// Held by who looks at the users and then changes them.
+    session: Mutex<Option<aio::MultiplexedConnection>>,
     changing: Mutex<()>,
 }
 
@@ -43,10 +47,7 @@ impl Engine for ValkeyEngine {
         manifest.series = ["8.1", "9"].map(str::to_owned).into();
         // The one that clients of all languages know.
         manifest.uri_scheme = "redis".to_owned();
-        let mut rules = AccountRules::new(64);
-        rules.databases = false;
-        rules.reserved_users = ["default", accounts::ROOT].map(str::to_owned).into();
-        manifest.accounts = Some(rules);
+        manifest.accounts = Some(Self::rules(64, &["default"]));
         manifest
     }
 
@@ -56,9 +57,7 @@ impl Engine for ValkeyEngine {
 
     fn files(&self, host: &GuestHost, settings: &Settings) -> Vec<ConfigFile> {
         // Where it cannot be kept, nobody is let in, and the start fails.
-        let password = admin_password(host).map(|password| format!("on {}", accounts::hash(&password)));
-        let (admin, rights) =
-            (password.unwrap_or_default(), "-@all +acl +config|get +config|set +info +ping +multi +exec");
+        let admin = admin_password(host).map(|password| format!("on {}", self.verifier(&password))).unwrap_or_default();
         // The rest is for sessions, and for what a rewrite of the log copies.
         let memory = host.flavor.memory.as_bytes() / 10 * 6;
         let data = format!("{}/{}", self.volume_target(), self.data_directory());
@@ -67,7 +66,7 @@ impl Engine for ValkeyEngine {
              appendonly yes\nsave \"\"\nmaxmemory {memory}\n"
         );
         vec![
-            ConfigFile::new("admin.acl", format!("user default off\nuser {AGENT} {admin} {rights}\n")),
+            ConfigFile::new("admin.acl", format!("user default off\nuser {AGENT} {admin} {ADMIN}\n")),
             ConfigFile::new("valkey.conf", fixed + &parameters::lines(settings)),
         ]
     }
@@ -89,8 +88,8 @@ impl Engine for ValkeyEngine {
     }
 
     async fn ask(&self) -> Answer {
-        let info = match self.call(&[vec!["INFO", "server", "persistence"]]).await {
-            Ok(info) => info.concat(),
+        let info: String = match self.call("INFO", &["server", "persistence"]).await {
+            Ok(info) => info,
             Err(error) => return Answer::No(error),
         };
         let says = |line: &str| info.lines().find_map(|found| found.strip_prefix(line)).unwrap_or_default();
@@ -108,7 +107,7 @@ impl Engine for ValkeyEngine {
     }
 
     async fn provision(&self, _cx: &Cx, spec: &Prepare) -> Result<()> {
-        self.change(&accounts::hashed(&spec.users), None).await
+        self.put(&spec.users).await
     }
 
     fn accounts(&self) -> Option<&dyn Accounts> {
@@ -121,27 +120,42 @@ impl Engine for ValkeyEngine {
 }
 
 impl ValkeyEngine {
-    /// Has the server do this in one session, and returns what it answers to the last.
-    async fn call(&self, commands: &[Vec<&str>]) -> Result<Vec<String>> {
-        let (mut kept, mut answer) = (self.session.lock().await, Vec::new());
-        // It is kept again only where it is not left in the middle of an answer.
-        let mut session = self.log_in(kept.take()).await?;
-        for command in commands {
-            answer = session.call(command).await?;
-        }
-        *kept = Some(session);
-        Ok(answer)
+    /// Has the server do one thing.
+    async fn call<T: FromRedisValue>(&self, command: &str, words: &[&str]) -> Result<T> {
+        self.run(redis::pipe().cmd(command).arg(words)).await.map(|(answer,)| answer)
     }
 
-    async fn log_in(&self, kept: Option<Client<UnixStream>>) -> Result<Client<UnixStream>> {
-        if let Some(mut session) = kept
-            && session.call(&["PING"]).await.is_ok()
-        {
-            return Ok(session);
+    /// Has the server do these things, in the session that is kept.
+    async fn run<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T> {
+        let mut kept = self.session.lock().await;
+        if let Some(session) = kept.as_mut() {
+            match commands.query_async(session).await {
+                // That server is gone, or said all that it is heard for. Everything here may be done twice.
+                Err(error) if error.is_unrecoverable_error() => {}
+                done => return done.map_err(failed),
+            }
         }
-        let stream = connect(&self.host.directory.join("run"), SOCKET, self.host.server.uid).await;
-        let mut session = Client::new(stream.map_err(|error| Error::unavailable("nobody listens").because(error))?);
-        session.call(&["AUTH", AGENT, admin_password(&self.host)?.expose_secret()]).await?;
+        let session = kept.insert(self.open().await.map_err(failed)?);
+        commands.query_async(session).await.map_err(failed)
+    }
+
+    async fn open(&self) -> Result<aio::MultiplexedConnection, RedisError> {
+        let password = admin_password(&self.host).map_err(io::Error::other)?;
+        let login = RedisConnectionInfo::default().set_username(AGENT).set_password(password.expose_secret());
+        let limits = AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
+        let (read, write) = connect(&self.host.directory.join("run"), SOCKET, self.host.server.uid).await?.into_split();
+        let stream = tokio::io::join(read.take(LONGEST), write);
+        let opened = aio::MultiplexedConnection::new_with_config(&login, stream, limits);
+        let (session, exchange) = timeout(DEADLINE, opened).await.map_err(io::Error::from)??;
+        tokio::spawn(exchange);
         Ok(session)
+    }
+}
+
+/// What the server refuses is invalid, in its words.
+fn failed(error: RedisError) -> Error {
+    match error.clone().into_server_errors().as_deref() {
+        Some([(_, refusal), ..]) => Error::invalid(refusal.details().unwrap_or(refusal.code())),
+        _ => Error::unavailable("the server does not answer").because(error),
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use trove_core::datastore::{Cx, GuestHost};
 use trove_core::error::Result;
@@ -15,50 +17,46 @@ const SETTABLE: &str = "active-expire-effort 1, appendfsync always, auto-aof-rew
     set-max-listpack-entries 128, slowlog-log-slower-than 10000, slowlog-max-len 128, stream-node-max-entries 100, \
     tcp-backlog 511, tcp-keepalive 300, timeout 0, tracking-table-max-keys 1000000, zset-max-listpack-entries 128";
 
-/// The value of a parameter: as it is set, otherwise as usual; `None` for one of the service's own.
-fn value(name: &str, setting: Option<&Setting>) -> Option<String> {
-    let (_, usual) = SETTABLE.split(", ").filter_map(|line| line.split_once(' ')).find(|(known, _)| *known == name)?;
-    Some(match setting {
+fn settable() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SETTABLE.split(", ").filter_map(|line| line.split_once(' '))
+}
+
+/// The value of a parameter: as it is set, otherwise as usual.
+fn value(setting: Option<&Setting>, usual: &str) -> String {
+    match setting {
         None => usual.to_owned(),
         Some(Setting::Boolean(on)) => if *on { "yes" } else { "no" }.to_owned(),
         Some(setting) => setting.to_string(),
-    })
+    }
 }
 
 /// The lines of the configuration, one for each parameter.
 pub(crate) fn lines(settings: &Settings) -> String {
-    let line = |line: &str| {
-        let name = line.split(' ').next()?;
-        let value = value(name, settings.get(name))?.replace('\\', "\\\\").replace('"', "\\\"");
-        Some(format!("{name} \"{value}\"\n"))
-    };
-    SETTABLE.split(", ").filter_map(line).collect()
+    settable().map(|(name, usual)| format!("{name} {:?}\n", value(settings.get(name), usual))).collect()
 }
 
 #[async_trait]
 impl Parameters for ValkeyEngine {
     async fn read(&self, _cx: &Cx) -> Result<Vec<Parameter>> {
+        let told: BTreeMap<String, String> = self.call("CONFIG", &["GET", "*"]).await?;
         let mut parameters = Vec::new();
         // Some have a second name, written with other lines.
-        for pair in
-            self.call(&[vec!["CONFIG", "GET", "*"]]).await?.chunks_exact(2).filter(|pair| !pair[0].contains('_'))
-        {
-            let mut parameter = Parameter::new(&pair[0], ParameterKind::Text);
-            parameter.default = Some(pair[1].clone());
-            if value(&pair[0], None).is_none() {
+        for (name, usual) in told.into_iter().filter(|(name, _)| !name.contains('_')) {
+            let mut parameter = Parameter::new(&name, ParameterKind::Text);
+            if settable().all(|(known, _)| known != name) {
                 parameter.reserved = Some("the service chooses it".to_owned());
-            } else if let Err(error) = self.call(&[vec!["CONFIG", "SET", &pair[0], "?"]]).await {
+            } else if let Err(error) = self.call::<()>("CONFIG", &["SET", &name, "?"]).await {
                 // What it says of a value that cannot be tells which can.
                 let said = error.to_string();
                 parameter.dynamic = !said.contains("immutable");
-                if let Some((_, words)) = said.split_once("one of the following: ") {
-                    parameter.kind = ParameterKind::Enum { values: words.split(", ").map(str::to_owned).collect() };
-                } else if said.contains("'yes' or 'no'") {
-                    parameter.kind = ParameterKind::Boolean;
-                } else if pair[1].parse::<i64>().is_ok() {
-                    parameter.kind = ParameterKind::Integer { min: i64::MIN, max: i64::MAX.cast_unsigned() };
-                }
+                parameter.kind = match said.split_once("one of the following: ") {
+                    Some((_, words)) => ParameterKind::Enum { values: words.split(", ").map(str::to_owned).collect() },
+                    None if said.contains("'yes' or 'no'") => ParameterKind::Boolean,
+                    None if usual.parse::<i64>().is_ok() => ParameterKind::Integer { min: i64::MIN, max: u64::MAX },
+                    None => ParameterKind::Text,
+                };
             }
+            parameter.default = Some(usual);
             parameters.push(parameter);
         }
         Ok(parameters)
@@ -67,10 +65,10 @@ impl Parameters for ValkeyEngine {
     async fn set(&self, _host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
         let mut later = Vec::new();
         for (name, setting) in changes {
-            let value = value(name, setting.as_ref()).unwrap_or_default();
-            match self.call(&[vec!["CONFIG", "SET", name, &value]]).await {
+            let usual = settable().find(|(known, _)| known == name).map_or("", |(_, usual)| usual);
+            match self.call("CONFIG", &["SET", name, &value(setting.as_ref(), usual)]).await {
                 Err(error) if error.to_string().contains("immutable") => later.push(name.clone()),
-                done => drop(done?),
+                done => done?,
             }
         }
         Ok(later)

@@ -2,10 +2,11 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
 
-use std::env;
+use std::{env, time::Duration};
 
 use async_trait::async_trait;
-use tokio::net::TcpStream;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, InfoDict, IntoConnectionInfo};
+use redis::{RedisConnectionInfo, RedisError, aio::MultiplexedConnection, cmd};
 use trove_core::{
     conformance::driver::{Login, Samples, Session, certify_only},
     datastore::Release,
@@ -13,7 +14,7 @@ use trove_core::{
     model::{Endpoint, Setting},
 };
 use trove_drivers::conformance::{DockerTestbed, Sessions};
-use trove_valkey::{Client, Valkey};
+use trove_valkey::Valkey;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn valkey_8_1_passes() {
@@ -52,40 +53,54 @@ struct Clients;
 #[async_trait]
 impl Sessions for Clients {
     async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await;
-        let mut client = Client::new(stream.map_err(|error| Error::unavailable("nobody listens").because(error))?);
-        client.call(&["AUTH", &login.user, &login.password]).await?;
-        Ok(Box::new(TenantSession(client)))
+        let address =
+            ConnectionAddr::Tcp(endpoint.host.clone(), endpoint.port).into_connection_info().map_err(failed)?;
+        let user = RedisConnectionInfo::default().set_username(&login.user).set_password(&login.password);
+        let client = Client::open(address.set_redis_settings(user)).map_err(failed)?;
+        let limits = AsyncConnectionConfig::new().set_connection_timeout(LIMIT).set_response_timeout(LIMIT);
+        let session = client.get_multiplexed_async_connection_with_config(&limits).await.map_err(failed)?;
+        Ok(Box::new(TenantSession(session)))
     }
 }
 
-struct TenantSession(Client<TcpStream>);
+const LIMIT: Option<Duration> = Some(Duration::from_secs(10));
+
+fn failed(error: RedisError) -> Error {
+    Error::unavailable("the server refuses").because(error)
+}
+
+struct TenantSession(MultiplexedConnection);
+
+impl TenantSession {
+    async fn call<T: FromRedisValue>(&mut self, command: &str, words: &[&str]) -> Result<T> {
+        cmd(command).arg(words).query_async(&mut self.0).await.map_err(failed)
+    }
+}
 
 #[async_trait]
 impl Session for TenantSession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
-        self.0.call(&["SET", name, text]).await.map(drop)
+        self.call("SET", &[name, text]).await
     }
 
     async fn get(&mut self, name: &str) -> Result<Option<String>> {
-        Ok(self.0.call(&["GET", name]).await?.pop())
+        self.call("GET", &[name]).await
     }
 
     async fn whoami(&mut self) -> Result<(String, Option<String>)> {
-        Ok((self.0.call(&["ACL", "WHOAMI"]).await?.concat(), None))
+        Ok((self.call("ACL", &["WHOAMI"]).await?, None))
     }
 
     async fn parameter(&mut self, name: &str) -> Result<String> {
         if name == "databases" {
             // It tells nobody how many it has, but lets in.
             let mut count = 0;
-            while self.0.call(&["SELECT", &format!("{count}")]).await.is_ok() {
+            while self.call::<()>("SELECT", &[&format!("{count}")]).await.is_ok() {
                 count += 1;
             }
-            return self.0.call(&["SELECT", "0"]).await.map(|_| format!("{count}"));
+            return self.call::<()>("SELECT", &["0"]).await.map(|()| format!("{count}"));
         }
-        let (info, line) = (self.0.call(&["INFO"]).await?.concat(), format!("{}:", name.replace('-', "_")));
-        let value = info.lines().find_map(|found| found.strip_prefix(&line));
-        value.map(str::to_owned).ok_or_else(|| Error::not_found("the server does not tell it"))
+        let info: InfoDict = self.call("INFO", &[]).await?;
+        info.get(&name.replace('-', "_")).ok_or_else(|| Error::not_found("the server does not tell it"))
     }
 }

@@ -36,6 +36,14 @@ fn the_code_of_the_guide_is_compiled() {
     }
 }
 
+#[test]
+fn the_whole_engine_has_at_most_300_lines() {
+    let sources = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let lines = sources.map(|file| fs::read_to_string(file.unwrap().path()).unwrap().lines().count());
+    let lines: usize = lines.sum();
+    assert!((100..=300).contains(&lines), "{lines}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_try_fails_as_the_guide_shows() {
     let driver = first::Cache::new().image("8.1", image());
