@@ -1,5 +1,7 @@
 //! What the engine makes of a server that does not behave.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{path::Path, sync::Arc};
 
 use tokio::{
