@@ -15,7 +15,7 @@ pub(crate) const ROOT: &str = "root";
 const RIGHTS: &str = "~* &* -@all +@read +@write +@keyspace +@pubsub +@transaction +@scripting +@connection -@admin \
     -@dangerous +sort +sort_ro +info +time +acl|whoami";
 /// What root may do besides.
-const ROOT_RIGHTS: &str = " +keys +flushdb +flushall +swapdb +client|list +slowlog|get +slowlog|len +latency|latest";
+const ROOT_RIGHTS: &str = "+keys +flushdb +flushall +swapdb +client|list +slowlog|get +slowlog|len +latency|latest";
 
 #[async_trait]
 impl Accounts for ValkeyEngine {
@@ -77,14 +77,13 @@ impl Accounts for ValkeyEngine {
 impl ValkeyEngine {
     /// Makes these users what they should be and drops another, all or nothing of it, in memory and on disk.
     pub(crate) async fn change(&self, users: &[(&str, String)], gone: Option<&str>) -> Result<()> {
-        let root = format!("{RIGHTS}{ROOT_RIGHTS}");
         let mut commands = vec![vec!["MULTI"]];
         for (name, hash) in users {
             if name.contains(' ') {
                 return Err(Error::invalid(format!("a user name must not hold a space: {name:?}")));
             }
-            let rights = if *name == ROOT { &root } else { RIGHTS };
-            commands.push(["ACL", "SETUSER", name, "reset", "on", hash].into_iter().chain(rights.split(' ')).collect());
+            let rights = RIGHTS.split(' ').chain(if *name == ROOT { ROOT_RIGHTS } else { "" }.split_whitespace());
+            commands.push(["ACL", "SETUSER", name, "reset", "on", hash].into_iter().chain(rights).collect());
         }
         commands.extend(gone.map(|name| vec!["ACL", "DELUSER", name]));
         commands.extend([vec!["ACL", "SAVE"], vec!["EXEC"]]);

@@ -125,13 +125,7 @@ impl ValkeyEngine {
     async fn call(&self, commands: &[Vec<&str>]) -> Result<Vec<String>> {
         let (mut kept, mut answer) = (self.session.lock().await, Vec::new());
         // It is kept again only where it is not left in the middle of an answer.
-        let mut session = match kept.take() {
-            Some(session) => session,
-            None => self.log_in().await?,
-        };
-        if session.call(&["PING"]).await.is_err() {
-            session = self.log_in().await?;
-        }
+        let mut session = self.log_in(kept.take()).await?;
         for command in commands {
             answer = session.call(command).await?;
         }
@@ -139,10 +133,14 @@ impl ValkeyEngine {
         Ok(answer)
     }
 
-    async fn log_in(&self) -> Result<Client<UnixStream>> {
+    async fn log_in(&self, kept: Option<Client<UnixStream>>) -> Result<Client<UnixStream>> {
+        if let Some(mut session) = kept
+            && session.call(&["PING"]).await.is_ok()
+        {
+            return Ok(session);
+        }
         let stream = connect(&self.host.directory.join("run"), SOCKET, self.host.server.uid).await;
-        let stream = stream.map_err(|error| Error::unavailable("the server does not listen").because(error))?;
-        let mut session = Client::new(stream);
+        let mut session = Client::new(stream.map_err(|error| Error::unavailable("nobody listens").because(error))?);
         session.call(&["AUTH", AGENT, admin_password(&self.host)?.expose_secret()]).await?;
         Ok(session)
     }

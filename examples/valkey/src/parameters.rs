@@ -39,7 +39,10 @@ pub(crate) fn lines(settings: &Settings) -> String {
 impl Parameters for ValkeyEngine {
     async fn read(&self, _cx: &Cx) -> Result<Vec<Parameter>> {
         let mut parameters = Vec::new();
-        for pair in self.call(&[vec!["CONFIG", "GET", "*"]]).await?.chunks_exact(2) {
+        // Some have a second name, written with other lines.
+        for pair in
+            self.call(&[vec!["CONFIG", "GET", "*"]]).await?.chunks_exact(2).filter(|pair| !pair[0].contains('_'))
+        {
             let mut parameter = Parameter::new(&pair[0], ParameterKind::Text);
             parameter.default = Some(pair[1].clone());
             if value(&pair[0], None).is_none() {

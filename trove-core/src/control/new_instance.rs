@@ -260,8 +260,12 @@ mod tests {
     };
 
     fn admit(new: &NewInstance) -> Result<Instance> {
+        admit_by(AccountRules::new(63), new)
+    }
+
+    fn admit_by(rules: AccountRules, new: &NewInstance) -> Result<Instance> {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
-        manifest.accounts = Some(AccountRules::new(63));
+        manifest.accounts = Some(rules);
         let flavors = [Flavor::new("small", mib(512), 1), Flavor::new("tiny", mib(8), 1)];
         let version = DatastoreVersion {
             datastore: "memory".to_owned(),
@@ -279,6 +283,20 @@ mod tests {
 
     fn new() -> NewInstance {
         NewInstance::new("orders", "memory")
+    }
+
+    #[test]
+    fn a_datastore_without_databases_has_users_only() {
+        let mut rules = AccountRules::new(63);
+        rules.databases = false;
+        admit_by(rules.clone(), &new().user("app", "x")).unwrap();
+        for asked in [new().database("app"), new().with_user(NewUser::new("app", "x").granted("app"))] {
+            let error = admit_by(rules.clone(), &asked).unwrap_err();
+            assert_eq!(
+                (error.kind(), &*error.to_string()),
+                (Kind::Unsupported, "this datastore has no databases of its own")
+            );
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! An [`Engine`] tells which commands initialise and serve, which files to render and how to ask whether the server
 //! answers. [`ContainerDriver`] makes a [`Driver`](trove_core::datastore::Driver) of it, which keeps the rules of the
-//! contract.
+//! contract. `examples/valkey/GUIDE.md` goes from an empty file to a certified driver.
 //!
 //! Containers come and go, what counts is on the volume: every start makes a fresh container with freshly rendered
 //! files, and a stop removes it. The server sees three places of the host and nothing else:

@@ -178,6 +178,12 @@ impl Places {
         self.directory.join("settings.json")
     }
 
+    /// True where settings are recorded.
+    pub(crate) fn has_settings(&self) -> Result<bool> {
+        let path = self.settings();
+        path.try_exists().map_err(|error| failed("look for the record of the settings", &path, error))
+    }
+
     /// Where an upgrade is noted.
     pub(crate) fn upgrade(&self) -> PathBuf {
         self.directory.join("upgrade.json")

@@ -61,7 +61,9 @@ async fn what_a_parameter_takes_makes_sense(trial: &Trial) {
         match &parameter.kind {
             ParameterKind::Integer { min, max } => assert!(i128::from(*min) <= i128::from(*max), "{parameter:?}"),
             ParameterKind::Float { min, max } => assert!(min <= max, "{parameter:?}"),
-            ParameterKind::Enum { values } | ParameterKind::Set { values } => {
+            // The empty word may be one of them.
+            ParameterKind::Enum { values } => assert!(!values.is_empty(), "{parameter:?}"),
+            ParameterKind::Set { values } => {
                 assert!(!values.is_empty() && values.iter().all(|value| !value.is_empty()), "{parameter:?}");
             }
             ParameterKind::Boolean | ParameterKind::Text => {}

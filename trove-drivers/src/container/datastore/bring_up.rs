@@ -243,7 +243,7 @@ impl<E: Engine> ContainerDatastore<E> {
 }
 
 /// Where an error has what the server wrote.
-const OUTPUT: &str = "output";
+pub(super) const OUTPUT: &str = "output";
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {

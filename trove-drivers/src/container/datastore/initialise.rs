@@ -17,7 +17,10 @@ use trove_core::{
     model::Settings,
 };
 
-use super::{ContainerDatastore, bring_up::Failure};
+use super::{
+    ContainerDatastore,
+    bring_up::{Failure, OUTPUT},
+};
 use crate::{
     container::{
         Engine, Template,
@@ -58,7 +61,10 @@ impl<E: Engine> ContainerDatastore<E> {
             self.containers.give_up(id).await;
         }
         initialised?;
-        self.launch(cx, &created?).await.map_err(|failure| self.of_settings(failure, record.wanted()))?;
+        self.launch(cx, &created?).await.map_err(|failure| match failure {
+            Failure::Server(error) => self.of_settings(error, record.wanted()),
+            Failure::Other(error) => error,
+        })?;
         record.answered();
         self.keep(&record).await
     }
@@ -76,7 +82,7 @@ impl<E: Engine> ContainerDatastore<E> {
                 // The command may read the settings, and what it makes with them is nothing for others.
                 let pattern = if settings.is_empty() { self.pattern(&host, image) } else { None };
                 if !self.stage_template(cx, pattern.as_ref()).await? {
-                    self.stage_new(cx, command).await?;
+                    self.stage_new(cx, command, settings).await?;
                     if let Some(pattern) = pattern {
                         self.keep_template(pattern).await;
                     }
@@ -87,16 +93,12 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// The error for a first start, which nobody who chose the settings could try before.
-    fn of_settings(&self, failure: Failure, settings: &Settings) -> Error {
-        let error = match failure {
-            Failure::Server(error) if !settings.is_empty() => error,
-            other => return other.into(),
-        };
+    fn of_settings(&self, error: Error, settings: &Settings) -> Error {
         match self.said(&error) {
-            Some(line) => {
+            Some(line) if !settings.is_empty() => {
                 Error::invalid(format!("the server does not start with these settings: {line}")).because(error)
             }
-            None => error,
+            _ => error,
         }
     }
 
@@ -132,7 +134,7 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Fills the staging directory by the engine's command.
-    async fn stage_new(&self, cx: &Cx, command: Vec<String>) -> Result<()> {
+    async fn stage_new(&self, cx: &Cx, command: Vec<String>, settings: &Settings) -> Result<()> {
         let (host, cpus) = (self.host(), self.docker.host().await?.cpus);
         let spec = self.specs.init(&host, cpus, command);
         let places = self.places.clone();
@@ -143,6 +145,7 @@ impl<E: Engine> ContainerDatastore<E> {
             Ran::NoProgram => return Err(self.wrong_image(cx, &host).await),
             Ran::Ended { code: NO_PROGRAM, .. } => return Err(self.wrong_image(cx, &host).await),
             Ran::Ended { code, output } => {
+                let output = printable_tail(&output);
                 let failed = if self.is_full().await {
                     Error::no_space("the volume is too full for a new data directory")
                 } else if self.engine.version_command().is_some()
@@ -152,9 +155,10 @@ impl<E: Engine> ContainerDatastore<E> {
                     // Programs of another engine may have the same name.
                     error
                 } else {
-                    Error::internal(format!("the data directory could not be initialised (exit code {code})"))
+                    let why = format!("the data directory could not be initialised (exit code {code})");
+                    return Err(self.of_settings(Error::internal(why).with(OUTPUT, output), settings));
                 };
-                return Err(failed.with("output", printable_tail(&output)));
+                return Err(failed.with(OUTPUT, output));
             }
         }
         let (engine, staging) = (Arc::clone(&self.engine), self.places.staging());

@@ -86,7 +86,9 @@ impl<E: Engine> ContainerDatastore<E> {
         self.prepare(cx, &Prepare::default()).await?;
         let parameters = self.engine.parameters();
         let parameters = parameters.ok_or_else(|| Error::unsupported("this datastore has no parameters to set"))?;
-        let parameters = cx.waiting("read parameters", parameters.read(cx)).await?;
+        let mut parameters = cx.waiting("read parameters", parameters.read(cx)).await?;
+        // What is the service's own may tell of this one server, and is nobody else's default.
+        parameters.iter_mut().filter(|found| found.reserved.is_some()).for_each(|found| found.default = None);
         let version = self.ask().await.1;
         let version = version.ok_or_else(|| Error::unavailable("the server does not answer"))?;
         Ok(Catalogue::new(digest, version, parameters))

@@ -13,6 +13,7 @@ use crate::container::{
     Engine,
     gauges::blocking,
     notes::{self, Note},
+    places::Places,
     record::Record,
 };
 
@@ -98,12 +99,17 @@ impl<E: Engine> ContainerDatastore<E> {
         timeout(READ_LIMIT, self.settings.load()).await.ok()?.ok()
     }
 
+    /// True where nothing but the data is left of the instance, as after a removal.
+    async fn is_forgotten(&self) -> Result<bool> {
+        Ok(!self.on_disk(Places::has_settings).await? && self.containers.look(&self.name).await?.is_none())
+    }
+
     /// Notes the settings of an instance that is being prepared.
     pub(super) async fn begin_settings(&self, settings: &Settings, new: bool) -> Result<()> {
         if self.engine.parameters().is_none() && !settings.is_empty() {
             return Err(Error::unsupported("this datastore has no parameters to set"));
         }
-        if new || !self.record().await?.came_up() {
+        if new || !self.record().await?.came_up() || self.is_forgotten().await? {
             let record = if settings.is_empty() { Record::empty() } else { Record::new(settings.clone()) };
             self.keep(&record).await?;
         }

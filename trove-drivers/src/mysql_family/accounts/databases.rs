@@ -1,5 +1,5 @@
 use trove_core::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     model::{Database, NewDatabase, Page, PageRequest},
 };
 
@@ -26,7 +26,14 @@ pub(super) async fn create<D: Dialect>(session: &mut Session, databases: &[NewDa
                 sql.push_str(&literal(value));
             }
         }
-        session.run(&sql).await?;
+        match session.run(&sql).await {
+            // What a call that was dropped had asked for came to be only now.
+            Err(error) if error.kind() == Kind::Conflict => match find(session, &database.name).await? {
+                Some(found) => fits(database, &found)?,
+                None => return Err(error),
+            },
+            made => made?,
+        }
     }
     Ok(())
 }

@@ -1,0 +1,55 @@
+//! What the guide shows is what is compiled, and ends as it says.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+
+mod first;
+mod second;
+
+use std::{env, fs, path::Path};
+
+use trove_core::conformance::driver::certify_only;
+use trove_drivers::conformance::DockerTestbed;
+
+const GUIDE: &str = include_str!("../../GUIDE.md");
+
+fn image() -> String {
+    let variable = "TROVE_IMAGE_VALKEY_8_1";
+    env::var(variable).unwrap_or_else(|_| panic!("{variable} names the image to test; `cargo xtask images` prints it"))
+}
+
+/// The blocks of the guide of this language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    GUIDE.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_code_of_the_guide_is_compiled() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = ["tests/guide", "tests", "src"].map(|directory| fs::read_dir(root.join(directory)).unwrap());
+    let files = sources.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let compiled: Vec<_> = files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()).collect();
+    let shown = blocks("rust");
+    assert!(shown.len() > 4, "the guide lost its code");
+    for block in shown {
+        assert!(compiled.iter().any(|file| file.contains(block)), "nowhere compiled:\n{block}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_try_fails_as_the_guide_shows() {
+    let driver = first::Cache::new().image("8.1", image());
+    let report = certify_only(DockerTestbed::new(driver).unwrap(), "observe::a_server_that_serves").await;
+    assert!(!report.passed());
+    let shown = blocks("text").concat();
+    for line in report.to_string().lines() {
+        assert!(shown.contains(line), "the guide does not show:\n{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_try_passes() {
+    let driver = second::Cache::new().image("8.1", image());
+    let report = certify_only(DockerTestbed::new(driver).unwrap(), "observe::").await;
+    assert!(report.passed(), "{report}");
+}
