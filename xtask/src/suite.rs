@@ -2,6 +2,8 @@
 
 use std::env;
 use std::fmt;
+use std::num::NonZero;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result};
@@ -57,7 +59,11 @@ fn registry() -> Result<()> {
 
 /// All of them even after a failure, so that the counts are whole.
 fn tests(images: &[Chosen], tally: &mut Tally) -> Result<()> {
-    let mut task = cargo(["test", "--workspace", "--all-features", "--no-fail-fast"]).limit(Duration::from_mins(30));
+    // Most of a test's time is waiting for a server.
+    let threads = (2 * thread::available_parallelism().map_or(1, NonZero::get)).to_string();
+    let mut task = cargo(["test", "--workspace", "--all-features", "--no-fail-fast"])
+        .env("RUST_TEST_THREADS", &threads)
+        .limit(Duration::from_mins(30));
     for chosen in images {
         eprintln!("{}={}", chosen.image.variable(), chosen.name);
         task = task.env(&chosen.image.variable(), &chosen.name);

@@ -1,5 +1,6 @@
-//! The suite of drivers on the drivers here. `TROVE_CONFORMANCE_ONLY` runs only the cases whose name holds a text, and
-//! `TROVE_CONFORMANCE_JSON` prints a report for machines.
+//! The suite of drivers on the drivers here, at a pace that leaves time for other tests. `TROVE_CONFORMANCE_FULL` is for
+//! the whole of it, `TROVE_CONFORMANCE_ONLY` for the cases whose name holds a text, and `TROVE_CONFORMANCE_JSON` for a
+//! report for machines.
 
 use std::env;
 
@@ -8,14 +9,13 @@ use crate::common::{
 };
 use crate::scripted::Images;
 use trove_core::{
-    conformance::driver::{Samples, certify_only},
+    conformance::driver::{Pace, Samples, certify_only},
     datastore::Release,
     model::{Setting, gib, mib},
 };
 use trove_drivers::conformance::DockerTestbed;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not all that it finds is mended yet"]
 async fn postgresql_17_passes() {
     let mut samples = Samples::default();
     samples.live = Some(("work_mem".to_owned(), 2048.into(), 3072.into()));
@@ -29,7 +29,6 @@ async fn postgresql_17_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not all that it finds is mended yet"]
 async fn mysql_9_7_passes() {
     let mut images = Images::new();
     let patch = Release::new("9.7", images.of_subject(MYSQL_9_7).await);
@@ -41,7 +40,6 @@ async fn mysql_9_7_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not all that it finds is mended yet"]
 async fn mariadb_11_8_passes() {
     let mut images = Images::new();
     let patch = Release::new("11.8", images.of_subject(MARIADB_11_8).await);
@@ -51,7 +49,6 @@ async fn mariadb_11_8_passes() {
 
 /// To a version that changes the data.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not all that it finds is mended yet"]
 async fn mariadb_10_11_is_upgraded_to_11_8() {
     let next = Release::new("11.8", MARIADB_11_8.image());
     passes(
@@ -72,7 +69,12 @@ fn mysql(fatal: (&str, &str)) -> Samples {
 
 fn testbed(subject: Subject) -> DockerTestbed {
     let testbed = DockerTestbed::new(subject.driver()).unwrap();
-    testbed.version(subject.version).memory(mib(subject.memory_mib)).volume(gib(2))
+    let testbed = testbed.version(subject.version).memory(mib(subject.memory_mib)).volume(gib(2));
+    let mut pace = Pace::default();
+    if env::var_os("TROVE_CONFORMANCE_FULL").is_none() {
+        (pace.drops, pace.slow_drops) = (3, 1);
+    }
+    testbed.pace(pace)
 }
 
 async fn passes(testbed: DockerTestbed, only: &str) {

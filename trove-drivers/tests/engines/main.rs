@@ -11,7 +11,6 @@ mod engine_settings;
 mod killed;
 mod killed_change;
 mod local_platform;
-mod mariadb_upgrade;
 mod mysql_accounts;
 mod mysql_life;
 mod mysql_root;

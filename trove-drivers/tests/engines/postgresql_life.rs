@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use crate::common::{
@@ -142,22 +141,6 @@ async fn preparing_is_repeatable_from_every_half_done_state() {
     let other = fixture.reattached();
     other.prepare(&cx(), &app()).await.unwrap();
     fixture.app().await.batch_execute("SELECT * FROM kept").await.unwrap();
-    fixture.removed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_prepare_may_be_dropped_anywhere() {
-    let fixture = Fixture::new(POSTGRESQL_17).await;
-    for milliseconds in [20, 150, 400, 800, 1300] {
-        let (server, cx, spec) = (fixture.reattached(), cx(), app());
-        let _ = tokio::time::timeout(Duration::from_millis(milliseconds), server.prepare(&cx, &spec)).await;
-    }
-    fixture.server.prepare(&cx(), &app()).await.unwrap();
-    fixture.app().await;
-    // A removal right after a dropped call leaves nothing, although a request of it was under way.
-    let cx = cx();
-    fixture.server.stop(&cx).await.unwrap();
-    let _ = tokio::time::timeout(Duration::from_millis(60), fixture.server.start(&cx)).await;
     fixture.removed().await;
 }
 

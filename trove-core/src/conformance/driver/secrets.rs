@@ -1,6 +1,7 @@
 //! Planted secrets are found nowhere: not in what is left on the host, not in a log, an error or a phase.
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use memchr::memmem::Finder;
 use tracing::instrument::WithSubscriber;
 
 use super::{
@@ -218,9 +219,9 @@ impl<'a> Watch<'a> {
         let told = told.map(|(place, text)| Trace { place: place.to_owned(), content: text.into_bytes() });
         for secret in &self.planted {
             for form in forms(secret) {
+                let finder = Finder::new(&form);
                 for Trace { place, content } in told.iter().chain(&self.said).chain(&traces) {
-                    let found = content.windows(form.len()).any(|part| part == form);
-                    assert!(!found, "a secret is in {place}");
+                    assert!(finder.find(content).is_none(), "a secret is in {place}");
                 }
             }
         }
