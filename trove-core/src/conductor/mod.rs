@@ -5,7 +5,13 @@ use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{events::Events, guest::Telling, store::Store};
+use crate::{
+    error::Result,
+    events::Events,
+    guest::Telling,
+    model::Event,
+    store::{Report, Store},
+};
 
 /// How many reports may wait to be written before guests wait.
 const QUEUE: usize = 1024;
@@ -18,6 +24,26 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) fn start(store: Store, events: Events, stop: CancellationToken) -> (mpsc::Sender<Telling>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (sender, tokio::spawn(run(store, events, receiver, stop)))
+}
+
+/// Stores each report by itself. An error is that of the first, where none can be stored.
+async fn one_by_one(store: &Store, reports: &[Report]) -> Result<Vec<Event>> {
+    let (mut changed, mut refused) = (Vec::new(), Vec::new());
+    for report in reports {
+        match store.report(std::slice::from_ref(report)).await {
+            Ok(events) => changed.extend(events),
+            Err(error) => refused.push((report.instance, error)),
+        }
+    }
+    if refused.len() == reports.len()
+        && let Some((_, error)) = refused.pop()
+    {
+        return Err(error);
+    }
+    for (instance, error) in refused {
+        tracing::warn!(%instance, error = error.report(), "a report could not be stored");
+    }
+    Ok(changed)
 }
 
 async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Telling>, stop: CancellationToken) {
@@ -36,7 +62,12 @@ async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Telling>
         }
         // In order and all of them: a server that was down between two reports was down.
         let (reports, waiting): (Vec<_>, Vec<_>) = batch.drain(..).map(|told| (told.report, told.stored)).unzip();
-        match store.report(&reports).await {
+        let stored = match store.report(&reports).await {
+            // One that cannot be stored is not to take others with it.
+            Err(_) if reports.len() > 1 => one_by_one(&store, &reports).await,
+            stored => stored,
+        };
+        match stored {
             Ok(changed) => {
                 changed.into_iter().for_each(|event| events.publish(event));
                 for stored in waiting.into_iter().flatten() {

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 /// What came of a suite, case by case.
 ///
-/// [`Display`](fmt::Display) is a table for people: a line for each case that did not pass, and the counts.
+/// [`Display`](fmt::Display) is a table for people: the counts of each group, a line for each case that did not pass, and
+/// the counts in all.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// What was tried: the name of a driver, a store.
@@ -38,6 +39,16 @@ pub enum Outcome {
     Skipped(String),
 }
 
+/// What came of the cases of one group.
+#[derive(Default)]
+struct Group<'a> {
+    name: &'a str,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    took: Duration,
+}
+
 impl Report {
     /// True where no case failed and at least one passed.
     pub fn passed(&self) -> bool {
@@ -62,6 +73,26 @@ impl Report {
         serde_json::to_value(self).unwrap_or_default()
     }
 
+    /// What came of the cases of each group, in the order of the suite.
+    fn groups(&self) -> Vec<Group<'_>> {
+        let mut groups: Vec<Group<'_>> = Vec::new();
+        for case in &self.cases {
+            let name = case.name.rsplit_once("::").map_or("", |(group, _)| group);
+            let at = groups.iter().position(|group| group.name == name).unwrap_or_else(|| {
+                groups.push(Group { name, ..Group::default() });
+                groups.len() - 1
+            });
+            let group = &mut groups[at];
+            group.took += case.took;
+            match case.outcome {
+                Outcome::Passed => group.passed += 1,
+                Outcome::Failed(_) => group.failed += 1,
+                Outcome::Skipped(_) => group.skipped += 1,
+            }
+        }
+        groups
+    }
+
     fn count(&self, of: impl Fn(&Outcome) -> bool) -> usize {
         self.cases.iter().filter(|case| of(&case.outcome)).count()
     }
@@ -69,6 +100,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let groups = self.groups();
+        if groups.len() > 1 {
+            writeln!(f, "{:<24} {:>7} {:>7} {:>7} {:>9}", "", "passed", "failed", "skipped", "seconds")?;
+            for Group { name, passed, failed, skipped, took } in groups {
+                writeln!(f, "{name:<24} {passed:>7} {failed:>7} {skipped:>7} {:>9.1}", took.as_secs_f64())?;
+            }
+            writeln!(f)?;
+        }
         for case in &self.cases {
             let (word, detail) = match &case.outcome {
                 Outcome::Passed => continue,

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{Error, Kind, Result},
     id::InstanceId,
-    rpc::{Address, Delivery, InProcess, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Transport},
+    rpc::{Address, Delivery, InProcess, MAILBOX_BYTES, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Transport},
 };
 
 /// How long one case may take.
@@ -87,6 +87,7 @@ fn all() -> Vec<Case<Trial>> {
         a_frame_that_is_too_long_is_refused,
         where_there_is_no_mailbox_nothing_is_sent_or_received,
         a_full_mailbox_is_busy_and_keeps_what_it_has,
+        a_mailbox_holds_only_so_many_bytes,
         a_second_receiver_is_a_conflict_until_the_first_is_gone,
         creating_a_mailbox_again_keeps_what_it_holds,
         removing_a_mailbox_again_is_ok,
@@ -311,6 +312,17 @@ async fn a_full_mailbox_is_busy_and_keeps_what_it_has(trial: &Trial) {
         assert_eq!(take(&mut inbox).await, number.to_string());
     }
     assert_eq!(take(&mut inbox).await, "room again");
+}
+
+async fn a_mailbox_holds_only_so_many_bytes(trial: &Trial) {
+    let long = vec![1; MAX_FRAME_BYTES];
+    for _ in 0..MAILBOX_BYTES / MAX_FRAME_BYTES {
+        trial.control.send(&trial.to_guest, &long).await.unwrap();
+    }
+    assert_eq!(kind(trial.control.send(&trial.to_guest, &long).await), Some(Kind::Busy));
+    let mut inbox = trial.inbox().await;
+    next(&mut inbox).await.done().await.unwrap();
+    trial.control.send(&trial.to_guest, &long).await.unwrap();
 }
 
 async fn a_second_receiver_is_a_conflict_until_the_first_is_gone(trial: &Trial) {

@@ -91,6 +91,16 @@ struct Job {
     work: String,
     cancel: CancellationToken,
     end: Option<Result<()>>,
+    /// True once somebody was told how it ended.
+    heard: bool,
+}
+
+impl Job {
+    /// What has become of it.
+    fn told(&mut self) -> Result<JobEnd> {
+        self.heard = self.end.is_some();
+        self.end.clone().map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done))
+    }
 }
 
 impl Agent {
@@ -135,6 +145,7 @@ impl Agent {
     pub(super) fn begin(self: &Arc<Self>, operation: OperationId, epoch: u64, work: Work) -> Result<JobEnd> {
         self.fence(epoch)?;
         let (key, told) = ((operation, work.name()), format!("{work:?}"));
+        let cancel = self.surroundings.stop.child_token();
         {
             let mut jobs = self.jobs();
             if let Some(at) = jobs.iter().position(|job| job.key == key) {
@@ -143,10 +154,9 @@ impl Agent {
                     return Err(Error::conflict(message));
                 }
                 match &jobs[at].end {
-                    None => return Ok(JobEnd::Running),
-                    Some(Ok(())) => return Ok(JobEnd::Done),
-                    // A failure is not a result to keep: asked again, it is tried again.
-                    Some(Err(_)) => drop(jobs.remove(at)),
+                    // A failure that was told is not a result to keep: asked again, it is tried again.
+                    Some(Err(_)) if jobs[at].heard => drop(jobs.remove(at)),
+                    _ => return jobs[at].told(),
                 }
             }
             self.mending.lock().unwrap_or_else(PoisonError::into_inner).cancel();
@@ -155,9 +165,8 @@ impl Agent {
             while jobs.len() >= REMEMBERED_JOBS {
                 jobs.pop_front();
             }
+            jobs.push_back(Job { key, work: told, cancel: cancel.clone(), end: None, heard: false });
         }
-        let cancel = self.surroundings.stop.child_token();
-        self.jobs().push_back(Job { key, work: told, cancel: cancel.clone(), end: None });
         let agent = self.clone();
         let cx = Cx::new(operation, epoch).with_step(work.name()).with_cancel(cancel).with_progress(Arc::new(
             move |progress| agent.surroundings.teller.tell(message::write(&Notice::Progress { operation, progress })),
@@ -177,9 +186,8 @@ impl Agent {
 
     /// What has become of a job that was begun.
     pub(super) fn end(&self, operation: OperationId, work: &str) -> Option<Result<JobEnd>> {
-        let jobs = self.jobs();
-        let job = jobs.iter().find(|job| job.key.0 == operation && job.key.1 == work)?;
-        Some(job.end.clone().map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done)))
+        let mut jobs = self.jobs();
+        Some(jobs.iter_mut().find(|job| job.key.0 == operation && job.key.1 == work)?.told())
     }
 
     fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {

@@ -1,15 +1,19 @@
 //! Where the control plane's requests come in at a guest.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use zeroize::Zeroizing;
 
 use super::{
     agent::Agent,
     message::{self, Answer, Failure, Request},
 };
-use crate::{error::Result, rpc::Answerer};
+use crate::{
+    error::{Error, Result},
+    rpc::{Answerer, MAX_TEXT_BYTES},
+};
 
 /// Hands requests to the agent.
 pub(super) struct Desk(pub(super) Arc<Agent>);
@@ -17,8 +21,15 @@ pub(super) struct Desk(pub(super) Arc<Agent>);
 #[async_trait]
 impl Answerer for Desk {
     async fn answer(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
-        let answer: std::result::Result<Answer, Failure> = self.take(&text).await.map_err(Failure::from);
-        message::write(&answer)
+        let answer = AssertUnwindSafe(self.take(&text)).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| Err(Error::internal("the guest panicked")));
+        let answer: std::result::Result<Answer, Failure> = answer.map_err(Failure::from);
+        let told = message::write(&answer);
+        if told.len() <= MAX_TEXT_BYTES {
+            return told;
+        }
+        let long = Error::invalid("the answer is too long for one message; ask for less at once");
+        message::write(&std::result::Result::<Answer, Failure>::Err(long.into()))
     }
 }
 

@@ -28,8 +28,8 @@ use crate::{
     time::Clock,
 };
 
-/// How long a guest may take to answer what it knows by itself.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long a guest may take to answer what it knows by itself: shorter than a step waits for a job.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long it may take to answer about accounts: longer than [its driver](crate::layer::Deadline) may.
 const ACCOUNTS_LIMIT: Duration = Duration::from_secs(90);
 /// How often the end of a job is asked for where nobody tells of it.
@@ -139,14 +139,16 @@ impl Guests {
 
     /// Ends the agent of an instance. Its server, if it still has one, goes on.
     pub async fn detach(&self, instance: InstanceId) {
-        let guest = self.guests().remove(&instance);
+        let guest = self.guests().get(&instance).cloned();
         if let Some(guest) = guest {
+            // It stays known until it has ended, so that a call that is broken off is made again.
             guest.local.end().await;
             for address in [Address::guest(instance), Address::control(instance)] {
                 if let Err(error) = self.transport.remove(&address).await {
                     tracing::warn!(%address, error = error.report(), "a mailbox is left");
                 }
             }
+            self.guests().remove(&instance);
         }
     }
 
@@ -175,8 +177,8 @@ impl Guests {
                         // Either way it is asked.
                         let _ = tokio::time::timeout(ASK_EVERY, told).await;
                     }
-                    Answer::NoJob => request = &begin,
-                    Answer::Accounts(_) => return Err(unexpected()),
+                    Answer::NoJob if std::ptr::eq(request, &ask) => request = &begin,
+                    Answer::NoJob | Answer::Accounts(_) => return Err(unexpected()),
                 }
             }
         };
@@ -217,7 +219,10 @@ impl Guests {
 impl Guest {
     async fn ask(&self, request: &Request, repeat: Repeat, limit: Duration) -> Result<Answer> {
         let answer = self.line.call(&message::write(request), repeat, limit).await?;
-        message::read::<std::result::Result<Answer, Failure>>(&answer)?.map_err(Error::from)
+        match message::read::<std::result::Result<Answer, Failure>>(&answer) {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(error) => Err(Error::internal("the guest gave no answer that makes sense").because(error)),
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use crate::{
     model::{Observed, Progress},
 };
 
+/// The longest text of an error that is taken of a guest, in letters.
+const MAX_TEXT: usize = 8000;
+
 /// What a guest is asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
@@ -76,8 +79,10 @@ impl From<Error> for Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let error = Self::of(failure.kind, failure.message).retrying(failure.retry).having(failure.effect);
-        if failure.detail.is_empty() { error } else { error.because(Detail(failure.detail)) }
+        let message = failure.message.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect::<String>();
+        let error = Self::of(failure.kind, message).retrying(failure.retry).having(failure.effect);
+        let detail = failure.detail.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect::<String>();
+        if detail.is_empty() { error } else { error.because(Detail(detail)) }
     }
 }
 

@@ -16,10 +16,16 @@ use super::{
 use crate::{
     datastore::ProgressSink,
     id::{InstanceId, OperationId},
+    model::{Health, Observed},
     rpc::Listener,
     store::Report,
     time::Clock,
 };
+
+/// The longest text that is taken of a guest, in letters.
+const MAX_TEXT: usize = 2000;
+/// The most names of parameters.
+const MAX_NAMES: usize = 500;
 
 /// How long what a job came to may take to be stored before what comes after it is heard.
 const STORED_PATIENCE: Duration = Duration::from_secs(5);
@@ -60,17 +66,24 @@ impl Listener for Remote {
     async fn told(&self, text: &[u8]) {
         match message::read(text) {
             Ok(Notice::Seen { observed, settled }) => {
-                let report = Report { instance: self.instance, observed, at: self.clock.now() };
+                let report = Report { instance: self.instance, observed: plain(observed), at: self.clock.now() };
                 let (stored, seen) = oneshot::channel();
                 let telling = Telling { report, stored: settled.then_some(stored) };
-                // The receiver ends only with the service.
-                let _ = self.reports.send(telling).await;
                 if settled {
                     // What a caller hears as done is in the store by the time it looks, unless that is away.
-                    let _ = tokio::time::timeout(STORED_PATIENCE, seen).await;
+                    let told = async {
+                        // The receiver ends only with the service.
+                        let _ = self.reports.send(telling).await;
+                        let _ = seen.await;
+                    };
+                    let _ = tokio::time::timeout(STORED_PATIENCE, told).await;
+                } else if self.reports.try_send(telling).is_err() {
+                    // It is repeated soon; one guest does not wait here for all others.
+                    tracing::debug!(instance = %self.instance, "a report was dropped: too many wait to be stored");
                 }
             }
-            Ok(Notice::Progress { operation, progress }) => {
+            Ok(Notice::Progress { operation, mut progress }) => {
+                (progress.phase, progress.unit) = (short(&progress.phase), short(&progress.unit));
                 let sink = self.followers.lock().unwrap_or_else(PoisonError::into_inner).get(&operation).cloned();
                 if let Some(sink) = sink {
                     sink(progress);
@@ -80,6 +93,28 @@ impl Listener for Remote {
             Err(error) => tracing::warn!(instance = %self.instance, error = error.report(), "nothing that makes sense"),
         }
     }
+}
+
+/// What was seen, with texts that can be stored and shown: a guest may be anybody.
+fn plain(mut observed: Observed) -> Observed {
+    observed.server_version = observed.server_version.map(|version| short(&version));
+    match &mut observed.health {
+        Health::Unknown(problem) | Health::Impaired(problem) | Health::Down(problem) => {
+            problem.message = short(&problem.message);
+        }
+        Health::Starting | Health::Healthy | Health::Stopped => {}
+    }
+    if let Some(settings) = &mut observed.settings {
+        settings.rejected = settings.rejected.as_deref().map(short);
+        settings.restart_required.truncate(MAX_NAMES);
+        settings.restart_required.iter_mut().for_each(|name| *name = short(name));
+    }
+    observed
+}
+
+/// So much of a text as may be shown, without what cannot.
+fn short(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect()
 }
 
 /// Somebody who is told of an operation's progress.

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Call, Layer, Next};
 use crate::{
     datastore::{Cx, GuestHost},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
 };
 
 /// How many keys are remembered. An operation makes a handful of calls, and operations follow each other.
@@ -28,7 +28,8 @@ const KEYS: usize = 32;
 ///
 /// What was seen is kept in the file [`FILE`](Self::FILE) of the instance's [directory](GuestHost::directory), so that
 /// it outlives this process, and the instance's server: whoever removed it is followed by nobody older. It goes with the
-/// directory.
+/// directory. A control plane that was given back an older database begins below what was seen and is refused, as is right
+/// for one that another has followed; who knows better removes the file.
 #[derive(Clone, Debug)]
 pub struct Fence(Kept);
 
@@ -79,8 +80,8 @@ impl Layer for Fence {
                     *seen = seen.clone().with(epoch, key)?;
                 }
                 Kept::InFile(path) => {
-                    let path = path.clone();
-                    let admitted = tokio::task::spawn_blocking(move || admit(&path, epoch, key)).await;
+                    let (path, removes) = (path.clone(), call.name == "remove");
+                    let admitted = tokio::task::spawn_blocking(move || admit(&path, epoch, key, removes)).await;
                     admitted
                         .map_err(|error| Error::internal("noting who owns the instance broke off").because(error))??;
                 }
@@ -94,7 +95,8 @@ impl Seen {
     /// What was seen, and this call.
     fn with(mut self, epoch: u64, key: Key) -> Result<Self> {
         if epoch < self.epoch {
-            return Err(Error::fenced("another owner has taken the instance over"));
+            let error = Error::fenced("another owner has taken the instance over");
+            return Err(error.with("epoch", epoch).with("seen", self.epoch));
         }
         self.epoch = epoch;
         if self.library != env!("CARGO_PKG_VERSION") {
@@ -130,12 +132,25 @@ impl Key {
 }
 
 /// Admits a caller and notes it, or refuses it. Blocks.
-fn admit(path: &Path, epoch: u64, key: Key) -> Result<()> {
+///
+/// On a full disk a caller who is no newer than the last is admitted without a note, and so is one who removes the
+/// instance: that is what makes room.
+fn admit(path: &Path, epoch: u64, key: Key, removes: bool) -> Result<()> {
     // Others may be at it, in this process or in another one.
     let _turn = lock(path).map_err(|error| failed(path, error))?;
     let known = read(path)?;
     let next = known.clone().with(epoch, key)?;
-    if next == known { Ok(()) } else { write(path, &next, next.epoch > known.epoch) }
+    if next == known {
+        return Ok(());
+    }
+    let raised = next.epoch > known.epoch;
+    match write(path, &next, raised) {
+        Err(error) if error.kind() == Kind::NoSpace && (removes || !raised) => {
+            tracing::warn!(path = %path.display(), error = error.report(), "who owns the instance is not noted");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// The directory of the note, to be held by one at a time.
@@ -159,33 +174,34 @@ fn read(path: &Path) -> Result<Seen> {
     }
 }
 
-/// Replaces the note. An epoch is on disk before anything is done in it; a key has to outlive this process only.
-fn write(path: &Path, seen: &Seen, durably: bool) -> Result<()> {
+/// Replaces the note. An epoch is on disk before anything is done in it; the last key has to outlive this process only.
+fn write(path: &Path, seen: &Seen, raised: bool) -> Result<()> {
     let done = || -> io::Result<()> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let draft: PathBuf = path.with_extension("new");
         let mut file = File::create(&draft)?;
         file.write_all(&serde_json::to_vec(seen)?)?;
-        if durably {
-            file.sync_all()?;
-        }
+        // What was noted before may not be lost for it.
+        file.sync_all()?;
         fs::rename(&draft, path)?;
-        if durably { File::open(directory)?.sync_all() } else { Ok(()) }
+        if raised { File::open(directory)?.sync_all() } else { Ok(()) }
     };
     done().map_err(|error| failed(path, error))
 }
 
 fn failed(path: &Path, error: io::Error) -> Error {
-    Error::unavailable("who owns the instance cannot be noted").with("path", path.display()).because(error)
+    let message = "who owns the instance cannot be noted";
+    let told = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::no_space(message),
+        _ => Error::unavailable(message),
+    };
+    told.with("path", path.display()).because(error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        error::Kind,
-        id::{InstanceId, OperationId},
-    };
+    use crate::id::{InstanceId, OperationId};
 
     async fn call(fence: &Fence, cx: &Cx, name: &'static str, arguments: &str, changes: bool) -> Result<()> {
         let call = Call { name, changes, repeatable: true, arguments: &arguments };

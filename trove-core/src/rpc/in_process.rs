@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::transport::{Address, Delivery, Keeper, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Transport};
+use super::transport::{Address, Delivery, Keeper, MAILBOX_BYTES, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Transport};
 use crate::error::{Error, Result};
 
 /// The transport to guests that live in this process: mailboxes in memory. Clones are the same one.
@@ -28,6 +28,8 @@ struct State {
     waiting: BTreeMap<u64, Vec<u8>>,
     /// How many were received and are not done.
     out: usize,
+    /// How long all of them are together.
+    bytes: usize,
     next: u64,
     open: bool,
     removed: bool,
@@ -87,11 +89,13 @@ impl Transport for InProcess {
         if state.removed {
             return Err(absent(address));
         }
-        if state.waiting.len() + state.out >= MAILBOX_FRAMES {
+        let full = state.waiting.len() + state.out >= MAILBOX_FRAMES || state.bytes + frame.len() > MAILBOX_BYTES;
+        if full {
             return Err(Error::busy(format!("the mailbox of {address} is full")));
         }
         let number = state.next;
         state.next += 1;
+        state.bytes += frame.len();
         state.waiting.insert(number, frame.to_vec());
         queue.changed.notify_one();
         Ok(())
@@ -126,8 +130,10 @@ impl Drop for Receiver {
 
 #[async_trait]
 impl Keeper for Queue {
-    async fn done(&self, _number: u64) -> Result<()> {
-        self.state().out -= 1;
+    async fn done(&self, _number: u64, bytes: usize) -> Result<()> {
+        let mut state = self.state();
+        state.out -= 1;
+        state.bytes -= bytes;
         Ok(())
     }
 

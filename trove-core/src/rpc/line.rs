@@ -19,7 +19,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    Address, Delivery, InstanceKey, Mailbox, Refusals, Transport,
+    Address, Delivery, InstanceKey, Mailbox, Refusal, Refusals, Transport,
     session::{ControlEnd, FromGuest},
 };
 use crate::{
@@ -128,7 +128,11 @@ impl Line {
         let work = async {
             let mut asked: Option<Stand> = None;
             loop {
-                let stand = self.shared.stand().await;
+                let stand = tokio::select! {
+                    biased;
+                    answer = &mut answered => return answer.map_err(|_| Error::internal("the line is closed")),
+                    stand = self.shared.stand() => stand,
+                };
                 if asked.as_ref().is_some_and(|asked| asked.life != stand.life) && repeat == Repeat::GiveUp {
                     let message = "the guest was restarted before it answered";
                     return Err(Error::unavailable(message).retrying(Retry::Never).having(Effect::Maybe));
@@ -209,6 +213,8 @@ impl Shared {
             match inbox.receive().await {
                 Ok(delivery) => {
                     pause = PAUSES.0;
+                    // A guest that floods its mailbox is not to keep others from their turn.
+                    tokio::task::yield_now().await;
                     self.hear(delivery, listener).await;
                 }
                 Err(error) if error.kind() == Kind::NotFound => return,
@@ -249,7 +255,13 @@ impl Shared {
                 }
             }
             Ok(FromGuest::Cast(text)) => listener.told(&text).await,
-            Err(reason) => self.refusals.refuse(&self.own, reason),
+            Err(reason) => {
+                self.refusals.refuse(&self.own, reason);
+                if reason == Refusal::NoSession {
+                    // The guest may not have heard yet that its session is over.
+                    self.offer().await;
+                }
+            }
         }
         if let Err(error) = delivery.done().await {
             // It comes again, and is refused then.

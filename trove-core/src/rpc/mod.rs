@@ -35,7 +35,7 @@
 //! | lose or hold back frames | nothing is heard, which shows: calls end as `Timeout`, the instance is not reporting. Held back within a session, a frame is heard late; what it may still do then is for the epoch in it to say |
 //!
 //! Not covered: who steals an instance's key is that guest, or its control plane, from then on, and can read what was kept
-//! of its sessions; the key is rotated for that. Numbers and lengths are not hidden.
+//! of its sessions. Numbers and lengths are not hidden.
 //!
 //! # The parts, for a reviewer
 //!
@@ -59,4 +59,4 @@ pub use key::InstanceKey;
 pub use line::{Line, Listener, Repeat};
 pub use refusals::Refusals;
 pub use service::{Answerer, Service, Teller};
-pub use transport::{Address, Delivery, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Side, Transport};
+pub use transport::{Address, Delivery, MAILBOX_BYTES, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Side, Transport};

@@ -83,6 +83,18 @@ struct Known {
     answer: Option<Zeroizing<Vec<u8>>>,
 }
 
+/// A call that is being answered; without an answer it is forgotten when this is dropped.
+struct Open<'a> {
+    shared: &'a Shared,
+    id: Uuid,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.shared.calls().retain(|known| known.id != self.id || known.answer.is_some());
+    }
+}
+
 impl Teller {
     /// A queue with nothing in it.
     pub fn new() -> Self {
@@ -183,6 +195,8 @@ impl Shared {
             match inbox.receive().await {
                 Ok(delivery) => {
                     pause = PAUSES.0;
+                    // A full mailbox is not to keep others from their turn.
+                    tokio::task::yield_now().await;
                     let heard = self.end().hear(delivery.frame());
                     match heard {
                         Ok(FromControl::Offer(welcome)) => {
@@ -224,8 +238,11 @@ impl Shared {
                     let shared = self.clone();
                     let life = self.life.clone();
                     self.tasks.spawn(life.run_until_cancelled_owned(async move {
+                        // One that panics is not known any more, so that it is not waited for in vain.
+                        let open = Open { shared: &shared, id };
                         let answer = shared.answerer.answer(text).await;
                         shared.note(id, &answer);
+                        drop(open);
                         shared.reply(id, &answer).await;
                     }));
                     return;

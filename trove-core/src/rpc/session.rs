@@ -16,6 +16,8 @@
 //! one: not after a restart of either side either. An old `Wake` or `Hello` that comes again leads to an offer or to an
 //! answer that nobody takes, and changes no session.
 
+use std::collections::VecDeque;
+
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -27,6 +29,9 @@ use crate::{
     error::{Error, Result},
     id::InstanceId,
 };
+
+/// How many offers may be open at a time.
+const OFFERS: usize = 4;
 
 type Heard<T> = std::result::Result<T, Refusal>;
 
@@ -41,10 +46,12 @@ struct Session {
 /// The control plane's end of the line to one guest.
 pub(super) struct ControlEnd {
     instance: InstanceId,
-    /// The one in use, and those that a rotation has not done with.
     keys: Vec<InstanceKey>,
-    offer: Option<(Token, u32)>,
+    /// The last offers, the newest at the end: an answer may come later than the next offer.
+    offers: VecDeque<(Token, u32)>,
     session: Option<Session>,
+    /// The one before, which the guest uses until it knows that there is another.
+    former: Option<Session>,
 }
 
 /// What the control plane hears.
@@ -81,14 +88,17 @@ pub(super) enum FromControl {
 
 impl ControlEnd {
     pub(super) fn new(instance: InstanceId, key: InstanceKey) -> Self {
-        Self { instance, keys: vec![key], offer: None, session: None }
+        Self { instance, keys: vec![key], offers: VecDeque::new(), session: None, former: None }
     }
 
-    /// An offer to send, with the newest key. It replaces one that was not taken.
+    /// An offer to send, with the newest key.
     pub(super) fn offer(&mut self) -> Result<Vec<u8>> {
         let key = self.keys.last().ok_or_else(no_key)?;
         let own = Token::draw()?;
-        self.offer = Some((own, key.id()));
+        if self.offers.len() == OFFERS {
+            self.offers.pop_front();
+        }
+        self.offers.push_back((own, key.id()));
         let route = Route { instance: self.instance, to: Side::Guest, sender: own, receiver: Token::NONE };
         Sealer::new(key, route)?.seal(Kind::Hello, Uuid::nil(), &[])
     }
@@ -115,7 +125,12 @@ impl ControlEnd {
         if header.kind == Kind::Welcome {
             return self.welcomed(&header, frame);
         }
-        let (header, text) = self.session.as_mut().ok_or(Refusal::NoSession)?.opener.open(frame)?;
+        let of = |session: &Option<Session>| session.as_ref().is_some_and(|it| it.other == header.route.sender);
+        let session = if of(&self.former) { &mut self.former } else { &mut self.session };
+        let (header, text) = session.as_mut().ok_or(Refusal::NoSession)?.opener.open(frame)?;
+        if of(&self.session) {
+            self.former = None;
+        }
         match header.kind {
             Kind::Reply => Ok(FromGuest::Reply(header.correlation, text)),
             Kind::Cast => Ok(FromGuest::Cast(text)),
@@ -124,15 +139,15 @@ impl ControlEnd {
     }
 
     fn welcomed(&mut self, header: &Header, frame: &[u8]) -> Heard<FromGuest> {
-        let (own, key) = self.offer.ok_or(Refusal::NoSession)?;
-        if header.route.receiver != own || header.key != key {
-            return Err(Refusal::NoSession);
-        }
+        let taken = self.offers.iter().position(|(own, key)| (*own, *key) == (header.route.receiver, header.key));
+        let at = taken.ok_or(Refusal::NoSession)?;
+        let (own, key) = self.offers[at];
         let key = find(&self.keys, key)?;
         let mut session = Session::new(key, self.instance, Side::Control, own, header.route.sender)?;
         let (_, life) = session.opener.open(frame)?;
-        self.offer = None;
-        self.session = Some(session);
+        // Whatever was offered before it is over.
+        self.offers.drain(..=at);
+        self.former = self.session.replace(session);
         Ok(FromGuest::Welcome(life.to_vec()))
     }
 }

@@ -281,3 +281,59 @@ async fn junk_is_dropped_and_counted_by_its_reason() {
         assert_eq!(place.refusals.count(reason), before + 1, "{reason:?}");
     }
 }
+
+/// Panics at what begins with `panic`.
+struct Fragile;
+
+#[async_trait]
+impl Answerer for Fragile {
+    async fn answer(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+        assert!(!text.starts_with(b"panic"), "as it was asked to");
+        text
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_panic_do_not_make_a_guest_deaf() {
+    let place = Place::new(Wire::default()).await;
+    let (transport, instance) = (Arc::new(place.wire.clone()), place.instance);
+    let (key, refusals) = (place.key.clone(), place.refusals.clone());
+    let service = Service::new(transport, instance, key, Arc::new(Fragile), Teller::new(), refusals).unwrap();
+    let guest = tokio::spawn(service.run(CancellationToken::new()));
+    let line = place.line().await;
+    for _ in 0..3 {
+        let calls = (0..200).map(|_| line.call(b"panic", Repeat::GiveUp, Duration::from_secs(1)));
+        for answer in join_all(calls).await {
+            assert_eq!(answer.unwrap_err().kind(), Kind::Timeout);
+        }
+    }
+    assert_eq!(*line.call(b"still there", Repeat::GiveUp, LIMIT).await.unwrap(), b"still there");
+    guest.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_whose_first_offer_was_lost_is_heard_of_all_the_same() {
+    let mut place = Place::new(Wire::default()).await;
+    let (line, guest) = (place.line().await, place.guest());
+    line.call(b"a", Repeat::Again, LIMIT).await.unwrap();
+    drop(line);
+    tokio::task::yield_now().await;
+    let lost = Wire { lose: 100, ..place.wire.clone() };
+    let whole = std::mem::replace(&mut place.wire, lost);
+    let line = place.line().await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop(line);
+    tokio::task::yield_now().await;
+    place.wire = whole;
+    let _line = place.line().await;
+    // What it tells is told to a session that is over, at first.
+    let heard = async {
+        loop {
+            guest.teller.tell(b"heard".to_vec().into());
+            if let Ok(told) = tokio::time::timeout(Duration::from_secs(1), place.told.recv()).await {
+                return told.unwrap();
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(LIMIT, heard).await.expect("never heard"), b"heard");
+}

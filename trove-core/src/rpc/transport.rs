@@ -10,6 +10,9 @@ pub const MAX_FRAME_BYTES: usize = 1 << 20;
 /// How many frames a mailbox holds that are not [done](Delivery::done).
 pub const MAILBOX_FRAMES: usize = 1024;
 
+/// How many bytes of them it holds at most.
+pub const MAILBOX_BYTES: usize = 16 << 20;
+
 /// Carries frames between the control plane and guests.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
@@ -34,7 +37,8 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`NotFound`](crate::error::Kind::NotFound) where there is no mailbox, [`Busy`](crate::error::Kind::Busy) where it
-    /// holds [`MAILBOX_FRAMES`] already, [`Invalid`](crate::error::Kind::Invalid) for more than [`MAX_FRAME_BYTES`].
+    /// holds [`MAILBOX_FRAMES`] already, or would hold
+    /// more than [`MAILBOX_BYTES`], [`Invalid`](crate::error::Kind::Invalid) for more than [`MAX_FRAME_BYTES`].
     /// Of any other error it is unknown whether the frame arrived.
     async fn send(&self, address: &Address, frame: &[u8]) -> Result<()>;
 }
@@ -99,7 +103,7 @@ pub struct Delivery {
 #[async_trait]
 pub(crate) trait Keeper: Send + Sync {
     /// The frame of this delivery has had its effect.
-    async fn done(&self, number: u64) -> Result<()>;
+    async fn done(&self, number: u64, bytes: usize) -> Result<()>;
 
     /// It has not.
     fn back(&self, number: u64, frame: Vec<u8>);
@@ -118,7 +122,7 @@ impl Delivery {
     /// Says that the frame has had its effect and is not to come again. Where this fails, it may.
     pub async fn done(mut self) -> Result<()> {
         match self.keeper.take() {
-            Some(keeper) => keeper.done(self.number).await,
+            Some(keeper) => keeper.done(self.number, self.frame.len()).await,
             None => Ok(()),
         }
     }
