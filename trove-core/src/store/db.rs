@@ -10,6 +10,10 @@ use sqlx::Row as _;
 
 use crate::error::{Error, Result};
 
+/// How long letting go of the lock may take.
+#[cfg(feature = "postgres")]
+const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
+
 /// How long a statement may wait for a connection or a lock.
 const ACQUIRE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -312,6 +316,20 @@ pub(super) async fn lock_session(pool: &sqlx::PgPool) -> Result<Option<sqlx::PgC
     let locked = sqlx::query("SELECT pg_try_advisory_lock(8025410964) AS locked").fetch_one(&mut session).await;
     let locked: bool = locked.and_then(|row| row.try_get("locked")).map_err(failed)?;
     Ok(locked.then_some(session))
+}
+
+/// Lets go of that lock. Where it cannot be told so in time, the server does when it sees the connection gone.
+#[cfg(feature = "postgres")]
+pub(super) async fn unlock_session(mut session: sqlx::PgConnection) {
+    let told = async {
+        sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut session).await?;
+        session.close().await
+    };
+    match tokio::time::timeout(UNLOCK_LIMIT, told).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the store was not told that it is let go"),
+        Err(_) => tracing::debug!("the store was not told in time that it is let go"),
+    }
 }
 
 /// Makes the file of a store where there is none, for its owner's eyes only; what SQLite puts beside it follows suit.

@@ -11,7 +11,7 @@ pub(super) enum StoreLock {
     #[cfg(feature = "sqlite")]
     File(#[allow(dead_code, reason = "held, not read")] File),
     #[cfg(feature = "postgres")]
-    Session(#[allow(dead_code, reason = "held, not read")] sqlx::PgConnection),
+    Session(sqlx::PgConnection),
     /// A store in memory is nobody else's.
     #[cfg(feature = "sqlite")]
     Unneeded,
@@ -29,6 +29,16 @@ impl StoreLock {
                 Some(session) => Ok(Self::Session(session)),
                 None => Err(Error::conflict("another process serves the store")),
             },
+        }
+    }
+
+    /// Lets go of it, so that another process has it at once and not only when the server sees this one gone.
+    pub(super) async fn release(self) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Session(session) => super::db::unlock_session(session).await,
+            #[cfg(feature = "sqlite")]
+            Self::File(_) | Self::Unneeded => {}
         }
     }
 }

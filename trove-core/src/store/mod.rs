@@ -74,7 +74,10 @@ impl Store {
     /// Closes all connections, once what runs on them has ended, and lets another process have the store.
     pub async fn close(&self) {
         self.inner.db.close().await;
-        self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lock = self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lock) = lock {
+            lock.release().await;
+        }
     }
 
     fn db(&self) -> &db::Db {

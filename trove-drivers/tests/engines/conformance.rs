@@ -47,13 +47,13 @@ async fn mariadb_11_8_passes() {
         .await;
 }
 
-/// To a version that changes the data.
+/// To a version that changes the data, by those cases that are not the same for one that does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_10_11_is_upgraded_to_11_8() {
     let next = Release::new("11.8", MARIADB_11_8.image());
     passes(
         testbed(MARIADB_10_11).sessions(MySqlSessions).samples(mysql(("lc_messages", "xx_YY"))).upgrade(next),
-        "upgrade::",
+        "upgrade::a",
     )
     .await;
 }
@@ -72,7 +72,7 @@ fn testbed(subject: Subject) -> DockerTestbed {
     let testbed = testbed.version(subject.version).memory(mib(subject.memory_mib)).volume(gib(2));
     let mut pace = Pace::default();
     if env::var_os("TROVE_CONFORMANCE_FULL").is_none() {
-        (pace.drops, pace.slow_drops) = (3, 1);
+        (pace.drops, pace.slow_drops) = (2, 1);
     }
     testbed.pace(pace)
 }

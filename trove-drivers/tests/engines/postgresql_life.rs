@@ -34,7 +34,11 @@ async fn live(subject: Subject) {
     let before = fixture.reattached().observe(&cx()).await.unwrap();
     assert_eq!(before.health.problem().unwrap().condition, Condition::DataMissing);
     fixture.server.prepare(&cx_told, &app()).await.unwrap();
-    assert_eq!(*phases.lock().unwrap(), ["initialise data directory", "start server", "create databases and users"]);
+    let mut told = phases.lock().unwrap().clone();
+    // What takes long is told again and again.
+    told.dedup();
+    let begun = ["initialise data directory", "start server", "open server", "create databases and users"];
+    assert_eq!(told[..begun.len()], begun);
 
     let client = fixture.app().await;
     client.batch_execute("CREATE TABLE t (x int); INSERT INTO t SELECT generate_series(1, 1000)").await.unwrap();

@@ -6,7 +6,7 @@
 //!
 //! let report = store::certify("SQLite", &Store::connect("sqlite::memory:").await?).await;
 //! assert!(report.passed(), "{report}");
-//! # trove_core::error::Result::Ok(()) }).unwrap();
+//! # Ok::<_, trove_core::error::Error>(()) }).unwrap();
 //! ```
 
 mod configurations;
