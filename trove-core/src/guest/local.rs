@@ -41,7 +41,9 @@ impl LocalGuest {
         let surroundings = Surroundings { settings, teller: teller.clone(), stop: stop.clone() };
         let agent = Agent::spawn(instance.id, datastore, serves, instance.epoch, surroundings);
         let desk = Arc::new(Desk(agent.clone()));
-        let service = Service::new(transport, instance.id, key, desk, teller, refusals)?;
+        // Without it nobody would end the agent.
+        let service =
+            Service::new(transport, instance.id, key, desk, teller, refusals).inspect_err(|_| stop.cancel())?;
         let (id, tasks) = (instance.id, TaskTracker::new());
         let served = stop.clone();
         tasks.spawn(async move {

@@ -28,7 +28,7 @@
 //! | send a frame back, or to the other side | each direction has a key of its own |
 //! | send a frame again, or before an earlier one | the number of a frame has to be above the last; what was passed over is not taken later |
 //! | keep frames until either side is restarted | each session's keys come from a number that each side draws for it |
-//! | send an old `Wake` or `Hello` again | leads to an offer or an answer that only the holder of the key can use; changes no session until it is confirmed |
+//! | send an old `Wake` or `Hello` again | leads to an answer that nobody can use, or to another session of the same two; calls wait for that, and none is heard of anybody else |
 //! | answer another's call | the answer names the call, and only the session's own guest can seal one |
 //! | send a time in the far future | no decision depends on a time that was sent |
 //! | send too much | frames, mailboxes, calls and what is remembered of them are bounded; each guest has mailboxes of its own |

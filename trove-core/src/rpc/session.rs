@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Each number is drawn for one session and goes into its keys, so that nothing of an earlier session opens in a later
-//! one: not after a restart of either side either. An old `Wake` or `Hello` that comes again leads to an offer or to an
-//! answer that nobody takes, and changes no session.
+//! one: not after a restart of either side either. An old `Hello` that comes again leads to an answer that nobody takes, and
+//! an old `Wake` to an offer that the guest takes: another session of the same two.
 
 use std::collections::VecDeque;
 

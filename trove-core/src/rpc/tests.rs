@@ -320,8 +320,12 @@ async fn a_control_plane_whose_first_offer_was_lost_is_heard_of_all_the_same() {
     tokio::task::yield_now().await;
     let lost = Wire { lose: 100, ..place.wire.clone() };
     let whole = std::mem::replace(&mut place.wire, lost);
+    let frames = || whole.seen.lock().unwrap().len();
+    let before = frames();
     let line = place.line().await;
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    while frames() == before {
+        tokio::task::yield_now().await;
+    }
     drop(line);
     tokio::task::yield_now().await;
     place.wire = whole;

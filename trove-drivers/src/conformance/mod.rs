@@ -18,9 +18,9 @@
 //! #[async_trait]
 //! impl Sessions for Clients {
 //!     async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
-//!         # let _ = (endpoint, login);
-//!         # unimplemented!()
 //!         // Connect, and return what implements `Session` with the connection.
+//!         # let to = format!("{} at {}", login.user, endpoint.port);
+//!         # Err(trove_core::error::Error::unavailable(to))
 //!     }
 //! }
 //!
