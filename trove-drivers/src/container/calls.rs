@@ -1,6 +1,9 @@
 use std::{future::Future, time::Duration};
 
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
 use trove_core::{
     datastore::Cx,
     error::{Error, Result},
@@ -8,6 +11,10 @@ use trove_core::{
 
 /// How long one call may take; each statement has a limit of its own.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a former change may go on, and how long apart it is looked whether it does.
+const FORMER_LIMIT: Duration = Duration::from_secs(60);
+const FORMER_PAUSE: Duration = Duration::from_millis(20);
 
 /// The calls to one server that read or change what is in it.
 #[derive(Debug, Default)]
@@ -36,4 +43,14 @@ impl Calls {
         })
         .await
     }
+}
+
+/// Waits a moment, for as long as is right, for former changes to end: a server goes on with a statement whose caller is
+/// gone, and what is found before it ends is not what there is after.
+pub(crate) async fn former_changes(since: Instant) -> Result<()> {
+    if since.elapsed() > FORMER_LIMIT {
+        return Err(Error::busy("the database server is still making a change that was given up"));
+    }
+    sleep(FORMER_PAUSE).await;
+    Ok(())
 }

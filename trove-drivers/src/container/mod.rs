@@ -44,7 +44,7 @@ use trove_core::{
     model::{Flavor, Parameter, Setting, Settings},
 };
 
-pub(crate) use calls::Calls;
+pub(crate) use calls::{Calls, former_changes};
 pub use driver::ContainerDriver;
 pub(crate) use gauges::{blocking, free};
 pub use password::admin_password;

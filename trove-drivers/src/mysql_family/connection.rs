@@ -4,7 +4,7 @@ use std::{future::Future, io, marker::PhantomData, path::PathBuf, sync::Arc, tim
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use trove_core::error::{Effect, Error, Result};
 
@@ -12,7 +12,7 @@ use super::{
     Dialect, SOCKET,
     client::{Client, Failure, Row},
 };
-use crate::container::{self, AGENT, Answer, Asked, Probe, Refusal};
+use crate::container::{self, AGENT, Answer, Asked, Probe, Refusal, former_changes};
 
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +29,9 @@ const PROBE_BUDGET: usize = 1 << 16;
 
 /// How many bytes the server is heard for in any other session.
 const BUDGET: usize = 16 << 20;
+
+/// The database of the session that is kept, by which it is told from those that change something.
+const PROBE_DATABASE: &str = "information_schema";
 
 /// What a server may have been configured to do in every session and must not do in ours: quoting has one rule, nothing
 /// waits for ever, nothing is left out or logged.
@@ -74,9 +77,22 @@ impl<D: Dialect> Admin<D> {
         Ok(session)
     }
 
+    /// A session that may change accounts, once all that is older has ended.
+    pub(crate) async fn changing(&self) -> Result<Session> {
+        let (mut session, since) = (self.session().await?, Instant::now());
+        while session.is_preceded().await? {
+            former_changes(since).await?;
+        }
+        Ok(session)
+    }
+
     /// Whether the server answers, its version, and whether it is read-only.
     pub(crate) async fn ask(&self) -> Answer {
-        let open = async { Ok(ProbeSession { session: self.connect(PROBE_BUDGET).await?, dialect: PhantomData }) };
+        let open = async {
+            let mut session = self.connect(PROBE_BUDGET).await?;
+            session.run(&format!("USE {PROBE_DATABASE}")).await?;
+            Ok(ProbeSession { session, dialect: PhantomData })
+        };
         let refusal = |error: &Error| match error {
             error if says(error, "socket", "absent") => Refusal::NotYet,
             error if says(error, "code", "1040") => Refusal::Full,
@@ -141,6 +157,19 @@ impl Session {
     /// True where a query has any row.
     pub(crate) async fn any(&mut self, sql: &str) -> Result<bool> {
         Ok(!self.rows(sql).await?.is_empty())
+    }
+
+    /// Whether the administrator has an older session, beside the one that is kept.
+    async fn is_preceded(&mut self) -> Result<bool> {
+        let own = self.rows("SELECT CONNECTION_ID()").await?;
+        let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<u64>().ok());
+        let own = own.first().and_then(|row| row.first()).and_then(number);
+        Ok(self.rows("SHOW PROCESSLIST").await?.iter().any(|row| match &row[..] {
+            [id, Some(user), _, database, ..] => {
+                user == AGENT && number(id) < own && database.as_deref() != Some(PROBE_DATABASE)
+            }
+            _ => false,
+        }))
     }
 
     /// Runs a statement that is as good as done where the server says one of these.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_postgres::{
     Client, Config, NoTls, Row, SimpleQueryMessage,
@@ -15,7 +15,7 @@ use tokio_postgres::{
 use trove_core::error::{Effect, Error, Result};
 
 use super::{ADMIN, PORT, major::Major, metered::Metered};
-use crate::container::{self, Answer, Asked, Probe, Refusal};
+use crate::container::{self, Answer, Asked, Probe, Refusal, former_changes};
 
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -29,6 +29,10 @@ const PROBE_BUDGET: usize = 1 << 20;
 
 /// How many bytes the server is heard for in any other session.
 const BUDGET: usize = 16 << 20;
+
+/// What the sessions call themselves, by which the one that is kept is told from those that change something.
+const NAME: &str = "trove";
+const PROBE_NAME: &str = "trove probe";
 
 /// What a database may have set for its sessions and must not reach ours: names are the catalogue's, statements are
 /// not logged or shown, nothing waits for ever. Given at the start of a session, these come before a database's own.
@@ -71,10 +75,19 @@ impl Admin {
     pub(super) async fn session(&self, database: &str) -> Result<Session> {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|error| Error::internal("no session is opened any more").because(error))?;
-        let connected = timeout(CONNECT_LIMIT, self.connect(database, BUDGET)).await;
+        let connected = timeout(CONNECT_LIMIT, self.connect(database, NAME, BUDGET)).await;
         let late = |_| Err(Error::unavailable("the database server does not answer in time"));
         let mut session = connected.unwrap_or_else(late)?;
         session.place = Some(place);
+        Ok(session)
+    }
+
+    /// A session that may change accounts, once all that is older has ended.
+    pub(super) async fn changing(&self) -> Result<Session> {
+        let (session, since) = (self.session("postgres").await?, Instant::now());
+        while session.is_preceded().await? {
+            former_changes(since).await?;
+        }
         Ok(session)
     }
 
@@ -85,7 +98,7 @@ impl Admin {
             error if says(error, &SqlState::TOO_MANY_CONNECTIONS) => Refusal::Full,
             _ => Refusal::Other,
         };
-        self.probe.ask(self.connect("postgres", PROBE_BUDGET), refusal).await
+        self.probe.ask(self.connect("postgres", PROBE_NAME, PROBE_BUDGET), refusal).await
     }
 
     /// Closes the session that is kept.
@@ -93,13 +106,13 @@ impl Admin {
         self.probe.forget();
     }
 
-    async fn connect(&self, database: &str, budget: usize) -> Result<Session> {
+    async fn connect(&self, database: &str, name: &str, budget: usize) -> Result<Session> {
         let stream = container::connect(&self.sockets, &format!(".s.PGSQL.{PORT}"), self.server)
             .await
             .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
         let mut config = Config::new();
         let more = if self.major.limits_transactions() { TRANSACTION_OPTIONS } else { "" };
-        config.user(ADMIN).dbname(database).application_name("trove").options(format!("{OPTIONS}{more}"));
+        config.user(ADMIN).dbname(database).application_name(name).options(format!("{OPTIONS}{more}"));
         let (client, connection) = config.connect_raw(Metered::new(stream, budget), NoTls).await.map_err(translate)?;
         let io = tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -117,6 +130,14 @@ impl Session {
     /// Runs statements that return nothing.
     pub(super) async fn run(&self, sql: &str) -> Result<()> {
         self.client.batch_execute(sql).await.map_err(translate)
+    }
+
+    /// Whether the administrator has an older session, beside the one that is kept.
+    async fn is_preceded(&self) -> Result<bool> {
+        let sql = "SELECT FROM pg_stat_activity former JOIN pg_stat_activity own ON own.pid = pg_backend_pid() \
+            WHERE former.usename = own.usename AND former.application_name = $1 \
+            AND (former.backend_start, former.pid) < (own.backend_start, own.pid)";
+        Ok(!self.client.query(sql, &[&NAME]).await.map_err(translate)?.is_empty())
     }
 
     async fn version(&self) -> Result<String> {

@@ -1,7 +1,11 @@
 //! What runs as a user of any engine, when the user goes or is called otherwise. The suite of drivers tries the rest.
 
-use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, cx};
+use std::{sync::Arc, time::Duration};
+
+use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, cx, eventually};
+use tokio::time::sleep;
 use trove_core::{
+    datastore::Datastore,
     error::Kind,
     model::{NewUser, PageRequest, User},
 };
@@ -84,5 +88,48 @@ async fn a_user_is_called_otherwise(subject: Subject) {
     rename("o'ther`\"\\", "app").await.unwrap();
     let mut client = fixture.client("app", "secret", "app").await.unwrap();
     assert_eq!(client.text("SELECT x FROM v").await.unwrap(), "7");
+    a_change_that_was_given_up_comes_first(&fixture).await;
     fixture.removed().await;
+}
+
+/// A server goes on with the statement of a call that was dropped: the next waits for it, in whatever process.
+async fn a_change_that_was_given_up_comes_first(fixture: &Fixture) {
+    let (mut admin, mut holder) = (fixture.administrator().await, fixture.administrator().await);
+    let (block, release, sessions) = match fixture.is_postgresql() {
+        true => (
+            "BEGIN; CREATE ROLE later",
+            "ROLLBACK",
+            "SELECT string_agg(coalesce(wait_event_type, ''), '; ' ORDER BY backend_start, pid) FROM pg_stat_activity \
+             WHERE application_name = 'trove'",
+        ),
+        false => (
+            "FLUSH TABLES WITH READ LOCK",
+            "UNLOCK TABLES",
+            "SELECT coalesce(group_concat(coalesce(info, '-') ORDER BY id SEPARATOR '; '), '') FROM information_schema.processlist \
+             WHERE user = 'trove_admin' AND db IS NULL",
+        ),
+    };
+    let renamed = async |server: Arc<dyn Datastore>| {
+        server.accounts().unwrap().rename_user(&cx(), &"app".into(), &"later".into()).await
+    };
+    holder.run(block).await.unwrap();
+    // Seen often enough that it has come as far as it can.
+    let mut seen = async |wanted: fn(&str) -> bool| {
+        for _ in 0..10 {
+            let look = async || admin.text(sessions).await.and_then(|found| wanted(&found).then_some(()).ok_or(found));
+            eventually("the sessions", look).await;
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        outcome = renamed(fixture.server.clone()) => panic!("{outcome:?}"),
+        () = seen(|found| found == "Lock" || found.contains(" USER ")) => {}
+    }
+    let again = tokio::spawn(renamed(fixture.reattached()));
+    seen(|found| found.contains(';')).await;
+    holder.run(release).await.unwrap();
+    if let Err(error) = again.await.unwrap() {
+        assert_eq!(error.kind(), Kind::NotFound, "the call that was given up did it: {error:?}");
+    }
+    assert!(fixture.client("later", "secret", "app").await.is_ok());
 }

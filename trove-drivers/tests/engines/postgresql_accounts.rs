@@ -1,23 +1,13 @@
 //! Databases, users and rights, used over the network as a tenant would.
 
 use crate::common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject, app, cx};
-use tokio::net::UnixStream;
-use tokio_postgres::{Client, Config, NoTls, error::SqlState};
+use tokio_postgres::error::SqlState;
 use trove_core::{
     datastore::Prepare,
     error::Kind,
     model::{NewDatabase, NewUser, PageRequest, User},
     secret::SecretString,
 };
-
-/// The administrator, as the service is one.
-async fn admin(fixture: &Fixture) -> Client {
-    let socket = UnixStream::connect(fixture.host.directory.join("run/.s.PGSQL.5432")).await.unwrap();
-    let mut config = Config::new();
-    let (client, connection) = config.user("trove_admin").dbname("postgres").connect_raw(socket, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
 
 fn names(users: &[User]) -> Vec<&str> {
     users.iter().map(|user| user.user.name.as_str()).collect()
@@ -126,7 +116,7 @@ async fn rule_the_tenants(subject: Subject) {
     assert!(accounts.root_enabled(&cx()).await.unwrap());
     // As it was once given.
     if makes_roles {
-        admin(&fixture).await.batch_execute("GRANT pg_maintain TO root").await.unwrap();
+        fixture.admin().await.batch_execute("GRANT pg_maintain TO root").await.unwrap();
     }
     accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
     let root = fixture.login("root", "r00t", "postgres").await.unwrap();
@@ -290,7 +280,7 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
     elsewhere.batch_execute("SET ROLE NONE").await.unwrap();
     elsewhere.batch_execute("ALTER DATABASE app ALLOW_CONNECTIONS false").await.unwrap();
     accounts.drop_user(&cx(), &"three".into()).await.unwrap();
-    let admin = admin(&fixture).await;
+    let admin = fixture.admin().await;
     let open = "SELECT datallowconn FROM pg_database WHERE datname = 'app'";
     assert!(!admin.query_one(open, &[]).await.unwrap().get::<_, bool>(0), "it is as its owner wants it");
 
@@ -307,7 +297,7 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
 async fn a_drop_that_broke_off_left_no_database() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
-    let admin = admin(&fixture).await;
+    let admin = fixture.admin().await;
     let broken = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'app'";
     let listed = async || accounts.databases(&cx(), &PageRequest::default()).await.unwrap().items.len();
     fixture.app().await.batch_execute("CREATE SCHEMA s; GRANT USAGE ON SCHEMA s TO app").await.unwrap();
@@ -329,7 +319,7 @@ async fn the_owner_of_a_database_is_not_dropped_as_a_user() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
     let accounts = fixture.server.accounts().unwrap();
     fixture.app().await.batch_execute("CREATE TABLE t (x int); INSERT INTO t VALUES (1)").await.unwrap();
-    let admin = admin(&fixture).await;
+    let admin = fixture.admin().await;
     let owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'app'";
     let owner: String = admin.query_one(owner, &[]).await.unwrap().get(0);
     accounts.enable_root(&cx(), &SecretString::from("r")).await.unwrap();
@@ -357,7 +347,7 @@ async fn a_user_keeps_all_but_its_name() {
 
     accounts.create_users(&cx(), &[NewUser::new("two", "2").granted("app")]).await.unwrap();
     fixture.login("two", "2", "app").await.unwrap().batch_execute("INSERT INTO made_later VALUES (1)").await.unwrap();
-    let admin = admin(&fixture).await;
+    let admin = fixture.admin().await;
     admin.batch_execute("CREATE ROLE team NOLOGIN").await.unwrap();
     let owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'app'";
     let owner: String = admin.query_one(owner, &[]).await.unwrap().get(0);

@@ -43,7 +43,7 @@ impl<D: Dialect> FamilyAccounts<D> {
     pub(crate) async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         self.calls
             .change(cx, async {
-                let mut session = self.admin.session().await?;
+                let mut session = self.admin.changing().await?;
                 databases::create::<D>(&mut session, &spec.databases).await?;
                 users::ensure::<D>(&mut session, &spec.users).await
             })
@@ -54,7 +54,7 @@ impl<D: Dialect> FamilyAccounts<D> {
 #[async_trait]
 impl<D: Dialect> Accounts for FamilyAccounts<D> {
     async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
-        let work = async { databases::create::<D>(&mut self.admin.session().await?, databases).await };
+        let work = async { databases::create::<D>(&mut self.admin.changing().await?, databases).await };
         self.calls.change(cx, work).await
     }
 
@@ -63,12 +63,12 @@ impl<D: Dialect> Accounts for FamilyAccounts<D> {
     }
 
     async fn drop_database(&self, cx: &Cx, name: &str) -> Result<()> {
-        let work = async { databases::remove::<D>(&mut self.admin.session().await?, name).await };
+        let work = async { databases::remove::<D>(&mut self.admin.changing().await?, name).await };
         self.calls.change(cx, work).await
     }
 
     async fn create_users(&self, cx: &Cx, users: &[NewUser]) -> Result<()> {
-        let work = async { users::create::<D>(&mut self.admin.session().await?, users).await };
+        let work = async { users::create::<D>(&mut self.admin.changing().await?, users).await };
         self.calls.change(cx, work).await
     }
 
@@ -81,37 +81,37 @@ impl<D: Dialect> Accounts for FamilyAccounts<D> {
     }
 
     async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
-        let work = async { users::rename::<D>(&mut self.admin.session().await?, user, to).await };
+        let work = async { users::rename::<D>(&mut self.admin.changing().await?, user, to).await };
         self.calls.change(cx, work).await
     }
 
     async fn set_password(&self, cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
-        let work = async { users::set_password::<D>(&mut self.admin.session().await?, user, password).await };
+        let work = async { users::set_password::<D>(&mut self.admin.changing().await?, user, password).await };
         self.calls.change(cx, work).await
     }
 
     async fn grant(&self, cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
-        let work = async { users::grant::<D>(&mut self.admin.session().await?, user, databases).await };
+        let work = async { users::grant::<D>(&mut self.admin.changing().await?, user, databases).await };
         self.calls.change(cx, work).await
     }
 
     async fn revoke(&self, cx: &Cx, user: &UserName, database: &str) -> Result<()> {
-        let work = async { users::revoke::<D>(&mut self.admin.session().await?, user, database).await };
+        let work = async { users::revoke::<D>(&mut self.admin.changing().await?, user, database).await };
         self.calls.change(cx, work).await
     }
 
     async fn drop_user(&self, cx: &Cx, user: &UserName) -> Result<()> {
-        let work = async { users::remove::<D>(&mut self.admin.session().await?, user).await };
+        let work = async { users::remove::<D>(&mut self.admin.changing().await?, user).await };
         self.calls.change(cx, work).await
     }
 
     async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String> {
-        let work = async { root::enable::<D>(&mut self.admin.session().await?, password).await };
+        let work = async { root::enable::<D>(&mut self.admin.changing().await?, password).await };
         self.calls.change(cx, work).await
     }
 
     async fn disable_root(&self, cx: &Cx) -> Result<()> {
-        self.calls.change(cx, async { root::disable::<D>(&mut self.admin.session().await?).await }).await
+        self.calls.change(cx, async { root::disable::<D>(&mut self.admin.changing().await?).await }).await
     }
 
     async fn root_enabled(&self, cx: &Cx) -> Result<bool> {

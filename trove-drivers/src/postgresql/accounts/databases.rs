@@ -78,7 +78,7 @@ pub(super) async fn list(session: &Session, page: &PageRequest) -> Result<Page<D
 /// Drops a database with its sessions, and the owner roles that are left without one.
 pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
     refuse_reserved(name)?;
-    let session = admin.session("postgres").await?;
+    let session = admin.changing().await?;
     let find = "SELECT datistemplate FROM pg_database WHERE datname = $1::text";
     if let Some(found) = session.client.query_opt(find, &[&name]).await.map_err(translate)? {
         let quoted = identifier(name);

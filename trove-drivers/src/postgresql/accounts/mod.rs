@@ -41,7 +41,7 @@ impl PostgreSqlAccounts {
         self.calls
             .change(cx, async {
                 // The engine's own databases are nobody's but the administrator's.
-                let session = self.admin.session("postgres").await?;
+                let session = self.admin.changing().await?;
                 session
                     .run(
                         "REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC; \
@@ -62,7 +62,7 @@ impl Accounts for PostgreSqlAccounts {
     async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
         self.calls
             .change(cx, async {
-                let session = self.admin.session("postgres").await?;
+                let session = self.admin.changing().await?;
                 for database in databases {
                     databases::create(&session, database).await?;
                 }
@@ -80,7 +80,7 @@ impl Accounts for PostgreSqlAccounts {
     }
 
     async fn create_users(&self, cx: &Cx, users: &[NewUser]) -> Result<()> {
-        self.calls.change(cx, async { users::create(self.admin.session("postgres").await?, users).await }).await
+        self.calls.change(cx, async { users::create(self.admin.changing().await?, users).await }).await
     }
 
     async fn users(&self, cx: &Cx, page: &PageRequest) -> Result<Page<User>> {
@@ -92,29 +92,21 @@ impl Accounts for PostgreSqlAccounts {
     }
 
     async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
-        self.calls
-            .change(cx, async { users::rename(&self.admin.session("postgres").await?, &user.name, &to.name).await })
-            .await
+        self.calls.change(cx, async { users::rename(&self.admin.changing().await?, &user.name, &to.name).await }).await
     }
 
     async fn set_password(&self, cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
         self.calls
-            .change(cx, async {
-                users::set_password(&self.admin.session("postgres").await?, &user.name, password).await
-            })
+            .change(cx, async { users::set_password(&self.admin.changing().await?, &user.name, password).await })
             .await
     }
 
     async fn grant(&self, cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
-        self.calls
-            .change(cx, async { users::grant(self.admin.session("postgres").await?, &user.name, databases).await })
-            .await
+        self.calls.change(cx, async { users::grant(self.admin.changing().await?, &user.name, databases).await }).await
     }
 
     async fn revoke(&self, cx: &Cx, user: &UserName, database: &str) -> Result<()> {
-        self.calls
-            .change(cx, async { users::revoke(self.admin.session("postgres").await?, &user.name, database).await })
-            .await
+        self.calls.change(cx, async { users::revoke(self.admin.changing().await?, &user.name, database).await }).await
     }
 
     async fn drop_user(&self, cx: &Cx, user: &UserName) -> Result<()> {
@@ -122,11 +114,11 @@ impl Accounts for PostgreSqlAccounts {
     }
 
     async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String> {
-        self.calls.change(cx, async { root::enable(self.admin.session("postgres").await?, password).await }).await
+        self.calls.change(cx, async { root::enable(self.admin.changing().await?, password).await }).await
     }
 
     async fn disable_root(&self, cx: &Cx) -> Result<()> {
-        self.calls.change(cx, async { root::disable(&self.admin.session("postgres").await?).await }).await
+        self.calls.change(cx, async { root::disable(&self.admin.changing().await?).await }).await
     }
 
     async fn root_enabled(&self, cx: &Cx) -> Result<bool> {

@@ -135,7 +135,7 @@ pub(super) async fn revoke(mut session: Session, name: &str, database: &str) -> 
 
 /// Drops a user and ends its sessions; what it owned goes to the owners of the databases.
 pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
-    let session = admin.session("postgres").await?;
+    let session = admin.changing().await?;
     if !exists(&session.client, name).await? {
         return Ok(());
     }

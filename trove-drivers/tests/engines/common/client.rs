@@ -1,6 +1,6 @@
 //! A tenant's session with any engine, as little as tests of all of them need.
 
-use mysql_async::{Conn, prelude::Queryable};
+use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 use tokio_postgres::SimpleQueryMessage;
 
 use super::{Fixture, mysql};
@@ -51,5 +51,15 @@ impl Fixture {
         }
         let conn = mysql::login(&self.host.endpoint, user, password, database).await;
         conn.map(|conn| Client::MySql(Box::new(conn))).map_err(|error| error.to_string())
+    }
+
+    /// The administrator, as the driver is one, in a session that no change waits for.
+    pub async fn administrator(&self) -> Client {
+        if self.is_postgresql() {
+            return Client::PostgreSql(self.admin().await);
+        }
+        let socket = self.host.directory.join("run/mysql.sock").to_str().map(str::to_owned);
+        let opts = OptsBuilder::default().socket(socket).user(Some("trove_admin")).db_name(Some("information_schema"));
+        Client::MySql(Box::new(Conn::new(opts).await.unwrap()))
     }
 }

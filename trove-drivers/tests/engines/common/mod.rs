@@ -9,7 +9,7 @@ mod sessions;
 mod small;
 mod subject;
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -140,7 +140,7 @@ pub async fn place(local: &LocalPlatform, id: InstanceId, subject: Subject) -> G
 }
 
 /// Waits for a condition, with what it last was in the panic.
-pub async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + Duration::from_secs(45);
     loop {
         match check().await {

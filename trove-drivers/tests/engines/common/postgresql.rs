@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::net::UnixStream;
 use tokio_postgres::{Client, Config, Error, NoTls};
 use trove_core::model::Endpoint;
 use trove_drivers::PostgreSql;
@@ -25,6 +26,16 @@ pub async fn login(endpoint: &Endpoint, user: &str, password: &str, database: &s
 impl Fixture {
     pub async fn login(&self, user: &str, password: &str, database: &str) -> Result<Client, Error> {
         login(&self.host.endpoint, user, password, database).await
+    }
+
+    /// The administrator, as the driver is one.
+    pub async fn admin(&self) -> Client {
+        let socket = UnixStream::connect(self.host.directory.join("run/.s.PGSQL.5432")).await.unwrap();
+        let mut config = Config::new();
+        config.user("trove_admin").dbname("postgres");
+        let (client, connection) = config.connect_raw(socket, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
     }
 
     pub async fn app(&self) -> Client {
