@@ -20,7 +20,7 @@ pub(crate) fn lints() -> Result<()> {
 
 /// Each store alone, and none: a feature may only add.
 pub(crate) fn features() -> Result<()> {
-    for feature in ["", "sqlite", "postgres"] {
+    for feature in ["", "sqlite", "postgres", "amqp"] {
         cargo(["check", "--package", "trove-core", "--no-default-features", "--features", feature])
             .limit(BUILD_LIMIT)
             .run()?;

@@ -1,6 +1,7 @@
-//! The database images: the official ones, and where no registry answers, equal ones from Debian's packages.
+//! The images of databases and of the message broker: the official ones, and where no registry answers, equal ones from
+//! Debian's packages.
 //!
-//! A further database is a row in [`IMAGES`].
+//! A further one is a row in [`IMAGES`].
 
 use std::env;
 use std::fmt;
@@ -13,20 +14,20 @@ use registry::Registry;
 mod debian;
 mod registry;
 
-/// The image of one datastore version.
+/// The image of one version of a product.
 #[derive(Debug)]
 pub(crate) struct Image {
-    pub(crate) datastore: &'static str,
+    pub(crate) product: &'static str,
     pub(crate) version: &'static str,
     official: &'static str,
     /// How it is made where it cannot be pulled. None where Debian has no packages of it: then it is gone without.
     recipe: Option<Recipe>,
 }
 
-/// Every image there is; a datastore's first row is its default version.
+/// Every image there is; a product's first row is its default version.
 pub(crate) const IMAGES: &[Image] = &[
     Image {
-        datastore: "postgresql",
+        product: "postgresql",
         version: "17",
         official: "postgres:17",
         recipe: Some(Recipe {
@@ -39,7 +40,7 @@ pub(crate) const IMAGES: &[Image] = &[
         }),
     },
     Image {
-        datastore: "postgresql",
+        product: "postgresql",
         version: "18",
         official: "postgres:18",
         recipe: Some(Recipe {
@@ -52,7 +53,7 @@ pub(crate) const IMAGES: &[Image] = &[
         }),
     },
     Image {
-        datastore: "postgresql",
+        product: "postgresql",
         version: "15",
         official: "postgres:15",
         recipe: Some(Recipe {
@@ -65,7 +66,7 @@ pub(crate) const IMAGES: &[Image] = &[
         }),
     },
     Image {
-        datastore: "mysql",
+        product: "mysql",
         version: "9.7",
         official: "mysql:9.7",
         recipe: Some(Recipe {
@@ -77,37 +78,50 @@ pub(crate) const IMAGES: &[Image] = &[
             made_by_packages: "/var/lib/mysql",
         }),
     },
-    Image { datastore: "mysql", version: "8.4", official: "mysql:8.4", recipe: None },
+    Image { product: "mysql", version: "8.4", official: "mysql:8.4", recipe: None },
     Image {
-        datastore: "mariadb",
+        product: "mariadb",
         version: "11.8",
         official: "mariadb:11.8",
         recipe: Some(mariadb(Suite::new("trixie"), "11.8")),
     },
     Image {
-        datastore: "mariadb",
+        product: "mariadb",
         version: "10.11",
         official: "mariadb:10.11",
         recipe: Some(mariadb(Suite::new("bookworm"), "10.11")),
     },
     // An earlier patch, for tests of an upgrade.
     Image {
-        datastore: "mariadb",
+        product: "mariadb",
         version: "10.11-older",
         official: "mariadb:10.11.8",
         recipe: Some(mariadb(Suite::new("bookworm").without_updates(), "10.11")),
     },
     Image {
-        datastore: "valkey",
+        product: "valkey",
         version: "8.1",
         official: "valkey/valkey:8.1",
         recipe: Some(valkey(Suite::new("trixie"), "8.1")),
     },
     Image {
-        datastore: "valkey",
+        product: "valkey",
         version: "9.1",
         official: "valkey/valkey:9.1",
         recipe: Some(valkey(Suite::moving("sid"), "9.1")),
+    },
+    Image {
+        product: "rabbitmq",
+        version: "4.0",
+        official: "rabbitmq:4.0-management",
+        recipe: Some(Recipe {
+            suite: Suite::new("trixie"),
+            packages: "rabbitmq-server",
+            release: "4.0",
+            programs: "/usr/lib/rabbitmq/bin",
+            server: "rabbitmqctl",
+            made_by_packages: "/var/lib/rabbitmq/mnesia",
+        }),
     },
 ];
 
@@ -192,18 +206,18 @@ fn found(image: &'static Image, registry: &mut Registry) -> Result<Option<Chosen
 impl Image {
     /// The environment variable by which tests are told the image, such as `TROVE_IMAGE_POSTGRESQL_17`.
     pub(crate) fn variable(&self) -> String {
-        format!("TROVE_IMAGE_{}_{}", self.datastore, self.version).replace(['.', '-'], "_").to_uppercase()
+        format!("TROVE_IMAGE_{}_{}", self.product, self.version).replace(['.', '-'], "_").to_uppercase()
     }
 
     /// The name of the image that is made here.
     fn local(&self) -> String {
-        format!("trove-local/{}:{}", self.datastore, self.version)
+        format!("trove-local/{}:{}", self.product, self.version)
     }
 }
 
 impl fmt::Display for Chosen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {} ({})", self.image.datastore, self.image.version, self.name, self.how)
+        write!(f, "{} {}: {} ({})", self.image.product, self.image.version, self.name, self.how)
     }
 }
 
@@ -218,7 +232,7 @@ mod tests {
     use super::{IMAGES, Image};
 
     #[test]
-    fn tests_are_told_the_image_by_a_variable_of_its_datastore_and_version() {
+    fn tests_are_told_the_image_by_a_variable_of_its_product_and_version() {
         let variables: Vec<_> = IMAGES.iter().map(Image::variable).collect();
         for variable in ["TROVE_IMAGE_POSTGRESQL_17", "TROVE_IMAGE_MYSQL_9_7", "TROVE_IMAGE_MARIADB_10_11_OLDER"] {
             assert!(variables.contains(&variable.to_owned()), "{variable}");
@@ -235,9 +249,9 @@ mod tests {
     #[test]
     fn a_default_version_can_be_had_without_a_registry() {
         let mut seen = BTreeSet::new();
-        for image in IMAGES.iter().filter(|image| seen.insert(image.datastore)) {
-            assert!(image.recipe.is_some(), "{} {}", image.datastore, image.version);
+        for image in IMAGES.iter().filter(|image| seen.insert(image.product)) {
+            assert!(image.recipe.is_some(), "{} {}", image.product, image.version);
         }
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen.len(), 5);
     }
 }

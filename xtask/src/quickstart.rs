@@ -65,7 +65,7 @@ impl Wish {
         }
         let datastore = self.datastore.as_deref().unwrap_or("postgresql");
         let fits = |image: &&Image| self.version.as_deref().is_none_or(|version| image.version == version);
-        IMAGES.iter().filter(|image| image.datastore == datastore).find(fits)
+        IMAGES.iter().filter(|image| image.product == datastore).find(fits)
     }
 }
 

@@ -1,12 +1,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
+    future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::transport::{Address, Delivery, Keeper, MAILBOX_BYTES, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Transport};
+use super::transport::{
+    Address, Delivery, Keeper, MAILBOX_BYTES, MAILBOX_FRAMES, Mailbox, Sent, Transport, check_length,
+};
 use crate::error::{Error, Result};
 
 /// The transport to guests that live in this process: mailboxes in memory. Clones are the same one.
@@ -44,6 +47,25 @@ impl InProcess {
         Self::default()
     }
 
+    fn put(&self, address: &Address, frame: Vec<u8>) -> Result<()> {
+        check_length(&frame)?;
+        let queue = self.queue(address)?;
+        let mut state = queue.state();
+        if state.removed {
+            return Err(absent(address));
+        }
+        let full = state.waiting.len() + state.out >= MAILBOX_FRAMES || state.bytes + frame.len() > MAILBOX_BYTES;
+        if full {
+            return Err(Error::busy(format!("the mailbox of {address} is full")));
+        }
+        let number = state.next;
+        state.next += 1;
+        state.bytes += frame.len();
+        state.waiting.insert(number, frame);
+        queue.changed.notify_one();
+        Ok(())
+    }
+
     fn queue(&self, address: &Address) -> Result<Arc<Queue>> {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.get(address).cloned().ok_or_else(|| absent(address))
@@ -79,26 +101,8 @@ impl Transport for InProcess {
         Ok(Box::new(Receiver(queue)))
     }
 
-    async fn send(&self, address: &Address, frame: &[u8]) -> Result<()> {
-        if frame.len() > MAX_FRAME_BYTES {
-            let (bytes, most) = (frame.len(), MAX_FRAME_BYTES);
-            return Err(Error::invalid(format!("a frame has at most {most} bytes; this one has {bytes}")));
-        }
-        let queue = self.queue(address)?;
-        let mut state = queue.state();
-        if state.removed {
-            return Err(absent(address));
-        }
-        let full = state.waiting.len() + state.out >= MAILBOX_FRAMES || state.bytes + frame.len() > MAILBOX_BYTES;
-        if full {
-            return Err(Error::busy(format!("the mailbox of {address} is full")));
-        }
-        let number = state.next;
-        state.next += 1;
-        state.bytes += frame.len();
-        state.waiting.insert(number, frame.to_vec());
-        queue.changed.notify_one();
-        Ok(())
+    fn send(&self, address: &Address, frame: Vec<u8>) -> Sent {
+        Box::pin(ready(self.put(address, frame)))
     }
 }
 

@@ -63,8 +63,6 @@ struct Shared {
     guest: Address,
     own: Address,
     end: Mutex<ControlEnd>,
-    /// Held from the sealing of a frame until it is sent: frames arrive in the order in which they were sealed.
-    sending: tokio::sync::Mutex<()>,
     calls: Mutex<HashMap<Uuid, oneshot::Sender<Zeroizing<Vec<u8>>>>>,
     /// Which session stands, and which life of the guest it is with.
     session: watch::Sender<Option<Stand>>,
@@ -93,7 +91,6 @@ impl Line {
             guest: Address::guest(instance),
             own: Address::control(instance),
             end: Mutex::new(ControlEnd::new(instance, key)),
-            sending: tokio::sync::Mutex::default(),
             calls: Mutex::default(),
             session: watch::Sender::new(None),
             sessions: AtomicU64::default(),
@@ -200,9 +197,13 @@ impl Shared {
 
     /// Sends the next frame.
     async fn send(&self, frame: impl FnOnce(&mut ControlEnd) -> Result<Vec<u8>>) -> Result<()> {
-        let _turn = self.sending.lock().await;
-        let frame = frame(&mut self.end())?;
-        self.transport.send(&self.guest, &frame).await
+        let sent = {
+            // Frames are handed over in the order in which they are sealed.
+            let mut end = self.end();
+            let frame = frame(&mut end)?;
+            self.transport.send(&self.guest, frame)
+        };
+        sent.await
     }
 
     /// Hears the guest, until nobody wants to or its mailbox is gone.

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A [`Transport`] carries opaque frames to [addresses](Address) and knows nothing of what is in them. [`InProcess`] is
-//! the one for guests that live in this process. Each is held to one contract by `conformance::transport`, which promises
-//! little, because brokers restart and connections break.
+//! the one for guests that live in this process, `Amqp` (feature `amqp`) the one for those that live elsewhere, over
+//! RabbitMQ. Each is held to one contract by `conformance::transport`, which promises little, because brokers restart and
+//! connections break.
 //!
 //! A [`Line`] and a [`Service`] make of it what is relied on: a frame is heard by whom it is meant for, from whom it says,
 //! once. Everything else is dropped, counted by its [reason](Refusal) and logged without its content.
@@ -42,6 +43,8 @@
 //! `envelope.rs` is all of the cryptography: the layout of a frame, its key, its nonce, what is authenticated. `session.rs`
 //! is how two ends agree on a session, without input or output. Both are pure; `line.rs` and `service.rs` only carry.
 
+#[cfg(feature = "amqp")]
+mod amqp;
 mod envelope;
 mod in_process;
 mod key;
@@ -53,10 +56,14 @@ mod session;
 mod tests;
 mod transport;
 
+#[cfg(feature = "amqp")]
+pub use amqp::{Amqp, Broker, Login, Management};
 pub use envelope::{MAX_TEXT_BYTES, Refusal};
 pub use in_process::InProcess;
 pub use key::InstanceKey;
 pub use line::{Line, Listener, Repeat};
 pub use refusals::Refusals;
 pub use service::{Answerer, Service, Teller};
-pub use transport::{Address, Delivery, MAILBOX_BYTES, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Side, Transport};
+pub use transport::{
+    Address, Delivery, MAILBOX_BYTES, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Sent, Side, Transport,
+};

@@ -66,8 +66,6 @@ struct Shared {
     control: Address,
     own: Address,
     end: Mutex<GuestEnd>,
-    /// Held from the sealing of a frame until it is sent: frames arrive in the order in which they were sealed.
-    sending: tokio::sync::Mutex<()>,
     calls: Mutex<VecDeque<Known>>,
     /// True once a session stands.
     session: watch::Sender<bool>,
@@ -154,7 +152,6 @@ impl Service {
             control: Address::control(instance),
             own: Address::guest(instance),
             end: Mutex::new(GuestEnd::new(instance, key)?),
-            sending: tokio::sync::Mutex::default(),
             calls: Mutex::default(),
             session: watch::Sender::new(false),
             answerer,
@@ -200,8 +197,7 @@ impl Shared {
                     let heard = self.end().hear(delivery.frame());
                     match heard {
                         Ok(FromControl::Offer(welcome)) => {
-                            let _turn = self.sending.lock().await;
-                            self.sent(self.transport.send(&self.control, &welcome).await);
+                            self.sent(self.transport.send(&self.control, welcome).await);
                         }
                         Ok(FromControl::Confirmed) => drop(self.session.send_replace(true)),
                         Ok(FromControl::Call(id, text)) => {
@@ -299,9 +295,13 @@ impl Shared {
     }
 
     async fn send(&self, frame: impl FnOnce(&mut GuestEnd) -> Result<Vec<u8>>) -> Result<()> {
-        let _turn = self.sending.lock().await;
-        let frame = frame(&mut self.end())?;
-        self.transport.send(&self.control, &frame).await
+        let sent = {
+            // Frames are handed over in the order in which they are sealed.
+            let mut end = self.end();
+            let frame = frame(&mut end)?;
+            self.transport.send(&self.control, frame)
+        };
+        sent.await
     }
 
     fn sent(&self, result: Result<()>) {

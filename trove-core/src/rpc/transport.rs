@@ -1,13 +1,18 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
-use crate::{error::Result, id::InstanceId};
+use crate::{
+    error::{Error, Result},
+    id::InstanceId,
+};
 
 /// The longest frame, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
-/// How many frames a mailbox holds that are not [done](Delivery::done).
+/// How many frames a mailbox holds that nobody received. Those that were received and are not [done](Delivery::done) may
+/// count as well.
 pub const MAILBOX_FRAMES: usize = 1024;
 
 /// How many bytes of them it holds at most.
@@ -31,16 +36,28 @@ pub trait Transport: Send + Sync + 'static {
     /// [`Conflict`](crate::error::Kind::Conflict) where somebody else receives from it.
     async fn open(&self, address: &Address) -> Result<Box<dyn Mailbox>>;
 
-    /// Puts a frame into a mailbox, behind those that this sender put there before. `Ok` once it is there; it outlives
-    /// whoever sent it.
+    /// Takes a frame for a mailbox, behind those that it was called with before, and tells what became of it: `Ok` once
+    /// it is there, from where it outlives whoever sent it. Nobody needs to wait for that; it is sent or not.
     ///
     /// # Errors
     ///
     /// [`NotFound`](crate::error::Kind::NotFound) where there is no mailbox, [`Busy`](crate::error::Kind::Busy) where it
-    /// holds [`MAILBOX_FRAMES`] already, or would hold
-    /// more than [`MAILBOX_BYTES`], [`Invalid`](crate::error::Kind::Invalid) for more than [`MAX_FRAME_BYTES`].
-    /// Of any other error it is unknown whether the frame arrived.
-    async fn send(&self, address: &Address, frame: &[u8]) -> Result<()>;
+    /// holds [`MAILBOX_FRAMES`] already, or would hold more than [`MAILBOX_BYTES`], or where too many frames are on their
+    /// way, [`Invalid`](crate::error::Kind::Invalid) for more than [`MAX_FRAME_BYTES`]. Of any other error it is unknown
+    /// whether the frame arrived, unless its [effect](crate::error::Error::effect) says so.
+    fn send(&self, address: &Address, frame: Vec<u8>) -> Sent;
+}
+
+/// What becomes of a frame.
+pub type Sent = BoxFuture<'static, Result<()>>;
+
+/// Refuses a frame that is too long.
+pub(super) fn check_length(frame: &[u8]) -> Result<()> {
+    let (bytes, most) = (frame.len(), MAX_FRAME_BYTES);
+    if bytes > most {
+        return Err(Error::invalid(format!("a frame has at most {most} bytes; this one has {bytes}")));
+    }
+    Ok(())
 }
 
 /// The one receiver of an address.

@@ -22,7 +22,7 @@ pub(super) struct Recipe {
     pub(super) packages: &'static str,
     /// What the server's version begins with. A suite that has moved on has another.
     pub(super) release: &'static str,
-    /// Where the packages put the server's programs, and the server among them.
+    /// Where the packages put the server's programs, and the one that tells its version.
     pub(super) programs: &'static str,
     pub(super) server: &'static str,
     /// The database that the packages' own set-up makes. An image must not carry one.

@@ -1,0 +1,162 @@
+//! A RabbitMQ broker in a container, shared by the tests that run at the same time.
+
+use std::{
+    fs,
+    net::TcpStream,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+use trove_core::{
+    conformance::transport::Testbed,
+    error::Result,
+    id::InstanceId,
+    rpc::{Amqp, Broker, Login, Management, Transport},
+    secret::SecretString,
+};
+use uuid::Uuid;
+
+/// How long the broker may take to start.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const PASSWORD: &str = "control's";
+
+/// The broker; the last of its users takes it away.
+pub struct RabbitMq {
+    container: String,
+    broker: Broker,
+    management: Management,
+    _configuration: TempDir,
+}
+
+static SHARED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
+
+impl RabbitMq {
+    /// The one that other tests use too, served.
+    pub async fn shared() -> Arc<Self> {
+        let broker = {
+            let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.upgrade().unwrap_or_else(|| {
+                let fresh = Arc::new(Self::start());
+                *shared = Arc::downgrade(&fresh);
+                fresh
+            })
+        };
+        broker.serves().await;
+        broker
+    }
+
+    fn start() -> Self {
+        let configuration = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            fs::write(configuration.path().join(name), text).unwrap();
+            readable(&configuration.path().join(name), 0o644);
+        };
+        readable(configuration.path(), 0o755);
+        write("enabled_plugins", "[rabbitmq_management].\n".to_owned());
+        write(
+            "rabbitmq.conf",
+            format!(
+                "default_user = control\ndefault_pass = {PASSWORD}\nloopback_users = none\nmax_message_size = 1048576\n\
+                 log.console = true\nlog.console.level = warning\n"
+            ),
+        );
+        let container = format!("trove-test-rabbitmq-{}", Uuid::new_v4());
+        let image = std::env::var("TROVE_IMAGE_RABBITMQ_4_0").expect("TROVE_IMAGE_RABBITMQ_4_0 names an image");
+        let mount = format!("{}:/etc/broker:ro", configuration.path().display());
+        docker(&[
+            "run",
+            "--detach",
+            "--rm",
+            "--name",
+            &container,
+            "--label",
+            "io.trove.scope=test",
+            "--entrypoint=",
+            "--volume",
+            &mount,
+            "--env",
+            "RABBITMQ_CONFIG_FILE=/etc/broker/rabbitmq.conf",
+            "--env",
+            "RABBITMQ_ENABLED_PLUGINS_FILE=/etc/broker/enabled_plugins",
+            "--env",
+            "RABBITMQ_NODENAME=rabbit@localhost",
+            &image,
+            "rabbitmq-server",
+        ]);
+        let host = docker(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", &container]);
+        let management = Management::new(&format!("http://{host}:15672"), "/", control()).unwrap();
+        Self { container, broker: Broker::at(host), management, _configuration: configuration }
+    }
+
+    /// Waits until it serves.
+    async fn serves(&self) {
+        let since = Instant::now();
+        let open = |port: u16| TcpStream::connect((self.broker.host.as_str(), port)).is_ok();
+        while !open(self.broker.port) || !open(15672) {
+            assert!(since.elapsed() < START_LIMIT, "no broker: {}", docker(&["logs", &self.container]));
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The broker as the control plane has it.
+    pub fn control(&self) -> Amqp {
+        Amqp::new(self.broker.clone(), control())
+    }
+
+    /// As a guest has it.
+    pub async fn guest(&self, instance: InstanceId) -> Amqp {
+        let password = SecretString::from(Uuid::new_v4().to_string());
+        let login = self.management.ensure_guest(instance, 1, password).await.unwrap();
+        Amqp::new(self.broker.clone(), login)
+    }
+
+    /// Breaks every connection.
+    pub fn cut_connections(&self) {
+        docker(&["exec", &self.container, "rabbitmqctl", "close_all_connections", "cut by a test"]);
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rm", "--force", "--volumes", &self.container]).output();
+    }
+}
+
+/// The shared broker under the suite of transports.
+pub struct Bed(pub Arc<RabbitMq>);
+
+#[async_trait]
+impl Testbed for Bed {
+    fn control(&self) -> Arc<dyn Transport> {
+        Arc::new(self.0.control())
+    }
+
+    async fn guest(&self, instance: InstanceId) -> Result<Arc<dyn Transport>> {
+        Ok(Arc::new(self.0.guest(instance).await))
+    }
+
+    async fn interrupt(&self) -> Result<()> {
+        self.0.cut_connections();
+        Ok(())
+    }
+}
+
+fn control() -> Login {
+    Login::new("control", PASSWORD)
+}
+
+fn docker(args: &[&str]) -> String {
+    let output = Command::new("docker").args(args).output().unwrap();
+    assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn readable(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
