@@ -59,7 +59,7 @@
 //! # Features
 //!
 //! `sqlite` and `postgres` (both on by default) are the stores; without either only the contracts are built.
-//! `conformance` adds the suites and the world in memory.
+//! `amqp` adds the transport to guests that live elsewhere. `conformance` adds the suites and the world in memory.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod conductor;
