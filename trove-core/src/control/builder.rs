@@ -18,6 +18,7 @@ use crate::{
     guest::{self, Guests},
     model::{ByteSize, DatastoreVersion, Flavor, gib, mib},
     platform::Platform,
+    rpc::{Bus, InProcess},
     secret::MasterKey,
     store::{Store, StoredVersion},
     taskmanager::{ControlPlane, keep_guests, registry},
@@ -54,6 +55,7 @@ pub struct Builder {
     flavors: Vec<Flavor>,
     limits: Limits,
     master_key: Option<MasterKey>,
+    bus: Option<Arc<dyn Bus>>,
     flow: flow::Settings,
     guest: guest::Settings,
     clock: Clock,
@@ -97,6 +99,12 @@ impl Builder {
     /// owner only. A PostgreSQL store, which other processes and its backups can read, needs one.
     pub fn master_key(mut self, key: MasterKey) -> Self {
         self.master_key = Some(key);
+        self
+    }
+
+    /// What guests are called over. Unless told otherwise, guests live in this process, and so does the bus.
+    pub fn bus(mut self, bus: impl Bus) -> Self {
+        self.bus = Some(Arc::new(bus));
         self
     }
 
@@ -151,7 +159,8 @@ impl Builder {
         let events = Events::new();
         let (shutdown, last_words) = (CancellationToken::new(), CancellationToken::new());
         let (reports, conductor) = conductor::start(store.clone(), events.clone(), last_words.clone());
-        let guests = Guests::new(drivers, self.guest, self.clock.clone(), reports);
+        let bus = self.bus.unwrap_or_else(|| Arc::new(InProcess::new()));
+        let guests = Guests::new(drivers, bus, self.guest, self.clock.clone(), reports);
         let control = Arc::new(ControlPlane {
             store: store.clone(),
             platform,

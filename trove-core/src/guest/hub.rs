@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Telling,
+    Identity, Telling,
     agent::Settings,
     local::LocalGuest,
     message::{self, Answer, Failure, Request},
@@ -24,7 +24,7 @@ use crate::{
     error::{Error, Result},
     id::{InstanceId, OperationId},
     model::Instance,
-    rpc::{Address, InProcess, InstanceKey, Line, Refusals, Repeat, Transport},
+    rpc::{Access, Bus, Line, Refusals, Repeat, Transport, mailboxes},
     time::Clock,
 };
 
@@ -39,6 +39,7 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 pub struct Guests {
     drivers: HashMap<String, Arc<dyn Driver>>,
     guests: Mutex<HashMap<InstanceId, Arc<Guest>>>,
+    bus: Arc<dyn Bus>,
     transport: Arc<dyn Transport>,
     settings: Settings,
     clock: Clock,
@@ -77,9 +78,10 @@ pub enum JobEnd {
 }
 
 impl Guests {
-    /// No guests yet; those to come are of these datastores and report here.
+    /// No guests yet; those to come are of these datastores, are called over this bus and report here.
     pub fn new(
         drivers: HashMap<String, Arc<dyn Driver>>,
+        bus: Arc<dyn Bus>,
         settings: Settings,
         clock: Clock,
         reports: mpsc::Sender<Telling>,
@@ -88,7 +90,8 @@ impl Guests {
         Self {
             drivers,
             guests: Mutex::default(),
-            transport: Arc::new(InProcess::new()),
+            transport: bus.control(),
+            bus,
             settings,
             clock,
             reports,
@@ -107,9 +110,23 @@ impl Guests {
         })
     }
 
-    /// Makes sure an agent hosts the instance, in the place its platform gave it. The caller sees to it that nobody else
-    /// attaches or detaches the instance meanwhile.
-    pub async fn attach(&self, instance: &Instance, host: GuestHost) -> Result<()> {
+    /// Makes sure that the guest of an instance has its mailboxes and may use them.
+    pub async fn admit(&self, instance: InstanceId, identity: &Identity) -> Result<Access> {
+        for address in mailboxes(instance) {
+            self.transport.create(&address).await?;
+        }
+        self.bus.admit(instance, identity.number(), &identity.password).await
+    }
+
+    /// Makes sure an agent hosts the instance, in the place its platform gave it, and that it can be called. The caller sees
+    /// to it that nobody else attaches or detaches the instance meanwhile.
+    pub async fn attach(
+        &self,
+        instance: &Instance,
+        identity: &Identity,
+        access: &Access,
+        host: GuestHost,
+    ) -> Result<()> {
         if self.stop.is_cancelled() {
             return Err(Error::cancelled("the service is shutting down"));
         }
@@ -117,17 +134,12 @@ impl Guests {
             return Ok(());
         }
         let datastore = self.driver(&instance.datastore)?.attach(host)?;
-        for address in [Address::guest(instance.id), Address::control(instance.id)] {
-            self.transport.create(&address).await?;
-        }
-        // A guest of this process needs a key for as long as that lives.
-        let key = InstanceKey::generate(1)?;
         let remote = Arc::new(Remote::new(instance.id, self.reports.clone(), self.clock.clone()));
-        let transport = self.transport.clone();
-        let line = Line::open(transport.clone(), instance.id, key.clone(), remote.clone(), self.refusals.clone());
-        let line = line.await?;
+        let (transport, key, refusals) = (self.transport.clone(), identity.key.clone(), self.refusals.clone());
+        let line = Line::open(transport, instance.id, key.clone(), remote.clone(), refusals.clone()).await?;
         let stop = self.stop.child_token();
-        let local = LocalGuest::begin(instance, datastore, key, transport, self.settings, self.refusals.clone(), stop)?;
+        let transport = access.transport();
+        let local = LocalGuest::begin(instance, datastore, key, transport, self.settings, refusals, stop)?;
         self.guests().insert(instance.id, Arc::new(Guest { line, remote, local }));
         Ok(())
     }
@@ -137,19 +149,25 @@ impl Guests {
         self.guests().contains_key(&instance)
     }
 
-    /// Ends the agent of an instance. Its server, if it still has one, goes on.
+    /// Ends the agent of an instance, whose server, if it still has one, goes on.
     pub async fn detach(&self, instance: InstanceId) {
         let guest = self.guests().get(&instance).cloned();
         if let Some(guest) = guest {
             // It stays known until it has ended, so that a call that is broken off is made again.
             guest.local.end().await;
-            for address in [Address::guest(instance), Address::control(instance)] {
-                if let Err(error) = self.transport.remove(&address).await {
-                    tracing::warn!(%address, error = error.report(), "a mailbox is left");
-                }
-            }
             self.guests().remove(&instance);
         }
+    }
+
+    /// Takes an instance's mailboxes away, and its logins of these numbers.
+    pub async fn dismiss(&self, instance: InstanceId, numbers: &[u32]) -> Result<()> {
+        for number in numbers {
+            self.bus.dismiss(instance, *number).await?;
+        }
+        for address in mailboxes(instance) {
+            self.transport.remove(&address).await?;
+        }
+        Ok(())
     }
 
     /// Begins a job or joins the one of the same key, and waits for its end for up to `patience` or until told to stop.

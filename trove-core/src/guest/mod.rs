@@ -17,6 +17,7 @@ mod clear;
 mod desk;
 mod heal;
 mod hub;
+mod identity;
 mod local;
 mod message;
 mod protocol;
@@ -27,5 +28,6 @@ mod tests;
 
 pub use agent::Settings;
 pub use hub::{Call, Guests, JobEnd};
+pub use identity::Identity;
 pub use protocol::{AccountsCall, AccountsReply, Work};
 pub use telling::Telling;

@@ -12,12 +12,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 
-use super::{AccountsCall, Call, Guests, JobEnd, Settings, Telling, Work};
+use super::{AccountsCall, Call, Guests, Identity, JobEnd, Settings, Telling, Work};
 use crate::{
     datastore::{Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Version},
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
     model::{ByteSize, Flavor, Health, Instance, Observed},
+    rpc::InProcess,
     time::{Clock, Timestamp},
 };
 
@@ -85,11 +86,14 @@ impl Fixture {
             Arc::new(Odd { manifest, preparing: preparing.clone(), removals: removals.clone() });
         let (sender, reports) = mpsc::channel(64);
         let drivers = HashMap::from([("odd".to_owned(), driver)]);
-        let guests = Guests::new(drivers, Settings::default(), Clock::system(), sender);
+        let guests = Guests::new(drivers, Arc::new(InProcess::new()), Settings::default(), Clock::system(), sender);
         let flavor = Flavor::new("small", ByteSize::default(), 1);
         let id = InstanceId::new_v4();
         let instance = Instance::new(id, "x", "odd", flavor, ByteSize::default(), Timestamp::UNIX_EPOCH);
-        guests.attach(&instance, GuestHost::new(id, "/nonexistent", "/nonexistent")).await.unwrap();
+        let identity = Identity::generate(1).unwrap();
+        let access = guests.admit(id, &identity).await.unwrap();
+        let host = GuestHost::new(id, "/nonexistent", "/nonexistent");
+        guests.attach(&instance, &identity, &access, host).await.unwrap();
         Self { guests, instance: id, preparing, removals, _reports: reports }
     }
 

@@ -45,6 +45,7 @@
 
 #[cfg(feature = "amqp")]
 mod amqp;
+mod bus;
 mod envelope;
 mod in_process;
 mod key;
@@ -57,7 +58,9 @@ mod tests;
 mod transport;
 
 #[cfg(feature = "amqp")]
-pub use amqp::{Amqp, Broker, Login, Management};
+pub use amqp::{Amqp, Broker, Login, Management, RabbitMq};
+pub(crate) use bus::mailboxes;
+pub use bus::{Access, Bus};
 pub use envelope::{MAX_TEXT_BYTES, Refusal};
 pub use in_process::InProcess;
 pub use key::InstanceKey;

@@ -22,6 +22,7 @@
 mod configurations;
 mod datastores;
 mod db;
+mod identities;
 mod instances;
 mod journal;
 mod lock;
@@ -36,6 +37,7 @@ use std::{
 };
 
 pub use datastores::StoredVersion;
+pub use identities::StoredIdentity;
 pub use instances::{Admitted, Report};
 pub use journal::{Cancel, Entry, InstanceChange, InstanceRelease, Journal, NewOperation, Record};
 

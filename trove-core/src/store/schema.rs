@@ -101,6 +101,13 @@ const STEPS: &[&str] = &[
     "CREATE INDEX root_history_in_order ON root_history (instance, at)",
     // Places that were made for a throw-away server and have to be given back.
     "CREATE TABLE trials (id TEXT NOT NULL PRIMARY KEY)",
+    "CREATE TABLE guest_identities (
+        instance TEXT NOT NULL REFERENCES instances (id) ON DELETE CASCADE,
+        number BIGINT NOT NULL,
+        rpc_key TEXT NOT NULL,
+        password TEXT NOT NULL,
+        PRIMARY KEY (instance, number)
+    )",
 ];
 
 /// Brings the schema up to date; refuses one that a later version of this library made.

@@ -40,7 +40,7 @@ use crate::{
     datastore::{RegistryLogin, Release},
     error::{Error, Result},
     flow::{Next, Registry, StepCx},
-    guest::{Call, Guests, JobEnd, Work},
+    guest::{Call, Guests, Identity, JobEnd, Work},
     id::InstanceId,
     model::Instance,
     platform::{Ensured, Placement, Platform},
@@ -100,11 +100,24 @@ impl ControlPlane {
         }
     }
 
-    /// Ends the instance's agent and gives its place back.
+    /// Ends the instance's agent, gives its place back and takes away who it was.
     async fn release_guest(&self, id: InstanceId) -> Result<()> {
         let _place = self.places.lock(id).await;
         self.guests.detach(id).await;
-        self.platform.compute.release_compute(id).await
+        self.platform.compute.release_compute(id).await?;
+        let numbers: Vec<u32> = self.store.identities(id).await?.into_iter().map(|identity| identity.number).collect();
+        self.guests.dismiss(id, &numbers).await
+    }
+
+    /// Who the instance's guest is, made up and written down where it is nobody yet.
+    async fn identity(&self, id: InstanceId) -> Result<Identity> {
+        let mut known = self.store.identities(id).await?;
+        if known.is_empty() {
+            self.store.insert_identity(id, &Identity::generate(1)?.wrap(&self.master_key, id)?).await?;
+            known = self.store.identities(id).await?;
+        }
+        let newest = known.last().ok_or_else(|| Error::not_found(format!("there is no instance {id}")))?;
+        Identity::unwrap(newest, &self.master_key, id)
     }
 
     /// How the registry of an image of this version is signed in to, where that is needed.
@@ -136,10 +149,12 @@ impl ControlPlane {
         }
         let endpoint =
             instance.endpoint.as_ref().ok_or_else(|| Error::internal("the instance has no endpoint to run at"))?;
+        let identity = self.identity(instance.id).await?;
+        let access = self.guests.admit(instance.id, &identity).await?;
         match self.platform.compute.ensure_compute(instance, endpoint).await? {
             Ensured::Ready(Placement::InProcess(mut host)) => {
                 host.login = self.login(&instance.datastore, &instance.version, &instance.image).await?;
-                self.guests.attach(instance, *host).await?;
+                self.guests.attach(instance, &identity, &access, *host).await?;
                 Ok(Ensured::Ready(()))
             }
             Ensured::Pending(pause) => Ok(Ensured::Pending(pause)),

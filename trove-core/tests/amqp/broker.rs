@@ -16,7 +16,7 @@ use trove_core::{
     conformance::transport::Testbed,
     error::Result,
     id::InstanceId,
-    rpc::{Amqp, Broker, Login, Management, Transport},
+    rpc::{self, Access, Amqp, Broker, Bus, Login, Management, Transport},
     secret::SecretString,
 };
 use uuid::Uuid;
@@ -108,11 +108,23 @@ impl RabbitMq {
         Amqp::new(self.broker.clone(), control())
     }
 
+    /// The broker as the bus of a service.
+    pub fn bus(self: Arc<Self>) -> Shared {
+        let bus = rpc::RabbitMq::new(self.broker.clone(), control(), self.management.clone());
+        Shared { bus, _broker: self }
+    }
+
     /// As a guest has it.
     pub async fn guest(&self, instance: InstanceId) -> Amqp {
         let password = SecretString::from(Uuid::new_v4().to_string());
         let login = self.management.ensure_guest(instance, 1, password).await.unwrap();
         Amqp::new(self.broker.clone(), login)
+    }
+
+    /// What at the broker has an instance's id in its name.
+    pub fn mentions(&self, id: &str) -> Vec<&'static str> {
+        let names = |what: &str| docker(&["exec", &self.container, "rabbitmqctl", "--quiet", &format!("list_{what}")]);
+        ["users", "queues", "exchanges"].into_iter().filter(|what| names(what).contains(id)).collect()
     }
 
     /// Breaks every connection.
@@ -124,6 +136,27 @@ impl RabbitMq {
 impl Drop for RabbitMq {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["rm", "--force", "--volumes", &self.container]).output();
+    }
+}
+
+/// The bus of a service, which keeps the broker.
+pub struct Shared {
+    bus: rpc::RabbitMq,
+    _broker: Arc<RabbitMq>,
+}
+
+#[async_trait]
+impl Bus for Shared {
+    fn control(&self) -> Arc<dyn Transport> {
+        self.bus.control()
+    }
+
+    async fn admit(&self, instance: InstanceId, number: u32, password: &SecretString) -> Result<Access> {
+        self.bus.admit(instance, number, password).await
+    }
+
+    async fn dismiss(&self, instance: InstanceId, number: u32) -> Result<()> {
+        self.bus.dismiss(instance, number).await
     }
 }
 

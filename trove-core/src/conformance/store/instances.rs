@@ -10,7 +10,8 @@ use crate::{
         ByteSize, Condition, Disk, Event, EventKind, Flavor, Health, Instance, Observed, Problem, RootChange,
         SettingsState, mib,
     },
-    store::{Admitted, InstanceChange, InstanceRelease, Report, Store},
+    secret::{MasterKey, SecretString},
+    store::{Admitted, InstanceChange, InstanceRelease, Report, Store, StoredIdentity},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
@@ -23,6 +24,7 @@ pub(super) fn cases() -> Vec<Case<Store>> {
         what_an_instance_runs_is_changed_with_its_journal,
         the_history_of_root_goes_with_its_instance,
         places_on_trial_are_remembered,
+        the_identity_of_a_guest_is_written_once_and_goes_with_its_instance,
     ]
 }
 
@@ -157,4 +159,21 @@ async fn places_on_trial_are_remembered(store: &Store) {
     store.end_trial(id).await.unwrap();
     store.end_trial(id).await.unwrap();
     assert!(store.trials().await.unwrap().is_empty());
+}
+
+async fn the_identity_of_a_guest_is_written_once_and_goes_with_its_instance(store: &Store) {
+    let key = MasterKey::generate().unwrap();
+    let identity = |number: u32| {
+        let seal = |text: &str| key.seal("guest", &SecretString::from(text)).unwrap();
+        StoredIdentity { number, key: seal("key"), password: seal("password") }
+    };
+    let (instance, _) = insert(store, "guest").await;
+    let (first, second) = (identity(1), identity(2));
+    for stored in [&second, &first, &identity(1)] {
+        store.insert_identity(instance.id, stored).await.unwrap();
+    }
+    assert_eq!(store.identities(instance.id).await.unwrap(), [first, second]);
+    assert_eq!(store.identities(InstanceId::new_v4()).await.unwrap(), []);
+    remove(store, &instance).await;
+    assert_eq!(store.identities(instance.id).await.unwrap(), []);
 }

@@ -11,6 +11,7 @@
 //! a returned frame cannot be told from its neighbours while many are on their way.
 
 mod broker;
+mod bus;
 mod mailbox;
 mod management;
 mod outbox;
@@ -32,6 +33,7 @@ use super::{Address, MAILBOX_BYTES, MAILBOX_FRAMES, Mailbox, Sent, Side, Transpo
 use crate::error::{Error, Result};
 
 pub use broker::{Broker, Login};
+pub use bus::RabbitMq;
 pub use management::Management;
 
 /// Where the control plane sends what is for guests.

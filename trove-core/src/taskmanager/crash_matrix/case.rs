@@ -26,6 +26,7 @@ use crate::{
     layer::Verdict,
     lifecycle::State,
     model::{ByteSize, Flavor, GivenSettings, Instance, NewDatabase, NewUser, OperationStatus, mib},
+    rpc::InProcess,
     secret::MasterKey,
     store::{Admitted, InstanceRelease, Journal, NewOperation, Store},
     time::{Clock, Timestamp, elapsed},
@@ -253,10 +254,11 @@ impl Case {
         let (reports, _) = conductor::start(self.store.clone(), events.clone(), CancellationToken::new());
         let driver: Arc<dyn Driver> = Arc::new(self.world.driver());
         let drivers = HashMap::from([("memory".to_owned(), driver)]);
+        let bus = Arc::new(InProcess::new());
         let control = Arc::new(ControlPlane {
             store: self.store.clone(),
             platform: self.world.platform(),
-            guests: Guests::new(drivers, guest::Settings::default(), self.clock.clone(), reports),
+            guests: Guests::new(drivers, bus, guest::Settings::default(), self.clock.clone(), reports),
             master_key: self.key.clone(),
             places: Default::default(),
             trials: Default::default(),

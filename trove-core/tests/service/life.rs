@@ -1,6 +1,4 @@
-//! The service as an embedder sees it, on a world in memory.
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+//! The life of an instance as an embedder sees it.
 
 use std::{path::Path, time::Duration};
 
@@ -20,13 +18,13 @@ use trove_core::{
 };
 
 async fn start(world: &World, store: &str) -> Trove {
-    builder(world, store).start().await.unwrap()
+    builder(world, store).await.start().await.unwrap()
 }
 
-fn builder(world: &World, store: &str) -> trove_core::control::Builder {
+async fn builder(world: &World, store: &str) -> trove_core::control::Builder {
     // Changes in memory announce themselves to nobody, so look often.
     let often = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
-    Trove::builder().store(store).platform(world.platform()).datastore(world.driver()).guest_settings(often)
+    crate::builder().await.store(store).platform(world.platform()).datastore(world.driver()).guest_settings(often)
 }
 
 async fn active(trove: &Trove) -> InstanceHandle {
@@ -290,7 +288,8 @@ async fn a_silent_guest_is_not_called_healthy() {
     let world = World::new();
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
     let never = guest::Settings { observe_every: Duration::from_secs(3600), report_every: Duration::from_secs(3600) };
-    let trove = builder(&world, "sqlite::memory:").clock(clock.clone()).guest_settings(never).start().await.unwrap();
+    let trove =
+        builder(&world, "sqlite::memory:").await.clock(clock.clone()).guest_settings(never).start().await.unwrap();
     let ticking = async {
         loop {
             clock.advance(Duration::from_millis(1));
@@ -397,6 +396,6 @@ async fn a_service_lacking_a_part_says_which() {
     assert!(missing(Trove::builder()).await.contains("store"));
     assert!(missing(Trove::builder().store("sqlite::memory:")).await.contains("platform"));
     assert!(missing(Trove::builder().store("sqlite::memory:").platform(world.platform())).await.contains("datastore"));
-    let twice = builder(&world, "sqlite::memory:").datastore(world.driver());
+    let twice = builder(&world, "sqlite::memory:").await.datastore(world.driver());
     assert!(missing(twice).await.contains("two datastores"));
 }

@@ -1,6 +1,4 @@
-//! Configuration groups, the registry of versions, upgrades and flavors, as an embedder sees them, on a world in memory.
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+//! Configuration groups, the registry of versions, upgrades and flavors, as an embedder sees them.
 
 use std::{
     path::Path,
@@ -26,7 +24,8 @@ use trove_core::{
 async fn start(world: &World, store: &str) -> Trove {
     // Changes in memory announce themselves to nobody, so look often.
     let often = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
-    Trove::builder()
+    crate::builder()
+        .await
         .store(store)
         .platform(world.platform())
         .datastore(world.driver())
