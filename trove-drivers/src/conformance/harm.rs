@@ -22,6 +22,9 @@ use crate::{
 /// What fills a volume.
 const FILLER: &str = "filler";
 
+/// How often freezing a server is tried.
+const FREEZE_TRIES: usize = 5;
+
 /// How long a server is given to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -29,7 +32,7 @@ pub(super) async fn harm(docker: &Docker, host: &GuestHost, harm: Harm) -> Resul
     let (name, volume) = (host.name.as_str(), host.volume.clone());
     match harm {
         Harm::Kill => docker.kill(name).await,
-        Harm::Freeze => docker.pause(name).await,
+        Harm::Freeze => freeze(docker, name).await,
         Harm::Thaw => docker.unpause(name).await,
         Harm::Lose => docker.remove(name).await,
         Harm::Fill => {
@@ -46,6 +49,17 @@ pub(super) async fn harm(docker: &Docker, host: &GuestHost, harm: Harm) -> Resul
             blocking(move || empty(&volume).map_err(|error| failed("empty a volume", &volume, error))).await
         }
     }
+}
+
+/// On a busy machine the engine gives up on a server whose processes do not stand still in time.
+async fn freeze(docker: &Docker, name: &str) -> Result<()> {
+    for _ in 1..FREEZE_TRIES {
+        match docker.pause(name).await {
+            Err(error) if error.report().contains("unable to freeze") => {}
+            frozen => return frozen,
+        }
+    }
+    docker.pause(name).await
 }
 
 fn fill(filler: &Path) -> io::Result<()> {
