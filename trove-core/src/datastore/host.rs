@@ -1,7 +1,10 @@
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::RegistryLogin;
 use crate::{
+    error::{Error, Result},
     id::InstanceId,
     model::{ByteSize, Endpoint, Flavor},
 };
@@ -65,13 +68,66 @@ impl GuestHost {
     }
 }
 
+/// A host as an agent elsewhere is told of it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    instance: InstanceId,
+    project: String,
+    scope: String,
+    version: String,
+    image: String,
+    flavor: Flavor,
+    volume: PathBuf,
+    volume_size: ByteSize,
+    directory: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared: Option<PathBuf>,
+    server: ServerIdentity,
+    network: String,
+    endpoint: Endpoint,
+}
+
+impl GuestHost {
+    /// All of it but the login in JSON.
+    pub(crate) fn to_json(&self) -> Result<String> {
+        let host = self.clone();
+        let told = Told {
+            instance: host.instance,
+            project: host.project,
+            scope: host.scope,
+            version: host.version,
+            image: host.image,
+            flavor: host.flavor,
+            volume: host.volume,
+            volume_size: host.volume_size,
+            directory: host.directory,
+            shared: host.shared,
+            server: host.server,
+            network: host.network,
+            endpoint: host.endpoint,
+        };
+        serde_json::to_string(&told).map_err(|_| Error::invalid("a path of the host is no text in Unicode"))
+    }
+
+    /// What [`to_json`](Self::to_json) made.
+    pub(crate) fn from_json(value: serde_json::Value) -> serde_json::Result<Self> {
+        let told: Told = serde_json::from_value(value)?;
+        let mut host = Self::new(told.instance, told.volume, told.directory);
+        (host.project, host.scope, host.version, host.image) = (told.project, told.scope, told.version, told.image);
+        (host.flavor, host.volume_size, host.shared) = (told.flavor, told.volume_size, told.shared);
+        (host.server, host.network, host.endpoint) = (told.server, told.network, told.endpoint);
+        Ok(host)
+    }
+}
+
 /// The name of an instance's resources, whichever platform they are on: `trove-` and its id.
 pub fn resource_name(instance: InstanceId) -> String {
     format!("trove-{instance}")
 }
 
 /// The numeric user and group that a server runs as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerIdentity {
     /// User.
     pub uid: u32,

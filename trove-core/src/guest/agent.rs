@@ -1,12 +1,8 @@
 //! The agent of one instance: does jobs, answers about accounts, watches and mends its server.
 
 use std::{
-    collections::VecDeque,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -21,6 +17,7 @@ use super::{
     heal::{Healer, Remedy},
     hub::JobEnd,
     message::{self, Notice},
+    notes::{Intent, Notes},
     protocol::{AccountsCall, AccountsReply, Work},
 };
 use crate::{
@@ -32,8 +29,6 @@ use crate::{
     rpc::Teller,
 };
 
-/// How many finished jobs an agent remembers.
-const REMEMBERED_JOBS: usize = 16;
 /// How long the end of a job waits until what it came to is on its way to the control plane.
 const TOLD_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -57,11 +52,9 @@ pub(super) struct Agent {
     instance: InstanceId,
     datastore: Arc<dyn Datastore>,
     surroundings: Surroundings,
-    intent: AtomicU8,
-    epoch: AtomicU64,
+    notes: Notes,
     // Changes to the server hold it for writing, calls about accounts for reading.
     server: RwLock<()>,
-    jobs: Mutex<VecDeque<Job>>,
     // Cancels the mending that runs now, to make room for a job.
     mending: Mutex<CancellationToken>,
     look: Notify,
@@ -75,58 +68,20 @@ pub(super) struct Surroundings {
     pub(super) stop: CancellationToken,
 }
 
-/// What an agent is to do about its server by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Intent {
-    /// Nothing: it is being made or removed.
-    None,
-    Run,
-    Stop,
-}
-
-struct Job {
-    key: (OperationId, &'static str),
-    /// What was asked for, in words without secrets.
-    work: String,
-    cancel: CancellationToken,
-    end: Option<Result<()>>,
-    /// True once somebody was told how it ended.
-    heard: bool,
-}
-
-impl Job {
-    /// What has become of it.
-    fn told(&mut self) -> Result<JobEnd> {
-        self.heard = self.end.is_some();
-        self.end.clone().map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done))
-    }
-}
-
 impl Agent {
-    /// An agent that watches its server from now on. `serves` tells whether the server should run (or be stopped);
-    /// `None` leaves it alone until a job says. Callers of a lower epoch are refused, and no call to the datastore takes
-    /// longer than [`Deadline`] lets it.
+    /// An agent that watches its server from now on. No call to the datastore takes longer than [`Deadline`] lets it.
     pub(super) fn spawn(
         instance: InstanceId,
         datastore: Arc<dyn Datastore>,
-        serves: Option<bool>,
-        epoch: u64,
+        notes: Notes,
         surroundings: Surroundings,
     ) -> Arc<Self> {
-        let intent = match serves {
-            None => Intent::None,
-            Some(true) => Intent::Run,
-            Some(false) => Intent::Stop,
-        };
         let agent = Arc::new(Self {
             instance,
             datastore: Arc::new(Layered::new(Deadline::default(), datastore)),
             surroundings,
-            intent: AtomicU8::new(intent as u8),
-            epoch: AtomicU64::new(epoch),
+            notes,
             server: RwLock::new(()),
-            jobs: Mutex::default(),
             mending: Mutex::default(),
             look: Notify::new(),
             tasks: TaskTracker::new(),
@@ -142,30 +97,17 @@ impl Agent {
     }
 
     /// Begins a job, or joins the one of the same key, and tells what has become of it.
-    pub(super) fn begin(self: &Arc<Self>, operation: OperationId, epoch: u64, work: Work) -> Result<JobEnd> {
-        self.fence(epoch)?;
-        let (key, told) = ((operation, work.name()), format!("{work:?}"));
+    pub(super) async fn begin(self: &Arc<Self>, operation: OperationId, epoch: u64, work: Work) -> Result<JobEnd> {
+        let (key, told) = ((operation, work.name().to_owned()), format!("{work:?}"));
         let cancel = self.surroundings.stop.child_token();
         {
-            let mut jobs = self.jobs();
-            if let Some(at) = jobs.iter().position(|job| job.key == key) {
-                if jobs[at].work != told {
-                    let message = "the operation asked the guest for the same with other arguments before";
-                    return Err(Error::conflict(message));
-                }
-                match &jobs[at].end {
-                    // A failure that was told is not a result to keep: asked again, it is tried again.
-                    Some(Err(_)) if jobs[at].heard => drop(jobs.remove(at)),
-                    _ => return jobs[at].told(),
-                }
+            let mut known = self.notes.known();
+            known.fence(epoch)?;
+            if let Some(joined) = known.join(&key, &told)? {
+                return joined;
             }
             self.mending.lock().unwrap_or_else(PoisonError::into_inner).cancel();
-            // Operations on an instance follow each other: what runs for an earlier one has been given up.
-            jobs.iter().for_each(|job| job.cancel.cancel());
-            while jobs.len() >= REMEMBERED_JOBS {
-                jobs.pop_front();
-            }
-            jobs.push_back(Job { key, work: told, cancel: cancel.clone(), end: None, heard: false });
+            known.begin(key.clone(), told, cancel.clone());
         }
         let agent = self.clone();
         let cx = Cx::new(operation, epoch).with_step(work.name()).with_cancel(cancel).with_progress(Arc::new(
@@ -176,9 +118,9 @@ impl Agent {
             let result = AssertUnwindSafe(agent.work(&cx, work)).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Error::internal("the guest's job was lost: it panicked")));
             agent.look.notify_one();
-            if let Some(job) = agent.jobs().iter_mut().find(|job| job.key == key) {
-                job.end = Some(result);
-            }
+            agent.notes.known().end(&key, result);
+            // Where it is not written down, and forgotten, the job is done again.
+            agent.keep_notes().await;
             agent.surroundings.teller.tell(message::write(&Notice::JobEnded));
         });
         Ok(JobEnd::Running)
@@ -186,12 +128,13 @@ impl Agent {
 
     /// What has become of a job that was begun.
     pub(super) fn end(&self, operation: OperationId, work: &str) -> Option<Result<JobEnd>> {
-        let mut jobs = self.jobs();
-        Some(jobs.iter_mut().find(|job| job.key.0 == operation && job.key.1 == work)?.told())
+        self.notes.known().ended(&(operation, work.to_owned()))
     }
 
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn keep_notes(&self) {
+        if let Err(error) = self.notes.keep().await {
+            tracing::error!(instance = %self.instance, error = error.report(), "the agent may forget");
+        }
     }
 
     async fn work(&self, cx: &Cx, work: Work) -> Result<()> {
@@ -200,32 +143,32 @@ impl Agent {
         match work {
             Work::Prepare(spec) => {
                 self.datastore.prepare(cx, &spec).await?;
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
             }
             Work::Start => {
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
                 self.datastore.start(cx).await?;
             }
             Work::Stop => {
-                self.intend(Intent::Stop);
+                self.intend(Intent::Stop).await?;
                 self.datastore.stop(cx).await?;
             }
             Work::Restart => {
                 self.datastore.stop(cx).await?;
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
                 self.datastore.start(cx).await?;
             }
             Work::Remove => {
-                self.intend(Intent::None);
+                self.intend(Intent::None).await?;
                 return self.datastore.remove(cx).await;
             }
             Work::Configure(settings) => {
                 // An agent that was attached in the middle of this does not know yet what it is to do.
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
                 self.configuration()?.apply(cx, &settings).await?;
             }
             Work::RestoreSettings(settings) => {
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
                 // Without parameters there was nothing to change either.
                 if let Some(configuration) = self.datastore.configuration() {
                     configuration.apply(cx, &settings).await?;
@@ -234,32 +177,32 @@ impl Agent {
             Work::Resize(flavor) => {
                 let resize = self.datastore.resize().ok_or_else(|| lacks("other flavors"))?;
                 // Until it serves again nobody but the operation starts it: which size it is to have is open.
-                self.intend(Intent::None);
+                self.intend(Intent::None).await?;
                 resize.resize(cx, &flavor).await?;
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
             }
             Work::RevertResize(flavor) => {
                 if let Some(resize) = self.datastore.resize() {
                     resize.resize(cx, &flavor).await?;
                 }
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
             }
             Work::CheckUpgrade(to) => return self.upgrade()?.check(cx, &to).await,
-            Work::KeepRunning => self.intend(Intent::Run),
+            Work::KeepRunning => self.intend(Intent::Run).await?,
             Work::Upgrade(to) => {
                 let upgrade = self.upgrade()?;
-                self.intend(Intent::None);
+                self.intend(Intent::None).await?;
                 upgrade.upgrade(cx, &to).await?;
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
             }
             Work::RevertUpgrade(from) => {
                 let upgrade = self.upgrade()?;
-                self.intend(Intent::None);
+                self.intend(Intent::None).await?;
                 upgrade.revert(cx, &from).await?;
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
             }
             Work::ConcludeUpgrade => {
-                self.intend(Intent::Run);
+                self.intend(Intent::Run).await?;
                 self.upgrade()?.conclude(cx).await?;
             }
         }
@@ -279,8 +222,7 @@ impl Agent {
 
     /// The context of a call that changes nothing.
     fn look_context(&self) -> Cx {
-        Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire))
-            .with_cancel(self.surroundings.stop.child_token())
+        Cx::new(OperationId::new_v4(), self.epoch()).with_cancel(self.surroundings.stop.child_token())
     }
 
     /// Answers a question about accounts, or changes them.
@@ -290,7 +232,7 @@ impl Agent {
         epoch: u64,
         question: AccountsCall,
     ) -> Result<AccountsReply> {
-        self.fence(epoch)?;
+        self.notes.known().fence(epoch)?;
         let accounts = self.datastore.accounts();
         let accounts = accounts.ok_or_else(|| Error::unsupported("this datastore has no databases and users"))?;
         let _server = self.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;
@@ -305,21 +247,18 @@ impl Agent {
         self.tasks.wait().await;
     }
 
-    fn fence(&self, epoch: u64) -> Result<()> {
-        let highest = self.epoch.fetch_max(epoch, Ordering::AcqRel);
-        if epoch < highest { Err(Error::fenced("another owner has taken the instance over")) } else { Ok(()) }
-    }
-
-    fn intend(&self, intent: Intent) {
-        self.intent.store(intent as u8, Ordering::Release);
+    /// Says what is to become of the server, to whoever is the agent after this one too.
+    async fn intend(&self, intent: Intent) -> Result<()> {
+        self.notes.known().intent = intent;
+        self.notes.keep().await
     }
 
     fn intent(&self) -> Intent {
-        match self.intent.load(Ordering::Acquire) {
-            run if run == Intent::Run as u8 => Intent::Run,
-            stop if stop == Intent::Stop as u8 => Intent::Stop,
-            _ => Intent::None,
-        }
+        self.notes.known().intent
+    }
+
+    fn epoch(&self) -> u64 {
+        self.notes.known().epoch
     }
 
     /// Looks at the server, mends it where that is safe, and reports, until shut down.
@@ -382,7 +321,7 @@ impl Agent {
             return true;
         }
         healer.acting(Instant::now());
-        let cx = Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Acquire)).with_cancel(cancel);
+        let cx = Cx::new(OperationId::new_v4(), self.epoch()).with_cancel(cancel);
         let result = match remedy {
             Remedy::Leave => return false,
             Remedy::Stop => self.datastore.stop(&cx).await,

@@ -38,6 +38,16 @@ struct Login {
     password: SecretString,
 }
 
+impl Login {
+    fn of(login: RegistryLogin) -> Self {
+        Self { username: login.username, password: login.password }
+    }
+
+    fn into_login(self) -> RegistryLogin {
+        RegistryLogin { username: self.username, password: self.password }
+    }
+}
+
 impl User {
     fn of(user: &NewUser) -> Self {
         let NewUser { user, password, databases } = user.clone();
@@ -90,19 +100,37 @@ pub(super) mod prepare {
     }
 }
 
+#[cfg(feature = "amqp")]
+pub(super) mod login {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        login: &Option<RegistryLogin>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        login.clone().map(Login::of).serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<RegistryLogin>, D::Error> {
+        Ok(Option::<Login>::deserialize(deserializer)?.map(Login::into_login))
+    }
+}
+
 pub(super) mod release {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(release: &Release, serializer: S) -> Result<S::Ok, S::Error> {
         let Release { version, image, login } = release.clone();
-        let login = login.map(|RegistryLogin { username, password }| Login { username, password });
+        let login = login.map(Login::of);
         From { version, image, login }.serialize(serializer)
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Release, D::Error> {
         let From { version, image, login } = From::deserialize(deserializer)?;
         let mut release = Release::new(version, image);
-        release.login = login.map(|Login { username, password }| RegistryLogin { username, password });
+        release.login = login.map(Login::into_login);
         Ok(release)
     }
 }

@@ -36,7 +36,7 @@ impl Answerer for Desk {
 impl Desk {
     async fn take(&self, text: &[u8]) -> Result<Answer> {
         match message::read(text)? {
-            Request::Job { operation, epoch, work } => self.0.begin(operation, epoch, work).map(Answer::Job),
+            Request::Job { operation, epoch, work } => self.0.begin(operation, epoch, work).await.map(Answer::Job),
             Request::JobEnd { operation, work } => match self.0.end(operation, &work) {
                 Some(end) => end.map(Answer::Job),
                 None => Ok(Answer::NoJob),

@@ -20,10 +20,11 @@ use super::{
     remote::Remote,
 };
 use crate::{
-    datastore::{Driver, GuestHost, ProgressSink},
+    datastore::{Driver, ProgressSink, RegistryLogin},
     error::{Error, Result},
     id::{InstanceId, OperationId},
     model::Instance,
+    platform::Placement,
     rpc::{Access, Bus, Line, Refusals, Repeat, Transport, mailboxes},
     time::Clock,
 };
@@ -54,7 +55,8 @@ pub struct Guests {
 struct Guest {
     line: Line,
     remote: Arc<Remote>,
-    local: LocalGuest,
+    /// The agent, where it is in this process.
+    local: Option<LocalGuest>,
 }
 
 /// On whose behalf a guest is called.
@@ -125,7 +127,8 @@ impl Guests {
         instance: &Instance,
         identity: &Identity,
         access: &Access,
-        host: GuestHost,
+        placement: Placement,
+        login: Option<RegistryLogin>,
     ) -> Result<()> {
         if self.stop.is_cancelled() {
             return Err(Error::cancelled("the service is shutting down"));
@@ -133,13 +136,21 @@ impl Guests {
         if self.is_attached(instance.id) {
             return Ok(());
         }
-        let datastore = self.driver(&instance.datastore)?.attach(host)?;
+        let datastore = match placement {
+            Placement::Elsewhere => None,
+            Placement::InProcess(mut host) => {
+                host.login = login;
+                Some(self.driver(&instance.datastore)?.attach(*host)?)
+            }
+        };
         let remote = Arc::new(Remote::new(instance.id, self.reports.clone(), self.clock.clone()));
         let (transport, key, refusals) = (self.transport.clone(), identity.key.clone(), self.refusals.clone());
         let line = Line::open(transport, instance.id, key.clone(), remote.clone(), refusals.clone()).await?;
-        let stop = self.stop.child_token();
-        let transport = access.transport();
-        let local = LocalGuest::begin(instance, datastore, key, transport, self.settings, refusals, stop)?;
+        let begin = |datastore| {
+            let (transport, stop) = (access.transport(), self.stop.child_token());
+            LocalGuest::begin(instance, datastore, key, transport, self.settings, refusals, stop)
+        };
+        let local = datastore.map(begin).transpose()?;
         self.guests().insert(instance.id, Arc::new(Guest { line, remote, local }));
         Ok(())
     }
@@ -154,7 +165,7 @@ impl Guests {
         let guest = self.guests().get(&instance).cloned();
         if let Some(guest) = guest {
             // It stays known until it has ended, so that a call that is broken off is made again.
-            guest.local.end().await;
+            guest.end().await;
             self.guests().remove(&instance);
         }
     }
@@ -221,7 +232,7 @@ impl Guests {
     pub async fn shut_down(&self) {
         self.stop.cancel();
         let guests: Vec<_> = self.guests().drain().map(|(_, guest)| guest).collect();
-        join_all(guests.iter().map(|guest| guest.local.end())).await;
+        join_all(guests.iter().map(|guest| guest.end())).await;
     }
 
     fn guest(&self, instance: InstanceId) -> Result<Arc<Guest>> {
@@ -235,6 +246,13 @@ impl Guests {
 }
 
 impl Guest {
+    /// Ends the agent, where it is in this process.
+    async fn end(&self) {
+        if let Some(local) = &self.local {
+            local.end().await;
+        }
+    }
+
     async fn ask(&self, request: &Request, repeat: Repeat, limit: Duration) -> Result<Answer> {
         let answer = self.line.call(&message::write(request), repeat, limit).await?;
         match message::read::<std::result::Result<Answer, Failure>>(&answer) {

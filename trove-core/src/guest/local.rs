@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     agent::{Agent, Settings, Surroundings},
     desk::Desk,
+    notes::Notes,
 };
 use crate::{
     datastore::Datastore,
@@ -15,6 +16,14 @@ use crate::{
     model::Instance,
     rpc::{InstanceKey, Refusals, Service, Teller, Transport},
 };
+
+/// Whether an instance's server should run, or be stopped; `None` where it is being made or removed.
+pub(super) fn serves(instance: &Instance) -> Option<bool> {
+    match instance.state {
+        lifecycle::State::Stopped | lifecycle::State::Stopping => Some(false),
+        state => lifecycle::should_serve(state).then_some(true),
+    }
+}
 
 /// An agent and its service to the control plane.
 pub(super) struct LocalGuest {
@@ -33,13 +42,10 @@ impl LocalGuest {
         refusals: Refusals,
         stop: CancellationToken,
     ) -> Result<Self> {
-        let serves = match instance.state {
-            lifecycle::State::Stopped | lifecycle::State::Stopping => Some(false),
-            state => lifecycle::should_serve(state).then_some(true),
-        };
         let teller = Teller::new();
         let surroundings = Surroundings { settings, teller: teller.clone(), stop: stop.clone() };
-        let agent = Agent::spawn(instance.id, datastore, serves, instance.epoch, surroundings);
+        let notes = Notes::of(serves(instance), instance.epoch);
+        let agent = Agent::spawn(instance.id, datastore, notes, surroundings);
         let desk = Arc::new(Desk(agent.clone()));
         // Without it nobody would end the agent.
         let service =

@@ -13,13 +13,18 @@
 //!   then with growing pauses of up to a minute. A lost data directory is never initialised anew.
 
 mod agent;
+#[cfg(feature = "amqp")]
+mod apart;
 mod clear;
+#[cfg(feature = "amqp")]
+mod configuration;
 mod desk;
 mod heal;
 mod hub;
 mod identity;
 mod local;
 mod message;
+mod notes;
 mod protocol;
 mod remote;
 mod telling;
@@ -27,7 +32,25 @@ mod telling;
 mod tests;
 
 pub use agent::Settings;
+#[cfg(feature = "amqp")]
+pub use apart::serve;
+#[cfg(feature = "amqp")]
+pub use configuration::Configuration;
 pub use hub::{Call, Guests, JobEnd};
 pub use identity::Identity;
 pub use protocol::{AccountsCall, AccountsReply, Work};
 pub use telling::Telling;
+
+#[cfg(feature = "amqp")]
+pub(crate) use configuration::setup;
+
+/// Without a way to them there are no agents elsewhere.
+#[cfg(not(feature = "amqp"))]
+pub(crate) fn setup(
+    _instance: &crate::model::Instance,
+    _identity: &Identity,
+    _access: &crate::rpc::Access,
+    _login: Option<crate::datastore::RegistryLogin>,
+) -> Option<crate::platform::AgentSetup> {
+    None
+}

@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
     model::{ByteSize, Flavor, Health, Instance, Observed},
+    platform::Placement,
     rpc::InProcess,
     time::{Clock, Timestamp},
 };
@@ -93,7 +94,8 @@ impl Fixture {
         let identity = Identity::generate(1).unwrap();
         let access = guests.admit(id, &identity).await.unwrap();
         let host = GuestHost::new(id, "/nonexistent", "/nonexistent");
-        guests.attach(&instance, &identity, &access, host).await.unwrap();
+        let placement = Placement::InProcess(Box::new(host));
+        guests.attach(&instance, &identity, &access, placement, None).await.unwrap();
         Self { guests, instance: id, preparing, removals, _reports: reports }
     }
 

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Compute, Ensured, Networks, Placement, Platform, Volumes};
+use super::{AgentSetup, Compute, Ensured, Networks, Placement, Platform, Volumes};
 use crate::{
     error::Result,
     id::InstanceId,
@@ -59,10 +59,15 @@ impl Networks for Troubled {
 
 #[async_trait]
 impl Compute for Troubled {
-    async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>> {
+    async fn ensure_compute(
+        &self,
+        instance: &Instance,
+        endpoint: &Endpoint,
+        agent: Option<&AgentSetup>,
+    ) -> Result<Ensured<Placement>> {
         let arguments = (instance, endpoint);
         let call = call("ensure_compute", &arguments);
-        self.chaos.run(&call, &|| self.inner.compute.ensure_compute(instance, endpoint)).await
+        self.chaos.run(&call, &|| self.inner.compute.ensure_compute(instance, endpoint, agent)).await
     }
 
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {

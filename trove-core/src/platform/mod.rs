@@ -6,7 +6,7 @@
 
 mod chaos;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -16,6 +16,7 @@ use crate::{
     error::Result,
     id::InstanceId,
     model::{ByteSize, Endpoint, Instance},
+    secret::{ExposeSecret, SecretString},
 };
 
 /// The infrastructure that instances are made of.
@@ -62,8 +63,14 @@ pub trait Networks: Send + Sync {
 #[async_trait]
 pub trait Compute: Send + Sync {
     /// Makes sure the instance has a place to run, with its volume and endpoint, which are ready; where they are not it is
-    /// [`Conflict`](crate::error::Kind::Conflict).
-    async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>>;
+    /// [`Conflict`](crate::error::Kind::Conflict). Where there is an `agent`, the platform may run it there, and then sees to
+    /// it that it runs, one of it, until the place is given back.
+    async fn ensure_compute(
+        &self,
+        instance: &Instance,
+        endpoint: &Endpoint,
+        agent: Option<&AgentSetup>,
+    ) -> Result<Ensured<Placement>>;
 
     /// Removes the instance's place. Its guest has been removed before.
     async fn release_compute(&self, instance: InstanceId) -> Result<()>;
@@ -75,4 +82,29 @@ pub trait Compute: Send + Sync {
 pub enum Placement {
     /// In this process, beside a host of this description.
     InProcess(Box<GuestHost>),
+    /// Where the platform runs it.
+    Elsewhere,
+}
+
+/// What the agent of an instance is told that lives elsewhere: who it is and how it reaches the control plane.
+#[derive(Clone)]
+pub struct AgentSetup(SecretString);
+
+impl AgentSetup {
+    #[cfg(feature = "amqp")]
+    pub(crate) fn new(text: SecretString) -> Self {
+        Self(text)
+    }
+
+    /// The [configuration](crate::guest::Configuration) of the agent beside this host, as the text of a file that only the
+    /// agent may read.
+    pub fn beside(&self, host: &GuestHost) -> Result<SecretString> {
+        Ok(format!("{{\"guest\":{},\"host\":{}}}\n", self.0.expose_secret(), host.to_json()?).into())
+    }
+}
+
+impl fmt::Debug for AgentSetup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AgentSetup([redacted])")
+    }
 }

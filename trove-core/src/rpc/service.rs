@@ -208,7 +208,7 @@ impl Shared {
                     }
                     self.sent(delivery.done().await);
                 }
-                Err(error) if error.kind() == Kind::NotFound => return Err(error),
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => return Err(error),
                 Err(error) => {
                     self.sent(Err(error));
                     sleep(pause).await;

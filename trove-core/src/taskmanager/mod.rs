@@ -40,10 +40,10 @@ use crate::{
     datastore::{RegistryLogin, Release},
     error::{Error, Result},
     flow::{Next, Registry, StepCx},
-    guest::{Call, Guests, Identity, JobEnd, Work},
+    guest::{self, Call, Guests, Identity, JobEnd, Work},
     id::InstanceId,
     model::Instance,
-    platform::{Ensured, Placement, Platform},
+    platform::{Ensured, Platform},
     secret::MasterKey,
     store::{InstanceRelease, Store, StoredVersion},
 };
@@ -151,14 +151,14 @@ impl ControlPlane {
             instance.endpoint.as_ref().ok_or_else(|| Error::internal("the instance has no endpoint to run at"))?;
         let identity = self.identity(instance.id).await?;
         let access = self.guests.admit(instance.id, &identity).await?;
-        match self.platform.compute.ensure_compute(instance, endpoint).await? {
-            Ensured::Ready(Placement::InProcess(mut host)) => {
-                host.login = self.login(&instance.datastore, &instance.version, &instance.image).await?;
-                self.guests.attach(instance, &identity, &access, *host).await?;
-                Ok(Ensured::Ready(()))
-            }
-            Ensured::Pending(pause) => Ok(Ensured::Pending(pause)),
-        }
+        let login = self.login(&instance.datastore, &instance.version, &instance.image).await?;
+        let setup = guest::setup(instance, &identity, &access, login.clone());
+        let placed = self.platform.compute.ensure_compute(instance, endpoint, setup.as_ref()).await?;
+        let placement = match placed {
+            Ensured::Ready(placement) => placement,
+            Ensured::Pending(pause) => return Ok(Ensured::Pending(pause)),
+        };
+        self.guests.attach(instance, &identity, &access, placement, login).await.map(Ensured::Ready)
     }
 }
 

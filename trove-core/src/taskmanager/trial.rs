@@ -133,8 +133,10 @@ impl ControlPlane {
         let platform = &self.platform;
         ready(async || platform.volumes.ensure_volume(id, VOLUME).await).await?;
         let endpoint = ready(async || platform.networks.ensure_endpoint(id, false).await).await?;
-        let placed = ready(async || platform.compute.ensure_compute(&instance, &endpoint).await).await?;
-        let Placement::InProcess(mut host) = placed;
+        let placed = ready(async || platform.compute.ensure_compute(&instance, &endpoint, None).await).await?;
+        let Placement::InProcess(mut host) = placed else {
+            return Err(Error::unsupported("the platform has no place for a server whose agent is in this process"));
+        };
         host.login = self.login(&version.datastore, &version.name, &version.image).await?;
         driver.attach(*host)
     }

@@ -133,7 +133,7 @@ impl Testbed for DockerTestbed {
         let Ensured::Ready(endpoint) = self.local.ensure_endpoint(instance.id, false).await? else {
             return Err(late());
         };
-        let placed = self.local.ensure_compute(&instance, &endpoint).await?;
+        let placed = self.local.ensure_compute(&instance, &endpoint, None).await?;
         let Ensured::Ready(Placement::InProcess(host)) = placed else { return Err(late()) };
         FileSystems::mount(&self.file_systems, &host).await?;
         Ok(*host)

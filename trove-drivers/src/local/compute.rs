@@ -6,7 +6,7 @@ use trove_core::{
     error::{Error, Result},
     id::InstanceId,
     model::{Endpoint, Instance},
-    platform::{Compute, Ensured, Placement},
+    platform::{AgentSetup, Compute, Ensured, Placement},
 };
 
 use super::{LocalPlatform, server_identity};
@@ -17,7 +17,12 @@ use crate::container::{INSTANCE_LABEL, SCOPE_LABEL, blocking, failed, own};
 impl Compute for LocalPlatform {
     /// [`Unsupported`](trove_core::error::Kind::Unsupported) where the Docker Engine maps user ids to others: the
     /// agent could then neither own a server's files nor be recognised by it.
-    async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>> {
+    async fn ensure_compute(
+        &self,
+        instance: &Instance,
+        endpoint: &Endpoint,
+        _agent: Option<&AgentSetup>,
+    ) -> Result<Ensured<Placement>> {
         if self.0.docker.host().await?.remaps_users {
             let why = "the Docker Engine runs rootless or remaps users; databases need one that does neither";
             return Err(Error::unsupported(why));

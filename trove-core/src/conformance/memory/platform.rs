@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     id::InstanceId,
     model::{ByteSize, Endpoint, Instance, gib},
-    platform::{Compute, Ensured, Networks, Placement, Platform, Volumes},
+    platform::{AgentSetup, Compute, Ensured, Networks, Placement, Platform, Volumes},
 };
 
 /// The largest volume there can be.
@@ -87,7 +87,12 @@ impl Networks for MemoryPlatform {
 
 #[async_trait]
 impl Compute for MemoryPlatform {
-    async fn ensure_compute(&self, instance: &Instance, endpoint: &Endpoint) -> Result<Ensured<Placement>> {
+    async fn ensure_compute(
+        &self,
+        instance: &Instance,
+        endpoint: &Endpoint,
+        _agent: Option<&AgentSetup>,
+    ) -> Result<Ensured<Placement>> {
         let mut host = GuestHost::new(instance.id, "/nonexistent", "/nonexistent");
         host.endpoint = endpoint.clone();
         host.project.clone_from(&instance.project);

@@ -67,7 +67,9 @@ impl Testbed for MemoryTestbed {
         platform.ensure_volume(id, instance.volume).await?;
         let Ensured::Ready(endpoint) = platform.ensure_endpoint(id, false).await? else { return Err(absent()) };
         for _ in 0..2 {
-            if let Ensured::Ready(Placement::InProcess(host)) = platform.ensure_compute(&instance, &endpoint).await? {
+            if let Ensured::Ready(Placement::InProcess(host)) =
+                platform.ensure_compute(&instance, &endpoint, None).await?
+            {
                 return Ok(*host);
             }
         }

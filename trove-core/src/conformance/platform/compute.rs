@@ -86,7 +86,7 @@ async fn a_place_is_refused_before_its_volume_and_its_endpoint(trial: &Trial) {
     let other = trial.place(&neighbour).await.endpoint;
     trial.volume(&unreachable).await;
     for (instance, endpoint) in [(&homeless, &endpoint), (&unreachable, &other)] {
-        let placed = trial.platform().compute.ensure_compute(instance, endpoint).await;
+        let placed = trial.platform().compute.ensure_compute(instance, endpoint, None).await;
         assert_eq!(placed.expect_err("it was not refused").kind(), Kind::Conflict);
     }
 }

@@ -85,8 +85,8 @@ impl Trial {
     /// Makes its place, which its volume and its endpoint are there for.
     pub async fn compute(&self, instance: &Instance, endpoint: &Endpoint) -> GuestHost {
         let platform = self.platform();
-        let placed = ready("compute", || platform.compute.ensure_compute(instance, endpoint)).await;
-        let Placement::InProcess(host) = placed;
+        let placed = ready("compute", || platform.compute.ensure_compute(instance, endpoint, None)).await;
+        let Placement::InProcess(host) = placed else { panic!("an agent elsewhere was not asked for") };
         *host
     }
 

@@ -134,7 +134,7 @@ pub async fn place(local: &LocalPlatform, id: InstanceId, subject: Subject) -> G
     instance.image = subject.image();
     assert_eq!(local.ensure_volume(id, instance.volume).await.unwrap(), Ensured::Ready(()));
     let Ensured::Ready(endpoint) = local.ensure_endpoint(id, false).await.unwrap() else { panic!("pending") };
-    let placed = local.ensure_compute(&instance, &endpoint).await.unwrap();
+    let placed = local.ensure_compute(&instance, &endpoint, None).await.unwrap();
     let Ensured::Ready(Placement::InProcess(host)) = placed else { panic!("pending") };
     *host
 }

@@ -1,0 +1,79 @@
+//! An agent that has a process of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Configuration, Settings,
+    agent::{Agent, Surroundings},
+    desk::Desk,
+    notes::Notes,
+};
+use crate::{
+    datastore::Driver,
+    error::{Error, Kind, Result},
+    rpc::{Refusals, Service, Teller},
+};
+
+/// How long to wait before the control plane is tried again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How long another agent may be in this one's place before this one gives up. A broker takes a while to notice that a
+/// connection is gone.
+const TAKEN_LIMIT: Duration = Duration::from_secs(60);
+/// What the agent writes down, in its directory.
+const NOTES: &str = "agent.notes";
+
+/// Is the guest agent of one instance until told to stop, with or without its control plane: what it keeps running runs on.
+/// What it is doing, it knows again after a restart. The caller sees to it that it is the only one beside its server.
+///
+/// # Errors
+///
+/// [`NotFound`](Kind::NotFound) where the instance is gone, [`Conflict`](Kind::Conflict) where another agent has taken its
+/// place, [`Invalid`](Kind::Invalid) where the driver is for another datastore, and what the driver says of the host.
+pub async fn serve(
+    configuration: Configuration,
+    driver: Arc<dyn Driver>,
+    settings: Settings,
+    stop: CancellationToken,
+) -> Result<()> {
+    let Configuration { instance, datastore, key, access, serves, epoch, host } = configuration;
+    if driver.manifest().name != datastore {
+        let own = &driver.manifest().name;
+        return Err(Error::invalid(format!("the instance is of datastore {datastore:?}, and the driver of {own:?}")));
+    }
+    let file = host.directory.join(NOTES);
+    let notes = tokio::task::spawn_blocking(move || Notes::kept_in(file, serves, epoch)).await;
+    let notes = notes.unwrap_or_else(|error| Err(Error::internal("the notes could not be read").because(error)))?;
+    let teller = Teller::new();
+    let ending = stop.child_token();
+    let surroundings = Surroundings { settings, teller: teller.clone(), stop: ending.clone() };
+    let agent = Agent::spawn(instance, driver.attach(host)?, notes, surroundings);
+    let (desk, transport, refusals) = (Arc::new(Desk(agent.clone())), access.transport(), Refusals::new());
+    let (mut pause, mut taken): (_, Option<Instant>) = (PAUSES.0, None);
+    let ended = loop {
+        let (transport, key, desk) = (transport.clone(), key.clone(), desk.clone());
+        let service = Service::new(transport, instance, key, desk, teller.clone(), refusals.clone());
+        let error = match service {
+            Ok(service) => match service.run(ending.clone()).await {
+                Ok(()) => break Ok(()),
+                Err(error) => error,
+            },
+            Err(error) => break Err(error),
+        };
+        match error.kind() {
+            Kind::NotFound => break Err(error),
+            Kind::Conflict if taken.get_or_insert_with(Instant::now).elapsed() > TAKEN_LIMIT => break Err(error),
+            Kind::Conflict => {}
+            _ => taken = None,
+        }
+        tracing::warn!(%instance, error = error.report(), "the control plane is not reached");
+        if ending.run_until_cancelled(sleep(pause)).await.is_none() {
+            break Ok(());
+        }
+        pause = (pause * 2).min(PAUSES.1);
+    };
+    agent.shut_down().await;
+    ended
+}

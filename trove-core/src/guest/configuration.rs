@@ -1,0 +1,131 @@
+use std::{fs, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Identity, clear, local::serves};
+use crate::{
+    datastore::{GuestHost, RegistryLogin},
+    error::{Error, Result},
+    id::InstanceId,
+    model::Instance,
+    platform::AgentSetup,
+    rpc::{Access, Broker, InstanceKey, Login},
+    secret::SecretString,
+};
+
+/// What an agent of its own process is told: the content of its configuration file.
+///
+/// ```json
+/// {
+///   "guest": {
+///     "instance": "5f2b…", "datastore": "postgresql", "serves": true, "epoch": 1,
+///     "key": { "number": 1, "text": "…" },
+///     "broker": { "host": "broker", "port": 5672, "vhost": "/", "user": "guest.5f2b….1", "password": "…" }
+///   },
+///   "host": { "directory": "/var/lib/databases/guests/5f2b…", "volume": "/var/lib/databases/volumes/5f2b…", … }
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Configuration {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The name of its driver.
+    pub datastore: String,
+    /// What messages are sealed with.
+    pub(super) key: InstanceKey,
+    /// How it reaches the control plane.
+    pub(super) access: Access,
+    /// Whether the server should run, or be stopped, until a job says otherwise; `None` where it is being made or removed.
+    pub(super) serves: Option<bool>,
+    /// Callers of a lower epoch are refused.
+    pub(super) epoch: u64,
+    /// Beside what it lives.
+    pub host: GuestHost,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Guest {
+    instance: InstanceId,
+    datastore: String,
+    serves: Option<bool>,
+    epoch: u64,
+    key: Key,
+    broker: Reached,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "clear::login")]
+    login: Option<RegistryLogin>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Key {
+    number: u32,
+    #[serde(with = "clear::secret")]
+    text: SecretString,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reached {
+    host: String,
+    port: u16,
+    vhost: String,
+    user: String,
+    #[serde(with = "clear::secret")]
+    password: SecretString,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    guest: Guest,
+    host: serde_json::Value,
+}
+
+/// What the agent of an instance is told that lives elsewhere; `None` where it could not reach the control plane.
+pub(crate) fn setup(
+    instance: &Instance,
+    identity: &Identity,
+    access: &Access,
+    login: Option<RegistryLogin>,
+) -> Option<AgentSetup> {
+    let Access::Amqp { broker, login: own } = access else { return None };
+    let Broker { host, port, vhost } = broker.clone();
+    let Login { user, password } = own.clone();
+    let guest = Guest {
+        instance: instance.id,
+        datastore: instance.datastore.clone(),
+        serves: serves(instance),
+        epoch: instance.epoch,
+        key: Key { number: identity.number(), text: identity.key.to_text() },
+        broker: Reached { host, port, vhost, user, password },
+        login,
+    };
+    // Nothing in it refuses to be written.
+    serde_json::to_string(&guest).ok().map(|text| AgentSetup::new(text.into()))
+}
+
+impl Configuration {
+    /// Reads it from a file, which only this process's user may read. Blocks on the file system.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::error::Kind::Invalid) for anything else.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let wrong = |what: &str| Error::invalid(format!("{what} the configuration of the agent, {}", path.display()));
+        let text = fs::read_to_string(path).map_err(|error| wrong("cannot read").because(error))?;
+        // What is wrong with it is not told: the message might show a part of a secret.
+        let Whole { guest, host } = serde_json::from_str(&text).map_err(|_| wrong("cannot make sense of"))?;
+        let mut host = GuestHost::from_json(host).map_err(|error| wrong("no host in").because(error))?;
+        host.login = guest.login;
+        if host.instance != guest.instance {
+            return Err(wrong("two instances in"));
+        }
+        let Reached { host: at, port, vhost, user, password } = guest.broker;
+        let access = Access::Amqp { broker: Broker { host: at, port, vhost }, login: Login { user, password } };
+        let key = InstanceKey::from_text(guest.key.number, &guest.key.text)?;
+        let Guest { instance, datastore, serves, epoch, .. } = guest;
+        Ok(Self { instance, datastore, key, access, serves, epoch, host })
+    }
+}

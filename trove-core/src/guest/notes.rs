@@ -1,0 +1,190 @@
+//! What an agent knows, and what of it outlives the process.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::hub::JobEnd;
+use crate::{
+    error::{Error, Result},
+    id::OperationId,
+};
+
+/// How many jobs are remembered, those that run and those that ended last.
+const REMEMBERED_JOBS: usize = 16;
+
+/// What an agent is to do about its server by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Intent {
+    /// Nothing: it is being made or removed.
+    None,
+    Run,
+    Stop,
+}
+
+/// What an agent knows. Where there is a file, what is written there before anything follows of it is: what the server
+/// should do, whom to obey, and which jobs are done.
+pub(super) struct Notes {
+    known: Arc<Mutex<Known>>,
+    file: Option<PathBuf>,
+    writing: tokio::sync::Mutex<()>,
+}
+
+pub(super) struct Known {
+    pub(super) intent: Intent,
+    pub(super) epoch: u64,
+    jobs: VecDeque<Job>,
+}
+
+pub(super) struct Job {
+    key: Key,
+    /// What was asked for, in words without secrets.
+    work: String,
+    cancel: CancellationToken,
+    end: Option<Result<()>>,
+    /// True once somebody was told how it ended.
+    heard: bool,
+}
+
+/// For which operation, and which part of it.
+pub(super) type Key = (OperationId, String);
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    intent: Intent,
+    epoch: u64,
+    /// Those that are done. One that failed is tried again when it is asked for again, and so is one that was broken off.
+    done: Vec<(Key, String)>,
+}
+
+impl Notes {
+    /// Those of an agent that knows no more than it was told, and writes nothing down.
+    pub(super) fn of(serves: Option<bool>, epoch: u64) -> Self {
+        let intent = match serves {
+            None => Intent::None,
+            Some(true) => Intent::Run,
+            Some(false) => Intent::Stop,
+        };
+        let known = Known { intent, epoch, jobs: VecDeque::new() };
+        Self { known: Arc::new(Mutex::new(known)), file: None, writing: tokio::sync::Mutex::default() }
+    }
+
+    /// Those of an agent that was there before, or may be again. Blocks on the file system.
+    #[cfg(feature = "amqp")]
+    pub(super) fn kept_in(file: PathBuf, serves: Option<bool>, epoch: u64) -> Result<Self> {
+        let mut notes = Self::of(serves, epoch);
+        let failed = |error: io::Error| {
+            Error::internal(format!("cannot read the notes of the agent, {}", file.display())).because(error)
+        };
+        match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+            Ok(text) => {
+                let written: Written = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
+                let mut known = notes.known();
+                (known.intent, known.epoch) = (written.intent, written.epoch.max(epoch));
+                let done =
+                    |(key, work)| Job { key, work, cancel: CancellationToken::new(), end: Some(Ok(())), heard: true };
+                known.jobs.extend(written.done.into_iter().map(done));
+                drop(known);
+            }
+        }
+        notes.file = Some(file);
+        Ok(notes)
+    }
+
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what is known now.
+    pub(super) async fn keep(&self) -> Result<()> {
+        let Some(file) = self.file.clone() else { return Ok(()) };
+        // One after the other, so that the last that is written is the last that was known.
+        let _turn = self.writing.lock().await;
+        let text = serde_json::to_vec(&self.known().written());
+        let text = text.map_err(|error| Error::internal("the agent's notes cannot be written").because(error))?;
+        let kept = tokio::task::spawn_blocking(move || replace(&file, &text)).await;
+        let kept = kept.unwrap_or_else(|error| Err(io::Error::other(error)));
+        kept.map_err(|error| Error::unavailable("the agent cannot write down what it does").because(error))
+    }
+}
+
+impl Known {
+    /// Refuses a caller whose epoch is below the highest seen.
+    pub(super) fn fence(&mut self, epoch: u64) -> Result<()> {
+        if epoch < self.epoch {
+            return Err(Error::fenced("another owner has taken the instance over"));
+        }
+        self.epoch = epoch;
+        Ok(())
+    }
+
+    /// What has become of a job, where there is one of this key that is not to be tried again.
+    /// [`Conflict`](crate::error::Kind::Conflict) where it was for something else.
+    pub(super) fn join(&mut self, key: &Key, work: &str) -> Result<Option<Result<JobEnd>>> {
+        let Some(at) = self.jobs.iter().position(|job| job.key == *key) else { return Ok(None) };
+        if self.jobs[at].work != work {
+            return Err(Error::conflict("the operation asked the guest for the same with other arguments before"));
+        }
+        if self.jobs[at].heard && matches!(self.jobs[at].end, Some(Err(_))) {
+            // A failure that was told is not a result to keep: asked again, it is tried again.
+            self.jobs.remove(at);
+            return Ok(None);
+        }
+        Ok(Some(self.jobs[at].told()))
+    }
+
+    /// Notes a job that begins. Operations on an instance follow each other: what runs for an earlier one has been given up.
+    pub(super) fn begin(&mut self, key: Key, work: String, cancel: CancellationToken) {
+        self.jobs.iter().for_each(|job| job.cancel.cancel());
+        while self.jobs.len() >= REMEMBERED_JOBS {
+            self.jobs.pop_front();
+        }
+        self.jobs.push_back(Job { key, work, cancel, end: None, heard: false });
+    }
+
+    /// Notes how a job ended.
+    pub(super) fn end(&mut self, key: &Key, end: Result<()>) {
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.key == *key) {
+            job.end = Some(end);
+        }
+    }
+
+    /// What has become of a job that was begun.
+    pub(super) fn ended(&mut self, key: &Key) -> Option<Result<JobEnd>> {
+        self.jobs.iter_mut().find(|job| job.key == *key).map(Job::told)
+    }
+
+    fn written(&self) -> Written {
+        let done = self.jobs.iter().filter(|job| matches!(job.end, Some(Ok(()))));
+        let done = done.map(|job| (job.key.clone(), job.work.clone())).collect();
+        Written { intent: self.intent, epoch: self.epoch, done }
+    }
+}
+
+impl Job {
+    fn told(&mut self) -> Result<JobEnd> {
+        self.heard = self.end.is_some();
+        self.end.clone().map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done))
+    }
+}
+
+/// The file is the old one or the new one, whatever happens.
+fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
+    let draft = file.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut written = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    written.write_all(text)?;
+    written.sync_all()?;
+    fs::rename(&draft, file)?;
+    file.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
