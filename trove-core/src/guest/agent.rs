@@ -15,10 +15,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     heal::{Healer, Remedy},
-    hub::JobEnd,
     message::{self, Notice},
     notes::{Intent, Notes},
-    protocol::{AccountsCall, AccountsReply, Work},
+    protocol::{AccountsCall, AccountsReply, JobEnd, Work},
 };
 use crate::{
     datastore::{Configuration, Cx, Datastore, Upgrade},

@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -16,7 +15,7 @@ use super::{
     agent::Settings,
     local::LocalGuest,
     message::{self, Answer, Failure, Request},
-    protocol::{AccountsCall, AccountsReply, Work},
+    protocol::{AccountsCall, AccountsReply, JobEnd, Work},
     remote::Remote,
 };
 use crate::{
@@ -25,7 +24,7 @@ use crate::{
     id::{InstanceId, OperationId},
     model::Instance,
     platform::Placement,
-    rpc::{Access, Bus, Line, Refusals, Repeat, Transport, mailboxes},
+    rpc::{Access, Address, Bus, Line, Refusals, Repeat, Transport},
     time::Clock,
 };
 
@@ -68,15 +67,6 @@ pub struct Call {
     pub epoch: u64,
     /// Whom to tell how far it is.
     pub progress: Option<ProgressSink>,
-}
-
-/// What waiting for a job came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JobEnd {
-    /// It is done.
-    Done,
-    /// It goes on; ask again.
-    Running,
 }
 
 impl Guests {
@@ -260,6 +250,11 @@ impl Guest {
             Err(error) => Err(Error::internal("the guest gave no answer that makes sense").because(error)),
         }
     }
+}
+
+/// The mailboxes of an instance.
+fn mailboxes(instance: InstanceId) -> [Address; 2] {
+    [Address::guest(instance), Address::control(instance)]
 }
 
 fn unexpected() -> Error {

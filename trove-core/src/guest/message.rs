@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-use super::{AccountsCall, AccountsReply, Work, hub::JobEnd};
+use super::protocol::{AccountsCall, AccountsReply, JobEnd, Work};
 use crate::{
     error::{Effect, Error, Kind, Result, Retry},
     id::OperationId,

@@ -36,9 +36,9 @@ pub use agent::Settings;
 pub use apart::serve;
 #[cfg(feature = "amqp")]
 pub use configuration::Configuration;
-pub use hub::{Call, Guests, JobEnd};
+pub use hub::{Call, Guests};
 pub use identity::Identity;
-pub use protocol::{AccountsCall, AccountsReply, Work};
+pub use protocol::{AccountsCall, AccountsReply, JobEnd, Work};
 pub use telling::Telling;
 
 #[cfg(feature = "amqp")]

@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::hub::JobEnd;
+use super::protocol::JobEnd;
 use crate::{
     error::{Error, Result},
     id::OperationId,

@@ -64,6 +64,15 @@ impl Work {
     }
 }
 
+/// What waiting for a job came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobEnd {
+    /// It is done.
+    Done,
+    /// It goes on; ask again.
+    Running,
+}
+
 /// A question about, or a change to, the accounts inside an instance. See [`Accounts`] for what each means.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each variant is the method of the same name, with its arguments")]

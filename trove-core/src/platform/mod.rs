@@ -91,7 +91,7 @@ pub enum Placement {
 pub struct AgentSetup(SecretString);
 
 impl AgentSetup {
-    #[cfg(feature = "amqp")]
+    #[cfg(all(feature = "amqp", any(feature = "sqlite", feature = "postgres")))]
     pub(crate) fn new(text: SecretString) -> Self {
         Self(text)
     }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Address, InProcess, Transport};
+use super::{InProcess, Transport};
 use crate::{error::Result, id::InstanceId, secret::SecretString};
 
 /// What the control plane and its guests send over, and who may use it as which guest.
@@ -44,11 +44,6 @@ impl Access {
             Self::Amqp { broker, login } => Arc::new(super::Amqp::new(broker.clone(), login.clone())),
         }
     }
-}
-
-/// The mailboxes of an instance.
-pub(crate) fn mailboxes(instance: InstanceId) -> [Address; 2] {
-    [Address::guest(instance), Address::control(instance)]
 }
 
 #[async_trait]

@@ -59,7 +59,6 @@ mod transport;
 
 #[cfg(feature = "amqp")]
 pub use amqp::{Amqp, Broker, Login, Management, RabbitMq};
-pub(crate) use bus::mailboxes;
 pub use bus::{Access, Bus};
 pub use envelope::{MAX_TEXT_BYTES, Refusal};
 pub use in_process::InProcess;
