@@ -30,7 +30,7 @@ const NOTES: &str = "agent.notes";
 ///
 /// # Errors
 ///
-/// [`NotFound`](Kind::NotFound) where the instance is gone, [`Conflict`](Kind::Conflict) where another agent has taken its
+/// [`NotFound`](Kind::NotFound) where its mailbox is gone, [`Conflict`](Kind::Conflict) where another agent has taken its
 /// place, [`Invalid`](Kind::Invalid) where the driver is for another datastore, and what the driver says of the host.
 pub async fn serve(
     configuration: Configuration,

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
+mod apart;
 mod broker;
 #[path = "../service/changes.rs"]
 mod changes;

@@ -1,0 +1,152 @@
+//! Agents that the platform runs, each with nothing but its configuration file.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use trove_core::{
+    Trove,
+    conformance::memory::World,
+    control::{InstanceHandle, NewInstance},
+    error::{Error, Result},
+    guest::{self, Configuration},
+    id::InstanceId,
+    model::{Endpoint, Health, Instance, NewUser, PageRequest},
+    platform::{AgentSetup, Compute, Ensured, Placement, Platform},
+    secret::ExposeSecret,
+};
+
+/// A world in memory whose agents are tasks that know what is in their files.
+#[derive(Clone)]
+struct Apart {
+    world: World,
+    directory: Arc<TempDir>,
+    agents: Arc<Mutex<HashMap<InstanceId, Agent>>>,
+}
+
+struct Agent {
+    stop: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Apart {
+    fn new() -> Self {
+        Self { world: World::new(), directory: Arc::new(tempfile::tempdir().unwrap()), agents: Arc::default() }
+    }
+
+    fn platform(&self) -> Platform {
+        let mut platform = self.world.platform();
+        platform.compute = Arc::new(self.clone());
+        platform
+    }
+
+    /// Starts the agent with what its file says.
+    fn begin(&self, instance: InstanceId) -> Agent {
+        let configuration = Configuration::read(self.directory.path().join(instance.to_string())).unwrap();
+        let stop = CancellationToken::new();
+        let agent = guest::serve(configuration, Arc::new(self.world.driver()), often(), stop.clone());
+        Agent { stop, task: tokio::spawn(agent) }
+    }
+
+    /// Ends the agent of an instance and returns what it came to.
+    async fn end(&self, instance: InstanceId) -> Option<Result<()>> {
+        let agent = self.agents.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance)?;
+        agent.stop.cancel();
+        Some(agent.task.await.unwrap())
+    }
+
+    /// Starts it again.
+    fn begin_again(&self, instance: InstanceId) {
+        let agent = self.begin(instance);
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner).insert(instance, agent);
+    }
+}
+
+#[async_trait]
+impl Compute for Apart {
+    async fn ensure_compute(
+        &self,
+        instance: &Instance,
+        endpoint: &Endpoint,
+        agent: Option<&AgentSetup>,
+    ) -> Result<Ensured<Placement>> {
+        let placed = self.world.platform().compute.ensure_compute(instance, endpoint, None).await?;
+        let Ensured::Ready(Placement::InProcess(mut host)) = placed else { return Ok(placed) };
+        host.directory = self.directory.path().join(format!("{}.d", instance.id));
+        std::fs::create_dir_all(&host.directory).unwrap();
+        let setup = agent.ok_or_else(|| Error::internal("no setup of an agent"))?;
+        assert!(!format!("{setup:?}").contains("key"), "{setup:?}");
+        let text = setup.beside(&host)?;
+        std::fs::write(self.directory.path().join(instance.id.to_string()), text.expose_secret()).unwrap();
+        let known = self.agents.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&instance.id);
+        if !known {
+            self.begin_again(instance.id);
+        }
+        Ok(Ensured::Ready(Placement::Elsewhere))
+    }
+
+    async fn release_compute(&self, instance: InstanceId) -> Result<()> {
+        self.end(instance).await;
+        self.world.platform().compute.release_compute(instance).await
+    }
+}
+
+fn often() -> guest::Settings {
+    guest::Settings { observe_every: std::time::Duration::from_millis(10), ..guest::Settings::default() }
+}
+
+async fn start(apart: &Apart, store: &str) -> Trove {
+    let service = crate::builder().await.store(store).platform(apart.platform()).datastore(apart.world.driver());
+    service.start().await.unwrap()
+}
+
+/// How many users it has, as soon as the service has its guest again.
+async fn users(instance: &InstanceHandle) -> usize {
+    loop {
+        match instance.accounts().users(PageRequest::default()).await {
+            Err(error) if error.is_transient() => tokio::task::yield_now().await,
+            users => return users.unwrap().items.len(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_elsewhere_outlives_its_control_plane_and_is_outlived_by_its_server() {
+    let apart = Apart::new();
+    let store = format!("sqlite:{}", apart.directory.path().join("trove.db").display());
+    let trove = start(&apart, &store).await;
+    let new = NewInstance::new("orders", "memory").database("app").user("app", "secret");
+    let instance = trove.create(new).await.unwrap().active().await.unwrap();
+    assert_eq!((users(&instance).await, instance.health.clone()), (1, Health::Healthy));
+
+    // Without its agent the server is there and nobody answers; with the next one all is as it was.
+    assert!(apart.end(instance.id).await.unwrap().is_ok());
+    assert!(apart.world.serves(instance.id, &["app"], &["app"]));
+    apart.begin_again(instance.id);
+    assert_eq!(users(&instance).await, 1);
+    instance.accounts().create_users([NewUser::new("two", "2")]).await.unwrap();
+
+    // Without its control plane the agent goes on, and serves the next one.
+    trove.shut_down().await;
+    let trove = start(&apart, &store).await;
+    let mut instance = trove.instance(instance.id).await.unwrap();
+    assert_eq!(users(&instance).await, 2);
+    instance.stop().await.unwrap().wait().await.unwrap();
+
+    // The next agent knows that the server is to be stopped, whatever its file says.
+    apart.end(instance.id).await.unwrap().unwrap();
+    apart.begin_again(instance.id);
+    assert!(apart.world.is_stopped(instance.id));
+    instance.start().await.unwrap().active().await.unwrap();
+    instance.refresh().await.unwrap();
+    assert_eq!(instance.health, Health::Healthy);
+
+    instance.delete().await.unwrap().wait().await.unwrap();
+    assert_eq!(apart.world.residue(), [""; 0]);
+    trove.shut_down().await;
+}
