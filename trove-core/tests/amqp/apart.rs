@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,10 +17,12 @@ use trove_core::{
     error::{Error, Result},
     guest::{self, Configuration},
     id::InstanceId,
-    model::{Endpoint, Health, Instance, NewUser, PageRequest},
+    model::{Condition, Endpoint, Health, Instance, NewUser, PageRequest, Problem},
     platform::{AgentSetup, Compute, Ensured, Placement, Platform},
     secret::ExposeSecret,
 };
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A world in memory whose agents are tasks that know what is in their files.
 #[derive(Clone)]
@@ -97,7 +100,7 @@ impl Compute for Apart {
 }
 
 fn often() -> guest::Settings {
-    guest::Settings { observe_every: std::time::Duration::from_millis(10), ..guest::Settings::default() }
+    guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() }
 }
 
 async fn start(apart: &Apart, store: &str) -> Trove {
@@ -132,19 +135,24 @@ async fn an_agent_elsewhere_outlives_its_control_plane_and_is_outlived_by_its_se
     instance.accounts().create_users([NewUser::new("two", "2")]).await.unwrap();
 
     // Without its control plane the agent goes on, and serves the next one.
+    instance.stop().await.unwrap().wait().await.unwrap();
     trove.shut_down().await;
     let trove = start(&apart, &store).await;
-    let mut instance = trove.instance(instance.id).await.unwrap();
-    assert_eq!(users(&instance).await, 2);
-    instance.stop().await.unwrap().wait().await.unwrap();
-
-    // The next agent knows that the server is to be stopped, whatever its file says.
-    apart.end(instance.id).await.unwrap().unwrap();
-    apart.begin_again(instance.id);
-    assert!(apart.world.is_stopped(instance.id));
+    let instance = trove.instance(instance.id).await.unwrap();
     instance.start().await.unwrap().active().await.unwrap();
-    instance.refresh().await.unwrap();
-    assert_eq!(instance.health, Health::Healthy);
+    assert_eq!(users(&instance).await, 2);
+
+    // Its file says that the server is stopped, for that is when it was written; the next agent knows better.
+    apart.end(instance.id).await.unwrap().unwrap();
+    let killed = Problem::new(Condition::Killed, "behind the agent's back");
+    apart.world.break_server(instance.id, Health::Down(killed));
+    apart.begin_again(instance.id);
+    let mended = async {
+        while !apart.world.serves(instance.id, &["app"], &["app", "two"]) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, mended).await.expect("the server is left as it is");
 
     instance.delete().await.unwrap().wait().await.unwrap();
     assert_eq!(apart.world.residue(), [""; 0]);
