@@ -14,6 +14,9 @@ use crate::{checks, deny, engine, images, leftovers, machine};
 /// The variable that names the registry's program, where it is not Debian's.
 const REGISTRY: &str = "TROVE_TEST_REGISTRY";
 
+const TESTS: [&str; 4] = ["test", "--workspace", "--all-features", "--no-fail-fast"];
+const BUILD_LIMIT: Duration = Duration::from_mins(20);
+
 /// Runs all stages up to the first that fails, then prints what came of each.
 pub(crate) fn run() -> Result<()> {
     let mut report = Report { stages: Vec::new(), started: Instant::now(), tally: None };
@@ -31,6 +34,7 @@ fn stages(report: &mut Report) -> Result<()> {
     report.stage("lints", checks::lints)?;
     report.stage("features", checks::features)?;
     report.stage("documentation", checks::documentation)?;
+    report.stage("building the tests", || cargo(TESTS).args(["--no-run"]).limit(BUILD_LIMIT).run())?;
     report.stage("docker engine", engine::ensure)?;
     let images = report.stage("images", images::ensure_all)?;
     report.stage("registry", registry)?;
@@ -61,9 +65,7 @@ fn registry() -> Result<()> {
 fn tests(images: &[Chosen], tally: &mut Tally) -> Result<()> {
     // Most of a test's time is waiting for a server.
     let threads = (2 * thread::available_parallelism().map_or(1, NonZero::get)).to_string();
-    let mut task = cargo(["test", "--workspace", "--all-features", "--no-fail-fast"])
-        .env("RUST_TEST_THREADS", &threads)
-        .limit(Duration::from_mins(30));
+    let mut task = cargo(TESTS).env("RUST_TEST_THREADS", &threads).limit(Duration::from_mins(30));
     for chosen in images {
         eprintln!("{}={}", chosen.image.variable(), chosen.name);
         task = task.env(&chosen.image.variable(), &chosen.name);
