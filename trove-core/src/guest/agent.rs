@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     heal::{Healer, Remedy},
     message::{self, Notice},
-    notes::{Intent, Notes},
+    notes::{Became, Intent, Notes},
     protocol::{AccountsCall, AccountsReply, JobEnd, Work},
 };
 use crate::{
@@ -97,7 +97,7 @@ impl Agent {
 
     /// Begins a job, or joins the one of the same key, and tells what has become of it.
     pub(super) async fn begin(self: &Arc<Self>, operation: OperationId, epoch: u64, work: Work) -> Result<JobEnd> {
-        let (key, told) = ((operation, work.name().to_owned()), format!("{work:?}"));
+        let (key, told, made) = ((operation, work.name().to_owned()), format!("{work:?}"), Became::by(&work));
         let cancel = self.surroundings.stop.child_token();
         {
             let mut known = self.notes.known();
@@ -117,7 +117,7 @@ impl Agent {
             let result = AssertUnwindSafe(agent.work(&cx, work)).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Error::internal("the guest's job was lost: it panicked")));
             agent.look.notify_one();
-            agent.notes.known().end(&key, result);
+            agent.notes.known().end(&key, result, made);
             // Where it is not written down, and forgotten, the job is done again.
             agent.keep_notes().await;
             agent.surroundings.teller.tell(message::write(&Notice::JobEnded));

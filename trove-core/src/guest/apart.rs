@@ -1,6 +1,14 @@
 //! An agent that has a process of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs::{File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -24,28 +32,41 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 const TAKEN_LIMIT: Duration = Duration::from_secs(60);
 /// What the agent writes down, in its directory.
 const NOTES: &str = "agent.notes";
+/// What it holds the lock of, beside them.
+const LOCK: &str = "agent.lock";
 
 /// Is the guest agent of one instance until told to stop, with or without its control plane: what it keeps running runs on.
-/// What it is doing, it knows again after a restart. The caller sees to it that it is the only one beside its server.
+/// What it is doing, it knows again after a restart. While it runs it holds the lock of the file `agent.lock` in the host's
+/// directory, which tells its process id.
 ///
 /// # Errors
 ///
-/// [`NotFound`](Kind::NotFound) where its mailbox is gone, [`Conflict`](Kind::Conflict) where another agent has taken its
-/// place, [`Invalid`](Kind::Invalid) where the driver is for another datastore, and what the driver says of the host.
+/// [`NotFound`](Kind::NotFound) where its mailbox is gone, [`Conflict`](Kind::Conflict) where another agent is beside the
+/// same server or has taken its place at the broker, [`Invalid`](Kind::Invalid) where the driver is for another datastore,
+/// and what the driver says of the host.
 pub async fn serve(
     configuration: Configuration,
     driver: Arc<dyn Driver>,
     settings: Settings,
     stop: CancellationToken,
 ) -> Result<()> {
-    let Configuration { instance, datastore, key, access, serves, epoch, host } = configuration;
+    let Configuration { instance, datastore, key, access, serves, epoch, mut host } = configuration;
     if driver.manifest().name != datastore {
         let own = &driver.manifest().name;
         return Err(Error::invalid(format!("the instance is of datastore {datastore:?}, and the driver of {own:?}")));
     }
+    let directory = host.directory.clone();
+    let alone = tokio::task::spawn_blocking(move || alone(&directory)).await;
+    let _alone = alone.unwrap_or_else(|error| Err(Error::internal("the lock could not be taken").because(error)))?;
     let file = host.directory.join(NOTES);
     let notes = tokio::task::spawn_blocking(move || Notes::kept_in(file, serves, epoch)).await;
     let notes = notes.unwrap_or_else(|error| Err(Error::internal("the notes could not be read").because(error)))?;
+    // Its file says what it was at first.
+    let became = notes.known().became.clone();
+    host.flavor = became.flavor.unwrap_or(host.flavor);
+    if let Some((version, image)) = became.release {
+        (host.version, host.image) = (version, image);
+    }
     let teller = Teller::new();
     let ending = stop.child_token();
     let surroundings = Surroundings { settings, teller: teller.clone(), stop: ending.clone() };
@@ -76,4 +97,23 @@ pub async fn serve(
     };
     agent.shut_down().await;
     ended
+}
+
+/// Makes sure that no other agent is beside this server, for as long as the file is open.
+fn alone(directory: &Path) -> Result<File> {
+    let failed = |error: io::Error| {
+        Error::unavailable(format!("cannot lock the directory of the agent, {}", directory.display())).because(error)
+    };
+    let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(directory.join(LOCK));
+    let mut file = open.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let text = format!("another agent is in directory {}", directory.display());
+            return Err(Error::conflict(text));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.set_len(0).and_then(|()| write!(file, "{}", process::id())).map_err(failed)?;
+    Ok(file)
 }

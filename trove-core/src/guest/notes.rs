@@ -12,10 +12,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::protocol::JobEnd;
+use super::protocol::{JobEnd, Work};
 use crate::{
     error::{Error, Result},
     id::OperationId,
+    model::Flavor,
 };
 
 /// How many jobs are remembered, those that run and those that ended last.
@@ -31,7 +32,7 @@ pub(super) enum Intent {
 }
 
 /// What an agent knows. Where there is a file, what is written there before anything follows of it is: what the server
-/// should do, whom to obey, and which jobs are done.
+/// should do, what it has become, whom to obey, and which jobs are done.
 pub(super) struct Notes {
     known: Arc<Mutex<Known>>,
     file: Option<PathBuf>,
@@ -41,7 +42,16 @@ pub(super) struct Notes {
 pub(super) struct Known {
     pub(super) intent: Intent,
     pub(super) epoch: u64,
+    pub(super) became: Became,
     jobs: VecDeque<Job>,
+}
+
+/// What jobs have made of the server, beyond what the agent was told of it at first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Became {
+    pub(super) flavor: Option<Flavor>,
+    /// The version and its image.
+    pub(super) release: Option<(String, String)>,
 }
 
 pub(super) struct Job {
@@ -61,6 +71,7 @@ pub(super) type Key = (OperationId, String);
 struct Written {
     intent: Intent,
     epoch: u64,
+    became: Became,
     /// Those that are done. One that failed is tried again when it is asked for again, and so is one that was broken off.
     done: Vec<(Key, String)>,
 }
@@ -73,7 +84,7 @@ impl Notes {
             Some(true) => Intent::Run,
             Some(false) => Intent::Stop,
         };
-        let known = Known { intent, epoch, jobs: VecDeque::new() };
+        let known = Known { intent, epoch, became: Became::default(), jobs: VecDeque::new() };
         Self { known: Arc::new(Mutex::new(known)), file: None, writing: tokio::sync::Mutex::default() }
     }
 
@@ -91,6 +102,7 @@ impl Notes {
                 let written: Written = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
                 let mut known = notes.known();
                 (known.intent, known.epoch) = (written.intent, written.epoch.max(epoch));
+                known.became = written.became;
                 let done =
                     |(key, work)| Job { key, work, cancel: CancellationToken::new(), end: Some(Ok(())), heard: true };
                 known.jobs.extend(written.done.into_iter().map(done));
@@ -152,8 +164,12 @@ impl Known {
         self.jobs.push_back(Job { key, work, cancel, end: None, heard: false });
     }
 
-    /// Notes how a job ended.
-    pub(super) fn end(&mut self, key: &Key, end: Result<()>) {
+    /// Notes how a job ended, and what has become of the server by it.
+    pub(super) fn end(&mut self, key: &Key, end: Result<()>, made: Became) {
+        if end.is_ok() {
+            self.became.flavor = made.flavor.or(self.became.flavor.take());
+            self.became.release = made.release.or(self.became.release.take());
+        }
         if let Some(job) = self.jobs.iter_mut().find(|job| job.key == *key) {
             job.end = Some(end);
         }
@@ -167,7 +183,22 @@ impl Known {
     fn written(&self) -> Written {
         let done = self.jobs.iter().filter(|job| matches!(job.end, Some(Ok(()))));
         let done = done.map(|job| (job.key.clone(), job.work.clone())).collect();
-        Written { intent: self.intent, epoch: self.epoch, done }
+        Written { intent: self.intent, epoch: self.epoch, became: self.became.clone(), done }
+    }
+}
+
+impl Became {
+    /// What this work makes of a server when it succeeds.
+    pub(super) fn by(work: &Work) -> Self {
+        match work {
+            Work::Resize(flavor) | Work::RevertResize(flavor) => {
+                Self { flavor: Some(flavor.clone()), ..Self::default() }
+            }
+            Work::Upgrade(to) | Work::RevertUpgrade(to) => {
+                Self { release: Some((to.version.clone(), to.image.clone())), ..Self::default() }
+            }
+            _ => Self::default(),
+        }
     }
 }
 
