@@ -68,8 +68,8 @@ pub(crate) fn replace(path: &Path, content: &[u8], group: Option<u32>, mode: u32
     draft.push(".new");
     let draft = PathBuf::from(draft);
     let mut file = File::create(&draft)?;
-    file.write_all(content)?;
     own(&draft, None, group, mode)?;
+    file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&draft, path)
 }

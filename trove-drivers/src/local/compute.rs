@@ -9,10 +9,10 @@ use trove_core::{
     platform::{AgentSetup, Compute, Ensured, Placement},
 };
 
-use super::{LocalPlatform, server_identity};
+use super::{LocalPlatform, agents, server_identity};
 use crate::container::{INSTANCE_LABEL, SCOPE_LABEL, blocking, failed, own};
 
-/// Compute is this process, and a directory for the agent.
+/// Compute is a directory for the agent, and this process or one of its own.
 #[async_trait]
 impl Compute for LocalPlatform {
     /// [`Unsupported`](trove_core::error::Kind::Unsupported) where the Docker Engine maps user ids to others: the
@@ -21,7 +21,7 @@ impl Compute for LocalPlatform {
         &self,
         instance: &Instance,
         endpoint: &Endpoint,
-        _agent: Option<&AgentSetup>,
+        agent: Option<&AgentSetup>,
     ) -> Result<Ensured<Placement>> {
         if self.0.docker.host().await?.remaps_users {
             let why = "the Docker Engine runs rootless or remaps users; databases need one that does neither";
@@ -48,11 +48,21 @@ impl Compute for LocalPlatform {
             made.map_err(|error| failed("make the directory of the agent", &directory, error))
         })
         .await?;
-        Ok(Ensured::Ready(Placement::InProcess(Box::new(host))))
+        let (Some(agents), Some(setup)) = (&self.0.agents, agent) else {
+            // One of its own may be left from when there was a program for it.
+            agents::end_others(&host.directory).await?;
+            return Ok(Ensured::Ready(Placement::InProcess(Box::new(host))));
+        };
+        agents.ensure(instance.id, &host.directory, setup.beside(&host)?).await?;
+        Ok(Ensured::Ready(Placement::Elsewhere))
     }
 
     /// Removes containers too that a request made which was under way when their guest was removed.
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {
+        if let Some(agents) = &self.0.agents {
+            agents.end(instance).await;
+        }
+        agents::end_others(&self.0.guest(instance)).await?;
         let labels = [(INSTANCE_LABEL, instance.to_string()), (SCOPE_LABEL, self.0.scope.clone())];
         let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
         for container in self.0.docker.labelled(&labels).await? {

@@ -11,9 +11,12 @@
 //! <root>/trash/            what is being deleted; swept at the next start
 //! ```
 //!
-//! The agent runs in this process. Containers, networks and labels carry the scope of the directory, so that several
+//! The agent runs in this process or, where there is a message broker and a [program](LocalPlatformBuilder::agent_program)
+//! for it, in one of its own, which outlives this one: its configuration is `guests/<id>/agent.json`, and while it runs it
+//! holds the lock of `guests/<id>/agent.lock`. Containers, networks and labels carry the scope of the directory, so that several
 //! platforms may share one Docker Engine.
 
+mod agents;
 mod compute;
 mod inventory;
 mod networks;
@@ -36,7 +39,7 @@ use trove_core::{
     platform::Platform,
 };
 
-use self::trash::Trash;
+use self::{agents::Agents, trash::Trash};
 use crate::{
     container::{failed, own},
     docker::Docker,
@@ -74,6 +77,7 @@ struct Inner {
     /// Held by the one call at a time that chooses or gives back a port.
     choosing: Arc<std::sync::Mutex<()>>,
     trash: Trash,
+    agents: Option<Agents>,
     _lock: File,
 }
 
@@ -83,6 +87,7 @@ pub struct LocalPlatformBuilder {
     root: PathBuf,
     docker: Docker,
     ports: RangeInclusive<u16>,
+    agent_program: Option<PathBuf>,
 }
 
 impl LocalPlatform {
@@ -99,7 +104,7 @@ impl LocalPlatform {
 
     /// A platform of which more is to be said.
     pub fn builder(root: impl Into<PathBuf>) -> LocalPlatformBuilder {
-        LocalPlatformBuilder { root: root.into(), docker: Docker::connect(), ports: PORTS }
+        LocalPlatformBuilder { root: root.into(), docker: Docker::connect(), ports: PORTS, agent_program: None }
     }
 
     /// What marks the containers and networks of this platform, in the label `io.trove.scope`. It belongs to the path
@@ -124,11 +129,26 @@ impl LocalPlatformBuilder {
         self
     }
 
-    /// The platform; see [`LocalPlatform::connect`].
+    /// Runs the guest agent of each instance as a process of its own, this program, where the service calls its guests over
+    /// a message broker. It is started with `--config FILE`, to be read by
+    /// [`Configuration::read`](trove_core::guest::Configuration::read), with this process's standard error, and of its
+    /// environment with `PATH`, `HOME`, `TZ`, `RUST_LOG`, `RUST_BACKTRACE` and `DOCKER_HOST`; it is to be
+    /// [`serve`](trove_core::guest::serve), to end on SIGTERM, and is started again when it ends.
+    ///
+    /// Agents outlive this process, and are found again by the next. The default is none: agents live in this process.
+    #[must_use]
+    pub fn agent_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.agent_program = Some(program.into());
+        self
+    }
+
+    /// The platform; see [`LocalPlatform::connect`]. [`Invalid`](trove_core::error::Kind::Invalid) too where there is no
+    /// program at the path given.
     pub fn connect(self) -> Result<LocalPlatform> {
         if self.ports.is_empty() || *self.ports.start() == 0 {
             return Err(Error::invalid("the range of ports for instances is empty or holds port 0"));
         }
+        let agents = self.agent_program.as_deref().map(Agents::of).transpose()?;
         let root = make_root(&self.root)?;
         let lock = lock(&root)?;
         for part in ["volumes", "guests", "ports", "shared"] {
@@ -140,7 +160,7 @@ impl LocalPlatformBuilder {
         networks::remove_draft(&ports).map_err(|error| failed("sweep what was being reserved", &ports, error))?;
         let scope = short_hash(root.as_os_str().as_encoded_bytes());
         let (docker, ports, choosing) = (self.docker, self.ports, Arc::default());
-        Ok(LocalPlatform(Arc::new(Inner { root, scope, docker, ports, choosing, trash, _lock: lock })))
+        Ok(LocalPlatform(Arc::new(Inner { root, scope, docker, ports, choosing, trash, agents, _lock: lock })))
     }
 }
 
