@@ -12,7 +12,8 @@
 //!                              |            ^
 //!                           done`-> STOPPED-'start
 //!
-//!   ACTIVE --configure--> CONFIGURING --done--> ACTIVE, and so with upgrade, UPGRADING and resize, RESIZING
+//!   ACTIVE --configure--> CONFIGURING --done--> ACTIVE, and so with upgrade, UPGRADING, resize, RESIZING
+//!                                                 and rotate, ROTATING
 //!
 //!   any state --delete--> DELETING --done--> (none)
 //!   any operation that can neither go on nor be taken back --> ERROR, until it is resumed or the instance deleted
@@ -21,9 +22,10 @@
 //! | in state | may begin | if it fails |
 //! |---|---|---|
 //! | `BUILD` | delete | everything made is removed; `ERROR` says why |
-//! | `ACTIVE` | restart, stop, configure, upgrade, resize, delete, changes to accounts | back to `ACTIVE`, with the fault shown |
+//! | `ACTIVE` | restart, stop, configure, upgrade, resize, rotate, delete, changes to accounts | back to `ACTIVE`, with the fault shown |
 //! | `STOPPED` | start, delete | back to `STOPPED`, with the fault shown |
 //! | `RESTARTING`, `STOPPING`, `STARTING`, `CONFIGURING`, `UPGRADING`, `RESIZING` | delete | |
+//! | `ROTATING` | delete, changes to accounts | |
 //! | `DELETING` | delete (joins the one under way) | tried again for about ten minutes, then `ERROR` |
 //! | `ERROR` | delete | |
 //!
@@ -79,6 +81,8 @@ pub enum State {
     Upgrading,
     /// It is being given another flavor.
     Resizing,
+    /// Its guest is being given another identity.
+    Rotating,
     /// It is being removed.
     Deleting,
     /// It could not be created, or an operation on it is stuck.
@@ -87,7 +91,7 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Build,
         Self::Active,
         Self::Restarting,
@@ -97,6 +101,7 @@ impl State {
         Self::Configuring,
         Self::Upgrading,
         Self::Resizing,
+        Self::Rotating,
         Self::Deleting,
         Self::Error,
     ];
@@ -114,6 +119,7 @@ impl fmt::Display for State {
             Self::Configuring => "CONFIGURING",
             Self::Upgrading => "UPGRADING",
             Self::Resizing => "RESIZING",
+            Self::Rotating => "ROTATING",
             Self::Deleting => "DELETING",
             Self::Error => "ERROR",
         })
@@ -135,6 +141,8 @@ pub enum Action {
     Upgrade,
     /// Give it another flavor.
     Resize,
+    /// Give its guest another identity.
+    Rotate,
     /// Remove it, whatever it is doing.
     Delete,
     /// Look at or change its databases and users.
@@ -143,13 +151,14 @@ pub enum Action {
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Restart,
         Self::Stop,
         Self::Start,
         Self::Configure,
         Self::Upgrade,
         Self::Resize,
+        Self::Rotate,
         Self::Delete,
         Self::Accounts,
     ];
@@ -164,6 +173,7 @@ impl fmt::Display for Action {
             Self::Configure => "be configured",
             Self::Upgrade => "be upgraded",
             Self::Resize => "be resized",
+            Self::Rotate => "be given another identity",
             Self::Delete => "be deleted",
             Self::Accounts => "have its accounts read or changed",
         })
@@ -179,7 +189,8 @@ pub fn admit(state: State, action: Action) -> Result<State> {
         (Action::Configure, State::Active) => Ok(State::Configuring),
         (Action::Upgrade, State::Active) => Ok(State::Upgrading),
         (Action::Resize, State::Active) => Ok(State::Resizing),
-        (Action::Accounts, State::Active) => Ok(State::Active),
+        (Action::Rotate, State::Active) => Ok(State::Rotating),
+        (Action::Accounts, State::Active | State::Rotating) => Ok(state),
         (
             Action::Delete,
             State::Build
@@ -191,11 +202,18 @@ pub fn admit(state: State, action: Action) -> Result<State> {
             | State::Configuring
             | State::Upgrading
             | State::Resizing
+            | State::Rotating
             | State::Deleting
             | State::Error,
         ) => Ok(State::Deleting),
         (
-            Action::Restart | Action::Stop | Action::Configure | Action::Upgrade | Action::Resize | Action::Accounts,
+            Action::Restart
+            | Action::Stop
+            | Action::Configure
+            | Action::Upgrade
+            | Action::Resize
+            | Action::Rotate
+            | Action::Accounts,
             State::Build
             | State::Restarting
             | State::Stopping
@@ -204,6 +222,7 @@ pub fn admit(state: State, action: Action) -> Result<State> {
             | State::Configuring
             | State::Upgrading
             | State::Resizing
+            | State::Rotating
             | State::Deleting
             | State::Error,
         )
@@ -217,6 +236,7 @@ pub fn admit(state: State, action: Action) -> Result<State> {
             | State::Configuring
             | State::Upgrading
             | State::Resizing
+            | State::Rotating
             | State::Deleting
             | State::Error,
         ) => Err(Error::conflict(format!("an instance in state {state} cannot {action}"))),
@@ -226,7 +246,7 @@ pub fn admit(state: State, action: Action) -> Result<State> {
 /// True where the server of an instance in this state should run, and its agent may start it by itself.
 pub fn should_serve(state: State) -> bool {
     match state {
-        State::Active | State::Restarting | State::Starting | State::Configuring => true,
+        State::Active | State::Restarting | State::Starting | State::Configuring | State::Rotating => true,
         // While an instance is upgraded or resized only the operation knows what is to be started.
         State::Upgrading
         | State::Resizing
@@ -251,11 +271,12 @@ mod tests {
                     Action::Delete => Some(State::Deleting),
                     Action::Restart if state == State::Active => Some(State::Restarting),
                     Action::Stop if state == State::Active => Some(State::Stopping),
-                    Action::Accounts if state == State::Active => Some(State::Active),
+                    Action::Accounts if [State::Active, State::Rotating].contains(&state) => Some(state),
                     Action::Start if state == State::Stopped => Some(State::Starting),
                     Action::Configure if state == State::Active => Some(State::Configuring),
                     Action::Upgrade if state == State::Active => Some(State::Upgrading),
                     Action::Resize if state == State::Active => Some(State::Resizing),
+                    Action::Rotate if state == State::Active => Some(State::Rotating),
                     _ => None,
                 };
                 match (admit(state, action), expected) {

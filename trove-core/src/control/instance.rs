@@ -12,7 +12,9 @@ use crate::{
     lifecycle::Action,
     model::Instance,
     store::InstanceRelease,
-    taskmanager::{DeleteInstance, ResizeInstance, RestartServer, StartServer, StopServer, UpgradeInstance},
+    taskmanager::{
+        DeleteInstance, ResizeInstance, RestartServer, RotateIdentity, StartServer, StopServer, UpgradeInstance,
+    },
 };
 
 /// An instance as it was when the handle was made or last [refreshed](Self::refresh), and what can be done with it.
@@ -142,6 +144,15 @@ impl InstanceHandle {
             return Err(Error::conflict(format!("the instance has flavor {} already", flavor.name)));
         }
         self.begin(Action::Resize, &ResizeInstance::new(flavor.clone()), Some(&instance)).await
+    }
+
+    /// Gives its guest another key and another login at the message bus, and takes the ones before away once it answers with
+    /// the new. Its server does not notice, and calls about accounts go on.
+    ///
+    /// This limits what a key is worth that leaks later. Whoever has the present key and reads the wire reads the next one
+    /// too: an instance whose guest was taken over has to be made anew.
+    pub async fn rotate_identity(&self) -> Result<OperationHandle> {
+        self.begin(Action::Rotate, &RotateIdentity::default(), None).await
     }
 
     /// Begins an operation; where it was decided on the instance as it was `seen`, only if it is so still.

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    credentials::{Credentials, Standing},
     heal::{Healer, Remedy},
     message::{self, Notice},
     notes::{Became, Intent, Notes},
@@ -64,6 +65,7 @@ pub(super) struct Agent {
 pub(super) struct Surroundings {
     pub(super) settings: Settings,
     pub(super) teller: Teller,
+    pub(super) standing: Standing,
     pub(super) stop: CancellationToken,
 }
 
@@ -85,6 +87,8 @@ impl Agent {
             look: Notify::new(),
             tasks: TaskTracker::new(),
         });
+        let (renewed, stop) = (agent.clone(), agent.surroundings.stop.clone());
+        agent.tasks.spawn(async move { stop.run_until_cancelled(renewed.drop_former_credentials()).await });
         let watcher = agent.clone();
         agent.tasks.spawn(async move {
             while AssertUnwindSafe(watcher.watch()).catch_unwind().await.is_err() {
@@ -136,7 +140,31 @@ impl Agent {
         }
     }
 
+    /// Takes others too, for itself and whoever is the agent after it.
+    async fn renew(&self, credentials: Credentials) -> Result<()> {
+        self.notes.known().wallet.add(credentials);
+        self.notes.keep().await?;
+        self.surroundings.standing.apply(&self.notes.known().wallet);
+        Ok(())
+    }
+
+    /// Drops what the control plane does not use any more.
+    async fn drop_former_credentials(&self) {
+        let standing = &self.surroundings.standing;
+        let mut number = 0;
+        loop {
+            number = standing.keys.used_above(number).await;
+            self.notes.known().wallet.drop_before(number);
+            self.keep_notes().await;
+            standing.apply(&self.notes.known().wallet);
+        }
+    }
+
     async fn work(&self, cx: &Cx, work: Work) -> Result<()> {
+        let work = match work {
+            Work::Renew(credentials) => return self.renew(credentials).await,
+            work => work,
+        };
         let _server = self.server.write().await;
         cx.check()?;
         match work {
@@ -186,6 +214,8 @@ impl Agent {
                 }
                 self.intend(Intent::Run).await?;
             }
+            // It does not touch the server.
+            Work::Renew(_) => {}
             Work::CheckUpgrade(to) => return self.upgrade()?.check(cx, &to).await,
             Work::KeepRunning => self.intend(Intent::Run).await?,
             Work::Upgrade(to) => {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Configuration, Settings,
     agent::{Agent, Surroundings},
+    credentials::{Credentials, Standing, Wallet},
     desk::Desk,
     notes::Notes,
 };
@@ -59,7 +60,8 @@ pub async fn serve(
     let alone = tokio::task::spawn_blocking(move || alone(&directory)).await;
     let _alone = alone.unwrap_or_else(|error| Err(Error::internal("the lock could not be taken").because(error)))?;
     let file = host.directory.join(NOTES);
-    let notes = tokio::task::spawn_blocking(move || Notes::kept_in(file, serves, epoch)).await;
+    let wallet = Wallet::of(Credentials::new(key, &access));
+    let notes = tokio::task::spawn_blocking(move || Notes::kept_in(file, serves, epoch, wallet)).await;
     let notes = notes.unwrap_or_else(|error| Err(Error::internal("the notes could not be read").because(error)))?;
     // Its file says what it was at first.
     let became = notes.known().became.clone();
@@ -69,13 +71,15 @@ pub async fn serve(
     }
     let teller = Teller::new();
     let ending = stop.child_token();
-    let surroundings = Surroundings { settings, teller: teller.clone(), stop: ending.clone() };
+    let standing = Standing::new(&access, &notes.known().wallet);
+    let (keys, transport) = (standing.keys.clone(), standing.entrance.transport());
+    let surroundings = Surroundings { settings, teller: teller.clone(), standing, stop: ending.clone() };
     let agent = Agent::spawn(instance, driver.attach(host)?, notes, surroundings);
-    let (desk, transport, refusals) = (Arc::new(Desk(agent.clone())), access.transport(), Refusals::new());
+    let (desk, refusals) = (Arc::new(Desk(agent.clone())), Refusals::new());
     let (mut pause, mut taken): (_, Option<Instant>) = (PAUSES.0, None);
     let ended = loop {
-        let (transport, key, desk) = (transport.clone(), key.clone(), desk.clone());
-        let service = Service::new(transport, instance, key, desk, teller.clone(), refusals.clone());
+        let (transport, keys, desk) = (transport.clone(), keys.clone(), desk.clone());
+        let service = Service::new(transport, instance, keys, desk, teller.clone(), refusals.clone());
         let error = match service {
             Ok(service) => match service.run(ending.clone()).await {
                 Ok(()) => break Ok(()),

@@ -1,10 +1,11 @@
 //! Secrets on their way to a guest, as they are inside of what is sealed. Nothing else serializes them.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::{
     datastore::{Prepare, RegistryLogin, Release},
     model::{NewDatabase, NewUser, Settings, UserName},
+    rpc::{BusLogin, InstanceKey},
     secret::{ExposeSecret, SecretString},
 };
 
@@ -36,6 +37,14 @@ struct Login {
     username: String,
     #[serde(with = "secret")]
     password: SecretString,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Key {
+    number: u32,
+    #[serde(with = "secret")]
+    text: SecretString,
 }
 
 impl Login {
@@ -97,6 +106,38 @@ pub(super) mod prepare {
         let spec = Spec::deserialize(deserializer)?;
         let users = spec.users.into_iter().map(User::into_new).collect();
         Ok(Prepare::new(spec.databases, users).settings(spec.settings))
+    }
+}
+
+pub(super) mod key {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(key: &InstanceKey, serializer: S) -> Result<S::Ok, S::Error> {
+        Key { number: key.id(), text: key.to_text() }.serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InstanceKey, D::Error> {
+        let Key { number, text } = Key::deserialize(deserializer)?;
+        InstanceKey::from_text(number, &text).map_err(D::Error::custom)
+    }
+}
+
+pub(super) mod bus_login {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        login: &Option<BusLogin>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let login = login.clone().map(|BusLogin { user, password }| Login { username: user, password });
+        login.serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<BusLogin>, D::Error> {
+        let login = Option::<Login>::deserialize(deserializer)?;
+        Ok(login.map(|Login { username, password }| BusLogin { user: username, password }))
     }
 }
 

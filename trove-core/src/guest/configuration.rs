@@ -50,18 +50,11 @@ struct Guest {
     datastore: String,
     serves: Option<bool>,
     epoch: u64,
-    key: Key,
+    #[serde(with = "clear::key")]
+    key: InstanceKey,
     broker: Reached,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "clear::login")]
     login: Option<RegistryLogin>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Key {
-    number: u32,
-    #[serde(with = "clear::secret")]
-    text: SecretString,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,7 +90,7 @@ pub(crate) fn setup(
         datastore: instance.datastore.clone(),
         serves: serves(instance),
         epoch: instance.epoch,
-        key: Key { number: identity.number(), text: identity.key.to_text() },
+        key: identity.key.clone(),
         broker: Reached { host, port, vhost, user, password },
         login,
     };
@@ -124,8 +117,7 @@ impl Configuration {
         }
         let Reached { host: at, port, vhost, user, password } = guest.broker;
         let access = Access::Amqp { broker: Broker { host: at, port, vhost }, login: Login { user, password } };
-        let key = InstanceKey::from_text(guest.key.number, &guest.key.text)?;
-        let Guest { instance, datastore, serves, epoch, .. } = guest;
+        let Guest { instance, datastore, serves, epoch, key, .. } = guest;
         Ok(Self { instance, datastore, key, access, serves, epoch, host })
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     id::{InstanceId, OperationId},
     model::Instance,
     platform::Placement,
-    rpc::{Access, Address, Bus, Line, Refusals, Repeat, Transport},
+    rpc::{Access, Address, Bus, InstanceKey, Line, Refusals, Repeat, Transport},
     time::Clock,
 };
 
@@ -137,8 +137,8 @@ impl Guests {
         let (transport, key, refusals) = (self.transport.clone(), identity.key.clone(), self.refusals.clone());
         let line = Line::open(transport, instance.id, key.clone(), remote.clone(), refusals.clone()).await?;
         let begin = |datastore| {
-            let (transport, stop) = (access.transport(), self.stop.child_token());
-            LocalGuest::begin(instance, datastore, key, transport, self.settings, refusals, stop)
+            let stop = self.stop.child_token();
+            LocalGuest::begin(instance, datastore, key, access, self.settings, refusals, stop)
         };
         let local = datastore.map(begin).transpose()?;
         self.guests().insert(instance.id, Arc::new(Guest { line, remote, local }));
@@ -163,12 +163,26 @@ impl Guests {
     /// Takes an instance's mailboxes away, and its logins of these numbers.
     pub async fn dismiss(&self, instance: InstanceId, numbers: &[u32]) -> Result<()> {
         for number in numbers {
-            self.bus.dismiss(instance, *number).await?;
+            self.retire(instance, *number).await?;
         }
         for address in mailboxes(instance) {
             self.transport.remove(&address).await?;
         }
         Ok(())
+    }
+
+    /// Goes on with another key, of which the guest was told; it has answered with it then.
+    pub async fn renew(&self, instance: InstanceId, key: InstanceKey, patience: Duration) -> Result<()> {
+        let guest = self.guest(instance)?;
+        guest.line.renew(key, patience).await?;
+        // Which job it is does not matter.
+        let anything = Request::JobEnd { operation: OperationId::new_v4(), work: String::new() };
+        guest.ask(&anything, Repeat::Again, ANSWER_LIMIT).await.map(drop)
+    }
+
+    /// Takes a login of an instance's guest away.
+    pub async fn retire(&self, instance: InstanceId, number: u32) -> Result<()> {
+        self.bus.dismiss(instance, number).await
     }
 
     /// Begins a job or joins the one of the same key, and waits for its end for up to `patience` or until told to stop.

@@ -36,11 +36,11 @@ impl Identity {
         self.key.id()
     }
 
-    /// As it is stored: only the same master key opens it, for the same instance.
+    /// As it is stored before the guest knows it: only the same master key opens it, for the same instance.
     pub fn wrap(&self, master: &MasterKey, instance: InstanceId) -> Result<StoredIdentity> {
         let key = self.key.wrap(master, instance)?;
         let password = master.seal(&password_owner(instance, self.number()), &self.password)?;
-        Ok(StoredIdentity { number: self.number(), key, password })
+        Ok(StoredIdentity { number: self.number(), key, password, told: false })
     }
 
     /// What [`wrap`](Self::wrap) made; [`Corrupt`](crate::error::Kind::Corrupt) otherwise.

@@ -6,6 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     agent::{Agent, Settings, Surroundings},
+    credentials::{Credentials, Standing, Wallet},
     desk::Desk,
     notes::Notes,
 };
@@ -14,7 +15,7 @@ use crate::{
     error::Result,
     lifecycle,
     model::Instance,
-    rpc::{InstanceKey, Refusals, Service, Teller, Transport},
+    rpc::{Access, InstanceKey, Refusals, Service, Teller},
 };
 
 /// Whether an instance's server should run, or be stopped; `None` where it is being made or removed.
@@ -37,19 +38,22 @@ impl LocalGuest {
         instance: &Instance,
         datastore: Arc<dyn Datastore>,
         key: InstanceKey,
-        transport: Arc<dyn Transport>,
+        access: &Access,
         settings: Settings,
         refusals: Refusals,
         stop: CancellationToken,
     ) -> Result<Self> {
         let teller = Teller::new();
-        let surroundings = Surroundings { settings, teller: teller.clone(), stop: stop.clone() };
-        let notes = Notes::of(serves(instance), instance.epoch);
+        let wallet = Wallet::of(Credentials::new(key, access));
+        let standing = Standing::new(access, &wallet);
+        let (keys, transport) = (standing.keys.clone(), standing.entrance.transport());
+        let surroundings = Surroundings { settings, teller: teller.clone(), standing, stop: stop.clone() };
+        let notes = Notes::of(serves(instance), instance.epoch, wallet);
         let agent = Agent::spawn(instance.id, datastore, notes, surroundings);
         let desk = Arc::new(Desk(agent.clone()));
         // Without it nobody would end the agent.
         let service =
-            Service::new(transport, instance.id, key, desk, teller, refusals).inspect_err(|_| stop.cancel())?;
+            Service::new(transport, instance.id, keys, desk, teller, refusals).inspect_err(|_| stop.cancel())?;
         let (id, tasks) = (instance.id, TaskTracker::new());
         let served = stop.clone();
         tasks.spawn(async move {

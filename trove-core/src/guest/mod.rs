@@ -18,6 +18,7 @@ mod apart;
 mod clear;
 #[cfg(feature = "amqp")]
 mod configuration;
+mod credentials;
 mod desk;
 mod heal;
 mod hub;
@@ -36,6 +37,7 @@ pub use agent::Settings;
 pub use apart::serve;
 #[cfg(feature = "amqp")]
 pub use configuration::Configuration;
+pub use credentials::Credentials;
 pub use hub::{Call, Guests};
 pub use identity::Identity;
 pub use protocol::{AccountsCall, AccountsReply, JobEnd, Work};

@@ -12,7 +12,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::protocol::{JobEnd, Work};
+use super::{
+    credentials::Wallet,
+    protocol::{JobEnd, Work},
+};
 use crate::{
     error::{Error, Result},
     id::OperationId,
@@ -32,7 +35,7 @@ pub(super) enum Intent {
 }
 
 /// What an agent knows. Where there is a file, what is written there before anything follows of it is: what the server
-/// should do, what it has become, whom to obey, and which jobs are done.
+/// should do, what it has become, who the guest is, whom to obey, and which jobs are done.
 pub(super) struct Notes {
     known: Arc<Mutex<Known>>,
     file: Option<PathBuf>,
@@ -43,6 +46,7 @@ pub(super) struct Known {
     pub(super) intent: Intent,
     pub(super) epoch: u64,
     pub(super) became: Became,
+    pub(super) wallet: Wallet,
     jobs: VecDeque<Job>,
 }
 
@@ -72,26 +76,27 @@ struct Written {
     intent: Intent,
     epoch: u64,
     became: Became,
+    wallet: Wallet,
     /// Those that are done. One that failed is tried again when it is asked for again, and so is one that was broken off.
     done: Vec<(Key, String)>,
 }
 
 impl Notes {
     /// Those of an agent that knows no more than it was told, and writes nothing down.
-    pub(super) fn of(serves: Option<bool>, epoch: u64) -> Self {
+    pub(super) fn of(serves: Option<bool>, epoch: u64, wallet: Wallet) -> Self {
         let intent = match serves {
             None => Intent::None,
             Some(true) => Intent::Run,
             Some(false) => Intent::Stop,
         };
-        let known = Known { intent, epoch, became: Became::default(), jobs: VecDeque::new() };
+        let known = Known { intent, epoch, became: Became::default(), wallet, jobs: VecDeque::new() };
         Self { known: Arc::new(Mutex::new(known)), file: None, writing: tokio::sync::Mutex::default() }
     }
 
     /// Those of an agent that was there before, or may be again. Blocks on the file system.
     #[cfg(feature = "amqp")]
-    pub(super) fn kept_in(file: PathBuf, serves: Option<bool>, epoch: u64) -> Result<Self> {
-        let mut notes = Self::of(serves, epoch);
+    pub(super) fn kept_in(file: PathBuf, serves: Option<bool>, epoch: u64, wallet: Wallet) -> Result<Self> {
+        let mut notes = Self::of(serves, epoch, wallet);
         let failed = |error: io::Error| {
             Error::internal(format!("cannot read the notes of the agent, {}", file.display())).because(error)
         };
@@ -103,6 +108,8 @@ impl Notes {
                 let mut known = notes.known();
                 (known.intent, known.epoch) = (written.intent, written.epoch.max(epoch));
                 known.became = written.became;
+                let told = std::mem::replace(&mut known.wallet, written.wallet);
+                known.wallet.take_newer(told);
                 let done =
                     |(key, work)| Job { key, work, cancel: CancellationToken::new(), end: Some(Ok(())), heard: true };
                 known.jobs.extend(written.done.into_iter().map(done));
@@ -183,7 +190,13 @@ impl Known {
     fn written(&self) -> Written {
         let done = self.jobs.iter().filter(|job| matches!(job.end, Some(Ok(()))));
         let done = done.map(|job| (job.key.clone(), job.work.clone())).collect();
-        Written { intent: self.intent, epoch: self.epoch, became: self.became.clone(), done }
+        Written {
+            intent: self.intent,
+            epoch: self.epoch,
+            became: self.became.clone(),
+            wallet: self.wallet.clone(),
+            done,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::clear;
+use super::{Credentials, clear};
 use crate::{
     datastore::{Accounts, Cx, Prepare, Release},
     error::{Error, Result},
@@ -41,6 +41,8 @@ pub enum Work {
     RevertUpgrade(#[serde(with = "clear::release")] Release),
     /// To a server without a way back.
     ConcludeUpgrade,
+    /// To a guest with other credentials, beside those it has.
+    Renew(Credentials),
 }
 
 impl Work {
@@ -60,6 +62,7 @@ impl Work {
             Self::Upgrade(_) => "upgrade",
             Self::RevertUpgrade(_) => "revert upgrade",
             Self::ConcludeUpgrade => "conclude upgrade",
+            Self::Renew(_) => "renew",
         }
     }
 }

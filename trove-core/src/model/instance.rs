@@ -110,6 +110,7 @@ impl Instance {
             State::Configuring => Status::Configuring,
             State::Upgrading => Status::Upgrading,
             State::Resizing => Status::Resizing,
+            State::Rotating => Status::Rotating,
             State::Deleting => Status::Deleting,
             State::Error => Status::Error,
             State::Active => match &self.health {
@@ -160,6 +161,8 @@ pub enum Status {
     Upgrading,
     /// It is being given another flavor.
     Resizing,
+    /// Its guest is being given another identity.
+    Rotating,
     /// It is being removed.
     Deleting,
     /// It could not be created, or an operation is stuck: see [`Instance::fault`].
@@ -181,6 +184,7 @@ impl fmt::Display for Status {
             Self::Configuring => "CONFIGURING",
             Self::Upgrading => "UPGRADING",
             Self::Resizing => "RESIZING",
+            Self::Rotating => "ROTATING",
             Self::Deleting => "DELETING",
             Self::Error => "ERROR",
         })

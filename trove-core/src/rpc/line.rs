@@ -153,6 +153,28 @@ impl Line {
         let late = |_| Err(Error::timeout("the guest did not answer in time"));
         timeout(limit, work).await.unwrap_or_else(late)
     }
+
+    /// Goes on with another key, of which the guest was told. What is under way goes on too. After that nothing that is
+    /// sealed with an earlier one is heard.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](Kind::Timeout) where the guest does not use it within this time; both are used then, until it does.
+    pub async fn renew(&self, key: InstanceKey, limit: Duration) -> Result<()> {
+        let number = key.id();
+        self.shared.end().learn(key);
+        let used = async {
+            let mut session = self.shared.session.subscribe();
+            while self.shared.end().key_in_use() != Some(number) {
+                self.shared.offer().await;
+                // Either way it is looked again.
+                let _ = timeout(OFFER_EVERY, session.changed()).await;
+            }
+        };
+        timeout(limit, used).await.map_err(|_| Error::timeout("the guest does not use its new key yet"))?;
+        self.shared.end().forget_before(number);
+        Ok(())
+    }
 }
 
 /// A call that waits; it stops to when it is dropped.

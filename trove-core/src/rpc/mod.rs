@@ -49,6 +49,7 @@ mod bus;
 mod envelope;
 mod in_process;
 mod key;
+mod keys;
 mod line;
 mod refusals;
 mod service;
@@ -59,10 +60,11 @@ mod transport;
 
 #[cfg(feature = "amqp")]
 pub use amqp::{Amqp, Broker, Login, Management, RabbitMq};
-pub use bus::{Access, Bus};
+pub use bus::{Access, Bus, BusLogin, Entrance};
 pub use envelope::{MAX_TEXT_BYTES, Refusal};
 pub use in_process::InProcess;
 pub use key::InstanceKey;
+pub use keys::Keys;
 pub use line::{Line, Listener, Repeat};
 pub use refusals::Refusals;
 pub use service::{Answerer, Service, Teller};

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    Address, InstanceKey, Mailbox, Refusals, Transport,
+    Address, Keys, Mailbox, Refusals, Transport,
     session::{FromControl, GuestEnd},
 };
 use crate::{
@@ -138,11 +138,11 @@ impl Teller {
 }
 
 impl Service {
-    /// The service of a guest with this key, which answers and tells so.
+    /// The service of a guest with these keys, which answers and tells so.
     pub fn new(
         transport: Arc<dyn Transport>,
         instance: InstanceId,
-        key: InstanceKey,
+        keys: Keys,
         answerer: Arc<dyn Answerer>,
         teller: Teller,
         refusals: Refusals,
@@ -151,7 +151,7 @@ impl Service {
             transport,
             control: Address::control(instance),
             own: Address::guest(instance),
-            end: Mutex::new(GuestEnd::new(instance, key)?),
+            end: Mutex::new(GuestEnd::new(instance, keys)?),
             calls: Mutex::default(),
             session: watch::Sender::new(false),
             answerer,
@@ -265,7 +265,15 @@ impl Shared {
     async fn wake(&self) {
         let mut session = self.session.subscribe();
         while !*session.borrow_and_update() {
-            self.sent(self.send(|end| end.wake()).await);
+            let wakes = self.end().wake();
+            match wakes {
+                Ok(wakes) => {
+                    for wake in wakes {
+                        self.sent(self.transport.send(&self.control, wake).await);
+                    }
+                }
+                Err(error) => self.sent(Err(error)),
+            }
             // Either way it is looked again.
             let _ = tokio::time::timeout(WAKE_EVERY, session.changed()).await;
         }

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    InstanceKey, Side,
+    InstanceKey, Keys, Side,
     envelope::{Header, Kind, Opener, Refusal, Route, Sealer, Token},
 };
 use crate::{
@@ -37,6 +37,8 @@ type Heard<T> = std::result::Result<T, Refusal>;
 
 /// A session: both directions.
 struct Session {
+    /// The number of its key.
+    key: u32,
     /// The number that the other side drew.
     other: Token,
     sealer: Sealer,
@@ -46,6 +48,7 @@ struct Session {
 /// The control plane's end of the line to one guest.
 pub(super) struct ControlEnd {
     instance: InstanceId,
+    /// The newest at the end: one, or two while the guest is being given another.
     keys: Vec<InstanceKey>,
     /// The last offers, the newest at the end: an answer may come later than the next offer.
     offers: VecDeque<(Token, u32)>,
@@ -70,7 +73,7 @@ pub(super) struct GuestEnd {
     instance: InstanceId,
     /// Tells this life of the guest from others.
     life: Uuid,
-    keys: Vec<InstanceKey>,
+    keys: Keys,
     /// The last offer that was taken, and not yet confirmed.
     candidate: Option<Session>,
     session: Option<Session>,
@@ -89,6 +92,24 @@ pub(super) enum FromControl {
 impl ControlEnd {
     pub(super) fn new(instance: InstanceId, key: InstanceKey) -> Self {
         Self { instance, keys: vec![key], offers: VecDeque::new(), session: None, former: None }
+    }
+
+    /// Offers sessions of this key too, in place of one of the same number.
+    pub(super) fn learn(&mut self, key: InstanceKey) {
+        self.keys.retain(|other| other.id() != key.id());
+        self.keys.push(key);
+        self.keys.sort_by_key(InstanceKey::id);
+    }
+
+    /// Hears nothing of an earlier key any more, but for what is under way in a session.
+    pub(super) fn forget_before(&mut self, number: u32) {
+        self.keys.retain(|key| key.id() >= number);
+        self.offers.retain(|(_, key)| *key >= number);
+    }
+
+    /// The number of the key whose session stands.
+    pub(super) fn key_in_use(&self) -> Option<u32> {
+        self.session.as_ref().map(|session| session.key)
     }
 
     /// An offer to send, with the newest key.
@@ -153,16 +174,19 @@ impl ControlEnd {
 }
 
 impl GuestEnd {
-    pub(super) fn new(instance: InstanceId, key: InstanceKey) -> Result<Self> {
+    pub(super) fn new(instance: InstanceId, keys: Keys) -> Result<Self> {
         let life = Token::draw()?.as_uuid();
-        Ok(Self { instance, life, keys: vec![key], candidate: None, session: None })
+        Ok(Self { instance, life, keys, candidate: None, session: None })
     }
 
-    /// What to send when it begins.
-    pub(super) fn wake(&self) -> Result<Vec<u8>> {
-        let key = self.keys.last().ok_or_else(no_key)?;
-        let route = Route { instance: self.instance, to: Side::Control, sender: Token::draw()?, receiver: Token::NONE };
-        Sealer::new(key, route)?.seal(Kind::Wake, Uuid::nil(), self.life.as_bytes())
+    /// What to send when it begins: with each key, because the control plane may have heard of only one.
+    pub(super) fn wake(&self) -> Result<Vec<Vec<u8>>> {
+        let wake = |key: InstanceKey| {
+            let (sender, receiver) = (Token::draw()?, Token::NONE);
+            let route = Route { instance: self.instance, to: Side::Control, sender, receiver };
+            Sealer::new(&key, route)?.seal(Kind::Wake, Uuid::nil(), self.life.as_bytes())
+        };
+        self.keys.all().into_iter().map(wake).collect()
     }
 
     /// An answer to send.
@@ -185,6 +209,7 @@ impl GuestEnd {
             Some(candidate) if candidate.other == header.route.sender => {
                 let opened = candidate.opener.open(frame)?;
                 // Only whoever made the offer just now can use it.
+                self.keys.use_from(candidate.key);
                 self.session = self.candidate.take();
                 opened
             }
@@ -204,11 +229,11 @@ impl GuestEnd {
             return Err(Refusal::Replayed);
         }
         let route = Route { instance: self.instance, to: Side::Guest, sender: other, receiver: Token::NONE };
-        let key = find(&self.keys, header.key)?;
-        let mut opener = Opener::new(key, route).map_err(|_| Refusal::UnknownKey)?;
+        let key = self.keys.find(header.key).ok_or(Refusal::UnknownKey)?;
+        let mut opener = Opener::new(&key, route).map_err(|_| Refusal::UnknownKey)?;
         opener.open(frame)?;
         let own = Token::draw().map_err(|_| Refusal::NoSession)?;
-        let mut session = Session::new(key, self.instance, Side::Guest, own, other)?;
+        let mut session = Session::new(&key, self.instance, Side::Guest, own, other)?;
         let welcome =
             session.sealer.seal(Kind::Welcome, Uuid::nil(), self.life.as_bytes()).map_err(|_| Refusal::NoSession)?;
         self.candidate = Some(session);
@@ -228,7 +253,7 @@ impl Session {
         let (Ok(sealer), Ok(opener)) = (Sealer::new(key, out), Opener::new(key, back)) else {
             return Err(Refusal::UnknownKey);
         };
-        Ok(Self { other, sealer, opener })
+        Ok(Self { key: key.id(), other, sealer, opener })
     }
 }
 
@@ -257,20 +282,27 @@ mod tests {
     fn line() -> Line {
         let (instance, key) = (InstanceId::new_v4(), InstanceKey::generate(1).unwrap());
         let control = ControlEnd::new(instance, key.clone());
-        Line { control, guest: GuestEnd::new(instance, key).unwrap(), heard: Vec::new() }
+        Line { control, guest: GuestEnd::new(instance, Keys::new(key)).unwrap(), heard: Vec::new() }
     }
 
     impl Line {
         /// Agrees on a session, and keeps all frames as the wire saw them.
         fn meet(&mut self) {
-            let wake = self.guest.wake().unwrap();
-            assert!(matches!(self.control.hear(&wake), Ok(FromGuest::Awake(_))));
+            let wake = self.guest.wake().unwrap().pop().unwrap();
+            let heard = self.control.hear(&wake);
+            assert!(matches!(heard, Ok(FromGuest::Awake(_)) | Err(Refusal::UnknownKey)), "{heard:?}");
+            self.meet_again();
+            self.heard.push(wake);
+        }
+
+        /// The same without that the guest says that it is there.
+        fn meet_again(&mut self) {
             let hello = self.control.offer().unwrap();
             let Ok(FromControl::Offer(welcome)) = self.guest.hear(&hello) else { panic!("not taken") };
             assert!(matches!(self.control.hear(&welcome), Ok(FromGuest::Welcome(_))));
             let confirm = self.control.confirm().unwrap();
             assert!(matches!(self.guest.hear(&confirm), Ok(FromControl::Confirmed)));
-            self.heard.extend([wake, hello, welcome, confirm]);
+            self.heard.extend([hello, welcome, confirm]);
         }
 
         fn call(&mut self, text: &[u8]) {
@@ -308,7 +340,7 @@ mod tests {
         let (instance, keys) = (line.control.instance, line.control.keys.clone());
         for restart in ["nobody", "guest", "control", "both"] {
             if ["guest", "both"].contains(&restart) {
-                line.guest = GuestEnd::new(instance, keys[0].clone()).unwrap();
+                line.guest = GuestEnd::new(instance, Keys::new(keys[0].clone())).unwrap();
             }
             if ["control", "both"].contains(&restart) {
                 line.control = ControlEnd::new(instance, keys[0].clone());
@@ -337,13 +369,43 @@ mod tests {
         // Another key for the same instance, as a thief of an old one would have.
         let forger = InstanceKey::generate(1).unwrap();
         let mut forged = ControlEnd::new(other.control.instance, forger.clone());
-        let mut thief = GuestEnd::new(other.control.instance, forger).unwrap();
-        let frames = [forged.offer().unwrap(), thief.wake().unwrap()];
+        let mut thief = GuestEnd::new(other.control.instance, Keys::new(forger)).unwrap();
+        let frames = [forged.offer().unwrap(), thief.wake().unwrap().remove(0)];
         for frame in one.heard.iter().chain(&frames) {
             assert!(other.guest.hear(frame).is_err() && other.control.hear(frame).is_err());
         }
         other.call(b"b");
         drop(thief.hear(&[]));
+    }
+
+    #[test]
+    fn another_key_takes_over_and_the_one_before_is_not_heard() {
+        let mut line = line();
+        line.meet();
+        let (instance, old) = (line.control.instance, line.control.keys[0].clone());
+        let new = InstanceKey::generate(2).unwrap();
+        line.guest.keys.learn(new.clone());
+        // The control plane has not heard yet that the guest knows it; either may be restarted.
+        line.meet();
+        line.control = ControlEnd::new(instance, old.clone());
+        for wake in line.guest.wake().unwrap() {
+            let heard = line.control.hear(&wake);
+            assert!(matches!(heard, Ok(FromGuest::Awake(_)) | Err(Refusal::UnknownKey)), "{heard:?}");
+        }
+        line.meet_again();
+        let under_way = line.control.call(Uuid::new_v4(), b"begun with the old one").unwrap();
+        line.control.learn(new);
+        line.meet_again();
+        assert_eq!(line.control.key_in_use(), Some(2));
+        line.control.forget_before(2);
+        line.call(b"new");
+        assert!(line.guest.hear(&under_way).is_err());
+
+        let mut thief = ControlEnd::new(instance, old.clone());
+        assert_eq!(line.guest.hear(&thief.offer().unwrap()).unwrap_err(), Refusal::UnknownKey);
+        let thief = GuestEnd::new(instance, Keys::new(old)).unwrap();
+        assert_eq!(line.control.hear(&thief.wake().unwrap()[0]).unwrap_err(), Refusal::UnknownKey);
+        assert_eq!(line.guest.wake().unwrap().len(), 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::{
-    Address, Answerer, InProcess, InstanceKey, Line, Listener, Mailbox, Refusal, Refusals, Repeat, Sent, Service,
+    Address, Answerer, InProcess, InstanceKey, Keys, Line, Listener, Mailbox, Refusal, Refusals, Repeat, Sent, Service,
     Teller, Transport,
 };
 use crate::{
@@ -105,6 +105,7 @@ struct Place {
     wire: Wire,
     instance: InstanceId,
     key: InstanceKey,
+    keys: Keys,
     refusals: Refusals,
     told: mpsc::Receiver<Vec<u8>>,
     listener: Arc<Told>,
@@ -120,7 +121,16 @@ impl Place {
         let (sender, told) = mpsc::channel(64);
         let key = InstanceKey::generate(1).unwrap();
         let listener = Arc::new(Told(sender));
-        Self { wire, instance, key, refusals: Refusals::new(), told, listener, echo: Arc::default() }
+        Self {
+            wire,
+            instance,
+            keys: Keys::new(key.clone()),
+            key,
+            refusals: Refusals::new(),
+            told,
+            listener,
+            echo: Arc::default(),
+        }
     }
 
     async fn line(&self) -> Line {
@@ -131,7 +141,7 @@ impl Place {
 
     fn guest(&self) -> Guest {
         let transport = Arc::new(self.wire.clone());
-        let (instance, key) = (self.instance, self.key.clone());
+        let (instance, key) = (self.instance, self.keys.clone());
         let teller = Teller::new();
         let (echo, refusals) = (self.echo.clone(), self.refusals.clone());
         let service = Service::new(transport, instance, key, echo, teller.clone(), refusals).unwrap();
@@ -181,6 +191,54 @@ async fn calls_are_answered_once_however_much_is_lost_or_comes_twice() {
         assert!(repeat == 0 || place.refusals.count(Refusal::Replayed) > 0);
         guest.stop.cancel();
         guest.task.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_key_is_taken_while_calls_are_under_way_and_each_is_answered_once() {
+    for (lose, repeat) in [(0, 0), (20, 0), (0, 50), (30, 50)] {
+        let mut place = Place::new(Wire { lose, repeat, ..Wire::default() }).await;
+        let (line, guest) = (place.line().await, place.guest());
+        let old = Keys::new(place.key.clone());
+        let calls = (0..20u32).map(|number| {
+            let line = &line;
+            async move {
+                // Half of them are begun before and end after.
+                let text = if number % 2 == 0 { format!("wait {number}") } else { number.to_string() };
+                let answer = line.call(text.as_bytes(), Repeat::GiveUp, LIMIT).await.unwrap();
+                assert_eq!(*answer, text.as_bytes());
+            }
+        });
+        let renew = async {
+            while place.echo.answered.load(Ordering::Relaxed) < 20 {
+                place.echo.begun.notified().await;
+            }
+            let new = InstanceKey::generate(2).unwrap();
+            place.keys.learn(new.clone());
+            let renewed = line.renew(new, LIMIT).await;
+            for _ in 0..10 {
+                place.echo.go.notify_one();
+                tokio::task::yield_now().await;
+            }
+            renewed.unwrap();
+            assert_eq!(place.keys.used_above(1).await, 2);
+        };
+        tokio::join!(join_all(calls), renew);
+        assert_eq!(*line.call(b"new", Repeat::GiveUp, LIMIT).await.unwrap(), b"new");
+        assert_eq!(place.echo.answered.load(Ordering::Relaxed), 21, "losing {lose} %, repeating {repeat} %");
+
+        // Whoever has only the old one is nobody.
+        guest.kill().await;
+        let new = std::mem::replace(&mut place.keys, old);
+        let thief = place.guest();
+        let unheard = line.call(b"anybody", Repeat::GiveUp, Duration::from_secs(60)).await.unwrap_err();
+        assert_eq!(unheard.kind(), Kind::Timeout);
+        assert!(place.refusals.count(Refusal::UnknownKey) > 0);
+        thief.kill().await;
+        place.keys = new;
+        let guest = place.guest();
+        assert_eq!(*line.call(b"there", Repeat::Again, LIMIT).await.unwrap(), b"there");
+        guest.kill().await;
     }
 }
 
@@ -297,7 +355,7 @@ impl Answerer for Fragile {
 async fn calls_that_panic_do_not_make_a_guest_deaf() {
     let place = Place::new(Wire::default()).await;
     let (transport, instance) = (Arc::new(place.wire.clone()), place.instance);
-    let (key, refusals) = (place.key.clone(), place.refusals.clone());
+    let (key, refusals) = (place.keys.clone(), place.refusals.clone());
     let service = Service::new(transport, instance, key, Arc::new(Fragile), Teller::new(), refusals).unwrap();
     let guest = tokio::spawn(service.run(CancellationToken::new()));
     let line = place.line().await;

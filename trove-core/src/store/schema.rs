@@ -108,6 +108,7 @@ const STEPS: &[&str] = &[
         password TEXT NOT NULL,
         PRIMARY KEY (instance, number)
     )",
+    "ALTER TABLE guest_identities ADD COLUMN told BIGINT NOT NULL DEFAULT 1",
 ];
 
 /// Brings the schema up to date; refuses one that a later version of this library made.

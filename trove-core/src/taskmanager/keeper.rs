@@ -68,7 +68,8 @@ pub(super) fn needs_agent(instance: &Instance) -> bool {
         | State::Starting
         | State::Configuring
         | State::Upgrading
-        | State::Resizing => true,
+        | State::Resizing
+        | State::Rotating => true,
         State::Build | State::Deleting | State::Error => false,
     }
 }

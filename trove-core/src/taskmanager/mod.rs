@@ -10,6 +10,7 @@
 //! | [`ConfigureInstance`] | server | it is given the settings before |
 //! | [`UpgradeInstance`] | check, server, conclude | the release before is brought back, until the new one serves |
 //! | [`ResizeInstance`] | server | it is given the flavor before |
+//! | [`RotateIdentity`] | admit, tell, use, retire | the new one is taken away, until the guest was told of it |
 
 mod configure;
 mod create;
@@ -17,6 +18,7 @@ mod delete;
 mod keeper;
 mod places;
 mod resize;
+mod rotate;
 mod server;
 mod trial;
 mod upgrade;
@@ -32,6 +34,7 @@ pub use delete::DeleteInstance;
 pub(crate) use keeper::keep_guests;
 pub(crate) use places::Places;
 pub use resize::ResizeInstance;
+pub use rotate::RotateIdentity;
 pub use server::{RestartServer, StartServer, StopServer};
 pub(crate) use trial::Trials;
 pub use upgrade::UpgradeInstance;
@@ -45,7 +48,7 @@ use crate::{
     model::Instance,
     platform::{Ensured, Platform},
     secret::MasterKey,
-    store::{InstanceRelease, Store, StoredVersion},
+    store::{InstanceRelease, Store, StoredIdentity, StoredVersion},
 };
 
 /// How long a step waits for a guest's job before it lets go and asks again.
@@ -78,6 +81,7 @@ pub(crate) fn registry() -> Registry<ControlPlane> {
         .with::<ConfigureInstance>()
         .with::<UpgradeInstance>()
         .with::<ResizeInstance>()
+        .with::<RotateIdentity>()
 }
 
 impl ControlPlane {
@@ -109,15 +113,36 @@ impl ControlPlane {
         self.guests.dismiss(id, &numbers).await
     }
 
-    /// Who the instance's guest is, made up and written down where it is nobody yet.
+    /// Who the instance's guest knows that it is, made up and written down where it is nobody yet.
     async fn identity(&self, id: InstanceId) -> Result<Identity> {
         let mut known = self.store.identities(id).await?;
         if known.is_empty() {
-            self.store.insert_identity(id, &Identity::generate(1)?.wrap(&self.master_key, id)?).await?;
+            // A guest begins with it.
+            let first = StoredIdentity { told: true, ..Identity::generate(1)?.wrap(&self.master_key, id)? };
+            self.store.insert_identity(id, &first).await?;
             known = self.store.identities(id).await?;
         }
-        let newest = known.last().ok_or_else(|| Error::not_found(format!("there is no instance {id}")))?;
+        let newest = known.iter().rfind(|identity| identity.told);
+        let newest = newest.ok_or_else(|| Error::not_found(format!("there is no instance {id}")))?;
         Identity::unwrap(newest, &self.master_key, id)
+    }
+
+    /// The instance's identity of this number, which was written down.
+    async fn identity_of(&self, id: InstanceId, number: u32) -> Result<Identity> {
+        let known = self.store.identities(id).await?;
+        let found = known.iter().find(|identity| identity.number == number);
+        Identity::unwrap(found.ok_or_else(|| Error::internal("an identity is missing"))?, &self.master_key, id)
+    }
+
+    /// Takes away the instance's identities of these numbers.
+    async fn retire_identities(&self, id: InstanceId, which: impl Fn(u32) -> bool + Send) -> Result<()> {
+        for StoredIdentity { number, .. } in self.store.identities(id).await? {
+            if which(number) {
+                self.guests.retire(id, number).await?;
+                self.store.remove_identity(id, number).await?;
+            }
+        }
+        Ok(())
     }
 
     /// How the registry of an image of this version is signed in to, where that is needed.

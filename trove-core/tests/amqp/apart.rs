@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use crate::broker::RabbitMq;
 use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -19,6 +20,7 @@ use trove_core::{
     id::InstanceId,
     model::{Condition, Endpoint, Health, Instance, NewUser, PageRequest, Problem},
     platform::{AgentSetup, Compute, Ensured, Placement, Platform},
+    rpc::{Address, Login, Transport},
     secret::ExposeSecret,
 };
 
@@ -156,5 +158,45 @@ async fn an_agent_elsewhere_outlives_its_control_plane_and_is_outlived_by_its_se
 
     instance.delete().await.unwrap().wait().await.unwrap();
     assert_eq!(apart.world.residue(), [""; 0]);
+    trove.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_elsewhere_takes_another_identity_and_the_one_before_is_nobody() {
+    let apart = Apart::new();
+    let store = format!("sqlite:{}", apart.directory.path().join("trove.db").display());
+    let (trove, broker) = (start(&apart, &store).await, RabbitMq::shared().await);
+    let new = NewInstance::new("orders", "memory").database("app").user("app", "secret");
+    let instance = trove.create(new).await.unwrap().active().await.unwrap();
+    let id = instance.id;
+    let file = apart.directory.path().join(id.to_string());
+    let stolen = std::fs::read(&file).unwrap();
+    let login = |text: &[u8]| {
+        let told: serde_json::Value = serde_json::from_slice(text).unwrap();
+        let of = |name: &str| told["guest"]["broker"][name].as_str().unwrap().to_owned();
+        broker.log_in(Login::new(of("user"), of("password")))
+    };
+    assert!(login(&stolen).send(&Address::control(id), vec![0; 100]).await.is_ok());
+
+    instance.rotate_identity().await.unwrap().wait().await.unwrap();
+    assert_eq!(users(&instance).await, 1);
+    let refused = login(&stolen).send(&Address::control(id), vec![0; 100]).await.unwrap_err();
+    assert!(refused.report().contains("ACCESS_REFUSED"), "{}", refused.report());
+
+    // The agent knows better than the file from which it is started again.
+    apart.end(id).await.unwrap().unwrap();
+    apart.begin_again(id);
+    assert_eq!(users(&instance).await, 1);
+
+    // The next control plane knows who it is too, and tells an agent that knows nothing.
+    trove.shut_down().await;
+    apart.end(id).await.unwrap().unwrap();
+    std::fs::remove_file(apart.directory.path().join(format!("{id}.d/agent.notes"))).unwrap();
+    let trove = start(&apart, &store).await;
+    let instance = trove.instance(id).await.unwrap();
+    assert_eq!(users(&instance).await, 1);
+    assert!(login(&std::fs::read(&file).unwrap()).send(&Address::control(id), vec![0; 100]).await.is_ok());
+    instance.delete().await.unwrap().wait().await.unwrap();
+    assert_eq!(broker.mentions(&id.to_string()), [""; 0]);
     trove.shut_down().await;
 }

@@ -114,6 +114,11 @@ impl RabbitMq {
         Shared { bus, _broker: self }
     }
 
+    /// The broker as somebody with this login has it.
+    pub fn log_in(&self, login: Login) -> Amqp {
+        Amqp::new(self.broker.clone(), login)
+    }
+
     /// As a guest has it.
     pub async fn guest(&self, instance: InstanceId) -> Amqp {
         let password = SecretString::from(Uuid::new_v4().to_string());

@@ -4,7 +4,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,9 @@ use trove_core::{
     id::InstanceId,
     layer::Verdict,
     lifecycle::State,
-    model::{Condition, EventKind, Flavor, Health, Instance, Problem, Settings, Status, gib, mib},
+    model::{
+        Condition, EventKind, Flavor, Health, Instance, NewUser, PageRequest, Problem, Settings, Status, gib, mib,
+    },
 };
 
 async fn start(world: &World, store: &str) -> Trove {
@@ -409,5 +411,43 @@ async fn the_history_of_root_is_kept() {
     accounts.disable_root().await.unwrap();
     let history = accounts.root_history().await.unwrap();
     assert_eq!(history.iter().map(|change| change.enabled).collect::<Vec<_>>(), [false, true]);
+    trove.shut_down().await;
+}
+
+#[tokio::test]
+async fn the_identity_of_a_guest_is_rotated_while_its_accounts_are_changed() {
+    let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+    let store = on_disk(directory.path());
+    let trove = start(&world, &store).await;
+    let instance = active(&trove).await;
+    for _ in 0..2 {
+        let rotation = instance.rotate_identity().await.unwrap();
+        let rotated = AtomicBool::new(false);
+        let changes = async {
+            let accounts = instance.accounts();
+            while !rotated.load(Ordering::Relaxed) {
+                accounts.create_users([NewUser::new("guest", "secret")]).await.unwrap();
+                accounts.drop_user("guest").await.unwrap();
+            }
+            assert!(accounts.users(PageRequest::default()).await.unwrap().items.is_empty());
+        };
+        let ended = async {
+            rotation.wait().await.unwrap();
+            rotated.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(changes, ended);
+        assert_eq!(trove.instance(instance.id).await.unwrap().state, State::Active);
+    }
+    let id = instance.id;
+    trove.shut_down().await;
+    drop((instance, trove));
+
+    let trove = start(&world, &store).await;
+    let instance = until(&trove, id, |instance| instance.health == Health::Healthy).await;
+    instance.rotate_identity().await.unwrap().wait().await.unwrap();
+    instance.stop().await.unwrap().wait().await.unwrap();
+    let refused = instance.rotate_identity().await.err().unwrap();
+    assert_eq!((refused.kind(), refused.to_string().contains("identity")), (Kind::Conflict, true), "{refused}");
+    instance.delete().await.unwrap().wait().await.unwrap();
     trove.shut_down().await;
 }

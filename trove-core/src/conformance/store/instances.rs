@@ -165,14 +165,21 @@ async fn the_identity_of_a_guest_is_written_once_and_goes_with_its_instance(stor
     let key = MasterKey::generate().unwrap();
     let identity = |number: u32| {
         let seal = |text: &str| key.seal("guest", &SecretString::from(text)).unwrap();
-        StoredIdentity { number, key: seal("key"), password: seal("password") }
+        StoredIdentity { number, key: seal("key"), password: seal("password"), told: number == 1 }
     };
     let (instance, _) = insert(store, "guest").await;
-    let (first, second) = (identity(1), identity(2));
+    let (first, mut second) = (identity(1), identity(2));
     for stored in [&second, &first, &identity(1)] {
         store.insert_identity(instance.id, stored).await.unwrap();
     }
-    assert_eq!(store.identities(instance.id).await.unwrap(), [first, second]);
+    assert_eq!(store.identities(instance.id).await.unwrap(), [first.clone(), second.clone()]);
+    store.identity_is_told(instance.id, 2).await.unwrap();
+    second.told = true;
+    assert_eq!(store.identities(instance.id).await.unwrap(), [first, second.clone()]);
+    for _ in 0..2 {
+        store.remove_identity(instance.id, 1).await.unwrap();
+        assert_eq!(store.identities(instance.id).await.unwrap(), [second.clone()]);
+    }
     assert_eq!(store.identities(InstanceId::new_v4()).await.unwrap(), []);
     remove(store, &instance).await;
     assert_eq!(store.identities(instance.id).await.unwrap(), []);

@@ -7,7 +7,8 @@ use std::{
 };
 
 use lapin::{
-    Channel, Connection, ConnectionProperties,
+    Channel, Connection, ConnectionProperties, ErrorKind,
+    protocol::{AMQPErrorKind, AMQPSoftError},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use tokio::time::{Instant, timeout};
@@ -71,7 +72,8 @@ impl fmt::Debug for Login {
 /// The connections to one broker: as many as it takes for all channels.
 pub(super) struct Connections {
     broker: Broker,
-    login: Mutex<Login>,
+    /// The newest at the end. Of an earlier one it is made use where the broker refuses those after it.
+    logins: Mutex<Vec<Login>>,
     /// Each lives as long as a channel on it is used.
     open: tokio::sync::Mutex<Open>,
 }
@@ -90,11 +92,11 @@ pub(super) struct Wire {
 
 impl Connections {
     pub(super) fn new(broker: Broker, login: Login) -> Self {
-        Self { broker, login: Mutex::new(login), open: tokio::sync::Mutex::default() }
+        Self { broker, logins: Mutex::new(vec![login]), open: tokio::sync::Mutex::default() }
     }
 
-    pub(super) fn log_in_as(&self, login: Login) {
-        *self.login.lock().unwrap_or_else(PoisonError::into_inner) = login;
+    pub(super) fn log_in_as(&self, logins: Vec<Login>) {
+        *self.logins.lock().unwrap_or_else(PoisonError::into_inner) = logins;
     }
 
     /// A new channel.
@@ -130,9 +132,7 @@ impl Connections {
         {
             return Err(error.clone());
         }
-        let connecting = Connection::connect_uri(self.uri(), ConnectionProperties::default());
-        let connected = timeout(ANSWER_LIMIT, connecting).await.map_err(|_| late());
-        match connected.and_then(|connected| connected.map_err(unreachable)) {
+        match self.connect().await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 open.connections.push(Arc::downgrade(&connection));
@@ -146,8 +146,23 @@ impl Connections {
         }
     }
 
-    fn uri(&self) -> AMQPUri {
-        let Login { user, password } = self.login.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn connect(&self) -> Result<Connection> {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut last = late();
+        while let Some(login) = logins.pop() {
+            let connecting = Connection::connect_uri(self.uri(login), ConnectionProperties::default());
+            last = match timeout(ANSWER_LIMIT, connecting).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) if is_refusal(&error) => unreachable(error),
+                Ok(Err(error)) => return Err(unreachable(error)),
+                Err(_) => return Err(late()),
+            };
+        }
+        Err(last)
+    }
+
+    fn uri(&self, login: Login) -> AMQPUri {
+        let Login { user, password } = login;
         let userinfo = AMQPUserInfo { username: user, password: password.expose_secret().to_owned() };
         AMQPUri {
             scheme: AMQPScheme::AMQP,
@@ -160,6 +175,12 @@ impl Connections {
             },
         }
     }
+}
+
+/// True where the broker does not know the login.
+fn is_refusal(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(said) = error.kind() else { return false };
+    *said.kind() == AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
 }
 
 /// What a connection that failed is to whoever needs it. The client's own words never hold the password.

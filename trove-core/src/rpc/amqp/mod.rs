@@ -61,9 +61,9 @@ impl Amqp {
         Self { outbox: Outbox::new(connections.clone()), connections }
     }
 
-    /// Uses this login from the next connection on.
-    pub fn log_in_as(&self, login: Login) {
-        self.connections.log_in_as(login);
+    /// Uses these logins from the next connection on: the last, or where the broker refuses it the one before it.
+    pub(super) fn log_in_as(&self, logins: Vec<Login>) {
+        self.connections.log_in_as(logins);
     }
 }
 

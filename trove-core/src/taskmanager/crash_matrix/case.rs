@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        ConfigureInstance, ControlPlane, CreateInstance, DeleteInstance, ResizeInstance, RestartServer, StartServer,
-        StopServer, UpgradeInstance, registry,
+        ConfigureInstance, ControlPlane, CreateInstance, DeleteInstance, ResizeInstance, RestartServer, RotateIdentity,
+        StartServer, StopServer, UpgradeInstance, registry,
     },
     Death, Fault, Operation, Trouble,
     journal::MortalJournal,
@@ -95,6 +95,7 @@ impl Case {
             Operation::Resize => {
                 (ResizeInstance::new(Flavor::new("large", mib(64), 2)).begin(case.id), State::Resizing)
             }
+            Operation::Rotate => (RotateIdentity::default().begin(case.id), State::Rotating),
         };
         case.begin(row.unwrap(), (from, to)).await;
         case
@@ -134,10 +135,13 @@ impl Case {
                 assert_eq!(self.world.shape(self.instance), Some(shape), "{what}: it has another shape");
                 assert_eq!(self.world.settings(self.instance), instance.given.settings, "{what}: other settings");
                 let done = status == Some(OperationStatus::Succeeded);
+                let identities = self.store.identities(self.instance).await.unwrap();
+                let numbers: Vec<u32> = identities.iter().map(|identity| identity.number).collect();
                 let changed = match self.operation {
                     Operation::Configure => !instance.given.settings.is_empty(),
                     Operation::Upgrade => instance.version == "2",
                     Operation::Resize => instance.flavor.name == "large",
+                    Operation::Rotate => numbers == [2] && identities[0].told,
                     _ => done,
                 };
                 assert_eq!(changed, done, "{what}: ended {status:?}");

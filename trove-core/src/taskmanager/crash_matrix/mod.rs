@@ -46,6 +46,7 @@ enum Operation {
     Configure,
     Upgrade,
     Resize,
+    Rotate,
 }
 
 #[tokio::test]
@@ -86,6 +87,11 @@ async fn upgrade_survives_everything() {
 #[tokio::test]
 async fn resize_survives_everything() {
     matrix(Operation::Resize).await;
+}
+
+#[tokio::test]
+async fn rotate_survives_everything() {
+    matrix(Operation::Rotate).await;
 }
 
 #[tokio::test]
