@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Inner, Trove};
+use super::{Inner, Trove, keys};
 use crate::{
     conductor,
     datastore::{Driver, Manifest},
@@ -19,9 +19,9 @@ use crate::{
     model::{ByteSize, DatastoreVersion, Flavor, gib, mib},
     platform::Platform,
     rpc::{Bus, InProcess},
-    secret::MasterKey,
+    secret::KeyProvider,
     store::{Store, StoredVersion},
-    taskmanager::{ControlPlane, keep_guests, registry},
+    taskmanager::{ControlPlane, keep_guests, registry, reseal},
     time::{Clock, Timestamp, after},
 };
 
@@ -54,7 +54,7 @@ pub struct Builder {
     drivers: Vec<Arc<dyn Driver>>,
     flavors: Vec<Flavor>,
     limits: Limits,
-    master_key: Option<MasterKey>,
+    keys: Option<Arc<dyn KeyProvider>>,
     bus: Option<Arc<dyn Bus>>,
     flow: flow::Settings,
     guest: guest::Settings,
@@ -93,12 +93,12 @@ impl Builder {
         self
     }
 
-    /// The key under which passwords wait in the store to be used.
+    /// Where the [master keys](crate::secret) come from, by which passwords and the keys of guests are sealed in the store.
     ///
-    /// Without one, a SQLite store keeps its own in a file beside it, of the same name with `.key` added, readable to its
-    /// owner only. A PostgreSQL store, which other processes and its backups can read, needs one.
-    pub fn master_key(mut self, key: MasterKey) -> Self {
-        self.master_key = Some(key);
+    /// Without this, a SQLite store has a [`KeyFile`](crate::secret::KeyFile) beside it, of the same name with `.key` added. A PostgreSQL store,
+    /// which other processes and its backups can read, needs it.
+    pub fn keys(mut self, provider: impl KeyProvider) -> Self {
+        self.keys = Some(Arc::new(provider));
         self
     }
 
@@ -126,12 +126,13 @@ impl Builder {
         self
     }
 
-    /// Opens the store, goes on with what an earlier process left unfinished, and gives existing instances their agents.
+    /// Opens the store, seals with the current master key what is sealed by a former one, goes on with what an earlier
+    /// process left unfinished, and gives existing instances their agents.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](crate::error::Kind::Invalid) where a part is missing or two datastores share a name, and what
-    /// [`Store::connect`] says.
+    /// [`Invalid`](crate::error::Kind::Invalid) where a part or a master key that is still needed is missing or two
+    /// datastores share a name, and what [`Store::connect`] and the [`KeyProvider`] say.
     pub async fn start(self) -> Result<Trove> {
         let missing = |what: &str| Error::invalid(format!("the service needs a {what}"));
         let url = self.store.ok_or_else(|| missing("store"))?;
@@ -149,11 +150,12 @@ impl Builder {
         }
         let flavors = if self.flavors.is_empty() { default_flavors() } else { self.flavors };
         let store = Store::connect(&url).await?;
-        let master_key = match self.master_key {
-            Some(key) => key,
-            None => own_key(&store, &url).await?,
+        let keys = match self.keys {
+            Some(provider) => keys::ask(provider.as_ref()).await?,
+            None => keys::own(&store, &url).await?,
         };
-
+        let flows = registry();
+        reseal(&store, &keys, &flows).await?;
         register(&store, &manifests, self.clock.now()).await?;
 
         let events = Events::new();
@@ -165,7 +167,7 @@ impl Builder {
             store: store.clone(),
             platform,
             guests,
-            master_key,
+            keys,
             places: Default::default(),
             trials: Default::default(),
         });
@@ -173,7 +175,7 @@ impl Builder {
             Uuid::new_v4().to_string(),
             Arc::new(store),
             control.clone(),
-            registry(),
+            flows,
             self.flow,
             self.clock.clone(),
             events.clone(),
@@ -245,20 +247,6 @@ async fn register(store: &Store, manifests: &[Manifest], now: Timestamp) -> Resu
         }
     }
     Ok(())
-}
-
-async fn own_key(store: &Store, url: &str) -> Result<MasterKey> {
-    let Some(file) = store.file() else {
-        if url.starts_with("sqlite:") {
-            return MasterKey::generate();
-        }
-        return Err(Error::invalid("a store on a server needs a master key"));
-    };
-    let mut name = file.into_os_string();
-    name.push(".key");
-    tokio::task::spawn_blocking(move || MasterKey::from_file(name))
-        .await
-        .unwrap_or_else(|error| Err(Error::internal("the master key could not be read").because(error)))
 }
 
 fn default_flavors() -> Vec<Flavor> {

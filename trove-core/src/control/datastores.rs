@@ -177,7 +177,7 @@ impl Datastores {
             created_at: now,
             updated_at: now,
         };
-        let seal = |password| self.trove.0.control.master_key.seal(&login_owner(&version.image), &password);
+        let seal = |password| self.trove.0.control.keys.seal(&login_owner(&version.image), &password);
         let password = password.map(seal).transpose()?;
         let (datastore, name) = (version.datastore.clone(), version.name.clone());
         self.trove.0.control.store.insert_version(&StoredVersion { version, password, edited: true }).await?;
@@ -194,7 +194,7 @@ impl Datastores {
         }
         if let Some(login) = change.login {
             let (username, password) = login.unzip();
-            let seal = |password| self.trove.0.control.master_key.seal(&login_owner(&stored.version.image), &password);
+            let seal = |password| self.trove.0.control.keys.seal(&login_owner(&stored.version.image), &password);
             stored.password = password.map(seal).transpose()?;
             stored.version.username = username;
         }

@@ -8,6 +8,7 @@ mod builder;
 mod configurations;
 mod datastores;
 mod instance;
+mod keys;
 mod new_instance;
 mod operation;
 mod uri;
@@ -89,7 +90,7 @@ impl Trove {
         let version = datastores.choose(&new.datastore, new.version.as_deref()).await?;
         let manifest = datastores.manifest(&new.datastore)?;
         let instance = new.admit(manifest, &version, &self.0.flavors, &self.0.limits, self.0.clock.now())?;
-        let mut flow = CreateInstance::new(instance.id, new.databases, &new.users, &self.0.control.master_key)?;
+        let mut flow = CreateInstance::new(instance.id, new.databases, &new.users, &self.0.control.keys)?;
         if let Some(group) = instance.configuration {
             let group = self.configurations().for_instance(group, &instance).await?;
             flow = flow.settings(GivenSettings::from(&group));

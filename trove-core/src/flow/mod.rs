@@ -38,6 +38,7 @@ use crate::{
     id::{InstanceId, OperationId},
     model::{Event, EventKind, OperationError, OperationStatus, Progress},
     platform::Ensured,
+    secret::Sealed,
     store::{InstanceChange, NewOperation},
     time::Clock,
 };
@@ -73,6 +74,11 @@ pub trait Flow: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// What the end of the operation means for its instance; written with its last journal row.
     fn ended(&self, end: End<'_>) -> InstanceChange;
+
+    /// The secrets in its state, each with what it is bound to: another master key seals them anew.
+    fn secrets(&mut self, _instance: InstanceId) -> Vec<(String, &mut Sealed)> {
+        Vec::new()
+    }
 
     /// The first journal row of this operation.
     fn begin(&self, id: OperationId) -> Result<NewOperation> {

@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 use super::{End, Flow, Limits, Next, StepCx, plan::Shape};
 use crate::{
     error::{Error, Result},
-    id::OperationId,
+    id::{InstanceId, OperationId},
+    secret::{MasterKeys, Sealed},
     store::{InstanceChange, NewOperation},
 };
 
@@ -40,6 +41,23 @@ impl<C: Send + Sync + 'static> Registry<C> {
             .get(kind)
             .ok_or_else(|| Error::unsupported(format!("this version of the library does not know operation {kind}")))?;
         revive(state)
+    }
+
+    /// The state of an operation with its secrets sealed by the current key, where one was by another.
+    pub(crate) fn reseal(
+        &self,
+        kind: &str,
+        state: &str,
+        instance: InstanceId,
+        keys: &MasterKeys,
+    ) -> Result<Option<String>> {
+        let unreadable = |error| Error::corrupt(format!("the journal of {kind} cannot be read")).because(error);
+        let mut flow = self.revive(kind, serde_json::from_str(state).map_err(unreadable)?)?;
+        let mut resealed = false;
+        for (owner, sealed) in flow.secrets(instance) {
+            resealed |= keys.reseal(&owner, sealed)?;
+        }
+        if resealed { flow.state().map(|state| Some(state.to_string())) } else { Ok(None) }
     }
 }
 
@@ -74,6 +92,7 @@ pub(super) trait AnyFlow<C>: Send + Sync {
     async fn run(&mut self, step: usize, cx: &mut StepCx<'_, C>) -> Result<Next>;
     async fn undo(&mut self, step: usize, cx: &mut StepCx<'_, C>) -> Result<Next>;
     fn ended(&self, end: End<'_>) -> InstanceChange;
+    fn secrets(&mut self, instance: InstanceId) -> Vec<(String, &mut Sealed)>;
 }
 
 #[async_trait]
@@ -114,5 +133,9 @@ impl<F: Flow> AnyFlow<F::Context> for F {
 
     fn ended(&self, end: End<'_>) -> InstanceChange {
         Flow::ended(self, end)
+    }
+
+    fn secrets(&mut self, instance: InstanceId) -> Vec<(String, &mut Sealed)> {
+        Flow::secrets(self, instance)
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     id::InstanceId,
     rpc::InstanceKey,
-    secret::{MasterKey, SecretString, fill_random},
+    secret::{MasterKeys, SecretString, fill_random},
     store::StoredIdentity,
 };
 
@@ -36,15 +36,15 @@ impl Identity {
         self.key.id()
     }
 
-    /// As it is stored before the guest knows it: only the same master key opens it, for the same instance.
-    pub fn wrap(&self, master: &MasterKey, instance: InstanceId) -> Result<StoredIdentity> {
+    /// As it is stored before the guest knows it: only the same master keys open it, for the same instance.
+    pub fn wrap(&self, master: &MasterKeys, instance: InstanceId) -> Result<StoredIdentity> {
         let key = self.key.wrap(master, instance)?;
         let password = master.seal(&password_owner(instance, self.number()), &self.password)?;
         Ok(StoredIdentity { number: self.number(), key, password, told: false })
     }
 
     /// What [`wrap`](Self::wrap) made; [`Corrupt`](crate::error::Kind::Corrupt) otherwise.
-    pub fn unwrap(stored: &StoredIdentity, master: &MasterKey, instance: InstanceId) -> Result<Self> {
+    pub fn unwrap(stored: &StoredIdentity, master: &MasterKeys, instance: InstanceId) -> Result<Self> {
         let key = InstanceKey::unwrap(stored.number, &stored.key, master, instance)?;
         Ok(Self { key, password: master.open(&password_owner(instance, stored.number), &stored.password)? })
     }

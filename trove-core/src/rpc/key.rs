@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::{Error, Result},
     id::InstanceId,
-    secret::{ExposeSecret, MasterKey, Sealed, SecretString, fill_random},
+    secret::{ExposeSecret, MasterKeys, Sealed, SecretString, fill_random},
 };
 
 const KEY_BYTES: usize = 32;
@@ -32,13 +32,13 @@ impl InstanceKey {
         self.id
     }
 
-    /// The key as it is stored by the control plane: only the same master key opens it, for the same instance and number.
-    pub fn wrap(&self, master: &MasterKey, instance: InstanceId) -> Result<Sealed> {
+    /// The key as it is stored by the control plane: only the same master keys open it, for the same instance and number.
+    pub fn wrap(&self, master: &MasterKeys, instance: InstanceId) -> Result<Sealed> {
         master.seal(&owner(instance, self.id), &self.to_text())
     }
 
     /// The key in what [`wrap`](Self::wrap) made; [`Corrupt`](crate::error::Kind::Corrupt) otherwise.
-    pub fn unwrap(id: u32, sealed: &Sealed, master: &MasterKey, instance: InstanceId) -> Result<Self> {
+    pub fn unwrap(id: u32, sealed: &Sealed, master: &MasterKeys, instance: InstanceId) -> Result<Self> {
         Self::from_text(id, &master.open(&owner(instance, id), sealed)?)
     }
 

@@ -55,7 +55,7 @@ impl Store {
     }
 }
 
-fn identity(row: &Row) -> Result<StoredIdentity> {
+pub(super) fn identity(row: &Row) -> Result<StoredIdentity> {
     let number = u32::try_from(row.int("number")?).map_err(|_| Error::corrupt("the store has an impossible number"))?;
     let sealed = |column: &str| rows::from_word::<Sealed>(&row.text(column)?);
     Ok(StoredIdentity { number, key: sealed("rpc_key")?, password: sealed("password")?, told: row.int("told")? != 0 })

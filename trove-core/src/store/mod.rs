@@ -28,6 +28,7 @@ mod journal;
 mod lock;
 mod rows;
 mod schema;
+mod sealed;
 mod trials;
 
 use std::{
@@ -40,6 +41,7 @@ pub use datastores::StoredVersion;
 pub use identities::StoredIdentity;
 pub use instances::{Admitted, Report};
 pub use journal::{Cancel, Entry, InstanceChange, InstanceRelease, Journal, NewOperation, Record};
+pub(crate) use sealed::Resealed;
 
 use crate::error::Result;
 

@@ -13,7 +13,7 @@ use crate::{
     lifecycle::State,
     model::{GivenSettings, NewDatabase, NewUser, OperationStatus, UserName},
     platform::Ensured,
-    secret::{MasterKey, Sealed},
+    secret::{MasterKeys, Sealed},
     store::InstanceChange,
 };
 
@@ -49,11 +49,16 @@ pub enum Step {
 
 impl CreateInstance {
     /// The creation of this instance with these databases and users, whose passwords are sealed for the journal.
-    pub fn new(instance: InstanceId, databases: Vec<NewDatabase>, users: &[NewUser], key: &MasterKey) -> Result<Self> {
+    pub fn new(
+        instance: InstanceId,
+        databases: Vec<NewDatabase>,
+        users: &[NewUser],
+        keys: &MasterKeys,
+    ) -> Result<Self> {
         let seal = |user: &NewUser| {
             Ok(SealedUser {
                 user: user.user.clone(),
-                password: key.seal(&owner(instance, &user.user), &user.password)?,
+                password: keys.seal(&owner(instance, &user.user), &user.password)?,
                 databases: user.databases.clone(),
             })
         };
@@ -68,9 +73,9 @@ impl CreateInstance {
         self
     }
 
-    fn spec(&self, instance: InstanceId, key: &MasterKey) -> Result<Prepare> {
+    fn spec(&self, instance: InstanceId, keys: &MasterKeys) -> Result<Prepare> {
         let open = |user: &SealedUser| {
-            let password = key.open(&owner(instance, &user.user), &user.password)?;
+            let password = keys.open(&owner(instance, &user.user), &user.password)?;
             let mut opened = NewUser::new(&user.user, password);
             opened.databases.clone_from(&user.databases);
             Ok(opened)
@@ -117,7 +122,7 @@ impl Flow for CreateInstance {
                 Ok(Next::Done)
             }
             Step::Compute => Ok(control.ensure_guest(&instance).await?.into()),
-            Step::Prepare => guest_job(cx, Work::Prepare(self.spec(instance.id, &control.master_key)?)).await,
+            Step::Prepare => guest_job(cx, Work::Prepare(self.spec(instance.id, &control.keys)?)).await,
         }
     }
 
@@ -133,6 +138,10 @@ impl Flow for CreateInstance {
             Step::Volume => control.platform.volumes.release_volume(cx.instance).await?,
         }
         Ok(Next::Done)
+    }
+
+    fn secrets(&mut self, instance: InstanceId) -> Vec<(String, &mut Sealed)> {
+        self.users.iter_mut().map(|user| (owner(instance, &user.user), &mut user.password)).collect()
     }
 
     fn ended(&self, end: End<'_>) -> InstanceChange {

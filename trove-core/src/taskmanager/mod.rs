@@ -17,6 +17,7 @@ mod create;
 mod delete;
 mod keeper;
 mod places;
+mod reseal;
 mod resize;
 mod rotate;
 mod server;
@@ -33,6 +34,7 @@ pub use create::CreateInstance;
 pub use delete::DeleteInstance;
 pub(crate) use keeper::keep_guests;
 pub(crate) use places::Places;
+pub(crate) use reseal::reseal;
 pub use resize::ResizeInstance;
 pub use rotate::RotateIdentity;
 pub use server::{RestartServer, StartServer, StopServer};
@@ -47,7 +49,7 @@ use crate::{
     id::InstanceId,
     model::Instance,
     platform::{Ensured, Platform},
-    secret::MasterKey,
+    secret::MasterKeys,
     store::{InstanceRelease, Store, StoredIdentity, StoredVersion},
 };
 
@@ -62,8 +64,8 @@ pub struct ControlPlane {
     pub platform: Platform,
     /// Who looks after their servers.
     pub guests: Guests,
-    /// What secrets in journals are sealed with.
-    pub master_key: MasterKey,
+    /// What secrets are sealed with.
+    pub keys: MasterKeys,
     /// Held while an instance gets its place and agent, or loses them.
     pub(crate) places: Places,
     /// The throw-away servers.
@@ -118,20 +120,20 @@ impl ControlPlane {
         let mut known = self.store.identities(id).await?;
         if known.is_empty() {
             // A guest begins with it.
-            let first = StoredIdentity { told: true, ..Identity::generate(1)?.wrap(&self.master_key, id)? };
+            let first = StoredIdentity { told: true, ..Identity::generate(1)?.wrap(&self.keys, id)? };
             self.store.insert_identity(id, &first).await?;
             known = self.store.identities(id).await?;
         }
         let newest = known.iter().rfind(|identity| identity.told);
         let newest = newest.ok_or_else(|| Error::not_found(format!("there is no instance {id}")))?;
-        Identity::unwrap(newest, &self.master_key, id)
+        Identity::unwrap(newest, &self.keys, id)
     }
 
     /// The instance's identity of this number, which was written down.
     async fn identity_of(&self, id: InstanceId, number: u32) -> Result<Identity> {
         let known = self.store.identities(id).await?;
         let found = known.iter().find(|identity| identity.number == number);
-        Identity::unwrap(found.ok_or_else(|| Error::internal("an identity is missing"))?, &self.master_key, id)
+        Identity::unwrap(found.ok_or_else(|| Error::internal("an identity is missing"))?, &self.keys, id)
     }
 
     /// Takes away the instance's identities of these numbers.
@@ -150,7 +152,7 @@ impl ControlPlane {
         let stored = self.store.version(datastore, version).await?;
         let Some(StoredVersion { version, password: Some(password), .. }) = stored else { return Ok(None) };
         let Some(username) = version.username else { return Ok(None) };
-        match self.master_key.open(&login_owner(image), &password) {
+        match self.keys.open(&login_owner(image), &password) {
             Ok(password) => Ok(Some(RegistryLogin { username, password })),
             Err(error) => {
                 // The image is on the machine already, or its registry says what is missing.

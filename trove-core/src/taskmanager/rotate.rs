@@ -65,7 +65,7 @@ impl Flow for RotateIdentity {
         match step {
             Step::Admit => {
                 self.number = control.identity(instance).await?.number() + 1;
-                let fresh = Identity::generate(self.number)?.wrap(&control.master_key, instance)?;
+                let fresh = Identity::generate(self.number)?.wrap(&control.keys, instance)?;
                 control.store.insert_identity(instance, &fresh).await?;
                 let identity = control.identity_of(instance, self.number).await?;
                 control.guests.admit(instance, &identity).await?;

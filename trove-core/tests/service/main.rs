@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod changes;
+mod keys;
 mod life;
 
 use trove_core::{Trove, control::Builder};

@@ -12,7 +12,7 @@ use trove_core::{
     error::Kind,
     events::EventStream,
     model::{Condition, EventKind, Flavor, Health, mib},
-    secret::{ExposeSecret, MasterKey, SecretString},
+    secret::{ExposeSecret, MasterKey, MasterKeys, SecretString},
     store::Store,
 };
 use trove_drivers::LocalPlatform;
@@ -140,10 +140,10 @@ async fn the_store_keeps_its_contract_on_postgresql() {
     store.close().await;
 
     // One service follows another; what the first made the second has.
-    let (world, key) = (World::new(), MasterKey::generate().unwrap());
+    let (world, keys) = (World::new(), MasterKeys::new(MasterKey::generate().unwrap()));
     let start = || async {
         let builder = Trove::builder().store(uri.expose_secret()).platform(world.platform());
-        builder.datastore(world.driver()).master_key(key.clone()).start().await
+        builder.datastore(world.driver()).keys(keys.clone()).start().await
     };
     let first = start().await.unwrap();
     let made = first.create(NewInstance::new("shared", "memory").user("app", "secret")).await.unwrap();

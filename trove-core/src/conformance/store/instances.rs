@@ -10,7 +10,7 @@ use crate::{
         ByteSize, Condition, Disk, Event, EventKind, Flavor, Health, Instance, Observed, Problem, RootChange,
         SettingsState, mib,
     },
-    secret::{MasterKey, SecretString},
+    secret::{MasterKey, MasterKeys, SecretString},
     store::{Admitted, InstanceChange, InstanceRelease, Report, Store, StoredIdentity},
 };
 
@@ -162,9 +162,9 @@ async fn places_on_trial_are_remembered(store: &Store) {
 }
 
 async fn the_identity_of_a_guest_is_written_once_and_goes_with_its_instance(store: &Store) {
-    let key = MasterKey::generate().unwrap();
+    let keys = MasterKeys::new(MasterKey::generate().unwrap());
     let identity = |number: u32| {
-        let seal = |text: &str| key.seal("guest", &SecretString::from(text)).unwrap();
+        let seal = |text: &str| keys.seal("guest", &SecretString::from(text)).unwrap();
         StoredIdentity { number, key: seal("key"), password: seal("password"), told: number == 1 }
     };
     let (instance, _) = insert(store, "guest").await;

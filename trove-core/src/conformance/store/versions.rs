@@ -5,7 +5,7 @@ use crate::{
     conformance::case::{Case, cases},
     error::Kind,
     model::{Catalogue, DatastoreVersion, Parameter, ParameterKind},
-    secret::{ExposeSecret, MasterKey, SecretString},
+    secret::{ExposeSecret, MasterKey, MasterKeys, SecretString},
     store::{Store, StoredVersion},
 };
 
@@ -14,14 +14,14 @@ pub(super) fn cases() -> Vec<Case<Store>> {
 }
 
 async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
-    let key = MasterKey::generate().unwrap();
-    let password = key.seal("memory/1", &SecretString::from("token")).unwrap();
+    let keys = MasterKeys::new(MasterKey::generate().unwrap());
+    let password = keys.seal("memory/1", &SecretString::from("token")).unwrap();
     let first = StoredVersion { password: Some(password), version: version("1", 1), edited: true };
     store.insert_version(&first).await.unwrap();
     assert_eq!(store.insert_version(&first).await.unwrap_err().kind(), Kind::Conflict);
     let read = store.version("memory", "1").await.unwrap().unwrap();
     assert!(read.version.default, "the first is the default");
-    let opened = key.open("memory/1", read.password.as_ref().unwrap()).unwrap();
+    let opened = keys.open("memory/1", read.password.as_ref().unwrap()).unwrap();
     assert_eq!(opened.expose_secret(), "token");
 
     let mut second = StoredVersion { version: version("2", 2), password: None, edited: false };

@@ -27,7 +27,7 @@ use crate::{
     lifecycle::State,
     model::{ByteSize, Flavor, GivenSettings, Instance, NewDatabase, NewUser, OperationStatus, mib},
     rpc::InProcess,
-    secret::MasterKey,
+    secret::{MasterKey, MasterKeys},
     store::{Admitted, InstanceRelease, Journal, NewOperation, Store},
     time::{Clock, Timestamp, elapsed},
 };
@@ -45,7 +45,7 @@ pub(super) struct Case {
     store: Store,
     world: World,
     clock: Clock,
-    key: MasterKey,
+    keys: MasterKeys,
     instance: InstanceId,
     id: OperationId,
     pub(super) deleted_at_death: bool,
@@ -58,7 +58,7 @@ impl Case {
             store: store.clone(),
             world: World::new(),
             clock: Clock::manual(Timestamp::UNIX_EPOCH),
-            key: MasterKey::generate().unwrap(),
+            keys: MasterKeys::new(MasterKey::generate().unwrap()),
             instance: InstanceId::new_v4(),
             id: OperationId::new_v4(),
             deleted_at_death: false,
@@ -263,7 +263,7 @@ impl Case {
             store: self.store.clone(),
             platform: self.world.platform(),
             guests: Guests::new(drivers, bus, guest::Settings::default(), self.clock.clone(), reports),
-            master_key: self.key.clone(),
+            keys: self.keys.clone(),
             places: Default::default(),
             trials: Default::default(),
         });
@@ -287,7 +287,7 @@ impl Case {
 
     async fn begin_creation(&self, id: OperationId) {
         let users = [NewUser::new("app", "secret").granted("app")];
-        let flow = CreateInstance::new(self.instance, vec![NewDatabase::new("app")], &users, &self.key).unwrap();
+        let flow = CreateInstance::new(self.instance, vec![NewDatabase::new("app")], &users, &self.keys).unwrap();
         let flavor = Flavor::new("small", ByteSize::default(), 1);
         let now = self.clock.now();
         let mut instance = Instance::new(self.instance, "orders", "memory", flavor, ByteSize::default(), now);
