@@ -93,10 +93,10 @@ impl Builder {
         self
     }
 
-    /// Where the [master keys](crate::secret) come from, by which passwords and the keys of guests are sealed in the store.
+    /// Where the [master keys](crate::secret) come from, by which passwords and keys of guests are sealed in the store.
     ///
-    /// Without this, a SQLite store has a [`KeyFile`](crate::secret::KeyFile) beside it, of the same name with `.key` added. A PostgreSQL store,
-    /// which other processes and its backups can read, needs it.
+    /// Without this, a SQLite store has a [`KeyFile`](crate::secret::KeyFile) beside it, of the same name with `.key`
+    /// added. A PostgreSQL store, which other processes and its backups can read, needs it.
     pub fn keys(mut self, provider: impl KeyProvider) -> Self {
         self.keys = Some(Arc::new(provider));
         self

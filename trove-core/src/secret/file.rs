@@ -30,8 +30,8 @@ impl KeyFile {
     }
 }
 
-/// [`Invalid`](crate::error::Kind::Invalid) where the file holds anything else or others than its owner may use it; none of
-/// it is shown.
+/// [`Invalid`](crate::error::Kind::Invalid) where the file holds anything else or others than its owner may use it;
+/// none of it is shown.
 #[async_trait]
 impl KeyProvider for KeyFile {
     async fn keys(&self) -> Result<MasterKeys> {

@@ -1,9 +1,9 @@
 //! Secrets that never print, and the keys that wrap them at rest.
 //!
 //! A password lives in a [`SecretString`]: no `Display`, no `Serialize`, a `Debug` that shows nothing, memory wiped on
-//! drop. Where one has to survive a crash (a user's password between the request and its execution, a guest's key for as
-//! long as its instance lives) it is written as [`Sealed`]: AES-256-GCM under a [`MasterKey`], bound to what it belongs
-//! to, so that it cannot be moved.
+//! drop. Where one has to survive a crash (a user's password between the request and its execution, a guest's key for
+//! as long as its instance lives) it is written as [`Sealed`]: AES-256-GCM under a [`MasterKey`], bound to what it
+//! belongs to, so that it cannot be moved.
 //!
 //! # Master keys
 //!
@@ -18,8 +18,9 @@
 //!    one. Killed meanwhile, the next start goes on.
 //! 3. Remove the former keys. A start that lacks one that is still needed is refused, and names it.
 //!
-//! This keeps a former key from opening what the store holds from then on. Who has that key and an older copy of the store
-//! knows the secrets in it all the same, until they are changed themselves.
+//! This keeps a former key from opening what the store holds from then on. Who has that key and an older copy of the
+//! store, or what its file system keeps of deleted rows, knows the secrets in it all the same, until they are changed
+//! themselves.
 
 mod file;
 mod key;

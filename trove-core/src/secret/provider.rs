@@ -5,14 +5,14 @@ use crate::error::Result;
 
 /// Where the master keys come from.
 ///
-/// Two come with the library, a [`KeyFile`](super::KeyFile) and a [`KeyVariable`](super::KeyVariable); another may ask a
-/// service that keeps keys.
+/// Two come with the library, a [`KeyFile`](super::KeyFile) and a [`KeyVariable`](super::KeyVariable); another may
+/// ask a service that keeps keys.
 #[async_trait]
 pub trait KeyProvider: Send + Sync + 'static {
     /// The keys as they are now: the current one, and all former ones that something may still be sealed by.
     ///
-    /// Asked once when a service starts, which gives up after 30 seconds and drops the call. Nothing of a key is to be in
-    /// an error.
+    /// Asked once when a service starts, which gives up after 30 seconds and drops the call. Nothing of a key is to be
+    /// in an error.
     async fn keys(&self) -> Result<MasterKeys>;
 }
 

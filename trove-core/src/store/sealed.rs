@@ -60,7 +60,7 @@ impl Store {
         after: Option<(InstanceId, u32)>,
         limit: u32,
     ) -> Result<Vec<(InstanceId, StoredIdentity)>> {
-        let sql = "SELECT instance, number, rpc_key, password FROM guest_identities
+        let sql = "SELECT instance, number, rpc_key, password, told FROM guest_identities
             WHERE (rpc_key NOT LIKE $1 OR password NOT LIKE $1) AND (instance > $2 OR (instance = $2 AND number > $3))
             ORDER BY instance, number LIMIT $4";
         let (instance, number) = after.map(|(instance, number)| (instance.to_string(), number)).unwrap_or_default();
@@ -92,8 +92,8 @@ impl Store {
         self.db().rows(sql, &[datastore.into()]).await?.iter().map(|row| row.text("image")).collect()
     }
 
-    /// Puts all of these in the place of what they were; none, and [`Busy`](crate::error::Kind::Busy), where one is not what
-    /// it was any more.
+    /// Puts all of these in the place of what they were; none, and [`Busy`](crate::error::Kind::Busy), where one is not
+    /// what it was any more.
     pub(crate) async fn reseal(&self, resealed: &[Resealed]) -> Result<()> {
         let mut tx = self.db().begin().await?;
         for one in resealed {

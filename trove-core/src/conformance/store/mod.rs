@@ -13,6 +13,7 @@ mod configurations;
 mod instances;
 mod journal;
 mod rows;
+mod sealed;
 mod versions;
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub async fn certify(subject: &str, store: &Store) -> Report {
         ("journal", journal::cases()),
         ("versions", versions::cases()),
         ("configurations", configurations::cases()),
+        ("sealed", sealed::cases()),
     ];
     for (subject, cases) in subjects {
         for Case { name, run } in cases {

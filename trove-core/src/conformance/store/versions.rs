@@ -60,7 +60,7 @@ async fn catalogues_are_kept_by_digest(store: &Store) {
     assert_eq!(store.catalogue("other", "sha256:1").await.unwrap(), None);
 }
 
-fn version(name: &str, second: i64) -> DatastoreVersion {
+pub(super) fn version(name: &str, second: i64) -> DatastoreVersion {
     DatastoreVersion {
         datastore: "memory".to_owned(),
         name: name.to_owned(),
