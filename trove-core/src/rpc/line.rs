@@ -163,6 +163,8 @@ impl Line {
     pub async fn renew(&self, key: InstanceKey, limit: Duration) -> Result<()> {
         let number = key.id();
         self.shared.end().learn(key);
+        // What was offered before was another key's.
+        *self.shared.offered() = None;
         let used = async {
             let mut session = self.shared.session.subscribe();
             while self.shared.end().key_in_use() != Some(number) {
@@ -206,7 +208,7 @@ impl Shared {
     /// Offers a session, but not more often than an answer may take.
     async fn offer(&self) {
         {
-            let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut offered = self.offered();
             if offered.is_some_and(|last| last.elapsed() < OFFER_EVERY) {
                 return;
             }
@@ -294,6 +296,10 @@ impl Shared {
 
     fn end(&self) -> MutexGuard<'_, ControlEnd> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn offered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<Uuid, oneshot::Sender<Zeroizing<Vec<u8>>>>> {

@@ -12,6 +12,7 @@ use super::{
         StartServer, StopServer, UpgradeInstance, registry,
     },
     Death, Fault, Operation, Trouble,
+    bus::{Logins, TroubledBus},
     journal::MortalJournal,
 };
 use crate::{
@@ -26,7 +27,6 @@ use crate::{
     layer::Verdict,
     lifecycle::State,
     model::{ByteSize, Flavor, GivenSettings, Instance, NewDatabase, NewUser, OperationStatus, mib},
-    rpc::InProcess,
     secret::{MasterKey, MasterKeys},
     store::{Admitted, InstanceRelease, Journal, NewOperation, Store},
     time::{Clock, Timestamp, elapsed},
@@ -44,6 +44,7 @@ pub(super) struct Case {
     operation: Operation,
     store: Store,
     world: World,
+    logins: Logins,
     clock: Clock,
     keys: MasterKeys,
     instance: InstanceId,
@@ -57,6 +58,7 @@ impl Case {
             operation,
             store: store.clone(),
             world: World::new(),
+            logins: Logins::default(),
             clock: Clock::manual(Timestamp::UNIX_EPOCH),
             keys: MasterKeys::new(MasterKey::generate().unwrap()),
             instance: InstanceId::new_v4(),
@@ -137,6 +139,9 @@ impl Case {
                 let done = status == Some(OperationStatus::Succeeded);
                 let identities = self.store.identities(self.instance).await.unwrap();
                 let numbers: Vec<u32> = identities.iter().map(|identity| identity.number).collect();
+                let logins = self.logins.of(self.instance);
+                assert!(logins.iter().all(|number| numbers.contains(number)), "{what}: a login of nobody");
+                assert!(logins.last() == numbers.last(), "{what}: the guest has no login");
                 let changed = match self.operation {
                     Operation::Configure => !instance.given.settings.is_empty(),
                     Operation::Upgrade => instance.version == "2",
@@ -149,6 +154,7 @@ impl Case {
             State::Stopped => assert!(self.world.is_stopped(self.instance), "{what}: stopped and runs"),
             State::Error => {
                 assert_eq!(self.world.residue(), [""; 0], "{what}: in error and something is left");
+                assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: in error and a login is left");
                 assert!(instance.fault.is_some() && instance.endpoint.is_none(), "{what}: {instance:?}");
             }
             state => panic!("{what}: left in {state}"),
@@ -169,6 +175,7 @@ impl Case {
 
     pub(super) async fn assert_gone(&self, what: &str) {
         assert_eq!(self.world.residue(), [""; 0], "{what}: something is left");
+        assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: a login is left");
         assert_eq!(self.store.instance(self.instance).await.unwrap(), None, "{what}: the row is left");
     }
 
@@ -258,7 +265,7 @@ impl Case {
         let (reports, _) = conductor::start(self.store.clone(), events.clone(), CancellationToken::new());
         let driver: Arc<dyn Driver> = Arc::new(self.world.driver());
         let drivers = HashMap::from([("memory".to_owned(), driver)]);
-        let bus = Arc::new(InProcess::new());
+        let bus = Arc::new(TroubledBus::new(self.world.chaos().clone(), self.logins.clone()));
         let control = Arc::new(ControlPlane {
             store: self.store.clone(),
             platform: self.world.platform(),
