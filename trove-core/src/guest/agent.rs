@@ -122,8 +122,9 @@ impl Agent {
             let result = result.unwrap_or_else(|_| Err(Error::internal("the guest's job was lost: it panicked")));
             agent.look.notify_one();
             agent.notes.known().end(&key, result, made);
-            // Where it is not written down, and forgotten, the job is done again.
+            // Where it cannot be written down, and is forgotten, the job is done again.
             agent.keep_notes().await;
+            agent.notes.known().kept(&key);
             agent.surroundings.teller.tell(message::write(&Notice::JobEnded));
         });
         Ok(JobEnd::Running)

@@ -64,6 +64,8 @@ pub(super) struct Job {
     work: String,
     cancel: CancellationToken,
     end: Option<Result<()>>,
+    /// True once its end is written down: it is told to nobody before.
+    kept: bool,
     /// True once somebody was told how it ended.
     heard: bool,
 }
@@ -110,9 +112,12 @@ impl Notes {
                 known.became = written.became;
                 let told = std::mem::replace(&mut known.wallet, written.wallet);
                 known.wallet.take_newer(told);
-                let done =
-                    |(key, work)| Job { key, work, cancel: CancellationToken::new(), end: Some(Ok(())), heard: true };
-                known.jobs.extend(written.done.into_iter().map(done));
+                known.jobs.extend(written.done.into_iter().map(|(key, work)| Job {
+                    end: Some(Ok(())),
+                    kept: true,
+                    heard: true,
+                    ..Job::new(key, work, CancellationToken::new())
+                }));
                 drop(known);
             }
         }
@@ -168,10 +173,10 @@ impl Known {
         while self.jobs.len() >= REMEMBERED_JOBS {
             self.jobs.pop_front();
         }
-        self.jobs.push_back(Job { key, work, cancel, end: None, heard: false });
+        self.jobs.push_back(Job::new(key, work, cancel));
     }
 
-    /// Notes how a job ended, and what has become of the server by it.
+    /// Notes how a job ended, and what has become of the server by it. Nobody hears of it before it is [kept](Self::kept).
     pub(super) fn end(&mut self, key: &Key, end: Result<()>, made: Became) {
         if end.is_ok() {
             self.became.flavor = made.flavor.or(self.became.flavor.take());
@@ -179,6 +184,13 @@ impl Known {
         }
         if let Some(job) = self.jobs.iter_mut().find(|job| job.key == *key) {
             job.end = Some(end);
+        }
+    }
+
+    /// Notes that the end of a job is written down.
+    pub(super) fn kept(&mut self, key: &Key) {
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.key == *key) {
+            job.kept = true;
         }
     }
 
@@ -216,9 +228,14 @@ impl Became {
 }
 
 impl Job {
+    fn new(key: Key, work: String, cancel: CancellationToken) -> Self {
+        Self { key, work, cancel, end: None, kept: false, heard: false }
+    }
+
     fn told(&mut self) -> Result<JobEnd> {
-        self.heard = self.end.is_some();
-        self.end.clone().map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done))
+        let end = self.end.clone().filter(|_| self.kept);
+        self.heard = end.is_some();
+        end.map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done))
     }
 }
 

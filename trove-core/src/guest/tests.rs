@@ -11,8 +11,19 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
+#[cfg(feature = "amqp")]
+use tokio_util::sync::CancellationToken;
 
 use super::{AccountsCall, Call, Guests, Identity, JobEnd, Settings, Telling, Work};
+#[cfg(feature = "amqp")]
+use super::{
+    Credentials,
+    agent::{Agent, Surroundings},
+    credentials::{Standing, Wallet},
+    notes::Notes,
+};
+#[cfg(feature = "amqp")]
+use crate::rpc::{Access, InstanceKey, Teller};
 use crate::{
     datastore::{Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Version},
     error::{Error, Kind, Result},
@@ -138,4 +149,38 @@ async fn a_former_owner_is_refused() {
     assert_eq!(error.kind(), Kind::Fenced);
     fixture.job(5, Work::Stop).await.unwrap();
     fixture.guests.shut_down().await;
+}
+
+/// An agent in this directory, as it is after each start of its process.
+#[cfg(feature = "amqp")]
+fn agent_in(directory: &std::path::Path, removals: &Arc<AtomicUsize>) -> Arc<Agent> {
+    let access = Access::InProcess(InProcess::new());
+    let wallet = Wallet::of(Credentials::new(InstanceKey::generate(1).unwrap(), &access));
+    let standing = Standing::new(&access, &wallet);
+    let notes = Notes::kept_in(directory.join("agent.notes"), Some(true), 1, wallet).unwrap();
+    let datastore = Arc::new(OddDatastore { preparing: Arc::default(), removals: removals.clone() });
+    let stop = CancellationToken::new();
+    let surroundings = Surroundings { settings: Settings::default(), teller: Teller::new(), standing, stop };
+    Agent::spawn(InstanceId::new_v4(), datastore, notes, surroundings)
+}
+
+#[cfg(feature = "amqp")]
+#[tokio::test]
+async fn a_job_is_joined_by_the_next_agent_where_it_was_done_and_done_where_it_was_not() {
+    let (directory, removals) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(1)));
+    let (done, broken_off) = (OperationId::new_v4(), OperationId::new_v4());
+    let agent = agent_in(directory.path(), &removals);
+    while agent.begin(done, 3, Work::Remove).await.unwrap() == JobEnd::Running {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(agent.begin(broken_off, 3, Work::Prepare(Prepare::default())).await.unwrap(), JobEnd::Running);
+    drop(agent);
+
+    let agent = agent_in(directory.path(), &removals);
+    assert_eq!(agent.begin(done, 3, Work::Remove).await.unwrap(), JobEnd::Done);
+    assert_eq!(removals.load(Ordering::Relaxed), 2, "it is not done again");
+    assert!(agent.end(broken_off, "prepare").is_none(), "nobody does it");
+    assert_eq!(agent.begin(broken_off, 3, Work::Prepare(Prepare::default())).await.unwrap(), JobEnd::Running);
+    assert_eq!(agent.begin(OperationId::new_v4(), 2, Work::Start).await.unwrap_err().kind(), Kind::Fenced);
+    agent.shut_down().await;
 }
