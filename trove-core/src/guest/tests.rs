@@ -139,7 +139,7 @@ async fn a_removal_ends_what_runs_and_survives_a_panic() {
     fixture.guests.shut_down().await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_former_owner_is_refused() {
     let fixture = Fixture::new().await;
     fixture.job(5, Work::Start).await.unwrap();
