@@ -35,6 +35,7 @@ use crate::{
     id::{InstanceId, OperationId},
     lifecycle::{self, Action, State},
     model::{Condition, Event, EventKind, Flavor, GivenSettings, Health, Instance, Operation, Problem},
+    rpc::Refusals,
     store::{Admitted, NewOperation},
     taskmanager::{ControlPlane, CreateInstance, DeleteInstance},
     time::{Clock, elapsed},
@@ -140,6 +141,22 @@ impl Trove {
     /// All that happens from now on. Subscribe before you ask for something, to see all of it.
     pub fn events(&self) -> EventStream {
         self.0.events.subscribe()
+    }
+
+    /// How many frames were dropped that came for the service, or for guests in its process, since it was started: each was
+    /// forged, changed, sent before or made no sense. What is returned goes on counting.
+    ///
+    /// ```
+    /// # async fn example(trove: trove_core::Trove) {
+    /// use trove_core::rpc::Refusal;
+    ///
+    /// for reason in Refusal::ALL {
+    ///     println!("trove_refused_frames{{reason=\"{reason:?}\"}} {}", trove.refusals().count(reason));
+    /// }
+    /// # }
+    /// ```
+    pub fn refusals(&self) -> Refusals {
+        self.0.control.guests.refusals()
     }
 
     /// The datastores on offer, and the registry of their versions.

@@ -93,6 +93,11 @@ impl Guests {
         }
     }
 
+    /// What counts the frames that were dropped.
+    pub fn refusals(&self) -> Refusals {
+        self.refusals.clone()
+    }
+
     /// The driver of this name; [`NotFound`](crate::error::Kind::NotFound) lists those there are.
     pub fn driver(&self, datastore: &str) -> Result<&Arc<dyn Driver>> {
         self.drivers.get(datastore).ok_or_else(|| {
