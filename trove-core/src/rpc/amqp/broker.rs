@@ -1,6 +1,7 @@
 //! The broker, and the connections to it.
 
 use std::{
+    cell::RefCell,
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -9,9 +10,12 @@ use std::{
 use lapin::{
     Channel, Connection, ConnectionProperties, ErrorKind,
     protocol::{AMQPErrorKind, AMQPSoftError},
+    runtime::default_runtime,
+    tcp::{AMQPUriTcpExt, OwnedTLSConfig},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use tokio::time::{Instant, timeout};
+use tracing::dispatcher::{self, DefaultGuard, Dispatch};
 
 use crate::{
     error::{Error, Result},
@@ -150,7 +154,7 @@ impl Connections {
         let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut last = late();
         while let Some(login) = logins.pop() {
-            let connecting = Connection::connect_uri(self.uri(login), ConnectionProperties::default());
+            let connecting = connect_silently(self.uri(login));
             last = match timeout(ANSWER_LIMIT, connecting).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) if is_refusal(&error) => unreachable(error),
@@ -175,6 +179,21 @@ impl Connections {
             },
         }
     }
+}
+
+thread_local! {
+    static SILENCE: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
+}
+
+/// Connects without that the client tells what it sends: at the finest level of the log that is the password too.
+async fn connect_silently(uri: AMQPUri) -> lapin::Result<Connection> {
+    let connect = async |uri: AMQPUri, runtime| {
+        // This is the connection's own thread, which says nothing from here to its end.
+        SILENCE.set(Some(dispatcher::set_default(&Dispatch::none())));
+        let opened = uri.connect_with_config_async(OwnedTLSConfig::default().as_ref(), &runtime).await;
+        opened.map_err(lapin::Error::from)
+    };
+    Connection::connector(uri, default_runtime()?, connect, ConnectionProperties::default()).await
 }
 
 /// True where the broker does not know the login.
