@@ -162,7 +162,7 @@ impl Service {
         Ok(Self { shared, teller })
     }
 
-    /// Serves until told to stop; calls that run are finished.
+    /// Serves until told to stop, as soon as the transport can be used; calls that run are finished.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl Service {
     /// mailbox is gone.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let Self { shared, teller } = self;
-        let inbox = shared.transport.open(&shared.own).await?;
+        let Some(inbox) = stop.run_until_cancelled(shared.open()).await.transpose()? else { return Ok(()) };
         // Where this is dropped, the calls are too.
         let _life = shared.life.clone().drop_guard();
         let ended = tokio::select! {
@@ -186,6 +186,21 @@ impl Service {
 }
 
 impl Shared {
+    /// Opens its mailbox, for as long as it is only the way to it that fails.
+    async fn open(&self) -> Result<Box<dyn Mailbox>> {
+        let mut pause = PAUSES.0;
+        loop {
+            match self.transport.open(&self.own).await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(guest = %self.own, error = error.report(), "the control plane is not reached");
+                }
+                opened => return opened,
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
     async fn receive(self: &Arc<Self>, mut inbox: Box<dyn Mailbox>) -> Result<()> {
         let mut pause = PAUSES.0;
         loop {
