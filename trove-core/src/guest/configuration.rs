@@ -108,8 +108,12 @@ impl Configuration {
         let path = path.as_ref();
         let wrong = |what: &str| Error::invalid(format!("{what} the configuration of the agent, {}", path.display()));
         let text = fs::read_to_string(path).map_err(|error| wrong("cannot read").because(error))?;
+        Self::parse(&text, wrong)
+    }
+
+    pub(super) fn parse(text: &str, wrong: impl Fn(&str) -> Error) -> Result<Self> {
         // What is wrong with it is not told: the message might show a part of a secret.
-        let Whole { guest, host } = serde_json::from_str(&text).map_err(|_| wrong("cannot make sense of"))?;
+        let Whole { guest, host } = serde_json::from_str(text).map_err(|_| wrong("cannot make sense of"))?;
         let mut host = GuestHost::from_json(host).map_err(|error| wrong("no host in").because(error))?;
         host.login = guest.login;
         if host.instance != guest.instance {

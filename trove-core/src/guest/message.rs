@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The longest text of an error that is taken of a guest, in letters.
-const MAX_TEXT: usize = 8000;
+pub(super) const MAX_TEXT: usize = 8000;
 
 /// What a guest is asked.
 #[derive(Debug, Serialize, Deserialize)]

@@ -20,6 +20,9 @@ mod clear;
 mod configuration;
 mod credentials;
 mod desk;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod heal;
 mod hub;
 mod identity;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,9 +26,9 @@ use crate::{
 };
 
 /// The longest text that is taken of a guest, in letters.
-const MAX_TEXT: usize = 2000;
+pub(super) const MAX_TEXT: usize = 2000;
 /// The most names of parameters.
-const MAX_NAMES: usize = 500;
+pub(super) const MAX_NAMES: usize = 500;
 
 /// How long what a job came to may take to be stored before what comes after it is heard.
 const STORED_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,11 +41,20 @@ pub(super) struct Remote {
     followers: Mutex<HashMap<OperationId, ProgressSink>>,
     /// How many times some job ended.
     ended: watch::Sender<u64>,
+    /// How much it told that made no sense.
+    nonsense: AtomicU64,
 }
 
 impl Remote {
     pub(super) fn new(instance: InstanceId, reports: mpsc::Sender<Telling>, clock: Clock) -> Self {
-        Self { instance, reports, clock, followers: Mutex::default(), ended: watch::Sender::new(0) }
+        Self {
+            instance,
+            reports,
+            clock,
+            followers: Mutex::default(),
+            ended: watch::Sender::new(0),
+            nonsense: AtomicU64::default(),
+        }
     }
 
     /// Tells this sink of the operation's progress, until what is returned is dropped.
@@ -90,13 +102,19 @@ impl Listener for Remote {
                 }
             }
             Ok(Notice::JobEnded) => self.ended.send_modify(|ended| *ended += 1),
-            Err(error) => tracing::warn!(instance = %self.instance, error = error.report(), "nothing that makes sense"),
+            Err(error) => {
+                // Ever fewer of them: whoever floods is not to fill the log.
+                let count = self.nonsense.fetch_add(1, Ordering::Relaxed) + 1;
+                if count.is_power_of_two() {
+                    tracing::warn!(instance = %self.instance, count, error = error.report(), "nothing that makes sense");
+                }
+            }
         }
     }
 }
 
 /// What was seen, with texts that can be stored and shown: a guest may be anybody.
-fn plain(mut observed: Observed) -> Observed {
+pub(super) fn plain(mut observed: Observed) -> Observed {
     observed.server_version = observed.server_version.map(|version| short(&version));
     match &mut observed.health {
         Health::Unknown(problem) | Health::Impaired(problem) | Health::Down(problem) => {

@@ -3,19 +3,10 @@
 //! Everything a guest and the control plane say to each other is AES-256-GCM under a key that only the two have. There is
 //! no plaintext form and no way to ask for one.
 //!
-//! ```text
-//!   byte  0        1     2          3..7    7..23     23..39   39..55     55..63    63..79       79..
-//!         version  kind  direction  key id  instance  sender   receiver   sequence  correlation  sealed text and tag
-//! ```
-//!
-//! - **Key.** HKDF-SHA256 of the instance's key, with `sender` and `receiver` as salt and direction, key id and instance
-//!   as info. `sender` and `receiver` are random numbers that each side draws for one session, so no two sessions and no
-//!   two directions share a key.
-//! - **Nonce.** The sequence number: a [`Sealer`] counts, is never cloned, and is the only one of its session and
-//!   direction.
-//! - **Additional data.** All 79 bytes before the text: a frame cannot be moved to another instance, direction, session,
-//!   request or place in the sequence.
-//! - **Order.** An [`Opener`] takes sequence numbers that rise. What was seen before, or is older, is refused.
+//! The layout of a frame, its key and its nonce are told in [the page of this module](super#the-envelope).
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -35,7 +26,7 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 79;
+pub(super) const HEADER_BYTES: usize = 79;
 const TAG_BYTES: usize = 16;
 
 /// The longest text that fits into a frame, in bytes.

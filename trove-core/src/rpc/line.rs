@@ -74,7 +74,7 @@ struct Shared {
 #[derive(Clone, PartialEq, Eq)]
 struct Stand {
     number: u64,
-    life: Vec<u8>,
+    life: Uuid,
 }
 
 impl Line {

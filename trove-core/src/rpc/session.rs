@@ -1,20 +1,9 @@
 //! How the two ends agree on a session, without any input or output.
 //!
-//! ```text
-//!   guest                                          control plane
-//!     |  Wake    (g1, -)                                 |    a guest without a session says so
-//!     |------------------------------------------------->|
-//!     |                                    Hello (c1, -) |    an offer, with a number drawn for it
-//!     |<-------------------------------------------------|
-//!     |  Welcome (g2, c1)                                |    taken, with a number drawn for it
-//!     |------------------------------------------------->|    the session of c1 and g2 is the one
-//!     |                                Confirm  (c1, g2) |    only now the guest knows that the offer was not an old one
-//!     |<-------------------------------------------------|
-//! ```
-//!
-//! Each number is drawn for one session and goes into its keys, so that nothing of an earlier session opens in a later
-//! one: not after a restart of either side either. An old `Hello` that comes again leads to an answer that nobody takes, and
-//! an old `Wake` to an offer that the guest takes: another session of the same two.
+//! [The page of this module](super#the-session) shows how. Each number is drawn for one session and goes into its keys, so
+//! that nothing of an earlier session opens in a later one: not after a restart of either side either. An old `Hello` that
+//! comes again leads to an answer that nobody takes, and an old `Wake` to an offer that the guest takes: another session of
+//! the same two.
 
 use std::collections::VecDeque;
 
@@ -61,9 +50,9 @@ pub(super) struct ControlEnd {
 #[derive(Debug)]
 pub(super) enum FromGuest {
     /// The guest, in this life of it, has no session; it is to be offered one.
-    Awake(Vec<u8>),
+    Awake(Uuid),
     /// The session stands, with this life of the guest.
-    Welcome(Vec<u8>),
+    Welcome(Uuid),
     Reply(Uuid, Zeroizing<Vec<u8>>),
     Cast(Zeroizing<Vec<u8>>),
 }
@@ -141,7 +130,7 @@ impl ControlEnd {
             let route = Route { instance: self.instance, to: Side::Control, receiver: Token::NONE, ..header.route };
             let key = find(&self.keys, header.key)?;
             let mut opener = Opener::new(key, route).map_err(|_| Refusal::UnknownKey)?;
-            return opener.open(frame).map(|(_, life)| FromGuest::Awake(life.to_vec()));
+            return opener.open(frame).and_then(|(_, life)| self::life(&life)).map(FromGuest::Awake);
         }
         if header.kind == Kind::Welcome {
             return self.welcomed(&header, frame);
@@ -165,11 +154,11 @@ impl ControlEnd {
         let (own, key) = self.offers[at];
         let key = find(&self.keys, key)?;
         let mut session = Session::new(key, self.instance, Side::Control, own, header.route.sender)?;
-        let (_, life) = session.opener.open(frame)?;
+        let life = life(&session.opener.open(frame)?.1)?;
         // Whatever was offered before it is over.
         self.offers.drain(..=at);
         self.former = self.session.replace(session);
-        Ok(FromGuest::Welcome(life.to_vec()))
+        Ok(FromGuest::Welcome(life))
     }
 }
 
@@ -259,6 +248,11 @@ impl Session {
 
 fn find(keys: &[InstanceKey], id: u32) -> Heard<&InstanceKey> {
     keys.iter().find(|key| key.id() == id).ok_or(Refusal::UnknownKey)
+}
+
+/// What a guest calls its life; what is as long as it likes is not kept.
+fn life(text: &[u8]) -> Heard<Uuid> {
+    Uuid::from_slice(text).map_err(|_| Refusal::Unexpected)
 }
 
 fn no_session() -> Error {
@@ -406,6 +400,22 @@ mod tests {
         let thief = GuestEnd::new(instance, Keys::new(old)).unwrap();
         assert_eq!(line.control.hear(&thief.wake().unwrap()[0]).unwrap_err(), Refusal::UnknownKey);
         assert_eq!(line.guest.wake().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_life_of_another_length_is_not_kept() {
+        let mut line = line();
+        line.meet();
+        let (instance, key) = (line.control.instance, line.control.keys[0].clone());
+        for life in [&[][..], &[7; 15], &[7; 17], &[7; 1000]] {
+            let route = |receiver| Route { instance, to: Side::Control, sender: Token::draw().unwrap(), receiver };
+            let wake = Sealer::new(&key, route(Token::NONE)).unwrap().seal(Kind::Wake, Uuid::nil(), life).unwrap();
+            assert_eq!(line.control.hear(&wake).unwrap_err(), Refusal::Unexpected);
+            let offer = Header::read(&line.control.offer().unwrap()).unwrap().route.sender;
+            let welcome = Sealer::new(&key, route(offer)).unwrap().seal(Kind::Welcome, Uuid::nil(), life).unwrap();
+            assert_eq!(line.control.hear(&welcome).unwrap_err(), Refusal::Unexpected);
+        }
+        line.call(b"and the session stands");
     }
 
     #[test]
