@@ -25,11 +25,10 @@ mod servers;
 
 use std::{env, fs, process::ExitCode, process::Stdio, time::Duration};
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::{process::Command, time::sleep};
-use trove_benches::{Engine, Options, Result, Sample, Table, run};
+use trove_benches::{Engine, Options, Result, Sample, Table, processor_time, run};
 use trove_core::{Trove, conformance::memory::World, control::NewInstance};
 
 /// How long a process rests before it counts as idle.
@@ -152,10 +151,4 @@ fn status(name: &str) -> Result<f64> {
     let value =
         line.and_then(|line| line.split_whitespace().next()).ok_or("the kernel does not say how much memory")?;
     Ok(value.parse()?)
-}
-
-/// The seconds that this process has kept a processor busy.
-fn processor_time() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::try_from(time).unwrap_or_default().as_secs_f64()
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use bollard::{Docker, query_parameters::StatsOptionsBuilder};
-use futures_util::StreamExt;
 use tokio::time::sleep;
-use trove_benches::{Client, Engine, Floor, Marks, Result, Session, Site, Table};
+use trove_benches::{Client, Engine, Floor, Marks, Result, Session, Site, Table, container_memory};
 use trove_core::{
     control::NewInstance,
     datastore::resource_name,
@@ -33,7 +31,7 @@ pub(super) async fn compare(slot: &mut Option<Site>, engines: &[Engine], rest: D
             let endpoint = instance.endpoint.clone().ok_or("an active instance has no endpoint")?;
             Session::connect(*engine, &endpoint, "app", "app", PASSWORD).await?.ask("SELECT 1").await?;
             sleep(rest).await;
-            let (floor, ours) = (used(bare.container()).await?, used(&resource_name(instance.id)).await?);
+            let (floor, ours) = (container_memory(bare.container()).await?, container_memory(&resource_name(instance.id)).await?);
             table.row(row(*engine, flavor, floor, ours));
             bare.remove().await?;
             instance.delete().await?.wait().await?;
@@ -50,16 +48,4 @@ fn row(engine: Engine, flavor: &Flavor, floor: f64, ours: f64) -> [String; 5] {
     let ratio = ours / floor;
     let [floor, ours] = [floor, ours].map(|used| format!("{:.0}", used / 1024.0 / 1024.0));
     [format!("{engine}, {}", flavor.name), flavor.memory.to_string(), floor, ours, format!("{ratio:.2}")]
-}
-
-/// The memory that a container cannot do without, in bytes: what it uses without the file cache that rests.
-async fn used(container: &str) -> Result<f64> {
-    let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
-    let stats = Docker::connect_with_defaults()?.stats(container, Some(options)).next().await;
-    let memory = stats.transpose()?.and_then(|stats| stats.memory_stats).ok_or("a container has no memory")?;
-    let of = |name: &str| memory.stats.as_ref().and_then(|stats| stats.get(name)).copied();
-    let resting = of("total_inactive_file").or_else(|| of("inactive_file")).unwrap_or_default();
-    let used = memory.usage.ok_or("a container uses no memory")?.saturating_sub(resting);
-    // Exact up to 8 PiB.
-    Ok(used as f64)
 }

@@ -16,6 +16,7 @@ mod session;
 mod site;
 mod statistics;
 mod table;
+mod usage;
 
 pub use engine::Engine;
 pub use floor::{Client, Floor, Server};
@@ -26,3 +27,4 @@ pub use session::Session;
 pub use site::Site;
 pub use statistics::{Sample, ratios};
 pub use table::Table;
+pub use usage::{container_memory, container_processor_time, processor_time};
