@@ -23,12 +23,16 @@
 
 mod servers;
 
-use std::{env, fs, process::ExitCode, process::Stdio, time::Duration};
+use std::{
+    env,
+    process::{self, ExitCode, Stdio},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::{process::Command, time::sleep};
-use trove_benches::{Engine, Options, Result, Sample, Table, processor_time, run};
+use trove_benches::{Engine, Options, Result, Sample, Table, memory_of, processor_time, run};
 use trove_core::{Trove, conformance::memory::World, control::NewInstance};
 
 /// How long a process rests before it counts as idle.
@@ -115,13 +119,13 @@ async fn child(instances: usize) -> Result<Usage> {
 async fn measure(instances: usize, watch: Duration) -> Result<Usage> {
     let directory = TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR"))?;
     let trove = if instances == 0 { None } else { Some(populate(&directory, instances).await?) };
-    let active = status("VmRSS")?;
+    let active = memory_of(process::id(), "VmRSS")?;
     sleep(REST).await;
-    let idle = status("VmRSS")?;
+    let idle = memory_of(process::id(), "VmRSS")?;
     let before = processor_time();
     sleep(watch).await;
     let cpu_per_minute = (processor_time() - before) / watch.as_secs_f64() * 60.0;
-    let peak = status("VmHWM")?;
+    let peak = memory_of(process::id(), "VmHWM")?;
     if let Some(trove) = trove {
         trove.shut_down().await;
     }
@@ -142,13 +146,4 @@ async fn populate(directory: &TempDir, instances: usize) -> Result<Trove> {
         creation.active().await?;
     }
     Ok(trove)
-}
-
-/// A line of what the kernel says of this process, in KiB.
-fn status(name: &str) -> Result<f64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let value =
-        line.and_then(|line| line.split_whitespace().next()).ok_or("the kernel does not say how much memory")?;
-    Ok(value.parse()?)
 }

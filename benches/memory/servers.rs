@@ -31,7 +31,8 @@ pub(super) async fn compare(slot: &mut Option<Site>, engines: &[Engine], rest: D
             let endpoint = instance.endpoint.clone().ok_or("an active instance has no endpoint")?;
             Session::connect(*engine, &endpoint, "app", "app", PASSWORD).await?.ask("SELECT 1").await?;
             sleep(rest).await;
-            let (floor, ours) = (container_memory(bare.container()).await?, container_memory(&resource_name(instance.id)).await?);
+            let (floor, ours) =
+                (container_memory(bare.container()).await?, container_memory(&resource_name(instance.id)).await?);
             table.row(row(*engine, flavor, floor, ours));
             bare.remove().await?;
             instance.delete().await?.wait().await?;

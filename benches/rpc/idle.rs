@@ -33,7 +33,10 @@ pub(super) struct Memory {
 pub(super) async fn measure(many: &[usize]) -> Result<Vec<Memory>> {
     let (floor, ours) = (floor(many).await?, ours(many).await?);
     let counted = std::iter::once(&0).chain(many);
-    Ok(counted.zip(floor.into_iter().zip(ours)).map(|(guests, (floor, ours))| Memory { guests: *guests, floor, ours }).collect())
+    Ok(counted
+        .zip(floor.into_iter().zip(ours))
+        .map(|(guests, (floor, ours))| Memory { guests: *guests, floor, ours })
+        .collect())
 }
 
 /// As few things as a guest can do with: a connection, a queue, a receiver.

@@ -52,9 +52,8 @@ impl Load {
         }
         let seconds = started.elapsed().as_secs_f64();
         took.sort_unstable();
-        let milliseconds = |percent: usize| {
-            took.get(took.len() * percent / 100).map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
-        };
+        let milliseconds =
+            |percent: usize| took.get(took.len() * percent / 100).map_or(f64::NAN, |took| took.as_secs_f64() * 1e3);
         Ok(Done { count: took.len(), seconds, p50_ms: milliseconds(50), p99_ms: milliseconds(99) })
     }
 }

@@ -20,10 +20,13 @@
 //! **Idle guests**: the broker's memory with so many guests that say nothing. The floor is a connection, a queue and a
 //! receiver; ours is a guest with a user, a mailbox in each direction and a line that stands.
 //!
-//! Options: `--rounds 5 --seconds 2`, the latter for each measurement; `--guests 500`, 0 to leave them out; `--json 1`
-//! for all of it as JSON.
+//! **Agent**: the memory of `trove-guestagent`, as it is released, beside an idle server of PostgreSQL.
+//!
+//! Options: `--rounds 5 --seconds 2`, the latter for each measurement; `--guests 500`, 0 to leave them out; `--agent 0`
+//! to leave that out; `--json 1` for all of it as JSON.
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
 
+mod agent;
 mod broker;
 mod floor;
 mod guest;
@@ -110,14 +113,17 @@ struct Row {
 struct Report {
     messages: Vec<Row>,
     idle: Vec<idle::Memory>,
+    agent: Option<agent::Memory>,
 }
 
 fn main() -> ExitCode {
-    run(async {
+    // Made out here so that it is cleared after everything that works in it has ended.
+    let mut site = None;
+    let outcome = run(async {
         if guest::is_this() {
             return guest::serve().await;
         }
-        let known = [("rounds", 5), ("seconds", 2), ("guests", 500), ("peer", 0), ("json", 0)];
+        let known = [("rounds", 5), ("seconds", 2), ("guests", 500), ("agent", 1), ("peer", 0), ("json", 0)];
         let options = Options::from_command_line(&known)?;
         let (rounds, seconds) = (options.count("rounds"), options.count("seconds"));
         let messages = messages(rounds, f64::from(u32::try_from(seconds)?), options.get("peer") > 0).await?;
@@ -126,11 +132,17 @@ fn main() -> ExitCode {
             many => idle::measure(&[many.div_ceil(5), many]).await?,
         };
         print_idle(&idle)?;
+        let agent = if options.get("agent") > 0 { Some(agent::measure(&mut site).await?) } else { None };
+        if let Some(agent::Memory { resident, own }) = &agent {
+            println!("an idle guest agent: {resident:.0} KiB resident, {own:.0} KiB of them its own");
+        }
         if options.get("json") > 0 {
-            println!("{}", serde_json::to_string(&Report { messages, idle })?);
+            println!("{}", serde_json::to_string(&Report { messages, idle, agent })?);
         }
         Ok(())
-    })
+    });
+    drop(site);
+    outcome
 }
 
 async fn messages(rounds: usize, seconds: f64, with_peer: bool) -> Result<Vec<Row>> {
@@ -140,7 +152,8 @@ async fn messages(rounds: usize, seconds: f64, with_peer: bool) -> Result<Vec<Ro
     let mut rows = Vec::new();
     for kind in [Kind::Call, Kind::Cast] {
         for at_once in AT_ONCE {
-            let mut of: Vec<Row> = sides.iter().map(|side| Row { kind, at_once, side: *side, rounds: Vec::new() }).collect();
+            let mut of: Vec<Row> =
+                sides.iter().map(|side| Row { kind, at_once, side: *side, rounds: Vec::new() }).collect();
             for _ in 0..rounds {
                 for row in &mut of {
                     row.rounds.push(stage.measure(row.side, kind, Load { at_once, seconds }).await?);
@@ -289,7 +302,8 @@ fn print(rows: &[Row]) {
         Kind::Cast => "reports",
     };
     let first = format!("{what}, {} at a time", floor.at_once);
-    let columns = ["per second", "p50 ms", "p99 ms", "CPU µs: control", "guest", "broker", "all", "/ floor", "ends / floor"];
+    let columns =
+        ["per second", "p50 ms", "p99 ms", "CPU µs: control", "guest", "broker", "all", "/ floor", "ends / floor"];
     let [a, b, c, d, e, f, g, h, i] = columns;
     let mut table = Table::new([&first, a, b, c, d, e, f, g, h, i]);
     for row in rows {

@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 use trove_benches::Result;
 use trove_core::{
     id::InstanceId,
-    rpc::{Address, Amqp, Answerer, Broker, InstanceKey, Keys, Line, Listener, Login, Refusals, Repeat, Service, Teller},
     rpc::Transport,
+    rpc::{
+        Address, Amqp, Answerer, Broker, InstanceKey, Keys, Line, Listener, Login, Refusals, Repeat, Service, Teller,
+    },
     secret::SecretString,
 };
 use zeroize::Zeroizing;

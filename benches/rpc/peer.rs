@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 use trove_benches::Result;
 
-use crate::{PAYLOAD_BYTES, process::{Order, Process}};
+use crate::{
+    PAYLOAD_BYTES,
+    process::{Order, Process},
+};
 
 const PROGRAM: &str = include_str!("peer.py");
 

@@ -27,4 +27,4 @@ pub use session::Session;
 pub use site::Site;
 pub use statistics::{Sample, ratios};
 pub use table::Table;
-pub use usage::{container_memory, container_processor_time, processor_time};
+pub use usage::{container_memory, container_processor_time, memory_of, processor_time};

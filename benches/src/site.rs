@@ -6,8 +6,8 @@ use std::{
 };
 
 use tempfile::TempDir;
-use trove_core::Trove;
-use trove_drivers::{LocalPlatform, MariaDb, MySql, PostgreSql};
+use trove_core::{Trove, control::Builder};
+use trove_drivers::{LocalPlatform, LocalPlatformBuilder, MariaDb, MySql, PostgreSql};
 
 use crate::{Engine, Result};
 
@@ -27,23 +27,36 @@ pub struct Site {
 impl Site {
     /// A site for an engine in a new directory below `parent`.
     pub fn new(parent: &str, engine: Engine) -> Result<Self> {
+        Self::at(parent, engine, |platform| platform)
+    }
+
+    /// The same with guest agents that are processes of their own, this program.
+    pub fn with_agents(parent: &str, engine: Engine, program: &Path) -> Result<Self> {
+        Self::at(parent, engine, |platform| platform.agent_program(program))
+    }
+
+    fn at(parent: &str, engine: Engine, so: impl FnOnce(LocalPlatformBuilder) -> LocalPlatformBuilder) -> Result<Self> {
         let image = engine.image()?;
         let directory = TempDir::with_prefix_in("bench-", parent)?;
-        let platform = LocalPlatform::connect(directory.path().join("root"))?;
+        let platform = so(LocalPlatform::builder(directory.path().join("root"))).connect()?;
         Ok(Self { directory, platform, engine, image })
     }
 
-    /// The service, as an embedder starts it: the engine on this machine, with a store on SQLite.
+    /// The service, as an embedder starts it.
     pub async fn start(&self) -> Result<Trove> {
+        Ok(self.service().start().await?)
+    }
+
+    /// The service before it is started: the engine on this machine, with a store on SQLite.
+    pub fn service(&self) -> Builder {
         let store = format!("sqlite:{}", self.path().join("trove.db").display());
         let builder = Trove::builder().store(store).platform(self.platform.clone());
         let (version, image) = (self.engine.version(), self.image());
-        let builder = match self.engine {
+        match self.engine {
             Engine::PostgreSql => builder.datastore(PostgreSql::new().image(version, image)),
             Engine::MySql => builder.datastore(MySql::new().image(version, image)),
             Engine::MariaDb => builder.datastore(MariaDb::new().image(version, image)),
-        };
-        Ok(builder.start().await?)
+        }
     }
 
     /// The directory; that of the platform is inside, beside whatever else is put there.

@@ -1,12 +1,21 @@
 //! What a process or a container used.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use bollard::{Docker, models::ContainerStatsResponse, query_parameters::StatsOptionsBuilder};
 use futures_util::StreamExt;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::Result;
+
+/// A line of what the kernel says of a process's memory, in KiB: `VmRSS` for one.
+pub fn memory_of(process: u32, line: &str) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let found = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
+    let value =
+        found.and_then(|found| found.split_whitespace().next()).ok_or("the kernel does not say how much memory")?;
+    Ok(value.parse()?)
+}
 
 /// The seconds that this process has kept a processor busy.
 pub fn processor_time() -> f64 {
