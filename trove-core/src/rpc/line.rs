@@ -123,7 +123,7 @@ impl Line {
             calls.insert(call.id, answer);
         }
         let work = async {
-            let mut asked: Option<Stand> = None;
+            let (mut asked, mut pause): (Option<Stand>, _) = (None, PAUSES.0);
             loop {
                 let stand = tokio::select! {
                     biased;
@@ -135,9 +135,15 @@ impl Line {
                     return Err(Error::unavailable(message).retrying(Retry::Never).having(Effect::Maybe));
                 }
                 let sent = self.shared.send(|end| end.call(call.id, text)).await;
-                if let Some(error) = sent.err().filter(|error| !error.is_transient()) {
-                    return Err(error);
-                }
+                let unanswered = match sent {
+                    Ok(()) => UNANSWERED,
+                    Err(error) if error.is_transient() => {
+                        let unsent = pause;
+                        pause = (pause * 2).min(PAUSES.1);
+                        unsent
+                    }
+                    Err(error) => return Err(error),
+                };
                 let number = stand.number;
                 asked = Some(stand);
                 let mut session = self.shared.session.subscribe();
@@ -146,7 +152,7 @@ impl Line {
                 tokio::select! {
                     answer = &mut answered => return answer.map_err(|_| Error::internal("the line is closed")),
                     _ = another => {}
-                    () = sleep(UNANSWERED) => self.shared.offer().await,
+                    () = sleep(unanswered) => self.shared.offer().await,
                 }
             }
         };
