@@ -1,6 +1,10 @@
 //! What a guest agent in a process of its own uses beside an idle server.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::{process::Command, time::sleep};
@@ -46,8 +50,5 @@ async fn program() -> Result<PathBuf> {
     if !built.success() {
         return Err("the guest agent cannot be built".into());
     }
-    // This program is in a directory beside it.
-    let own = std::env::current_exe()?;
-    let directory = own.parent().and_then(|directory| directory.parent()).ok_or("this program is nowhere")?;
-    Ok(directory.join("trove-guestagent"))
+    Ok(Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release").join("trove-guestagent"))
 }
