@@ -280,9 +280,11 @@ impl Shared {
                 self.session.send_replace(Some(Stand { number, life }));
             }
             Ok(FromGuest::Reply(id, text)) => {
-                if let Some(answer) = self.calls().remove(&id) {
+                let waiting = self.calls().remove(&id);
+                match waiting {
                     // Whoever gave up in this moment does not mind.
-                    let _ = answer.send(text);
+                    Some(answer) => drop(answer.send(text)),
+                    None => self.refusals.refuse(&self.own, Refusal::Unexpected),
                 }
             }
             Ok(FromGuest::Cast(text)) => listener.told(&text).await,
