@@ -290,8 +290,9 @@ impl Shared {
             Ok(FromGuest::Cast(text)) => listener.told(&text).await,
             Err(reason) => {
                 self.refusals.refuse(&self.own, reason);
-                if reason == Refusal::NoSession {
-                    // The guest may not have heard yet that its session is over.
+                if matches!(reason, Refusal::NoSession | Refusal::Replayed) {
+                    // The guest may not have heard yet that its session is over, or somebody with its key may have had the
+                    // last word in it.
                     self.offer().await;
                 }
             }
