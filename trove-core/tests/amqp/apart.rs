@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -28,8 +29,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// A world in memory whose agents are tasks that know what is in their files.
 #[derive(Clone)]
-struct Apart {
-    world: World,
+pub struct Apart {
+    pub world: World,
     directory: Arc<TempDir>,
     agents: Arc<Mutex<HashMap<InstanceId, Agent>>>,
 }
@@ -40,35 +41,58 @@ struct Agent {
 }
 
 impl Apart {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { world: World::new(), directory: Arc::new(tempfile::tempdir().unwrap()), agents: Arc::default() }
     }
 
-    fn platform(&self) -> Platform {
+    pub fn platform(&self) -> Platform {
         let mut platform = self.world.platform();
         platform.compute = Arc::new(self.clone());
         platform
     }
 
+    /// The file of an agent.
+    pub fn file(&self, instance: InstanceId) -> PathBuf {
+        self.directory.path().join(instance.to_string())
+    }
+
     /// Starts the agent with what its file says.
     fn begin(&self, instance: InstanceId) -> Agent {
-        let configuration = Configuration::read(self.directory.path().join(instance.to_string())).unwrap();
+        let configuration = Configuration::read(self.file(instance)).unwrap();
         let stop = CancellationToken::new();
         let agent = guest::serve(configuration, Arc::new(self.world.driver()), often(), stop.clone());
         Agent { stop, task: tokio::spawn(agent) }
     }
 
     /// Ends the agent of an instance and returns what it came to.
-    async fn end(&self, instance: InstanceId) -> Option<Result<()>> {
+    pub async fn end(&self, instance: InstanceId) -> Option<Result<()>> {
         let agent = self.agents.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance)?;
         agent.stop.cancel();
         Some(agent.task.await.unwrap())
     }
 
     /// Starts it again.
-    fn begin_again(&self, instance: InstanceId) {
+    pub fn begin_again(&self, instance: InstanceId) {
         let agent = self.begin(instance);
         self.agents.lock().unwrap_or_else(PoisonError::into_inner).insert(instance, agent);
+    }
+
+    /// Makes the place of an instance in this process, and the file that an agent elsewhere would have.
+    pub async fn place(
+        &self,
+        instance: &Instance,
+        endpoint: &Endpoint,
+        agent: Option<&AgentSetup>,
+    ) -> Result<Ensured<Placement>> {
+        let mut placed = self.world.platform().compute.ensure_compute(instance, endpoint, None).await?;
+        if let Ensured::Ready(Placement::InProcess(host)) = &mut placed {
+            host.directory = self.directory.path().join(format!("{}.d", instance.id));
+            std::fs::create_dir_all(&host.directory).unwrap();
+            let setup = agent.ok_or_else(|| Error::internal("no setup of an agent"))?;
+            assert!(!format!("{setup:?}").contains("key"), "{setup:?}");
+            std::fs::write(self.file(instance.id), setup.beside(host)?.expose_secret()).unwrap();
+        }
+        Ok(placed)
     }
 }
 
@@ -80,14 +104,9 @@ impl Compute for Apart {
         endpoint: &Endpoint,
         agent: Option<&AgentSetup>,
     ) -> Result<Ensured<Placement>> {
-        let placed = self.world.platform().compute.ensure_compute(instance, endpoint, None).await?;
-        let Ensured::Ready(Placement::InProcess(mut host)) = placed else { return Ok(placed) };
-        host.directory = self.directory.path().join(format!("{}.d", instance.id));
-        std::fs::create_dir_all(&host.directory).unwrap();
-        let setup = agent.ok_or_else(|| Error::internal("no setup of an agent"))?;
-        assert!(!format!("{setup:?}").contains("key"), "{setup:?}");
-        let text = setup.beside(&host)?;
-        std::fs::write(self.directory.path().join(instance.id.to_string()), text.expose_secret()).unwrap();
+        if let Ensured::Pending(pause) = self.place(instance, endpoint, agent).await? {
+            return Ok(Ensured::Pending(pause));
+        }
         let known = self.agents.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&instance.id);
         if !known {
             self.begin_again(instance.id);
@@ -101,7 +120,7 @@ impl Compute for Apart {
     }
 }
 
-fn often() -> guest::Settings {
+pub fn often() -> guest::Settings {
     guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() }
 }
 
@@ -169,7 +188,7 @@ async fn an_agent_elsewhere_takes_another_identity_and_the_one_before_is_nobody(
     let new = NewInstance::new("orders", "memory").database("app").user("app", "secret");
     let instance = trove.create(new).await.unwrap().active().await.unwrap();
     let id = instance.id;
-    let file = apart.directory.path().join(id.to_string());
+    let file = apart.file(id);
     let stolen = std::fs::read(&file).unwrap();
     let login = |text: &[u8]| {
         let told: serde_json::Value = serde_json::from_slice(text).unwrap();

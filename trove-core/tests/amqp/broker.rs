@@ -1,6 +1,7 @@
 //! A RabbitMQ broker in a container, shared by the tests that run at the same time.
 
 use std::{
+    cell::RefCell,
     fs,
     net::TcpStream,
     path::Path,
@@ -10,39 +11,64 @@ use std::{
 };
 
 use async_trait::async_trait;
+use lapin::{
+    Connection, ConnectionProperties,
+    runtime::default_runtime,
+    tcp::{AMQPUriTcpExt, OwnedTLSConfig},
+    uri::{AMQPAuthority, AMQPUri, AMQPUserInfo},
+};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use tracing::dispatcher::{self, DefaultGuard, Dispatch};
 use trove_core::{
     conformance::transport::Testbed,
     error::Result,
     id::InstanceId,
-    rpc::{self, Access, Amqp, Broker, Bus, Login, Management, Transport},
-    secret::SecretString,
+    rpc::{self, Access, Amqp, Broker, Bus, Login, MAX_FRAME_BYTES, Management, Transport},
+    secret::{ExposeSecret, SecretString},
 };
 use uuid::Uuid;
 
 /// How long the broker may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
-const PASSWORD: &str = "control's";
+/// The longest message that it takes: twice the longest frame, so that those in between are seen to be refused too.
+pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_FRAME_BYTES;
+/// The port of its management.
+pub const MANAGEMENT: u16 = 15672;
 
 /// The broker; the last of its users takes it away.
 pub struct RabbitMq {
     container: String,
+    password: String,
     broker: Broker,
     management: Management,
     _configuration: TempDir,
 }
 
 static SHARED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
+static UNDISTURBED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
+
+thread_local! {
+    static SILENCE: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
+}
 
 impl RabbitMq {
     /// The one that other tests use too, served.
     pub async fn shared() -> Arc<Self> {
+        Self::of(&SHARED).await
+    }
+
+    /// Another one, whose connections no test breaks.
+    pub async fn undisturbed() -> Arc<Self> {
+        Self::of(&UNDISTURBED).await
+    }
+
+    async fn of(slot: &Mutex<Weak<Self>>) -> Arc<Self> {
         let broker = {
-            let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-            shared.upgrade().unwrap_or_else(|| {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.upgrade().unwrap_or_else(|| {
                 let fresh = Arc::new(Self::start());
-                *shared = Arc::downgrade(&fresh);
+                *slot = Arc::downgrade(&fresh);
                 fresh
             })
         };
@@ -51,7 +77,7 @@ impl RabbitMq {
     }
 
     fn start() -> Self {
-        let configuration = tempfile::tempdir().unwrap();
+        let (configuration, password) = (tempfile::tempdir().unwrap(), Uuid::new_v4().to_string());
         let write = |name: &str, text: String| {
             fs::write(configuration.path().join(name), text).unwrap();
             readable(&configuration.path().join(name), 0o644);
@@ -61,8 +87,8 @@ impl RabbitMq {
         write(
             "rabbitmq.conf",
             format!(
-                "default_user = control\ndefault_pass = {PASSWORD}\nloopback_users = none\nmax_message_size = 1048576\n\
-                 log.console = true\nlog.console.level = warning\n"
+                "default_user = control\ndefault_pass = {password}\nloopback_users = none\n\
+                 max_message_size = {MAX_MESSAGE_BYTES}\nlog.console = true\nlog.console.level = warning\n"
             ),
         );
         let container = format!("trove-test-rabbitmq-{}", Uuid::new_v4());
@@ -71,7 +97,6 @@ impl RabbitMq {
         docker(&[
             "run",
             "--detach",
-            "--rm",
             "--name",
             &container,
             "--label",
@@ -88,30 +113,58 @@ impl RabbitMq {
             &image,
             "rabbitmq-server",
         ]);
-        let host = docker(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", &container]);
-        let management = Management::new(&format!("http://{host}:15672"), "/", control()).unwrap();
-        Self { container, broker: Broker::at(host), management, _configuration: configuration }
+        let host = address(&container);
+        let control = Login::new("control", password.as_str());
+        let management = Management::new(&format!("http://{host}:{MANAGEMENT}"), "/", control).unwrap();
+        Self { container, password, broker: Broker::at(host), management, _configuration: configuration }
     }
 
     /// Waits until it serves.
     async fn serves(&self) {
-        let since = Instant::now();
-        let open = |port: u16| TcpStream::connect((self.broker.host.as_str(), port)).is_ok();
-        while !open(self.broker.port) || !open(15672) {
+        let (since, host) = (Instant::now(), self.host());
+        let open = |port: u16| TcpStream::connect((host.as_str(), port)).is_ok();
+        while !open(self.broker.port) || !open(MANAGEMENT) {
             assert!(since.elapsed() < START_LIMIT, "no broker: {}", docker(&["logs", &self.container]));
             sleep(Duration::from_millis(100)).await;
         }
     }
 
+    /// Its address now.
+    pub fn host(&self) -> String {
+        address(&self.container)
+    }
+
+    /// Who the control plane is to it.
+    pub fn control_login(&self) -> Login {
+        Login::new("control", self.password.as_str())
+    }
+
     /// The broker as the control plane has it.
     pub fn control(&self) -> Amqp {
-        Amqp::new(self.broker.clone(), control())
+        Amqp::new(self.broker.clone(), self.control_login())
     }
 
     /// The broker as the bus of a service.
     pub fn bus(self: Arc<Self>) -> Shared {
-        let bus = rpc::RabbitMq::new(self.broker.clone(), control(), self.management.clone());
-        Shared { bus, _broker: self }
+        Shared { bus: self.direct(), _broker: self }
+    }
+
+    /// The same without keeping the broker.
+    pub fn direct(&self) -> rpc::RabbitMq {
+        rpc::RabbitMq::new(self.broker.clone(), self.control_login(), self.management.clone())
+    }
+
+    /// A connection with this login, to do with whatever the broker allows. It is not logged.
+    pub async fn connect(&self, login: &Login) -> lapin::Result<Connection> {
+        let Login { user, password } = login.clone();
+        let userinfo = AMQPUserInfo { username: user, password: password.expose_secret().to_owned() };
+        let authority = AMQPAuthority { userinfo, host: self.host(), port: self.broker.port };
+        let uri = AMQPUri { authority, vhost: self.broker.vhost.clone(), ..AMQPUri::default() };
+        let connect = async |uri: AMQPUri, runtime| {
+            SILENCE.set(Some(dispatcher::set_default(&Dispatch::none())));
+            Ok(uri.connect_with_config_async(OwnedTLSConfig::default().as_ref(), &runtime).await?)
+        };
+        Connection::connector(uri, default_runtime()?, connect, ConnectionProperties::default()).await
     }
 
     /// The broker as somebody with this login has it.
@@ -184,8 +237,8 @@ impl Testbed for Bed {
     }
 }
 
-fn control() -> Login {
-    Login::new("control", PASSWORD)
+fn address(container: &str) -> String {
+    docker(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", container])
 }
 
 fn docker(args: &[&str]) -> String {

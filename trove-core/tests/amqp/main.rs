@@ -1,13 +1,22 @@
 //! Frames over a real RabbitMQ.
 
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
 
+mod adversary;
 mod apart;
 mod broker;
 #[path = "../service/changes.rs"]
 mod changes;
+mod gate;
 #[path = "../service/life.rs"]
 mod life;
+mod logs;
 
 use broker::{Bed, RabbitMq};
 use trove_core::{

@@ -1,0 +1,65 @@
+//! All that this process logs, at the finest level.
+
+use std::{
+    io,
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use memchr::memmem;
+use tracing_subscriber::fmt;
+
+static TOLD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Keeps what is logged from now on.
+pub fn keep() {
+    static KEPT: LazyLock<()> = LazyLock::new(|| {
+        let all = fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(|| Writer).finish();
+        tracing::subscriber::set_global_default(all).unwrap();
+    });
+    *KEPT;
+}
+
+/// True where this was logged.
+pub fn tell(text: &str) -> bool {
+    memmem::find(&told(), text.as_bytes()).is_some()
+}
+
+/// Shows that this was not logged, in none of the forms in which it may be.
+pub fn say_nothing_of(name: &str, secret: &[u8]) {
+    let told = told();
+    let list = |numbers: Vec<String>, between: &str| numbers.join(between).into_bytes();
+    let decimal = || secret.iter().map(u8::to_string).collect::<Vec<_>>();
+    let base64 = BASE64_STANDARD.encode(secret);
+    let forms = [
+        secret.to_vec(),
+        base64.trim_end_matches('=').as_bytes().to_vec(),
+        base64.trim_end_matches('=').replace('+', "-").replace('/', "_").into_bytes(),
+        secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes(),
+        secret.iter().map(|byte| format!("{byte:02X}")).collect::<String>().into_bytes(),
+        list(decimal(), ", "),
+        list(decimal(), ","),
+    ];
+    for form in forms {
+        let Some(at) = memmem::find(&told, &form) else { continue };
+        let line = told[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        panic!("{name} is in the log: {}…", String::from_utf8_lossy(&told[line..at]));
+    }
+}
+
+struct Writer;
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        told().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn told() -> MutexGuard<'static, Vec<u8>> {
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
