@@ -16,7 +16,7 @@ use trove_core::{
     Trove,
     conformance::memory::World,
     control::{InstanceHandle, NewInstance},
-    error::{Error, Result},
+    error::Result,
     guest::{self, Configuration},
     id::InstanceId,
     model::{Condition, Endpoint, Health, Instance, NewUser, PageRequest, Problem},
@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Apart {
     pub world: World,
-    directory: Arc<TempDir>,
+    pub directory: Arc<TempDir>,
     agents: Arc<Mutex<HashMap<InstanceId, Agent>>>,
 }
 
@@ -88,9 +88,10 @@ impl Apart {
         if let Ensured::Ready(Placement::InProcess(host)) = &mut placed {
             host.directory = self.directory.path().join(format!("{}.d", instance.id));
             std::fs::create_dir_all(&host.directory).unwrap();
-            let setup = agent.ok_or_else(|| Error::internal("no setup of an agent"))?;
-            assert!(!format!("{setup:?}").contains("key"), "{setup:?}");
-            std::fs::write(self.file(instance.id), setup.beside(host)?.expose_secret()).unwrap();
+            if let Some(setup) = agent {
+                assert!(!format!("{setup:?}").contains("key"), "{setup:?}");
+                std::fs::write(self.file(instance.id), setup.beside(host)?.expose_secret()).unwrap();
+            }
         }
         Ok(placed)
     }
@@ -104,8 +105,10 @@ impl Compute for Apart {
         endpoint: &Endpoint,
         agent: Option<&AgentSetup>,
     ) -> Result<Ensured<Placement>> {
-        if let Ensured::Pending(pause) = self.place(instance, endpoint, agent).await? {
-            return Ok(Ensured::Pending(pause));
+        let placed = self.place(instance, endpoint, agent).await?;
+        // A throw-away server is looked after by the service itself.
+        if agent.is_none() || matches!(placed, Ensured::Pending(_)) {
+            return Ok(placed);
         }
         let known = self.agents.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&instance.id);
         if !known {
@@ -130,7 +133,7 @@ async fn start(apart: &Apart, store: &str) -> Trove {
 }
 
 /// How many users it has, as soon as the service has its guest again.
-async fn users(instance: &InstanceHandle) -> usize {
+pub async fn users(instance: &InstanceHandle) -> usize {
     loop {
         match instance.accounts().users(PageRequest::default()).await {
             Err(error) if error.is_transient() => tokio::task::yield_now().await,

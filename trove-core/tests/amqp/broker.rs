@@ -76,6 +76,13 @@ impl RabbitMq {
         broker
     }
 
+    /// One that nobody else uses.
+    pub async fn own() -> Self {
+        let broker = Self::start();
+        broker.serves().await;
+        broker
+    }
+
     fn start() -> Self {
         let (configuration, password) = (tempfile::tempdir().unwrap(), Uuid::new_v4().to_string());
         let write = |name: &str, text: String| {
@@ -165,6 +172,21 @@ impl RabbitMq {
             Ok(uri.connect_with_config_async(OwnedTLSConfig::default().as_ref(), &runtime).await?)
         };
         Connection::connector(uri, default_runtime()?, connect, ConnectionProperties::default()).await
+    }
+
+    /// The same through other ports of this host.
+    pub fn bus_through(&self, port: u16, management: u16) -> rpc::RabbitMq {
+        let broker = Broker { port, ..Broker::at("127.0.0.1") };
+        let management = Management::new(&format!("http://127.0.0.1:{management}"), "/", self.control_login());
+        rpc::RabbitMq::new(broker, self.control_login(), management.unwrap())
+    }
+
+    /// Ends it as this signal does, and starts it again with what it has on its disk. Its address may be another then.
+    pub async fn restart(self: &Arc<Self>, signal: &'static str) {
+        let broker = self.clone();
+        let restarted = move || docker(&["restart", "--signal", signal, &broker.container]);
+        tokio::task::spawn_blocking(restarted).await.unwrap();
+        self.serves().await;
     }
 
     /// The broker as somebody with this login has it.

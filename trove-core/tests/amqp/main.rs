@@ -17,6 +17,8 @@ mod gate;
 #[path = "../service/life.rs"]
 mod life;
 mod logs;
+mod outage;
+mod proxy;
 
 use broker::{Bed, RabbitMq};
 use trove_core::{

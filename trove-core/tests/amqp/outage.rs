@@ -1,0 +1,264 @@
+//! A broker that is away, and a network that fails: what was asked for is done, once, or an error says that it is not.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use trove_core::{
+    Trove,
+    conformance::memory::World,
+    control::{InstanceHandle, NewConfiguration, NewInstance},
+    error::{Effect, Kind, Result},
+    id::InstanceId,
+    layer::Verdict,
+    model::{Flavor, NewDatabase, NewUser, gib, mib},
+    rpc,
+};
+
+use crate::{
+    apart::{Apart, often},
+    broker::RabbitMq,
+    proxy::{Proxy, Weather},
+};
+
+/// How long whatever is to happen may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The way to a broker, of a service and its guests.
+struct Way {
+    broker: Arc<RabbitMq>,
+    frames: Proxy,
+    management: Proxy,
+}
+
+impl Way {
+    async fn to(broker: Arc<RabbitMq>) -> Self {
+        let (frames, management) = (Proxy::to(broker.host(), 5672).await, Proxy::to(broker.host(), 15672).await);
+        Self { broker, frames, management }
+    }
+
+    fn bus(&self) -> rpc::RabbitMq {
+        self.broker.bus_through(self.frames.port, self.management.port)
+    }
+
+    async fn restart(&self, signal: &'static str) {
+        self.broker.restart(signal).await;
+        self.frames.lead_to(self.broker.host());
+        self.management.lead_to(self.broker.host());
+    }
+}
+
+/// Where guests are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guests {
+    Here,
+    Apart,
+}
+
+/// A service, whose guests are called this way.
+async fn start(way: &Way, apart: &Apart, guests: Guests) -> Trove {
+    let platform = if guests == Guests::Apart { apart.platform() } else { apart.world.platform() };
+    let service = Trove::builder()
+        .bus(way.bus())
+        .store(format!("sqlite:{}", apart.directory.path().join("trove.db").display()))
+        .platform(platform)
+        .datastore(apart.world.driver())
+        .flavor(Flavor::new("small", mib(512), 1))
+        .flavor(Flavor::new("large", gib(2), 2))
+        .guest_settings(often());
+    service.start().await.unwrap()
+}
+
+/// What was done to servers, how many times.
+#[derive(Clone, Default)]
+struct Effects(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Effects {
+    fn on(world: &World) -> Self {
+        let effects = Self::default();
+        let noted = effects.clone();
+        world.script(move |_, call| {
+            if call.changes {
+                let what = format!("{} {:?}", call.name, call.arguments);
+                *noted.0.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
+            }
+            Verdict::Proceed
+        });
+        effects
+    }
+
+    /// How many times this ability was used.
+    fn count(&self, name: &str) -> usize {
+        let effects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = effects.iter().filter(|(what, _)| what.split(' ').next() == Some(name));
+        used.map(|(_, times)| times).sum()
+    }
+
+    /// What was done to accounts more than once.
+    fn repeated(&self) -> Vec<String> {
+        let effects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let repeated = effects.iter().filter(|(what, times)| what.starts_with("accounts.") && **times > 1);
+        repeated.map(|(what, times)| format!("{times} times {what}")).collect()
+    }
+}
+
+/// Makes an instance and does to it what can be done, each once.
+async fn life(trove: &Trove, name: &str) -> InstanceId {
+    let new = NewInstance::new(name, "memory").database("app").user("app", "secret");
+    let instance = trove.create(new).await.unwrap().active().await.unwrap();
+    let accounts = instance.accounts();
+    let user = |number: usize| format!("{name}{number}");
+    let made = (0..8).map(|number| accounts.create_users([NewUser::new(user(number), "secret")]));
+    for made in join_all(made).await {
+        made.unwrap();
+    }
+    let group = NewConfiguration::new(name, "memory").set("max_rows", 5);
+    let group = trove.configurations().create(group).await.unwrap();
+    instance.configure(group.id).await.unwrap().wait().await.unwrap();
+    instance.resize("large").await.unwrap().wait().await.unwrap();
+    instance.stop().await.unwrap().wait().await.unwrap();
+    instance.start().await.unwrap().active().await.unwrap();
+    let rotation = instance.rotate_identity().await.unwrap();
+    let changes = async {
+        when_free(async || accounts.create_databases([NewDatabase::new(name)]).await).await;
+        for number in 1..8 {
+            let other = format!("{name}{number}x");
+            when_free(async || accounts.rename_user(user(number).as_str(), other.as_str()).await).await;
+            when_free(async || accounts.drop_user(other.as_str()).await).await;
+        }
+    };
+    let (rotated, ()) = tokio::join!(rotation.wait(), changes);
+    rotated.unwrap();
+    instance.id
+}
+
+/// Changes accounts, again where an operation came in between: nothing happened then.
+async fn when_free(change: impl AsyncFn() -> Result<()>) {
+    while let Err(error) = change().await {
+        assert_eq!((error.kind(), error.effect()), (Kind::Busy, Effect::None), "{error}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lives of instances at once, in this weather.
+async fn lives(weather: Weather, guests: Guests, names: &[&str]) -> usize {
+    let (way, apart) = (Way::to(RabbitMq::shared().await).await, Apart::new());
+    let effects = Effects::on(&apart.world);
+    way.frames.set(weather);
+    let trove = start(&way, &apart, guests).await;
+    let instances = timeout(LIMIT, join_all(names.iter().map(|name| life(&trove, name)))).await.unwrap();
+    for (id, name) in instances.into_iter().zip(names) {
+        let users = ["app", &format!("{name}0")];
+        assert!(apart.world.serves(id, &["app", name], &users));
+        trove.instance(id).await.unwrap().delete().await.unwrap().wait().await.unwrap();
+        assert_eq!(way.broker.mentions(&id.to_string()), [""; 0]);
+    }
+    assert_eq!(effects.repeated(), [""; 0]);
+    for job in ["prepare", "configuration.apply", "resize.resize", "stop", "start"] {
+        assert_eq!(effects.count(job), names.len(), "{job}");
+    }
+    trove.shut_down().await;
+    way.frames.breaks()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_break_again_and_again_lose_nothing_and_nothing_happens_twice() {
+    let breaks = lives(Weather::Breaking(5000), Guests::Here, &["one"]).await;
+    assert!(breaks > 8, "only {breaks} times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_guests_apart_may_break_again_and_again_too() {
+    let breaks = lives(Weather::Breaking(5000), Guests::Apart, &["one"]).await;
+    assert!(breaks > 8, "only {breaks} times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_network_is_only_slow() {
+    let weather = Weather::Slow(Duration::from_millis(30));
+    tokio::join!(lives(weather, Guests::Here, &["one"]), lives(weather, Guests::Apart, &["two"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_restarted_has_all_it_had_and_what_is_under_way_goes_on() {
+    let way = Way::to(Arc::new(RabbitMq::own().await)).await;
+    let (here, apart) = tokio::join!(Busy::start(&way, Guests::Here), Busy::start(&way, Guests::Apart));
+    let through = async {
+        for signal in ["TERM", "KILL"] {
+            let restarted = AtomicBool::new(false);
+            let restart = async {
+                way.restart(signal).await;
+                restarted.store(true, Ordering::Relaxed);
+            };
+            tokio::join!(restart, here.work(signal, &restarted), apart.work(signal, &restarted));
+        }
+        tokio::join!(here.end(&way), apart.end(&way));
+    };
+    timeout(LIMIT, through).await.unwrap();
+}
+
+/// A service with two instances, which it changes again and again.
+struct Busy {
+    apart: Apart,
+    effects: Effects,
+    trove: Trove,
+    accounts: InstanceHandle,
+    server: InstanceHandle,
+    rounds: AtomicUsize,
+}
+
+impl Busy {
+    async fn start(way: &Way, guests: Guests) -> Self {
+        let apart = Apart::new();
+        let (effects, trove) = (Effects::on(&apart.world), start(way, &apart, guests).await);
+        let new = async |name| trove.create(NewInstance::new(name, "memory")).await.unwrap().active().await.unwrap();
+        let (accounts, server) = tokio::join!(new("accounts"), new("server"));
+        Self { apart, effects, trove, accounts, server, rounds: AtomicUsize::new(0) }
+    }
+
+    /// Works from before this is true until after it, at least once.
+    async fn work(&self, round: &str, over: &AtomicBool) {
+        let accounts = async {
+            let accounts = self.accounts.accounts();
+            for number in 0.. {
+                let name = format!("{round}{number}").to_lowercase();
+                accounts.create_users([NewUser::new(name.as_str(), "secret")]).await.unwrap();
+                accounts.drop_user(name.as_str()).await.unwrap();
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        };
+        let server = async {
+            loop {
+                self.server.stop().await.unwrap().wait().await.unwrap();
+                self.server.start().await.unwrap().active().await.unwrap();
+                self.rounds.fetch_add(1, Ordering::Relaxed);
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        };
+        tokio::join!(accounts, server);
+    }
+
+    async fn end(&self, way: &Way) {
+        let rounds = self.rounds.load(Ordering::Relaxed);
+        assert_eq!((self.effects.count("stop"), self.effects.count("start")), (rounds, rounds));
+        assert_eq!(self.effects.repeated(), [""; 0]);
+        for instance in [&self.accounts, &self.server] {
+            assert!(self.apart.world.serves(instance.id, &[], &[]));
+            assert_eq!(way.broker.mentions(&instance.id.to_string()), ["users", "queues", "exchanges"]);
+            instance.delete().await.unwrap().wait().await.unwrap();
+            assert_eq!(way.broker.mentions(&instance.id.to_string()), [""; 0]);
+        }
+        self.trove.shut_down().await;
+    }
+}
