@@ -9,21 +9,27 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use trove_core::{
     Trove,
     conformance::memory::World,
     control::{InstanceHandle, NewConfiguration, NewInstance},
     error::{Effect, Kind, Result},
-    id::InstanceId,
+    events::EventStream,
+    id::{InstanceId, OperationId},
     layer::Verdict,
-    model::{Flavor, NewDatabase, NewUser, gib, mib},
-    rpc,
+    model::{EventKind, Flavor, NewDatabase, NewUser, OperationError, gib, mib},
+    rpc::{self, Address, Answerer, Bus, InstanceKey, Keys, Line, Listener, Refusals, Repeat, Service, Teller},
+    secret::SecretString,
 };
+use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::{
-    apart::{Apart, often},
+    apart::{Apart, often, users},
     broker::RabbitMq,
     proxy::{Proxy, Weather},
 };
@@ -261,4 +267,158 @@ impl Busy {
         }
         self.trove.shut_down().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_network_is_an_error_and_what_was_sent_happens_once_when_it_is_heard() {
+    let (way, instance) = (Way::to(RabbitMq::shared().await).await, InstanceId::new_v4());
+    let (bus, key) = (way.bus(), InstanceKey::generate(1).unwrap());
+    let (control, mailboxes) = (bus.control(), [Address::guest(instance), Address::control(instance)]);
+    for address in &mailboxes {
+        control.create(address).await.unwrap();
+    }
+    let password = SecretString::from(Uuid::new_v4().to_string());
+    let guest = bus.admit(instance, 1, &password).await.unwrap().enter().transport();
+    let (echo, refusals, stop) = (Arc::new(Echo::default()), Refusals::new(), CancellationToken::new());
+    let keys = Keys::new(key.clone());
+    let service = Service::new(guest, instance, keys, echo.clone(), Teller::new(), refusals.clone()).unwrap();
+    let service = tokio::spawn(service.run(stop.clone()));
+    let line = Line::open(control.clone(), instance, key, Arc::new(Deaf), refusals).await.unwrap();
+    assert_eq!(*line.call(b"before", Repeat::GiveUp, LIMIT).await.unwrap(), b"before");
+
+    way.frames.set(Weather::Silent);
+    way.management.set(Weather::Silent);
+    let silence = async {
+        let short = Duration::from_secs(2);
+        let (stranger, nobody) = (way.bus().control(), InstanceId::new_v4());
+        let elsewhere = Address::guest(nobody);
+        let failed = tokio::join!(
+            async { line.call(b"again", Repeat::Again, short).await.map(drop) },
+            async { line.call(b"once", Repeat::GiveUp, short).await.map(drop) },
+            control.send(&mailboxes[0], b"no frame".to_vec()),
+            control.create(&elsewhere),
+            stranger.send(&mailboxes[0], b"no frame".to_vec()),
+            async { bus.admit(nobody, 1, &password).await.map(drop) },
+        );
+        let (again, once, sent, created, connected, admitted) = failed;
+        let failed = [again, once, sent, created, connected, admitted].map(|failed| failed.unwrap_err());
+        way.frames.set(Weather::Fair);
+        way.management.set(Weather::Fair);
+        failed.map(|error| (error.kind(), error.is_transient()))
+    };
+    let patient = line.call(b"patient", Repeat::GiveUp, LIMIT);
+    let (failed, answer) = timeout(LIMIT, async { tokio::join!(silence, patient) }).await.unwrap();
+    let (late, away) = ((Kind::Timeout, true), (Kind::Unavailable, true));
+    assert_eq!(failed, [late, late, late, away, away, away]);
+    assert_eq!(*answer.unwrap(), b"patient");
+    assert_eq!(*line.call(b"after", Repeat::GiveUp, LIMIT).await.unwrap(), b"after");
+    assert!(echo.heard().values().all(|times| *times == 1), "{:?}", echo.heard());
+
+    stop.cancel();
+    service.await.unwrap().unwrap();
+    bus.dismiss(instance, 1).await.unwrap();
+    for address in &mailboxes {
+        control.remove(address).await.unwrap();
+    }
+}
+
+/// Answers what it is asked, and counts how often.
+#[derive(Default)]
+struct Echo(Mutex<BTreeMap<String, usize>>);
+
+impl Echo {
+    fn heard(&self) -> BTreeMap<String, usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Answerer for Echo {
+    async fn answer(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+        let asked = String::from_utf8(text.to_vec()).unwrap();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(asked).or_default() += 1;
+        text
+    }
+}
+
+struct Deaf;
+
+#[async_trait]
+impl Listener for Deaf {
+    async fn told(&self, _text: &[u8]) {}
+}
+
+/// Waits until a try of an operation failed, and returns why.
+async fn failure(events: &mut EventStream, of: OperationId) -> OperationError {
+    loop {
+        match events.next().await.unwrap().kind {
+            EventKind::Failed { operation, error, .. } if operation == of => return error,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_silent_until_connections_are_given_up_delays_operations() {
+    timeout(LIMIT, async { tokio::join!(silence(Guests::Here), silence(Guests::Apart)) }).await.unwrap();
+}
+
+/// An operation during a silence that is so long that somebody gives up a connection and makes another.
+async fn silence(guests: Guests) {
+    let (way, apart) = (Way::to(RabbitMq::shared().await).await, Apart::new());
+    let (effects, trove) = (Effects::on(&apart.world), start(&way, &apart, guests).await);
+    let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
+    let mut events = trove.events();
+    way.frames.set(Weather::Silent);
+    let (another, stop) = (way.frames.connected(), instance.stop().await.unwrap());
+    let failed = failure(&mut events, stop.id()).await;
+    assert_eq!(failed.kind, Kind::Timeout, "{failed:?}");
+    another.await;
+    way.frames.set(Weather::Fair);
+    stop.wait().await.unwrap();
+    assert!(apart.world.is_stopped(instance.id));
+    instance.start().await.unwrap().active().await.unwrap();
+    assert_eq!((effects.count("stop"), effects.count("start")), (1, 1), "{guests:?}");
+    instance.delete().await.unwrap().wait().await.unwrap();
+    trove.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_mailbox_is_an_error_until_somebody_empties_it() {
+    let (way, apart) = (Way::to(RabbitMq::shared().await).await, Apart::new());
+    let (effects, trove) = (Effects::on(&apart.world), start(&way, &apart, Guests::Apart).await);
+    let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
+    let (id, mut events, control) = (instance.id, trove.events(), way.bus().control());
+    let fill = async |address: Address| {
+        let full = loop {
+            let sent = join_all((0..64).map(|_| control.send(&address, b"no frame".to_vec()))).await;
+            if let Some(error) = sent.into_iter().find_map(Result::err) {
+                break error;
+            }
+        };
+        assert_eq!((full.kind(), full.effect()), (Kind::Busy, Effect::None), "{full}");
+    };
+    let guest_away = async {
+        apart.end(id).await.unwrap().unwrap();
+        fill(Address::guest(id)).await;
+        let stop = instance.stop().await.unwrap();
+        let failed = failure(&mut events, stop.id()).await;
+        assert_eq!(failed.kind, Kind::Timeout, "{failed:?}");
+        apart.begin_again(id);
+        stop.wait().await.unwrap();
+        instance.start().await.unwrap().active().await.unwrap();
+        assert_eq!((effects.count("stop"), effects.count("start")), (1, 1));
+    };
+    timeout(LIMIT, guest_away).await.unwrap();
+
+    let control_away = async {
+        trove.shut_down().await;
+        fill(Address::control(id)).await;
+        let trove = start(&way, &apart, Guests::Apart).await;
+        let instance = trove.instance(id).await.unwrap();
+        assert_eq!(users(&instance).await, 0);
+        instance.delete().await.unwrap().wait().await.unwrap();
+        trove.shut_down().await;
+    };
+    timeout(LIMIT, control_away).await.unwrap();
 }

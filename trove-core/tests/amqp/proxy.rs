@@ -36,6 +36,8 @@ pub enum Weather {
 struct Shared {
     target: Mutex<(String, u16)>,
     weather: watch::Sender<Weather>,
+    /// How many connections there were.
+    accepted: watch::Sender<usize>,
     /// How often all connections were broken.
     breaks: watch::Sender<usize>,
     /// How many bytes pass until then.
@@ -48,6 +50,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target: Mutex::new((host, port)),
             weather: watch::Sender::new(Weather::Fair),
+            accepted: watch::Sender::new(0),
             breaks: watch::Sender::new(0),
             left: Mutex::default(),
         });
@@ -68,6 +71,15 @@ impl Proxy {
         self.shared.weather.send_replace(weather);
     }
 
+    /// Ends when somebody connects, from now on.
+    pub fn connected(&self) -> impl Future<Output = ()> + use<> {
+        let mut accepted = self.shared.accepted.subscribe();
+        async move {
+            // It ends only with the proxy.
+            let _ = accepted.changed().await;
+        }
+    }
+
     /// How often all connections were broken.
     pub fn breaks(&self) -> usize {
         *self.shared.breaks.borrow()
@@ -76,6 +88,7 @@ impl Proxy {
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
     while let Ok((near, _)) = listener.accept().await {
+        shared.accepted.send_modify(|accepted| *accepted += 1);
         tokio::spawn(stop.clone().run_until_cancelled_owned(carry(near, shared.clone())));
     }
 }
