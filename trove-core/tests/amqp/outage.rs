@@ -176,14 +176,10 @@ async fn lives(weather: Weather, guests: Guests, names: &[&str]) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_break_again_and_again_lose_nothing_and_nothing_happens_twice() {
-    let breaks = lives(Weather::Breaking(5000), Guests::Here, &["one"]).await;
-    assert!(breaks > 8, "only {breaks} times");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_of_guests_apart_may_break_again_and_again_too() {
-    let breaks = lives(Weather::Breaking(5000), Guests::Apart, &["one"]).await;
-    assert!(breaks > 8, "only {breaks} times");
+    let breaking = [Guests::Here, Guests::Apart].map(|guests| lives(Weather::Breaking(5000), guests, &["one"]));
+    for breaks in join_all(breaking).await {
+        assert!(breaks > 8, "only {breaks} times");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -271,6 +267,12 @@ impl Busy {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_network_is_an_error_and_what_was_sent_happens_once_when_it_is_heard() {
+    let operations = async { tokio::join!(operations_in_silence(Guests::Here), operations_in_silence(Guests::Apart)) };
+    timeout(LIMIT, async { tokio::join!(calls_in_silence(), operations) }).await.unwrap();
+}
+
+/// Calls and frames during a silence in which all that have a short limit come to it.
+async fn calls_in_silence() {
     let (way, instance) = (Way::to(RabbitMq::shared().await).await, InstanceId::new_v4());
     let (bus, key) = (way.bus(), InstanceKey::generate(1).unwrap());
     let (control, mailboxes) = (bus.control(), [Address::guest(instance), Address::control(instance)]);
@@ -358,13 +360,8 @@ async fn failure(events: &mut EventStream, of: OperationId) -> OperationError {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_network_that_is_silent_until_connections_are_given_up_delays_operations() {
-    timeout(LIMIT, async { tokio::join!(silence(Guests::Here), silence(Guests::Apart)) }).await.unwrap();
-}
-
 /// An operation during a silence that is so long that somebody gives up a connection and makes another.
-async fn silence(guests: Guests) {
+async fn operations_in_silence(guests: Guests) {
     let (way, apart) = (Way::to(RabbitMq::shared().await).await, Apart::new());
     let (effects, trove) = (Effects::on(&apart.world), start(&way, &apart, guests).await);
     let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
