@@ -27,11 +27,11 @@
 //!
 //! | who | can | cannot |
 //! |---|---|---|
-//! | **The network**, where there is no TLS | all that the broker can, once it has read a login on its way | what the broker cannot |
+//! | **The network** to the broker | all that the broker can, once it has read a login on its way | what the broker cannot |
 //! | **The broker**, or its administrator | see the 79 bytes in front of each text, its length and its time; keep, lose, delay, repeat and reorder frames; invent some; take logins away | read a text; change a bit of a frame; have one heard by somebody else, in the other direction, as the answer to another call, twice, after a later one, or in another session: before or after a restart of either side, of both, or of itself |
-//! | **Another guest**, with its key and its login | speak for its own instance; read and write its own two mailboxes | use another's: the broker refuses. Where the broker does not, its key is still another one, and it is in the place of the broker |
-//! | **A stolen guest**: its machine, its key and its login | be that guest and lie about its instance; know what its control plane tells it, which is what concerns its instance and the login of its version's registry; read all that was ever said to it, where somebody kept that; answer late, to the limits of the operation that waits | speak for another instance; learn another's secrets; fill more than its own mailbox and a bounded part of the log; have texts shown or stored that are too long or hold control characters; move a decision by a time that it sent: none depends on one |
-//! | **Who has only a guest's login at the broker** | fill its mailbox; take frames away while the guest is not connected; keep the guest from connecting by being there first | what the broker cannot |
+//! | **Another guest**, with its key and its login | speak for its own instance; read its own mailbox, and write to the one that the control plane has for it | use another's: the broker refuses. Where the broker does not, its key is still another one, and it is in the place of the broker |
+//! | **A stolen guest**: its machine, its key and its login | be that guest and lie about its instance; know what its control plane tells it, which is what concerns its instance and the login of its version's registry; read all that was ever said to it, where somebody kept that; answer late, to the limits of the operation that waits | speak for another instance; learn another's secrets; fill more than the mailbox that the control plane has for it, and a bounded part of the log; have texts shown or stored that are too long or hold control characters; move a decision by a time that it sent: none depends on one |
+//! | **Who has only a guest's login at the broker** | fill the mailbox that the control plane has for it; while the guest is not connected take away what is for it, and keep it out by being there first | what the broker cannot |
 //! | **Who has a former key**, once the new one is used | read what was sealed with it, if it was kept: see below about rotation | be heard by either side |
 //! | **Who has a copy of the store** | see which identities there are | open a key without the [master key](crate::secret) |
 //!
@@ -44,19 +44,18 @@
 //! ## What is not protected
 //!
 //! - **Traffic analysis.** Lengths, times and headers are in the clear: who talks to whom, how often, what is a call, an
-//!   answer or a report, when a server begins a session and when its key was changed. Texts are not padded.
+//!   answer or a report, when a side began anew and when a key was changed. Texts are not padded.
 //! - **Loss.** A missing number is not missed: what was passed over was lost, whoever lost it. That shows only as a call
 //!   that ends as `Timeout` and an instance that does not report. Reports are repeated, calls too, and every operation is
 //!   a row that somebody goes on with; so nothing is stuck, but whoever holds the wire decides whether anything happens.
 //! - **Delay.** Within its session a frame may come late. Whether it may still have its effect is for the epoch in it to
 //!   say: a guest refuses a caller that another has followed.
 //! - **Logins at the broker.** There is no TLS to it: logins of guests and of the control plane, and the administrator's at
-//!   the management API, are read by whoever reads the network in between. Have that be a network of
-//!   its own, or a tunnel.
+//!   the management API, are read by whoever reads the network in between. Have that be a network of its own, or a tunnel.
 //! - **Yesterday.** Keys are not agreed on by Diffie-Hellman: who has an instance's key opens whatever was kept of its
 //!   sessions, and can be either of its ends to the other, until it is changed.
 //! - **Rotation** shuts out who has a key and no wire. The new key is sent under the old one: who has both the old key and the
-//!   frame with the new one has the new one. After that, make the instance's place anew.
+//!   frame with the new one has the new one. It is for keys that may be lost one day, not for one that is.
 //! - **The way of the first key.** It reaches the guest in a file that its platform writes. Who reads that, or the guest's
 //!   memory, is the guest.
 //! - **A machine that goes on twice.** The numbers that are used once are counted in memory. Where a process, of either side,

@@ -33,7 +33,7 @@ use super::{
 use crate::id::InstanceId;
 
 /// The longest script, in acts.
-const ACTS: usize = 300;
+const ACTS: usize = 100;
 /// How many other keys an instance gets.
 const KEYS: u32 = 3;
 
@@ -319,8 +319,8 @@ impl Stage {
         // From now on the guest is nobody's with an earlier key than the one that was used.
         let used = self.control.key_in_use().unwrap();
         for key in self.stored.clone() {
-            let offer = ControlEnd::new(self.instance, key.clone()).offer().unwrap();
             if key.id() < used {
+                let offer = ControlEnd::new(self.instance, key.clone()).offer().unwrap();
                 self.refused(Side::Guest, &offer);
             }
             if key.id() < self.oldest {

@@ -403,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_is_over_once_a_later_one_was_taken() {
+        let mut line = line();
+        let offers = [(); 2].map(|()| line.control.offer().unwrap());
+        let welcomes = offers.map(|offer| match line.guest.hear(&offer) {
+            Ok(FromControl::Offer(welcome)) => welcome,
+            heard => panic!("not taken: {heard:?}"),
+        });
+        assert!(matches!(line.control.hear(&welcomes[1]), Ok(FromGuest::Welcome(_))));
+        assert_eq!(line.control.hear(&welcomes[0]).unwrap_err(), Refusal::NoSession);
+        let confirm = line.control.confirm().unwrap();
+        assert!(matches!(line.guest.hear(&confirm), Ok(FromControl::Confirmed)));
+        line.call(b"in the later one");
+    }
+
+    #[test]
     fn a_life_of_another_length_is_not_kept() {
         let mut line = line();
         line.meet();
