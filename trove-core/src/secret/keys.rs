@@ -25,7 +25,7 @@ impl Sealed {
 /// let keys = MasterKeys::new(new).former(old);
 /// assert_eq!(keys.open("orders", &sealed)?.expose_secret(), "a password");
 /// assert!(keys.open("invoices", &sealed).is_err());
-/// # trove_core::error::Result::Ok(())
+/// # Ok::<_, trove_core::error::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
