@@ -1,7 +1,6 @@
 //! A RabbitMQ broker in a container, shared by the tests that run at the same time.
 
 use std::{
-    cell::RefCell,
     fs,
     net::TcpStream,
     path::Path,
@@ -11,21 +10,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use lapin::{
-    Connection, ConnectionProperties,
-    runtime::default_runtime,
-    tcp::{AMQPUriTcpExt, OwnedTLSConfig},
-    uri::{AMQPAuthority, AMQPUri, AMQPUserInfo},
-};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-use tracing::dispatcher::{self, DefaultGuard, Dispatch};
 use trove_core::{
     conformance::transport::Testbed,
     error::Result,
     id::InstanceId,
     rpc::{self, Access, Amqp, Broker, Bus, Login, MAX_FRAME_BYTES, Management, Transport},
-    secret::{ExposeSecret, SecretString},
+    secret::SecretString,
 };
 use uuid::Uuid;
 
@@ -47,10 +39,6 @@ pub struct RabbitMq {
 
 static SHARED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
 static UNDISTURBED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
-
-thread_local! {
-    static SILENCE: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
-}
 
 impl RabbitMq {
     /// The one that other tests use too, served.
@@ -159,19 +147,6 @@ impl RabbitMq {
     /// The same without keeping the broker.
     pub fn direct(&self) -> rpc::RabbitMq {
         rpc::RabbitMq::new(self.broker.clone(), self.control_login(), self.management.clone())
-    }
-
-    /// A connection with this login, to do with whatever the broker allows. It is not logged.
-    pub async fn connect(&self, login: &Login) -> lapin::Result<Connection> {
-        let Login { user, password } = login.clone();
-        let userinfo = AMQPUserInfo { username: user, password: password.expose_secret().to_owned() };
-        let authority = AMQPAuthority { userinfo, host: self.host(), port: self.broker.port };
-        let uri = AMQPUri { authority, vhost: self.broker.vhost.clone(), ..AMQPUri::default() };
-        let connect = async |uri: AMQPUri, runtime| {
-            SILENCE.set(Some(dispatcher::set_default(&Dispatch::none())));
-            Ok(uri.connect_with_config_async(OwnedTLSConfig::default().as_ref(), &runtime).await?)
-        };
-        Connection::connector(uri, default_runtime()?, connect, ConnectionProperties::default()).await
     }
 
     /// The same through other ports of this host.

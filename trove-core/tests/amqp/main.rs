@@ -13,6 +13,7 @@ mod apart;
 mod broker;
 #[path = "../service/changes.rs"]
 mod changes;
+mod client;
 mod gate;
 #[path = "../service/life.rs"]
 mod life;
