@@ -1,18 +1,35 @@
 //! Other releases and flavors of any engine in a container, and what an image turns out to hold.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::common::{Fixture, POSTGRESQL_17, bollard, containers, cx, file_names};
 use crate::scripted::{Images, Server, host, server, server_at, settings, words};
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use trove_core::{
     datastore::{Prepare, Release},
     error::Kind,
     model::{Flavor, Health, Progress, mib},
 };
 
+/// How long a server that came up may take to answer. It bounds how long a broken test hangs.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
 async fn version(server: &Server) -> Option<String> {
-    let observed = server.observe(&cx()).await.unwrap();
+    let answered = async {
+        loop {
+            let observed = server.observe(&cx()).await.unwrap();
+            // On a busy machine one that has only just come up may be late to answer.
+            if observed.health != Health::Starting {
+                return observed;
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    };
+    let observed = timeout(ANSWER_LIMIT, answered).await.expect("the server does not answer");
     assert_eq!(observed.health, Health::Healthy);
     observed.server_version
 }
