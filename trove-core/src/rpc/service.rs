@@ -16,7 +16,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    Address, Keys, Mailbox, Refusals, Transport,
+    Address, Keys, Mailbox, Refusals, Sent, Transport,
     session::{FromControl, GuestEnd},
 };
 use crate::{
@@ -28,6 +28,8 @@ use crate::{
 const CALLS: usize = 256;
 /// How many things to tell may wait for the control plane; of more the oldest are forgotten.
 const TELLINGS: usize = 64;
+/// How many of them are on their way at a time.
+const TELLINGS_GOING: usize = 32;
 /// How often a guest without a session says that it is there.
 const WAKE_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait before a transport that failed is tried again.
@@ -137,6 +139,15 @@ impl Teller {
     }
 }
 
+impl Telling {
+    fn settle(self) {
+        if let Some(sent) = self.sent {
+            // Whoever has given up waiting does not mind.
+            let _ = sent.send(());
+        }
+    }
+}
+
 impl Service {
     /// The service of a guest with these keys, which answers and tells so.
     pub fn new(
@@ -208,7 +219,7 @@ impl Shared {
                 Ok(delivery) => {
                     pause = PAUSES.0;
                     // A full mailbox is not to keep others from their turn.
-                    tokio::task::yield_now().await;
+                    tokio::task::coop::consume_budget().await;
                     let heard = self.end().hear(delivery.frame());
                     match heard {
                         Ok(FromControl::Offer(welcome)) => {
@@ -295,36 +306,65 @@ impl Shared {
         std::future::pending().await
     }
 
-    /// Tells one thing after another.
+    /// Tells one thing after another, the next ones before it is known that the first has arrived.
     async fn tell(&self, teller: &Teller) {
+        // It ends only with the service.
+        let _ = self.session.subscribe().wait_for(|stands| *stands).await;
+        let mut going: VecDeque<(Telling, Result<Sent>)> = VecDeque::new();
         loop {
-            let telling = teller.next().await;
-            // It ends only with the service.
-            let _ = self.session.subscribe().wait_for(|stands| *stands).await;
-            let mut pause = PAUSES.0;
-            while let Err(error) = self.send(|end| end.cast(&telling.text)).await {
-                if !error.is_transient() {
-                    self.sent(Err(error));
-                    break;
+            let more = going.len() < TELLINGS_GOING;
+            let first = async {
+                match going.front_mut() {
+                    Some((_, Ok(sent))) => sent.await,
+                    Some((_, Err(error))) => Err(error.clone()),
+                    None => std::future::pending().await,
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
-            }
-            if let Some(sent) = telling.sent {
-                // Whoever has given up waiting does not mind.
-                let _ = sent.send(());
+            };
+            tokio::select! {
+                biased;
+                outcome = first => match outcome {
+                    Err(error) if error.is_transient() => {
+                        // With those behind it, so that what was told last is heard last.
+                        let again: Vec<Telling> = going.drain(..).map(|(telling, _)| telling).collect();
+                        for telling in again {
+                            self.tell_until_sent(telling).await;
+                        }
+                    }
+                    outcome => {
+                        self.sent(outcome);
+                        going.pop_front().into_iter().for_each(|(telling, _)| telling.settle());
+                    }
+                },
+                telling = teller.next(), if more => {
+                    let sent = self.hand_over(|end| end.cast(&telling.text));
+                    going.push_back((telling, sent));
+                }
             }
         }
     }
 
+    async fn tell_until_sent(&self, telling: Telling) {
+        let mut pause = PAUSES.0;
+        while let Err(error) = self.send(|end| end.cast(&telling.text)).await {
+            if !error.is_transient() {
+                self.sent(Err(error));
+                break;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+        telling.settle();
+    }
+
     async fn send(&self, frame: impl FnOnce(&mut GuestEnd) -> Result<Vec<u8>>) -> Result<()> {
-        let sent = {
-            // Frames are handed over in the order in which they are sealed.
-            let mut end = self.end();
-            let frame = frame(&mut end)?;
-            self.transport.send(&self.control, frame)
-        };
-        sent.await
+        self.hand_over(frame)?.await
+    }
+
+    fn hand_over(&self, frame: impl FnOnce(&mut GuestEnd) -> Result<Vec<u8>>) -> Result<Sent> {
+        // In the order in which they are sealed.
+        let mut end = self.end();
+        let frame = frame(&mut end)?;
+        Ok(self.transport.send(&self.control, frame))
     }
 
     fn sent(&self, result: Result<()>) {
