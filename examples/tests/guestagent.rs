@@ -170,6 +170,7 @@ async fn agents_servers_and_services_outlive_each_other() {
             assert_eq!(ask(&uri, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)", ROWS).await, Some(1));
             the_agent_is_told_no_more_than_it_needs(&site, instance.id);
             the_agent_is_the_only_one(&site, instance.id);
+            a_file_that_others_may_read_is_refused(&site, instance.id);
 
             // Its server does not notice that the agent is killed, and the next one is there soon.
             let (began, agent) = (ask(&uri, "", BEGAN).await.unwrap(), site.agent(instance.id).unwrap());
@@ -238,4 +239,17 @@ fn the_agent_is_the_only_one(site: &Site, instance: InstanceId) {
     assert_eq!(another.status.code(), Some(1));
     let said = String::from_utf8(another.stderr).unwrap();
     assert!(said.contains("another agent is in directory"), "{said}");
+}
+
+/// Since it holds secrets.
+fn a_file_that_others_may_read_is_refused(site: &Site, instance: InstanceId) {
+    use std::os::unix::fs::PermissionsExt;
+    let file = site.guest(instance).join("agent.json");
+    let set = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    set(0o640);
+    let refused = site.another(instance);
+    set(0o600);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("others than its owner may use the configuration of the agent"), "{said}");
 }

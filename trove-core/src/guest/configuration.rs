@@ -1,6 +1,12 @@
-use std::{fs, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::{Identity, clear, local::serves};
 use crate::{
@@ -99,15 +105,21 @@ pub(crate) fn setup(
 }
 
 impl Configuration {
-    /// Reads it from a file, which only this process's user may read. Blocks on the file system.
+    /// Reads it from a file, which nobody but its owner may read or write. Blocks on the file system.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](crate::error::Kind::Invalid) for anything else.
+    /// [`Invalid`](crate::error::Kind::Invalid) for anything else, and where others may.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let wrong = |what: &str| Error::invalid(format!("{what} the configuration of the agent, {}", path.display()));
-        let text = fs::read_to_string(path).map_err(|error| wrong("cannot read").because(error))?;
+        let unreadable = |error: io::Error| wrong("cannot read").because(error);
+        let mut file = File::open(path).map_err(unreadable)?;
+        if file.metadata().map_err(unreadable)?.mode() & 0o077 != 0 {
+            return Err(wrong("others than its owner may use"));
+        }
+        let mut text = Zeroizing::default();
+        file.read_to_string(&mut text).map_err(unreadable)?;
         Self::parse(&text, wrong)
     }
 

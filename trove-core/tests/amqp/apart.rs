@@ -2,6 +2,9 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -90,7 +93,9 @@ impl Apart {
             std::fs::create_dir_all(&host.directory).unwrap();
             if let Some(setup) = agent {
                 assert!(!format!("{setup:?}").contains("key"), "{setup:?}");
-                std::fs::write(self.file(instance.id), setup.beside(host)?.expose_secret()).unwrap();
+                let file =
+                    File::options().create(true).truncate(true).write(true).mode(0o600).open(self.file(instance.id));
+                file.unwrap().write_all(setup.beside(host)?.expose_secret().as_bytes()).unwrap();
             }
         }
         Ok(placed)
@@ -110,8 +115,8 @@ impl Compute for Apart {
         if agent.is_none() || matches!(placed, Ensured::Pending(_)) {
             return Ok(placed);
         }
-        let known = self.agents.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&instance.id);
-        if !known {
+        let runs = |agent: &Agent| !agent.task.is_finished();
+        if !self.agents.lock().unwrap_or_else(PoisonError::into_inner).get(&instance.id).is_some_and(runs) {
             self.begin_again(instance.id);
         }
         Ok(Ensured::Ready(Placement::Elsewhere))
