@@ -7,12 +7,13 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Identity, Telling,
     agent::Settings,
+    lifeline::Lifeline,
     local::LocalGuest,
     message::{self, Answer, Failure, Request},
     protocol::{AccountsCall, AccountsReply, JobEnd, Work},
@@ -45,6 +46,8 @@ pub struct Guests {
     clock: Clock,
     reports: mpsc::Sender<Telling>,
     refusals: Refusals,
+    /// Some guest cannot be called any more.
+    lost: Arc<Notify>,
     stop: CancellationToken,
     // Ends the agents when the service goes without a shutdown.
     _guard: DropGuard,
@@ -54,6 +57,7 @@ pub struct Guests {
 struct Guest {
     line: Line,
     remote: Arc<Remote>,
+    lifeline: Lifeline,
     /// The agent, where it is in this process.
     local: Option<LocalGuest>,
 }
@@ -88,6 +92,7 @@ impl Guests {
             clock,
             reports,
             refusals: Refusals::new(),
+            lost: Arc::default(),
             _guard: stop.clone().drop_guard(),
             stop,
         }
@@ -138,21 +143,28 @@ impl Guests {
                 Some(self.driver(&instance.datastore)?.attach(*host)?)
             }
         };
-        let remote = Arc::new(Remote::new(instance.id, self.reports.clone(), self.clock.clone()));
+        // One that cannot be called any more ends before another is beside the same server.
+        self.detach(instance.id).await;
+        let lifeline = Lifeline::new(self.stop.child_token(), self.lost.clone());
+        let (reports, clock) = (self.reports.clone(), self.clock.clone());
+        let remote = Arc::new(Remote::new(instance.id, reports, clock, lifeline.clone()));
         let (transport, key, refusals) = (self.transport.clone(), identity.key.clone(), self.refusals.clone());
         let line = Line::open(transport, instance.id, key.clone(), remote.clone(), refusals.clone()).await?;
-        let begin = |datastore| {
-            let stop = self.stop.child_token();
-            LocalGuest::begin(instance, datastore, key, access, self.settings, refusals, stop)
-        };
+        let begin =
+            |datastore| LocalGuest::begin(instance, datastore, key, access, self.settings, refusals, lifeline.clone());
         let local = datastore.map(begin).transpose()?;
-        self.guests().insert(instance.id, Arc::new(Guest { line, remote, local }));
+        self.guests().insert(instance.id, Arc::new(Guest { line, remote, lifeline, local }));
         Ok(())
     }
 
-    /// True where an agent hosts the instance.
+    /// True where an agent hosts the instance and can be called.
     pub fn is_attached(&self, instance: InstanceId) -> bool {
-        self.guests().contains_key(&instance)
+        self.guests().get(&instance).is_some_and(|guest| !guest.lifeline.is_cut())
+    }
+
+    /// Waits until some guest that was attached cannot be called any more.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
     }
 
     /// Ends the agent of an instance, whose server, if it still has one, goes on.

@@ -8,6 +8,7 @@ use super::{
     agent::{Agent, Settings, Surroundings},
     credentials::{Credentials, Standing, Wallet},
     desk::Desk,
+    lifeline::Lifeline,
     notes::Notes,
 };
 use crate::{
@@ -41,9 +42,9 @@ impl LocalGuest {
         access: &Access,
         settings: Settings,
         refusals: Refusals,
-        stop: CancellationToken,
+        lifeline: Lifeline,
     ) -> Result<Self> {
-        let teller = Teller::new();
+        let (teller, stop) = (Teller::new(), lifeline.stop.clone());
         let wallet = Wallet::of(Credentials::new(key, access));
         let standing = Standing::new(access, &wallet);
         let (keys, transport) = (standing.keys.clone(), standing.entrance.transport());
@@ -59,6 +60,7 @@ impl LocalGuest {
         tasks.spawn(async move {
             if let Err(error) = service.run(served).await {
                 tracing::error!(instance = %id, error = error.report(), "the guest is cut off from its control plane");
+                lifeline.cut();
             }
         });
         Ok(Self { agent, stop, tasks })

@@ -26,6 +26,7 @@ pub mod fuzzing;
 mod heal;
 mod hub;
 mod identity;
+mod lifeline;
 mod local;
 mod message;
 mod notes;

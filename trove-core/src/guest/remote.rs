@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Telling,
+    lifeline::Lifeline,
     message::{self, Notice},
 };
 use crate::{
@@ -38,6 +39,7 @@ pub(super) struct Remote {
     instance: InstanceId,
     reports: mpsc::Sender<Telling>,
     clock: Clock,
+    lifeline: Lifeline,
     followers: Mutex<HashMap<OperationId, ProgressSink>>,
     /// How many times some job ended.
     ended: watch::Sender<u64>,
@@ -46,11 +48,12 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(instance: InstanceId, reports: mpsc::Sender<Telling>, clock: Clock) -> Self {
+    pub(super) fn new(instance: InstanceId, reports: mpsc::Sender<Telling>, clock: Clock, lifeline: Lifeline) -> Self {
         Self {
             instance,
             reports,
             clock,
+            lifeline,
             followers: Mutex::default(),
             ended: watch::Sender::new(0),
             nonsense: AtomicU64::default(),
@@ -110,6 +113,11 @@ impl Listener for Remote {
                 }
             }
         }
+    }
+
+    async fn lost(&self) {
+        tracing::error!(instance = %self.instance, "a mailbox is gone");
+        self.lifeline.cut();
     }
 }
 

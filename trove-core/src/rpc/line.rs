@@ -47,6 +47,9 @@ pub struct Line {
 pub trait Listener: Send + Sync + 'static {
     /// Takes it. What the guest says next is heard after that.
     async fn told(&self, text: &[u8]);
+
+    /// Hears that a mailbox of the line is gone. Both have to be made, and the line opened, anew.
+    async fn lost(&self) {}
 }
 
 /// What becomes of a call whose guest was restarted before it answered.
@@ -68,6 +71,7 @@ struct Shared {
     session: watch::Sender<Option<Stand>>,
     sessions: AtomicU64,
     offered: Mutex<Option<Instant>>,
+    listener: Arc<dyn Listener>,
     refusals: Refusals,
 }
 
@@ -95,13 +99,14 @@ impl Line {
             session: watch::Sender::new(None),
             sessions: AtomicU64::default(),
             offered: Mutex::default(),
+            listener,
             refusals,
         });
         let inbox = shared.transport.open(&shared.own).await?;
         let open = CancellationToken::new();
         tokio::spawn({
             let (shared, open) = (shared.clone(), open.clone());
-            async move { open.run_until_cancelled(shared.receive(inbox, &*listener)).await }
+            async move { open.run_until_cancelled(shared.receive(inbox)).await }
         });
         Ok(Self { shared, _open: open.drop_guard() })
     }
@@ -141,6 +146,11 @@ impl Line {
                         let unsent = pause;
                         pause = (pause * 2).min(PAUSES.1);
                         unsent
+                    }
+                    Err(error) if error.kind() == Kind::NotFound => {
+                        self.shared.listener.lost().await;
+                        let effect = if asked.is_some() { Effect::Maybe } else { Effect::None };
+                        return Err(Error::unavailable("the guest's mailbox is gone").having(effect).because(error));
                     }
                     Err(error) => return Err(error),
                 };
@@ -237,7 +247,7 @@ impl Shared {
     }
 
     /// Hears the guest, until nobody wants to or its mailbox is gone.
-    async fn receive(&self, mut inbox: Box<dyn Mailbox>, listener: &dyn Listener) {
+    async fn receive(&self, mut inbox: Box<dyn Mailbox>) {
         self.offer().await;
         let mut pause = PAUSES.0;
         loop {
@@ -245,10 +255,10 @@ impl Shared {
                 Ok(delivery) => {
                     pause = PAUSES.0;
                     // A guest that floods its mailbox is not to keep others from their turn.
-                    tokio::task::yield_now().await;
-                    self.hear(delivery, listener).await;
+                    tokio::task::coop::consume_budget().await;
+                    self.hear(delivery).await;
                 }
-                Err(error) if error.kind() == Kind::NotFound => return,
+                Err(error) if error.kind() == Kind::NotFound => return self.listener.lost().await,
                 Err(error) => {
                     tracing::debug!(at = %self.own, error = error.report(), "nothing can be received");
                     sleep(pause).await;
@@ -258,7 +268,7 @@ impl Shared {
         }
     }
 
-    async fn hear(&self, delivery: Delivery, listener: &dyn Listener) {
+    async fn hear(&self, delivery: Delivery) {
         let heard = self.end().hear(delivery.frame());
         match heard {
             Ok(FromGuest::Awake(life)) => {
@@ -287,7 +297,7 @@ impl Shared {
                     None => self.refusals.refuse(&self.own, Refusal::Unexpected),
                 }
             }
-            Ok(FromGuest::Cast(text)) => listener.told(&text).await,
+            Ok(FromGuest::Cast(text)) => self.listener.told(&text).await,
             Err(reason) => {
                 self.refusals.refuse(&self.own, reason);
                 if matches!(reason, Refusal::NoSession | Refusal::Replayed) {

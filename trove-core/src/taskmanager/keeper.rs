@@ -1,4 +1,4 @@
-//! After a start of the service: gives every existing instance its agent back.
+//! Gives every existing instance its agent back: after a start of the service, and after its bus lost a mailbox.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,15 +13,17 @@ const AT_A_TIME: usize = 16;
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 const ATTACH_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Attaches an agent to each instance that has been made, and goes on trying where that fails.
+/// Attaches an agent to each instance that has been made, and goes on trying where that fails, for as long as the service
+/// runs.
 pub(crate) async fn keep_guests(control: Arc<ControlPlane>) {
     loop {
-        match attach_all(&control).await {
-            Ok(true) => return,
+        let attached = attach_all(&control).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
+        match attached {
+            Ok(true) => control.guests.lost().await,
             Ok(false) => {}
             Err(error) => tracing::warn!(error = error.report(), "cannot list instances"),
         }
-        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 

@@ -164,6 +164,18 @@ impl RabbitMq {
         self.serves().await;
     }
 
+    /// Makes it lose all it had but the control plane's login.
+    pub async fn forget(self: &Arc<Self>) {
+        let broker = self.clone();
+        let forgotten = move || {
+            for step in ["stop_app", "reset", "start_app"] {
+                docker(&["exec", &broker.container, "rabbitmqctl", "--quiet", step]);
+            }
+        };
+        tokio::task::spawn_blocking(forgotten).await.unwrap();
+        self.serves().await;
+    }
+
     /// The broker as somebody with this login has it.
     pub fn log_in(&self, login: Login) -> Amqp {
         Amqp::new(self.broker.clone(), login)

@@ -189,7 +189,7 @@ async fn a_slow_network_is_only_slow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_restarted_has_all_it_had_and_what_is_under_way_goes_on() {
+async fn what_is_under_way_goes_on_when_a_broker_is_restarted_and_guests_are_let_in_again_when_it_lost_all_it_had() {
     let way = Way::to(Arc::new(RabbitMq::own().await)).await;
     let (here, apart) = tokio::join!(Busy::start(&way, Guests::Here), Busy::start(&way, Guests::Apart));
     let through = async {
@@ -201,6 +201,17 @@ async fn a_broker_that_is_restarted_has_all_it_had_and_what_is_under_way_goes_on
             };
             tokio::join!(restart, here.work(signal, &restarted), apart.work(signal, &restarted));
         }
+        here.did_all_once();
+        let forgotten = AtomicBool::new(false);
+        let forget = async {
+            way.broker.forget().await;
+            forgotten.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(forget, here.serve(&forgotten), apart.serve(&forgotten));
+        tokio::join!(users(&here.accounts), users(&apart.accounts));
+        tokio::join!(here.work("forgotten", &forgotten), apart.work("forgotten", &forgotten));
+        // An agent here begins anew with its mailbox, and does again what it was about.
+        apart.did_all_once();
         tokio::join!(here.end(&way), apart.end(&way));
     };
     timeout(LIMIT, through).await.unwrap();
@@ -238,22 +249,27 @@ impl Busy {
                 }
             }
         };
-        let server = async {
-            loop {
-                self.server.stop().await.unwrap().wait().await.unwrap();
-                self.server.start().await.unwrap().active().await.unwrap();
-                self.rounds.fetch_add(1, Ordering::Relaxed);
-                if over.load(Ordering::Relaxed) {
-                    return;
-                }
+        tokio::join!(accounts, self.serve(over));
+    }
+
+    /// Stops and starts a server, from before this is true until after it.
+    async fn serve(&self, over: &AtomicBool) {
+        loop {
+            self.server.stop().await.unwrap().wait().await.unwrap();
+            self.server.start().await.unwrap().active().await.unwrap();
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+            if over.load(Ordering::Relaxed) {
+                return;
             }
-        };
-        tokio::join!(accounts, server);
+        }
+    }
+
+    fn did_all_once(&self) {
+        let rounds = self.rounds.load(Ordering::Relaxed);
+        assert_eq!((self.effects.count("stop"), self.effects.count("start")), (rounds, rounds));
     }
 
     async fn end(&self, way: &Way) {
-        let rounds = self.rounds.load(Ordering::Relaxed);
-        assert_eq!((self.effects.count("stop"), self.effects.count("start")), (rounds, rounds));
         assert_eq!(self.effects.repeated(), [""; 0]);
         for instance in [&self.accounts, &self.server] {
             assert!(self.apart.world.serves(instance.id, &[], &[]));
