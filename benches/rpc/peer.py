@@ -48,7 +48,7 @@ def run(load, work):
 
 
 def main():
-    transport = messaging.get_rpc_transport(cfg.ConfigOpts(), url=URL)
+    transport = messaging.get_rpc_transport(cfg.CONF, url=URL)
     target = messaging.Target(topic="bench", server="guest")
     endpoint = Endpoint()
     if ROLE == "server":

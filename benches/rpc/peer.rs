@@ -41,7 +41,15 @@ async fn install(place: &Path) -> Result<PathBuf> {
     if !python.exists() {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(place)).await?;
     }
-    let packages = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "oslo.messaging", "eventlet"];
+    let packages = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "oslo.messaging==18.3.1",
+        "eventlet==0.41.3",
+    ];
     succeed(Command::new(&python).args(packages)).await?;
     Ok(python)
 }
