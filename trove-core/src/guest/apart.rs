@@ -1,9 +1,9 @@
 //! An agent that has a process of its own.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     process,
     sync::Arc,
@@ -79,6 +79,7 @@ pub async fn serve(
     let (mut pause, mut taken): (_, Option<Instant>) = (PAUSES.0, None);
     let ended = loop {
         let (transport, keys, desk) = (transport.clone(), keys.clone(), desk.clone());
+        let since = Instant::now();
         let service = Service::new(transport, instance, keys, desk, teller.clone(), refusals.clone());
         let error = match service {
             Ok(service) => match service.run(ending.clone()).await {
@@ -87,6 +88,10 @@ pub async fn serve(
             },
             Err(error) => break Err(error),
         };
+        if since.elapsed() > TAKEN_LIMIT {
+            // It was reached in between.
+            (pause, taken) = (PAUSES.0, None);
+        }
         match error.kind() {
             Kind::NotFound => break Err(error),
             Kind::Conflict if taken.get_or_insert_with(Instant::now).elapsed() > TAKEN_LIMIT => break Err(error),
@@ -108,7 +113,8 @@ fn alone(directory: &Path) -> Result<File> {
     let failed = |error: io::Error| {
         Error::unavailable(format!("cannot lock the directory of the agent, {}", directory.display())).because(error)
     };
-    let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(directory.join(LOCK));
+    let lock = directory.join(LOCK);
+    let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&lock);
     let mut file = open.map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
@@ -117,6 +123,10 @@ fn alone(directory: &Path) -> Result<File> {
             return Err(Error::conflict(text));
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    let (held, found) = (file.metadata().map_err(failed)?, fs::metadata(lock).map_err(failed)?);
+    if (held.dev(), held.ino()) != (found.dev(), found.ino()) {
+        return Err(Error::not_found(format!("the directory of the agent was removed, {}", directory.display())));
     }
     file.set_len(0).and_then(|()| write!(file, "{}", process::id())).map_err(failed)?;
     Ok(file)

@@ -8,11 +8,11 @@ use std::{
     io,
     os::{
         fd::OwnedFd,
-        unix::fs::{MetadataExt, PermissionsExt},
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     process::{self, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -69,6 +69,8 @@ const WATCH_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Agents {
     program: PathBuf,
     supervisors: Mutex<HashMap<InstanceId, Supervisor>>,
+    /// Held while a configuration is written.
+    writing: Arc<Mutex<()>>,
     /// Ends the supervisors with the platform. The agents go on.
     leave: DropGuard,
 }
@@ -89,13 +91,16 @@ impl Agents {
         if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
             return Err(refuse("is no program"));
         }
-        Ok(Self { program, supervisors: Mutex::default(), leave: CancellationToken::new().drop_guard() })
+        let (supervisors, writing) = Default::default();
+        Ok(Self { program, supervisors, writing, leave: CancellationToken::new().drop_guard() })
     }
 
     /// Makes sure that the agent in this directory runs from now on, with this configuration when it is started next.
     pub(super) async fn ensure(&self, instance: InstanceId, directory: &Path, told: SecretString) -> Result<()> {
         let file = directory.join(CONFIGURATION);
+        let writing = self.writing.clone();
         let write = move || {
+            let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
             replace_file(&file, told.expose_secret().as_bytes(), None, 0o600)
                 .map_err(|error| failed("write the configuration of an agent", &file, error))
         };
@@ -143,6 +148,18 @@ pub(super) async fn end_others(directory: &Path) -> Result<()> {
         }
     }
     Err(Error::unavailable("the agent of the instance is started again and again by somebody else"))
+}
+
+/// Keeps agents from beginning in a directory until what is returned is dropped; `None` where there is no such directory.
+/// Fails where one is there. Blocks.
+pub(super) fn keep_out(directory: &Path) -> io::Result<Option<File>> {
+    let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(directory.join(LOCK));
+    let lock = match open {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    lock.try_lock()?;
+    Ok(Some(lock))
 }
 
 /// What one supervisor looks after.

@@ -12,6 +12,9 @@ use trove_core::{
 use super::{LocalPlatform, agents, server_identity};
 use crate::container::{INSTANCE_LABEL, SCOPE_LABEL, blocking, failed, own};
 
+/// How often the place of an instance is cleared in which an agent begins meanwhile.
+const MAX_CLEARINGS: usize = 4;
+
 /// Compute is a directory for the agent, and this process or one of its own.
 #[async_trait]
 impl Compute for LocalPlatform {
@@ -62,13 +65,23 @@ impl Compute for LocalPlatform {
         if let Some(agents) = &self.0.agents {
             agents.end(instance).await;
         }
-        agents::end_others(&self.0.guest(instance)).await?;
         let labels = [(INSTANCE_LABEL, instance.to_string()), (SCOPE_LABEL, self.0.scope.clone())];
         let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
-        for container in self.0.docker.labelled(&labels).await? {
-            self.0.docker.remove(&container).await?;
+        for _ in 0..MAX_CLEARINGS {
+            agents::end_others(&self.0.guest(instance)).await?;
+            for container in self.0.docker.labelled(&labels).await? {
+                self.0.docker.remove(&container).await?;
+            }
+            let local = Arc::clone(&self.0);
+            let discard = move || {
+                let directory = local.guest(instance);
+                // One that begins now would go on in a directory where nobody finds it.
+                local.trash.discard(&directory, "guest", instance, || agents::keep_out(&directory))
+            };
+            if blocking(discard).await? {
+                return Ok(());
+            }
         }
-        let local = Arc::clone(&self.0);
-        blocking(move || local.trash.discard(&local.guest(instance), "guest", instance)).await
+        Err(Error::unavailable("agents of the instance begin again and again"))
     }
 }

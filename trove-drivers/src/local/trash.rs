@@ -36,22 +36,33 @@ impl Trash {
         Ok(Self { directory, busy: Mutex::default(), freed: Condvar::new() })
     }
 
-    /// Deletes a directory of an instance; one that is absent is gone. Whoever comes while it is being deleted waits for
-    /// that. Blocks.
-    pub(super) fn discard(&self, path: &Path, kind: &str, instance: InstanceId) -> Result<()> {
+    /// Deletes a directory of an instance while it holds what `hold` returns, or, where that would block, returns false. One
+    /// that is absent is gone. Whoever comes while it is being deleted waits for that. Blocks.
+    pub(super) fn discard<T>(
+        &self,
+        path: &Path,
+        kind: &str,
+        instance: InstanceId,
+        hold: impl FnOnce() -> io::Result<T>,
+    ) -> Result<bool> {
         let claim = self.claim(format!("{kind}-{instance}"));
         let trash = self.directory.join(&claim.name);
-        let done = || -> io::Result<()> {
+        let done = || -> io::Result<bool> {
             remove_tree(&trash)?;
+            let _held = match hold() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                held => held?,
+            };
             // A directory that moves has to be writable, and its server may have forbidden that.
             match own(path, None, None, 0o700).and_then(|()| fs::rename(path, &trash)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
                 moved => moved?,
             }
             if let Some(parent) = path.parent() {
                 File::open(parent)?.sync_all()?;
             }
-            remove_tree(&trash)
+            remove_tree(&trash)?;
+            Ok(true)
         };
         done().map_err(|error| failed("delete what an instance kept on disk", path, error))
     }
@@ -86,7 +97,7 @@ mod tests {
         for path in [volume.join("inner/most"), volume.join("inner"), volume.clone()] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
         }
-        trash.discard(&volume, "volume", InstanceId::new_v4()).unwrap();
+        assert!(trash.discard(&volume, "volume", InstanceId::new_v4(), || Ok(())).unwrap());
         assert!(!volume.exists());
         assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
     }
@@ -102,7 +113,7 @@ mod tests {
             thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
-                        trash.discard(&volume, "volume", instance).unwrap();
+                        assert!(trash.discard(&volume, "volume", instance, || Ok(())).unwrap());
                         assert_eq!(fs::read_dir(directory.path().join("trash")).unwrap().count(), 0);
                     });
                 }

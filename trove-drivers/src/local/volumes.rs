@@ -31,7 +31,7 @@ impl Volumes for LocalPlatform {
 
     async fn release_volume(&self, instance: InstanceId) -> Result<()> {
         let local = Arc::clone(&self.0);
-        blocking(move || local.trash.discard(&local.volume(instance), "volume", instance)).await
+        blocking(move || local.trash.discard(&local.volume(instance), "volume", instance, || Ok(())).map(drop)).await
     }
 }
 
