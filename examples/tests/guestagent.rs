@@ -24,13 +24,14 @@ use tokio::{
 };
 use trove_core::{
     Trove,
+    conformance::platform::{self, Agents},
     control::{InstanceHandle, NewInstance},
     error::Kind,
     id::InstanceId,
     model::{Flavor, PageRequest, mib},
     secret::{ExposeSecret, SecretString},
 };
-use trove_drivers::{LocalPlatform, PostgreSql};
+use trove_drivers::{LocalPlatform, PostgreSql, conformance::LocalTestbed};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_trove-guestagent");
 
@@ -218,6 +219,13 @@ async fn agents_servers_and_services_outlive_each_other() {
     assert_eq!(local.inventory().await.unwrap(), [""; 0]);
     assert_eq!(site.broker.mentions(&id.to_string()), [""; 0]);
     trove.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_whose_agents_are_processes_passes() {
+    let agents = Agents::over(RabbitMq::shared().await.bus(), "postgresql", "17");
+    let report = platform::certify("local, apart", LocalTestbed::new().unwrap().agents(AGENT, agents)).await;
+    assert!(report.passed(), "{report}");
 }
 
 /// Nothing of it is in what other users of the machine can see.

@@ -104,6 +104,13 @@ pub(crate) fn setup(
     serde_json::to_string(&guest).ok().map(|text| AgentSetup::new(text.into()))
 }
 
+/// Beside what the agent of this configuration lives.
+#[cfg(feature = "conformance")]
+pub(crate) fn host_in(text: &str) -> Result<GuestHost> {
+    let wrong = |what: &str| Error::invalid(format!("{what} the configuration of the agent"));
+    Configuration::parse(text, wrong).map(|told| told.host)
+}
+
 impl Configuration {
     /// Reads it from a file, which nobody but its owner may read or write. Blocks on the file system.
     ///

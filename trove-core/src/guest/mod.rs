@@ -47,10 +47,17 @@ pub use identity::Identity;
 pub use protocol::{AccountsCall, AccountsReply, JobEnd, Work};
 pub use telling::Telling;
 
+#[cfg(all(feature = "amqp", feature = "conformance"))]
+pub(crate) use configuration::host_in;
 #[cfg(feature = "amqp")]
 pub(crate) use configuration::setup;
 
 /// Without a way to them there are no agents elsewhere.
+#[cfg(all(not(feature = "amqp"), feature = "conformance"))]
+pub(crate) fn host_in(_text: &str) -> crate::error::Result<crate::datastore::GuestHost> {
+    Err(crate::error::Error::unsupported("agents elsewhere need the feature amqp"))
+}
+
 #[cfg(not(feature = "amqp"))]
 pub(crate) fn setup(
     _instance: &crate::model::Instance,

@@ -29,7 +29,7 @@ const CALLS: usize = 256;
 /// How many things to tell may wait for the control plane; of more the oldest are forgotten.
 const TELLINGS: usize = 64;
 /// How many of them are on their way at a time.
-const TELLINGS_GOING: usize = 32;
+const TELLINGS_GOING: usize = 64;
 /// How often a guest without a session says that it is there.
 const WAKE_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait before a transport that failed is tried again.

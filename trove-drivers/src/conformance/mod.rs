@@ -34,6 +34,7 @@
 
 mod file_systems;
 mod harm;
+mod local;
 mod testbed;
 mod traces;
 
@@ -44,6 +45,7 @@ use trove_core::{
     model::Endpoint,
 };
 
+pub use local::LocalTestbed;
 pub use testbed::DockerTestbed;
 
 /// How clients of an engine get sessions.

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::Trial;
 use crate::{
-    conformance::case::{Case, cases},
+    conformance::case::{Case, cases, skip},
     datastore::{GuestHost, resource_name},
     error::Kind,
     model::{Flavor, mib},
@@ -22,6 +22,7 @@ pub(super) fn cases() -> Vec<Case<Trial>> {
         releasing_an_absent_place_is_ok,
         a_place_given_back_can_be_had_again,
         texts_of_an_instance_are_passed_on_as_they_are,
+        an_agent_elsewhere_answers_whichever_process_asks,
     ]
 }
 
@@ -86,7 +87,8 @@ async fn a_place_is_refused_before_its_volume_and_its_endpoint(trial: &Trial) {
     let other = trial.place(&neighbour).await.endpoint;
     trial.volume(&unreachable).await;
     for (instance, endpoint) in [(&homeless, &endpoint), (&unreachable, &other)] {
-        let placed = trial.platform().compute.ensure_compute(instance, endpoint, None).await;
+        let setup = trial.setup(instance).await;
+        let placed = trial.platform().compute.ensure_compute(instance, endpoint, setup.as_ref()).await;
         assert_eq!(placed.expect_err("it was not refused").kind(), Kind::Conflict);
     }
 }
@@ -120,4 +122,18 @@ async fn texts_of_an_instance_are_passed_on_as_they_are(trial: &Trial) {
         trial.release(instance.id).await;
         trial.nothing_is_left().await;
     }
+}
+
+async fn an_agent_elsewhere_answers_whichever_process_asks(trial: &Trial) {
+    let Some(agents) = trial.testbed().agents() else { skip("agents live in the service's process") };
+    let instance = trial.instance();
+    for _ in 0..2 {
+        trial.place(&instance).await;
+        agents.answers(instance.id).await.unwrap();
+        trial.reopen().await;
+        agents.answers(instance.id).await.unwrap();
+    }
+    trial.platform().compute.release_compute(instance.id).await.unwrap();
+    trial.place(&instance).await;
+    agents.answers(instance.id).await.unwrap();
 }

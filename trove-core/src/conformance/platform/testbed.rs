@@ -2,11 +2,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::Agents;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     id::InstanceId,
     model::{ByteSize, Flavor, Instance, mib},
     platform::Platform,
+    secret::SecretString,
     time::Timestamp,
 };
 
@@ -24,6 +26,16 @@ pub trait Testbed: Send + Sync + 'static {
 
     /// Reads what was written; `None` where nothing was.
     async fn get(&self, instance: InstanceId) -> Result<Option<String>>;
+
+    /// The agents of the instances, where the platform runs them elsewhere.
+    fn agents(&self) -> Option<&Agents> {
+        None
+    }
+
+    /// The configuration of the agent that the platform runs for this instance. Asked where there are agents.
+    async fn configuration(&self, _instance: InstanceId) -> Result<SecretString> {
+        Err(Error::internal("the testbed does not see what its agents are told"))
+    }
 
     /// An instance that the platform could carry. The suite changes its texts.
     fn instance(&self) -> Instance {

@@ -10,9 +10,11 @@ use crate::{
     conformance::drops,
     datastore::GuestHost,
     error::Result,
+    guest,
     id::InstanceId,
     model::{Endpoint, Instance},
-    platform::{Ensured, Placement, Platform},
+    platform::{AgentSetup, Ensured, Placement, Platform},
+    secret::ExposeSecret,
 };
 
 /// How long what is being deleted may take to be gone.
@@ -41,6 +43,9 @@ impl Trial {
         let made = std::mem::take(&mut *lock(&self.made));
         for instance in &made {
             self.release(*instance).await;
+            if let Some(agents) = self.testbed.agents() {
+                agents.dismiss(*instance).await.unwrap();
+            }
         }
         self.nothing_is_left().await;
     }
@@ -65,7 +70,10 @@ impl Trial {
 
     /// One more instance. What it is given is released after the case.
     pub fn instance(&self) -> Instance {
-        let instance = self.testbed.instance();
+        let mut instance = self.testbed.instance();
+        if let Some(agents) = self.testbed.agents() {
+            (instance.datastore, instance.version_number) = agents.release.clone();
+        }
         lock(&self.made).push(instance.id);
         instance
     }
@@ -85,9 +93,26 @@ impl Trial {
     /// Makes its place, which its volume and its endpoint are there for.
     pub async fn compute(&self, instance: &Instance, endpoint: &Endpoint) -> GuestHost {
         let platform = self.platform();
-        let placed = ready("compute", || platform.compute.ensure_compute(instance, endpoint, None)).await;
-        let Placement::InProcess(host) = placed else { panic!("an agent elsewhere was not asked for") };
-        *host
+        let setup = self.setup(instance).await;
+        let placed = ready("compute", || platform.compute.ensure_compute(instance, endpoint, setup.as_ref())).await;
+        match placed {
+            Placement::InProcess(host) => {
+                assert!(setup.is_none(), "an agent elsewhere was asked for");
+                *host
+            }
+            Placement::Elsewhere => {
+                assert!(setup.is_some(), "an agent elsewhere was not asked for");
+                let told = self.testbed.configuration(instance.id).await;
+                let host = told.and_then(|told| guest::host_in(told.expose_secret()));
+                host.unwrap_or_else(|error| panic!("what the agent was told cannot be read: {error:?}"))
+            }
+        }
+    }
+
+    /// What its agent is told, where the platform is to run it elsewhere.
+    pub(super) async fn setup(&self, instance: &Instance) -> Option<AgentSetup> {
+        let setup = self.testbed.agents()?.setup(instance).await;
+        Some(setup.unwrap_or_else(|error| panic!("the agent cannot be let in: {error:?}")))
     }
 
     /// Makes all three.

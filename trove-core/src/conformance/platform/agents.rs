@@ -1,0 +1,82 @@
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use crate::{
+    error::{Error, Result},
+    guest::{self, Identity},
+    id::InstanceId,
+    model::Instance,
+    platform::AgentSetup,
+    rpc::{Address, Bus, InstanceKey, Line, Listener, Refusals, Repeat},
+};
+
+/// How long an agent may take to begin and to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// The control plane of the agents that a platform runs elsewhere, as far as the suite needs one.
+pub struct Agents {
+    bus: Arc<dyn Bus>,
+    /// Of which datastore they have a driver, and which version of it it knows.
+    pub(super) release: (String, String),
+    admitted: Mutex<HashMap<InstanceId, (InstanceKey, AgentSetup)>>,
+}
+
+/// What an agent tells is not what it is tried for.
+struct Deaf;
+
+#[async_trait]
+impl Listener for Deaf {
+    async fn told(&self, _text: &[u8]) {}
+}
+
+impl Agents {
+    /// Those that are called over this bus, which lets them in from elsewhere, and have a driver of this datastore, which
+    /// knows this version.
+    pub fn over(bus: impl Bus, datastore: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { bus: Arc::new(bus), release: (datastore.into(), version.into()), admitted: Mutex::default() }
+    }
+
+    /// What the agent of an instance is told, the same at every call.
+    pub(super) async fn setup(&self, instance: &Instance) -> Result<AgentSetup> {
+        // Those who ask at once get the same.
+        let mut admitted = self.admitted.lock().await;
+        if let Some((_, setup)) = admitted.get(&instance.id) {
+            return Ok(setup.clone());
+        }
+        let identity = Identity::generate(1)?;
+        for address in mailboxes(instance.id) {
+            self.bus.control().create(&address).await?;
+        }
+        let access = self.bus.admit(instance.id, identity.number(), &identity.password).await?;
+        let setup = guest::setup(instance, &identity, &access, None);
+        let setup = setup.ok_or_else(|| Error::invalid("nobody can reach this bus from elsewhere"))?;
+        admitted.insert(instance.id, (identity.key, setup.clone()));
+        Ok(setup)
+    }
+
+    /// Waits for an answer of the agent of an instance, whatever it says: nobody else could have sealed it.
+    pub(super) async fn answers(&self, instance: InstanceId) -> Result<()> {
+        let known = self.admitted.lock().await.get(&instance).map(|(key, _)| key.clone());
+        let key = known.ok_or_else(|| Error::not_found("the agent was told nothing"))?;
+        let line = Line::open(self.bus.control(), instance, key, Arc::new(Deaf), Refusals::new()).await?;
+        line.call(b"null", Repeat::Again, ANSWER_LIMIT).await.map(drop)
+    }
+
+    /// Takes away what the agent of an instance was given.
+    pub(super) async fn dismiss(&self, instance: InstanceId) -> Result<()> {
+        let known = self.admitted.lock().await.get(&instance).map(|(key, _)| key.id());
+        let Some(number) = known else { return Ok(()) };
+        self.bus.dismiss(instance, number).await?;
+        for address in mailboxes(instance) {
+            self.bus.control().remove(&address).await?;
+        }
+        self.admitted.lock().await.remove(&instance);
+        Ok(())
+    }
+}
+
+fn mailboxes(instance: InstanceId) -> [Address; 2] {
+    [Address::guest(instance), Address::control(instance)]
+}

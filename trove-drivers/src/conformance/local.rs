@@ -1,0 +1,139 @@
+//! This machine for the suite of platforms.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+use trove_core::{
+    conformance::platform::{Agents, Testbed},
+    error::{Error, Kind, Result},
+    id::InstanceId,
+    platform::Platform,
+    secret::SecretString,
+};
+
+use crate::{LocalPlatform, container::blocking};
+
+/// How long calls that were dropped may hold the directory of the process before.
+const RELEASED_WITHIN: Duration = Duration::from_secs(20);
+
+/// The local platform, in a directory of its own, for the [suite of platforms](trove_core::conformance::platform).
+pub struct LocalTestbed {
+    directory: TempDir,
+    /// The one that is open, to look with.
+    open: Mutex<Option<LocalPlatform>>,
+    apart: Option<Apart>,
+}
+
+/// Agents that are processes of their own.
+struct Apart {
+    program: PathBuf,
+    agents: Agents,
+}
+
+impl LocalTestbed {
+    /// Whose agents live in this process.
+    pub fn new() -> Result<Self> {
+        let directory = tempfile::tempdir().map_err(failed)?;
+        Ok(Self { directory, open: Mutex::default(), apart: None })
+    }
+
+    /// The same with agents that are this program.
+    #[must_use]
+    pub fn agents(mut self, program: impl Into<PathBuf>, agents: Agents) -> Self {
+        self.apart = Some(Apart { program: program.into(), agents });
+        self
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    fn text(&self, instance: InstanceId) -> PathBuf {
+        self.root().join("volumes").join(instance.to_string()).join("deep/text")
+    }
+
+    fn connect(&self) -> Result<LocalPlatform> {
+        let builder = LocalPlatform::builder(self.root());
+        match &self.apart {
+            Some(apart) => builder.agent_program(&apart.program).connect(),
+            None => builder.connect(),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<LocalPlatform>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Testbed for LocalTestbed {
+    async fn open(&self) -> Result<Platform> {
+        *LocalTestbed::open(self) = None;
+        let begun = Instant::now();
+        loop {
+            match self.connect() {
+                Ok(opened) => return Ok(LocalTestbed::open(self).insert(opened).clone().into()),
+                Err(error) if error.kind() == Kind::Conflict && begun.elapsed() < RELEASED_WITHIN => {}
+                Err(error) => return Err(error),
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn residue(&self) -> Result<Vec<String>> {
+        let open = LocalTestbed::open(self).clone();
+        let mut residue = open.ok_or_else(|| Error::internal("the platform is not open"))?.inventory().await?;
+        let root = self.root();
+        residue.extend(blocking(move || processes(&root).map_err(failed)).await?);
+        Ok(residue)
+    }
+
+    async fn put(&self, instance: InstanceId, text: &str) -> Result<()> {
+        let (path, text) = (self.text(instance), text.to_owned());
+        let directory = path.parent().map(Path::to_owned).unwrap_or_default();
+        blocking(move || fs::create_dir_all(directory).and_then(|()| fs::write(path, text)).map_err(failed)).await
+    }
+
+    async fn get(&self, instance: InstanceId) -> Result<Option<String>> {
+        let path = self.text(instance);
+        blocking(move || match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some).map_err(failed),
+        })
+        .await
+    }
+
+    fn agents(&self) -> Option<&Agents> {
+        self.apart.as_ref().map(|apart| &apart.agents)
+    }
+
+    async fn configuration(&self, instance: InstanceId) -> Result<SecretString> {
+        let file = self.root().join("guests").join(instance.to_string()).join("agent.json");
+        blocking(move || fs::read_to_string(file).map(SecretString::from).map_err(failed)).await
+    }
+}
+
+/// The processes that were started with something in this directory.
+fn processes(root: &Path) -> io::Result<Vec<String>> {
+    let root = root.to_string_lossy();
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc")?.flatten() {
+        // One that ends meanwhile is none.
+        let told = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&told).contains(&*root) {
+            found.push(format!("process {}", process.file_name().display()));
+        }
+    }
+    Ok(found)
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::internal("the directory of the testbed cannot be used").because(error)
+}
