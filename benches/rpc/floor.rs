@@ -24,10 +24,9 @@ use lapin::{
 use tokio::{sync::oneshot, task::AbortHandle};
 use trove_benches::Result;
 
-/// As the library has it: what a frame's part holds, how many frames are fetched, what keeps them on the disk.
+/// As the library has it: what a frame's part holds, and how many frames are fetched.
 pub(super) const QUERY: &str = "?frame_max=8192&heartbeat=10";
 const FETCHED: u16 = 64;
-const PERSISTENT: u8 = 2;
 
 const GUEST: &str = "floor.guest";
 const CONTROL: &str = "floor.control";
@@ -132,7 +131,7 @@ impl Shared {
     }
 
     async fn send(&self, frame: Vec<u8>, id: Option<String>) -> Result<()> {
-        let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
+        let mut properties = BasicProperties::default();
         if let Some(id) = id {
             properties = properties.with_correlation_id(id.into());
         }

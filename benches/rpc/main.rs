@@ -5,8 +5,8 @@
 //! answered, and what the broker did not take is sent again.
 //!
 //! **Floor**: AES-256-GCM, publisher confirms and acknowledgements over the same client library, with nothing of that.
-//! Queues and frames are kept on the broker's disk alike, and each side has one connection with a channel to send and
-//! one to receive.
+//! Queues outlive the broker and frames do not in both, and each side has one connection with a channel to send and one to
+//! receive.
 //!
 //! The control plane is this process, the guest another one; both have an end of ours and one of the floor, which rests
 //! while the other is measured.

@@ -37,7 +37,8 @@ pub trait Transport: Send + Sync + 'static {
     async fn open(&self, address: &Address) -> Result<Box<dyn Mailbox>>;
 
     /// Takes a frame for a mailbox, behind those that it was called with before, and tells what became of it: `Ok` once
-    /// it is there, from where it outlives whoever sent it. Nobody needs to wait for that; it is sent or not.
+    /// it is there, from where it outlives whoever sent it, but not whoever keeps the mailbox. Nobody needs to wait for that;
+    /// it is sent or not.
     ///
     /// # Errors
     ///

@@ -43,8 +43,10 @@ const NOWHERE: &str = "trove.nowhere";
 
 /// The transport to guests that live elsewhere, over a RabbitMQ broker: 3.10 or later. Clones are the same one.
 ///
-/// It connects when it is first used, and again whenever it has to. Frames are kept on the broker's disk, and on their way
-/// only until the broker has confirmed them or the connection breaks. There must be a tokio runtime where it is made.
+/// It connects when it is first used, and again whenever it has to. Frames are on their way only until the broker has
+/// confirmed them or the connection breaks. They are not for the broker's disk: one that is restarted has its mailboxes and no
+/// frame. A [`Line`](super::Line) asks again then, and what a guest tells is the state of things, which it tells again. There
+/// must be a tokio runtime where it is made.
 ///
 /// Give the control plane a virtual host of its own. The broker's `max_message_size` should be 1 MiB: a guest that was
 /// taken over can otherwise send longer frames, which are refused only here.

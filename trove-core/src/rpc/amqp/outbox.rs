@@ -27,8 +27,6 @@ const SEND_LIMIT: Duration = Duration::from_secs(15);
 /// How many bytes may be on their way, and what a frame counts beside its own.
 const ROOM: usize = 64 << 20;
 const FRAME_COST: u32 = 1024;
-/// What keeps a frame on the disk.
-const PERSISTENT: u8 = 2;
 
 /// Where frames are left to be sent, in the order in which they came.
 #[derive(Clone)]
@@ -130,8 +128,7 @@ async fn confirming(connections: &Connections) -> Result<Wire> {
 async fn send(frame: Frame, channel: Channel, connections: Arc<Connections>) {
     let Frame { address, bytes, outcome, room } = frame;
     let (exchange, key) = route(address);
-    let (options, properties) =
-        (BasicPublishOptions::default(), BasicProperties::default().with_delivery_mode(PERSISTENT));
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
     let sent = channel.basic_publish(exchange.into(), key.into(), options, &bytes, properties);
     let confirmed = async { sent.await?.await };
     let became = match confirmed.await {
