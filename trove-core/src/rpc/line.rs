@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Address, Delivery, InstanceKey, Mailbox, Refusal, Refusals, Transport,
+    refusals::Refuser,
     session::{ControlEnd, FromGuest},
 };
 use crate::{
@@ -72,7 +73,7 @@ struct Shared {
     sessions: AtomicU64,
     offered: Mutex<Option<Instant>>,
     listener: Arc<dyn Listener>,
-    refusals: Refusals,
+    refuser: Refuser,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Line {
             sessions: AtomicU64::default(),
             offered: Mutex::default(),
             listener,
-            refusals,
+            refuser: Refuser::new(Address::control(instance), refusals),
         });
         let inbox = shared.transport.open(&shared.own).await?;
         let open = CancellationToken::new();
@@ -294,12 +295,12 @@ impl Shared {
                 match waiting {
                     // Whoever gave up in this moment does not mind.
                     Some(answer) => drop(answer.send(text)),
-                    None => self.refusals.refuse(&self.own, Refusal::Unexpected),
+                    None => self.refuser.refuse(Refusal::Unexpected),
                 }
             }
             Ok(FromGuest::Cast(text)) => self.listener.told(&text).await,
             Err(reason) => {
-                self.refusals.refuse(&self.own, reason);
+                self.refuser.refuse(reason);
                 if matches!(reason, Refusal::NoSession | Refusal::Replayed) {
                     // The guest may not have heard yet that its session is over, or somebody with its key may have had the
                     // last word in it.

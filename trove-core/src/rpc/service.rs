@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Address, Keys, Mailbox, Refusals, Sent, Transport,
+    refusals::Refuser,
     session::{FromControl, GuestEnd},
 };
 use crate::{
@@ -72,7 +73,7 @@ struct Shared {
     /// True once a session stands.
     session: watch::Sender<bool>,
     answerer: Arc<dyn Answerer>,
-    refusals: Refusals,
+    refuser: Refuser,
     tasks: TaskTracker,
     life: CancellationToken,
 }
@@ -166,7 +167,7 @@ impl Service {
             calls: Mutex::default(),
             session: watch::Sender::new(false),
             answerer,
-            refusals,
+            refuser: Refuser::new(Address::guest(instance), refusals),
             tasks: TaskTracker::new(),
             life: CancellationToken::new(),
         });
@@ -230,7 +231,7 @@ impl Shared {
                             self.session.send_replace(true);
                             self.called(id, text).await;
                         }
-                        Err(reason) => self.refusals.refuse(&self.own, reason),
+                        Err(reason) => self.refuser.refuse(reason),
                     }
                     self.sent(delivery.done().await);
                 }
