@@ -19,6 +19,11 @@ use crate::{
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How many connections and channels a guest may have at a time. It needs one connection with two channels; those that broke
+/// count until the broker notices.
+const CONNECTIONS: usize = 16;
+const CHANNELS: usize = 64;
+
 /// RabbitMQ's [management API](https://www.rabbitmq.com/docs/management), by which each guest is given a user that may use
 /// the guest's own mailboxes and nothing else.
 #[derive(Clone)]
@@ -60,6 +65,9 @@ impl Management {
             "write": only(Address::control(instance)),
             "read": only(Address::guest(instance)),
         });
+        for (limit, value) in [("max-connections", CONNECTIONS), ("max-channels", CHANNELS)] {
+            self.ask(Method::PUT, &["user-limits", &user, limit], Some(json!({ "value": value }))).await?;
+        }
         self.ask(Method::PUT, &["permissions", &self.vhost, &user], Some(rights)).await?;
         Ok(Login { user, password })
     }

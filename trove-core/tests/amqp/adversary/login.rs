@@ -124,6 +124,23 @@ async fn a_stolen_login_reaches_its_own_mailboxes_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_login_takes_a_bounded_part_of_the_broker() {
+    let scene = Scene::new(Home::Apart).await;
+    let mut held = Vec::new();
+    while let Ok(connection) = scene.broker.connect(&scene.loot.login).await {
+        held.push(connection);
+        assert!(held.len() <= 16, "there is no end");
+    }
+    let mut channels = Vec::new();
+    while let Ok(channel) = held[0].create_channel().await {
+        channels.push(channel);
+        assert!(channels.len() <= 64, "there is no end");
+    }
+    // The others notice nothing.
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_login_does_not_manage_the_broker() {
     let scene = Scene::new(Home::Apart).await;
     let (user, client) = (&scene.loot.login.user, Client::new());
