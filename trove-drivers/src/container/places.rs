@@ -21,13 +21,16 @@ use std::{
 use trove_core::{
     datastore::{GuestHost, ServerIdentity},
     error::{Error, Result},
-    layer::Fence,
 };
 
 use super::{AGENT, ConfigFile, notes::replace, tree::remove_tree};
 
 /// The name of the directory of a throw-away server.
 pub(crate) const PROBE: &str = "probe";
+
+/// What the agent's directory has of the server. The fence's note and what an agent of its own process keeps are others'.
+const OWN: [&str; 9] =
+    ["conf", "run", "passwd", "stopped", "settings.json", "upgrade.json", "resized.json", "password.json", PROBE];
 
 /// The paths of one instance.
 #[derive(Clone, Debug)]
@@ -155,18 +158,13 @@ impl Places {
         self.stopped().try_exists()
     }
 
-    /// Empties the agent's directory, but for what keeps former owners out.
+    /// Removes what the agent's directory has of the server.
     pub(crate) fn clear(&self) -> Result<()> {
         let done = || -> io::Result<()> {
-            let entries = match fs::read_dir(&self.directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                entries => entries?,
-            };
-            for entry in entries {
-                let entry = entry?;
-                if entry.file_name() != Fence::FILE {
-                    remove_tree(&entry.path())?;
-                }
+            for name in OWN {
+                remove_tree(&self.directory.join(name))?;
+                // What a process that was killed did not get to put in its place.
+                remove_tree(&self.directory.join(format!("{name}.new")))?;
             }
             Ok(())
         };
@@ -255,4 +253,27 @@ pub(crate) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
         _ => Error::unavailable(format!("cannot {what}")),
     };
     failed.with("path", path.display()).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use trove_core::id::InstanceId;
+
+    use super::*;
+
+    #[test]
+    fn what_is_cleared_is_the_servers_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = GuestHost::new(InstanceId::new_v4(), directory.path().join("volume"), directory.path());
+        let others = ["agent.json", "agent.lock", "agent.notes", "fence", "fence.new"];
+        for name in others.iter().chain(&OWN) {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        fs::write(directory.path().join("settings.json.new"), "").unwrap();
+        Places::new(&host, "data").clear().unwrap();
+        let left = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, others);
+    }
 }
