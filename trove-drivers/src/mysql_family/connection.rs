@@ -4,7 +4,7 @@ use std::{future::Future, io, marker::PhantomData, path::PathBuf, sync::Arc, tim
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use trove_core::error::{Effect, Error, Result};
 
@@ -23,6 +23,10 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 /// How many sessions may be open at once, beside the one that asks whether the server answers: the server keeps one for
 /// the administrator.
 const SESSIONS: usize = 1;
+
+/// How often, and after which pause, it is tried again to have that one.
+const FULL_TRIES: usize = 10;
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// How many bytes the server is heard for in a session that asks whether it answers.
 const PROBE_BUDGET: usize = 1 << 16;
@@ -72,7 +76,18 @@ impl<D: Dialect> Admin<D> {
     pub(crate) async fn session(&self) -> Result<Session> {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|error| Error::internal("no session is opened any more").because(error))?;
-        let mut session = self.connect(BUDGET).await?;
+        let mut tries = 0;
+        let mut session = loop {
+            match self.connect(BUDGET).await {
+                Err(error) if says(&error, "code", "1040") && tries < FULL_TRIES => {
+                    // Clients have all but the last, and the probe may have that.
+                    self.probe.forget();
+                    tries += 1;
+                    sleep(FULL_PAUSE).await;
+                }
+                connected => break connected?,
+            }
+        };
         session.place = Some(place);
         Ok(session)
     }
