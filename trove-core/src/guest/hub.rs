@@ -114,10 +114,7 @@ impl Guests {
 
     /// Makes sure that the guest of an instance has its mailboxes and may use them.
     pub async fn admit(&self, instance: InstanceId, identity: &Identity) -> Result<Access> {
-        for address in mailboxes(instance) {
-            self.transport.create(&address).await?;
-        }
-        self.bus.admit(instance, identity.number(), &identity.password).await
+        admit(&*self.bus, instance, identity).await
     }
 
     /// Makes sure an agent hosts the instance, in the place its platform gave it, and that it can be called. The caller sees
@@ -179,13 +176,7 @@ impl Guests {
 
     /// Takes an instance's mailboxes away, and its logins of these numbers.
     pub async fn dismiss(&self, instance: InstanceId, numbers: &[u32]) -> Result<()> {
-        for number in numbers {
-            self.retire(instance, *number).await?;
-        }
-        for address in mailboxes(instance) {
-            self.transport.remove(&address).await?;
-        }
-        Ok(())
+        dismiss(&*self.bus, instance, numbers).await
     }
 
     /// Goes on with another key, of which the guest was told; it has answered with it then.
@@ -281,6 +272,25 @@ impl Guest {
             Err(error) => Err(Error::internal("the guest gave no answer that makes sense").because(error)),
         }
     }
+}
+
+/// Makes sure that the guest of an instance has its mailboxes on a bus and may use them.
+pub(crate) async fn admit(bus: &dyn Bus, instance: InstanceId, identity: &Identity) -> Result<Access> {
+    for address in mailboxes(instance) {
+        bus.control().create(&address).await?;
+    }
+    bus.admit(instance, identity.number(), &identity.password).await
+}
+
+/// Takes an instance's mailboxes on a bus away, and its logins of these numbers.
+pub(crate) async fn dismiss(bus: &dyn Bus, instance: InstanceId, numbers: &[u32]) -> Result<()> {
+    for number in numbers {
+        bus.dismiss(instance, *number).await?;
+    }
+    for address in mailboxes(instance) {
+        bus.control().remove(&address).await?;
+    }
+    Ok(())
 }
 
 /// The mailboxes of an instance.

@@ -51,6 +51,8 @@ pub use telling::Telling;
 pub(crate) use configuration::host_in;
 #[cfg(feature = "amqp")]
 pub(crate) use configuration::setup;
+#[cfg(feature = "conformance")]
+pub(crate) use hub::{admit, dismiss};
 
 /// Without a way to them there are no agents elsewhere.
 #[cfg(all(not(feature = "amqp"), feature = "conformance"))]

@@ -9,7 +9,7 @@ use crate::{
     id::InstanceId,
     model::Instance,
     platform::AgentSetup,
-    rpc::{Address, Bus, InstanceKey, Line, Listener, Refusals, Repeat},
+    rpc::{Bus, InstanceKey, Line, Listener, Refusals, Repeat},
 };
 
 /// How long an agent may take to begin and to answer.
@@ -46,10 +46,7 @@ impl Agents {
             return Ok(setup.clone());
         }
         let identity = Identity::generate(1)?;
-        for address in mailboxes(instance.id) {
-            self.bus.control().create(&address).await?;
-        }
-        let access = self.bus.admit(instance.id, identity.number(), &identity.password).await?;
+        let access = guest::admit(&*self.bus, instance.id, &identity).await?;
         let setup = guest::setup(instance, &identity, &access, None);
         let setup = setup.ok_or_else(|| Error::invalid("nobody can reach this bus from elsewhere"))?;
         admitted.insert(instance.id, (identity.key, setup.clone()));
@@ -68,15 +65,8 @@ impl Agents {
     pub(super) async fn dismiss(&self, instance: InstanceId) -> Result<()> {
         let known = self.admitted.lock().await.get(&instance).map(|(key, _)| key.id());
         let Some(number) = known else { return Ok(()) };
-        self.bus.dismiss(instance, number).await?;
-        for address in mailboxes(instance) {
-            self.bus.control().remove(&address).await?;
-        }
+        guest::dismiss(&*self.bus, instance, &[number]).await?;
         self.admitted.lock().await.remove(&instance);
         Ok(())
     }
-}
-
-fn mailboxes(instance: InstanceId) -> [Address; 2] {
-    [Address::guest(instance), Address::control(instance)]
 }
