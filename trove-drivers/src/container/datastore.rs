@@ -139,7 +139,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
     async fn stop(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
         self.on_disk(|places| places.note_stop(true)).await?;
-        self.take_down(cx).await.map(drop)
+        self.take_down(cx, self.engine.stop_limit()).await.map(drop)
     }
 
     async fn remove(&self, cx: &Cx) -> Result<()> {
@@ -264,19 +264,25 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// Stops the server in order and removes its container. Returns the code with which it ended, where it had one.
-    async fn take_down(&self, cx: &Cx) -> Result<Option<i64>> {
+    /// Stops the server in order, or kills it after a limit, and removes its container. Returns the code with which it
+    /// ended, where it had one.
+    async fn take_down(&self, cx: &Cx, limit: Duration) -> Result<Option<i64>> {
         let Some(found) = self.containers.look(&self.name).await? else { return Ok(None) };
         if found.state == State::Paused {
             // A paused server cannot hear the signal.
             self.docker.unpause(&found.id).await?;
         }
+        // From here on it is not one that serves, however long it still answers: the daemon stops it even where this
+        // call is given up.
+        let id = found.id.clone();
+        self.on_disk(move |places| places.note_leaving(&id)).await?;
         // Some servers wait for sessions to go before they end.
         self.engine.forget();
-        cx.waiting("stop server", self.docker.stop(&found.id, self.engine.stop_limit())).await?;
+        cx.waiting("stop server", self.docker.stop(&found.id, limit)).await?;
         self.engine.forget();
         let ended = self.containers.look(&self.name).await?;
         self.docker.remove(&found.id).await?;
+        self.on_disk(Places::note_gone).await?;
         Ok(ended.and_then(|ended| match ended.state {
             State::Exited { code, .. } => Some(code),
             State::Created | State::Running { .. } | State::Paused => None,

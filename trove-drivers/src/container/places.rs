@@ -3,6 +3,7 @@
 //! ```text
 //! <directory>/conf, run, passwd   what the server sees: rendered files, sockets, names of users
 //! <directory>/stopped             there while the last thing asked for was a stop
+//! <directory>/leaving.json        the container that was told to stop, until it is gone
 //! <directory>/settings.json       the record of the settings
 //! <directory>/upgrade.json        the upgrade that has begun or was concluded last
 //! <directory>/resized.json        the last change of the flavor
@@ -23,14 +24,28 @@ use trove_core::{
     error::{Error, Result},
 };
 
-use super::{AGENT, ConfigFile, notes::replace, tree::remove_tree};
+use super::{
+    AGENT, ConfigFile,
+    notes::{self, Note, replace},
+    tree::remove_tree,
+};
 
 /// The name of the directory of a throw-away server.
 pub(crate) const PROBE: &str = "probe";
 
 /// What the agent's directory has of the server. The fence's note and what an agent of its own process keeps are others'.
-const OWN: [&str; 9] =
-    ["conf", "run", "passwd", "stopped", "settings.json", "upgrade.json", "resized.json", "password.json", PROBE];
+const OWN: [&str; 10] = [
+    "conf",
+    "run",
+    "passwd",
+    "stopped",
+    "leaving.json",
+    "settings.json",
+    "upgrade.json",
+    "resized.json",
+    "password.json",
+    PROBE,
+];
 
 /// The paths of one instance.
 #[derive(Clone, Debug)]
@@ -158,6 +173,21 @@ impl Places {
         self.stopped().try_exists()
     }
 
+    /// Notes that a container was told to stop. The daemon does that even where whoever asked is gone.
+    pub(crate) fn note_leaving(&self, container: &str) -> Result<()> {
+        notes::write(&self.leaving(), &container)
+    }
+
+    /// Forgets the container that was told to stop, which is gone.
+    pub(crate) fn note_gone(&self) -> Result<()> {
+        notes::erase(&self.leaving())
+    }
+
+    /// True where this container was told to stop.
+    pub(crate) fn is_leaving(&self, container: &str) -> Result<bool> {
+        Ok(notes::read(&self.leaving())? == Note::Found(container.to_owned()))
+    }
+
     /// Removes what the agent's directory has of the server.
     pub(crate) fn clear(&self) -> Result<()> {
         let done = || -> io::Result<()> {
@@ -195,6 +225,10 @@ impl Places {
     /// Whose the data is.
     pub(crate) fn server(&self) -> ServerIdentity {
         self.server
+    }
+
+    fn leaving(&self) -> PathBuf {
+        self.directory.join("leaving.json")
     }
 
     fn stopped(&self) -> PathBuf {

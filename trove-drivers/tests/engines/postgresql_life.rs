@@ -125,6 +125,23 @@ async fn what_happens_to_a_server_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_told_to_stop_is_not_taken_for_one_that_serves() {
+    let fixture = Fixture::prepared(POSTGRESQL_17).await;
+    let docker = bollard().await;
+    let running = async || docker.inspect_container(&fixture.container(), None).await.unwrap().id;
+    let before = running().await;
+    let (stopped, noted) = (fixture.reattached(), fixture.host.directory.join("leaving.json"));
+    let stop = tokio::spawn(async move { stopped.stop(&cx()).await });
+    eventually("the stop is noted", async || noted.exists().then_some(()).ok_or("not yet".to_owned())).await;
+    stop.abort();
+    fixture.reattached().start(&cx()).await.unwrap();
+    assert_ne!(running().await, before);
+    fixture.healthy().await;
+    fixture.app().await;
+    fixture.removed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn preparing_is_repeatable_from_every_half_done_state() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
     let volume = fixture.host.volume.clone();

@@ -181,9 +181,10 @@ impl<E: Engine> ContainerDatastore<E> {
     /// True where the server is there and either answers or is on its way to.
     pub(super) async fn serves(&self, cx: &Cx) -> Result<bool> {
         let Some(found) = self.containers.look(&self.name).await? else { return Ok(false) };
-        if found.image != self.host().image {
-            // An upgrade, or the way back from one, broke off.
-            self.take_down(cx).await?;
+        let id = found.id.clone();
+        if found.image != self.host().image || self.on_disk(move |places| places.is_leaving(&id)).await? {
+            // A stop broke off, or an upgrade, or the way back from one.
+            self.take_down(cx, self.engine.stop_limit()).await?;
             return Ok(false);
         }
         match found.state {
@@ -214,8 +215,7 @@ impl<E: Engine> ContainerDatastore<E> {
                 Reply::NotYet => return self.answering(cx).await.map(|()| true).map_err(Error::from),
                 Reply::Silent if self.coming_up(pid, false) => sleep(POLL).await,
                 Reply::Silent => {
-                    self.docker.stop(&self.name, HANGING_STOP_LIMIT).await?;
-                    return Ok(false);
+                    return self.take_down(cx, HANGING_STOP_LIMIT).await.map(|_| false);
                 }
             }
         }

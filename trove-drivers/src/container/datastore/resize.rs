@@ -21,7 +21,7 @@ impl<E: Engine> Resize for ContainerDatastore<E> {
         let wanted = self.specs.server(&self.host(), cpus).limits();
         let fits = self.containers.look(&self.name).await?.is_some_and(|found| found.limits == wanted);
         if !fits {
-            self.take_down(cx).await?;
+            self.take_down(cx, self.engine.stop_limit()).await?;
         }
         self.serve(cx).await?;
         // Before the caller comes to write it down, another process may begin with what it was.

@@ -138,7 +138,7 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     async fn bring_to_rest(&self, cx: &Cx, in_order: bool) -> Result<()> {
-        match self.take_down(cx).await? {
+        match self.take_down(cx, self.engine.stop_limit()).await? {
             Some(code) if in_order && code != 0 => Err(Error::conflict(format!(
                 "the server did not stop in order, so that its data cannot be upgraded (exit code {code})"
             ))),
