@@ -1,4 +1,5 @@
-//! The suite of drivers on Valkey. `TROVE_CONFORMANCE_ONLY` runs only the cases whose name holds a text.
+//! The suite of drivers on Valkey, at a pace that leaves time for other tests. `TROVE_CONFORMANCE_FULL` is for the whole
+//! of it, and `TROVE_CONFORMANCE_ONLY` for the cases whose name holds a text.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
 
@@ -8,7 +9,7 @@ use async_trait::async_trait;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, InfoDict, IntoConnectionInfo};
 use redis::{RedisConnectionInfo, RedisError, aio::MultiplexedConnection, cmd};
 use trove_core::{
-    conformance::driver::{Login, Samples, Session, certify_only},
+    conformance::driver::{Login, Pace, Samples, Session, certify_only},
     datastore::Release,
     error::{Error, Result},
     model::{Endpoint, Setting},
@@ -35,6 +36,11 @@ async fn passes(version: &str, variable: &str, next: Option<Release>, only: &str
     samples.fatal = Some(("tcp-backlog".to_owned(), Setting::Integer(-1)));
     let driver = Valkey::new().image(version, image(variable));
     let mut testbed = DockerTestbed::new(driver).unwrap().version(version).sessions(Clients).samples(samples);
+    if env::var_os("TROVE_CONFORMANCE_FULL").is_none() {
+        let mut pace = Pace::default();
+        (pace.drops, pace.slow_drops) = (2, 1);
+        testbed = testbed.pace(pace);
+    }
     if let Some(next) = next {
         testbed = testbed.upgrade(next);
     }
