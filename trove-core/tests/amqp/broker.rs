@@ -38,22 +38,12 @@ pub struct RabbitMq {
 }
 
 static SHARED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
-static UNDISTURBED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
 
 impl RabbitMq {
-    /// The one that other tests use too, served.
+    /// The one that other tests use too, so that no test breaks connections that are not its own.
     pub async fn shared() -> Arc<Self> {
-        Self::of(&SHARED).await
-    }
-
-    /// Another one, whose connections no test breaks.
-    pub async fn undisturbed() -> Arc<Self> {
-        Self::of(&UNDISTURBED).await
-    }
-
-    async fn of(slot: &Mutex<Weak<Self>>) -> Arc<Self> {
         let broker = {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
             slot.upgrade().unwrap_or_else(|| {
                 let fresh = Arc::new(Self::start());
                 *slot = Arc::downgrade(&fresh);
@@ -227,7 +217,7 @@ impl Bus for Shared {
     }
 }
 
-/// The shared broker under the suite of transports.
+/// A broker of its own under the suite of transports.
 pub struct Bed(pub Arc<RabbitMq>);
 
 #[async_trait]

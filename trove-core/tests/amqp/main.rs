@@ -21,6 +21,8 @@ mod logs;
 mod outage;
 mod proxy;
 
+use std::sync::Arc;
+
 use broker::{Bed, RabbitMq};
 use trove_core::{
     Trove,
@@ -35,7 +37,9 @@ async fn builder() -> Builder {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_the_transport_that_is_promised() {
-    let report = transport::certify("RabbitMQ", Bed(RabbitMq::shared().await)).await;
+    // Every connection to it is broken.
+    let broker = Arc::new(RabbitMq::own().await);
+    let report = transport::certify("RabbitMQ", Bed(broker)).await;
     assert!(report.passed(), "{report}");
     println!("{report}");
 }

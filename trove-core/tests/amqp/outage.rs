@@ -189,7 +189,7 @@ async fn a_slow_network_is_only_slow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_goes_on_when_a_broker_is_restarted_and_guests_are_let_in_again_when_it_lost_all_it_had() {
+async fn what_is_under_way_goes_on_when_a_broker_is_restarted() {
     let way = Way::to(Arc::new(RabbitMq::own().await)).await;
     let (here, apart) = tokio::join!(Busy::start(&way, Guests::Here), Busy::start(&way, Guests::Apart));
     let through = async {
@@ -202,6 +202,17 @@ async fn what_is_under_way_goes_on_when_a_broker_is_restarted_and_guests_are_let
             tokio::join!(restart, here.work(signal, &restarted), apart.work(signal, &restarted));
         }
         here.did_all_once();
+        apart.did_all_once();
+        tokio::join!(here.end(&way), apart.end(&way));
+    };
+    timeout(LIMIT, through).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_are_let_in_again_when_a_broker_lost_all_it_had() {
+    let way = Way::to(Arc::new(RabbitMq::own().await)).await;
+    let (here, apart) = tokio::join!(Busy::start(&way, Guests::Here), Busy::start(&way, Guests::Apart));
+    let through = async {
         let forgotten = AtomicBool::new(false);
         let forget = async {
             way.broker.forget().await;
@@ -409,7 +420,7 @@ async fn a_full_mailbox_is_an_error_until_somebody_empties_it() {
                 break error;
             }
         };
-        assert_eq!((full.kind(), full.effect()), (Kind::Busy, Effect::None), "{full}");
+        assert_eq!((full.kind(), full.effect()), (Kind::Busy, Effect::None), "{full:?}");
     };
     let guest_away = async {
         apart.end(id).await.unwrap().unwrap();

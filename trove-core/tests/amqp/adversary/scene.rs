@@ -63,7 +63,7 @@ pub struct Scene {
 impl Scene {
     pub async fn new(home: Home) -> Self {
         logs::keep();
-        let (broker, apart) = (RabbitMq::undisturbed().await, Apart::new());
+        let (broker, apart) = (RabbitMq::shared().await, Apart::new());
         let tap = Tap::new(&broker).await;
         let store = tempfile::tempdir().unwrap();
         let gate = Gate::new();
