@@ -72,6 +72,8 @@ struct Shared {
     session: watch::Sender<Option<Stand>>,
     sessions: AtomicU64,
     offered: Mutex<Option<Instant>>,
+    /// Cancelled once a mailbox is gone: another line is opened, and nobody hears what comes for this one.
+    over: CancellationToken,
     listener: Arc<dyn Listener>,
     refuser: Refuser,
 }
@@ -100,6 +102,7 @@ impl Line {
             session: watch::Sender::new(None),
             sessions: AtomicU64::default(),
             offered: Mutex::default(),
+            over: CancellationToken::new(),
             listener,
             refuser: Refuser::new(Address::control(instance), refusals),
         });
@@ -117,7 +120,8 @@ impl Line {
     /// # Errors
     ///
     /// [`Timeout`](Kind::Timeout) where nobody answered in time, [`Busy`](Kind::Busy) where too many calls wait already,
-    /// [`Invalid`](Kind::Invalid) for a text of more than [`MAX_TEXT_BYTES`](super::MAX_TEXT_BYTES).
+    /// [`Invalid`](Kind::Invalid) for a text of more than [`MAX_TEXT_BYTES`](super::MAX_TEXT_BYTES),
+    /// [`Unavailable`](Kind::Unavailable) where a mailbox of the line is gone.
     pub async fn call(&self, text: &[u8], repeat: Repeat, limit: Duration) -> Result<Zeroizing<Vec<u8>>> {
         let (answer, mut answered) = oneshot::channel();
         let call = Waiting { shared: &self.shared, id: Uuid::new_v4() };
@@ -134,6 +138,7 @@ impl Line {
                 let stand = tokio::select! {
                     biased;
                     answer = &mut answered => return answer.map_err(|_| Error::internal("the line is closed")),
+                    () = self.shared.over.cancelled() => return Err(gone(asked.is_some())),
                     stand = self.shared.stand() => stand,
                 };
                 if asked.as_ref().is_some_and(|asked| asked.life != stand.life) && repeat == Repeat::GiveUp {
@@ -149,9 +154,8 @@ impl Line {
                         unsent
                     }
                     Err(error) if error.kind() == Kind::NotFound => {
-                        self.shared.listener.lost().await;
-                        let effect = if asked.is_some() { Effect::Maybe } else { Effect::None };
-                        return Err(Error::unavailable("the guest's mailbox is gone").having(effect).because(error));
+                        self.shared.lost().await;
+                        return Err(gone(asked.is_some()).because(error));
                     }
                     Err(error) => return Err(error),
                 };
@@ -162,6 +166,7 @@ impl Line {
                 let another = async { session.wait_for(other).await.map(drop) };
                 tokio::select! {
                     answer = &mut answered => return answer.map_err(|_| Error::internal("the line is closed")),
+                    () = self.shared.over.cancelled() => {}
                     _ = another => {}
                     () = sleep(unanswered) => self.shared.offer().await,
                 }
@@ -259,7 +264,7 @@ impl Shared {
                     tokio::task::coop::consume_budget().await;
                     self.hear(delivery).await;
                 }
-                Err(error) if error.kind() == Kind::NotFound => return self.listener.lost().await,
+                Err(error) if error.kind() == Kind::NotFound => return self.lost().await,
                 Err(error) => {
                     tracing::debug!(at = %self.own, error = error.report(), "nothing can be received");
                     sleep(pause).await;
@@ -267,6 +272,11 @@ impl Shared {
                 }
             }
         }
+    }
+
+    async fn lost(&self) {
+        self.over.cancel();
+        self.listener.lost().await;
     }
 
     async fn hear(&self, delivery: Delivery) {
@@ -325,4 +335,9 @@ impl Shared {
     fn calls(&self) -> MutexGuard<'_, HashMap<Uuid, oneshot::Sender<Zeroizing<Vec<u8>>>>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn gone(asked: bool) -> Error {
+    let effect = if asked { Effect::Maybe } else { Effect::None };
+    Error::unavailable("the guest's mailbox is gone").having(effect)
 }

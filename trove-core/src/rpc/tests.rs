@@ -399,3 +399,21 @@ async fn a_control_plane_whose_first_offer_was_lost_is_heard_of_all_the_same() {
     };
     assert_eq!(tokio::time::timeout(LIMIT, heard).await.expect("never heard"), b"heard");
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_end_when_a_mailbox_of_the_line_is_gone() {
+    for side in [Address::control, Address::guest] {
+        let place = Place::new(Wire::default()).await;
+        let (line, guest) = (place.line().await, place.guest());
+        let removed = async {
+            place.echo.begun.notified().await;
+            place.wire.remove(&side(place.instance)).await.unwrap();
+        };
+        let (under_way, ()) = tokio::join!(line.call(b"wait", Repeat::Again, LIMIT), removed);
+        let under_way = under_way.unwrap_err();
+        assert_eq!((under_way.kind(), under_way.effect()), (Kind::Unavailable, Effect::Maybe));
+        let later = line.call(b"later", Repeat::Again, LIMIT).await.unwrap_err();
+        assert_eq!((later.kind(), later.effect()), (Kind::Unavailable, Effect::None));
+        guest.kill().await;
+    }
+}
