@@ -136,11 +136,12 @@ impl Containers {
         Ok(settled)
     }
 
-    /// Removes all containers of the instance but the one of this name.
-    pub(crate) async fn remove_others(&self, name: &str) -> Result<()> {
+    /// Removes all containers beside the server of this name, which are named after it.
+    pub(crate) async fn remove_beside(&self, name: &str) -> Result<()> {
         let labels = spec::owner_labels(&self.host);
         let found = self.docker.named(&labels.each_ref().map(|(key, value)| (*key, value.as_str()))).await?;
-        for (container, _) in found.into_iter().filter(|(_, other)| other != name) {
+        let beside = |other: &str| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
+        for (container, _) in found.into_iter().filter(|(_, other)| beside(other)) {
             self.docker.remove(&container).await?;
         }
         Ok(())

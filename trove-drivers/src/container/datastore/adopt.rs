@@ -39,7 +39,7 @@ impl<E: Engine> ContainerDatastore<E> {
                 host.flavor = to;
             }
         });
-        self.containers.remove_others(&self.name).await?;
+        self.containers.remove_beside(&self.name).await?;
         self.on_disk(Places::sweep_probe).await?;
         *adopted = true;
         Ok(())

@@ -84,10 +84,14 @@ impl<E: Engine> ContainerDatastore<E> {
         Ok(self.keep(record).await?)
     }
 
-    /// Removes the container that was and renders the files anew.
+    /// Removes the container that was, with what is left beside it, and renders the files anew.
     pub(super) async fn lay_out(&self, cx: &Cx, settings: &Settings) -> Result<()> {
         cx.check()?;
         self.containers.make_way(&self.name).await?;
+        if let Some(_turn) = self.probe.idle() {
+            // What a process that was killed had asked for may come later than another looked for it.
+            self.containers.remove_beside(&self.name).await?;
+        }
         self.engine.forget();
         let files = self.engine.files(&self.host(), settings);
         self.on_disk(move |places| places.lay_out(&files)).await

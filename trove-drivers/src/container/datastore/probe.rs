@@ -38,6 +38,11 @@ impl Turn {
         (turn, end)
     }
 
+    /// Nothing where a probe is under way. None is begun while what is returned is held.
+    pub(super) fn idle(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.turn).try_lock_owned().ok()
+    }
+
     /// Ends a probe that is under way. None is begun while what is returned is held.
     pub(super) async fn end(&self) -> Result<OwnedMutexGuard<()>> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).cancel();
