@@ -1,27 +1,35 @@
-//! The one error type: what the caller acts on, whether to try again, and what may have happened already.
+//! The error type of this crate.
 //!
-//! The sentence ([`Display`](std::fmt::Display)) is for the user and never holds a secret or SQL. What an operator
-//! needs besides is in [`Error::context`] and the [source](std::error::Error::source).
+//! An [`Error`] has a [`Kind`] for the caller to match on, a message for the user, context for the operator, and a
+//! [source](std::error::Error::source). The message ([`Display`](std::fmt::Display)) never contains secrets or SQL.
+//!
+//! - [`Error::is_transient`] tells whether the same call may succeed later. Callers that retry, such as the flow
+//!   engine, retry transient errors only.
+//! - [`Error::effect`] tells whether the failed call may have changed something. The operations of this library do not
+//!   depend on it, because each of their steps is idempotent. A caller that retries a call that is not idempotent does:
+//!   only [`Effect::None`] makes that safe.
 //!
 //! ```
-//! use trove_core::error::{Effect, Error, Kind, Retry};
+//! use trove_core::error::{Effect, Error, Kind};
 //!
-//! let error = Error::unavailable("the container engine does not answer").with("socket", "/run/docker.sock");
+//! let error = Error::unavailable("could not reach the container engine").with("socket", "/run/docker.sock");
 //! assert_eq!(error.kind(), Kind::Unavailable);
-//! assert_eq!(error.retry(), Retry::Same);
+//! assert!(error.is_transient());
 //! assert_eq!(error.effect(), Effect::None);
+//! assert_eq!(error.to_string(), "could not reach the container engine");
+//! assert!(error.report().ends_with("socket=\"/run/docker.sock\""));
 //! ```
 
-use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// The result of everything that can fail here.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Arc<dyn StdError + Send + Sync>;
 
-/// A failure, with all that its handler needs to decide.
+/// An error with a kind, a message, context and a source. See the [module page](self).
 #[derive(Clone, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<Inner>);
@@ -30,154 +38,147 @@ pub struct Error(Box<Inner>);
 #[error("{message}")]
 struct Inner {
     kind: Kind,
-    retry: Retry,
+    transient: bool,
     effect: Effect,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Source>,
 }
 
-/// What went wrong, in the terms a caller acts on.
+/// The kind of an [`Error`], for callers to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// The datastore or platform has no such ability.
+    /// The datastore or the platform does not support the request.
     Unsupported,
-    /// The request is wrong and stays wrong.
+    /// The request is invalid; repeating it cannot succeed.
     Invalid,
-    /// What the request names does not exist.
+    /// Something that the request names does not exist.
     NotFound,
-    /// The request contradicts what exists: a taken name, a state that does not allow it, a reused key.
+    /// The request conflicts with existing state: a name that is taken, a state that does not allow the action, a
+    /// request key that was used for another request.
     Conflict,
-    /// Something else has to end first.
+    /// Another operation or a concurrent change has to finish first.
     Busy,
-    /// A service this depends on does not answer.
+    /// A service that the request depends on cannot be reached or does not respond.
     Unavailable,
-    /// The time allowed ran out.
+    /// The deadline expired.
     Timeout,
-    /// There is no room: disk, memory, ports, quota.
+    /// A resource is exhausted: disk, memory, ports, quota.
     NoSpace,
     /// Stored data is missing or damaged.
     Corrupt,
-    /// The caller is a former owner; another one has taken over.
+    /// The caller's fencing epoch is outdated: another owner has taken over.
     Fenced,
     /// The operation was cancelled.
     Cancelled,
-    /// A fault of this library or of what it runs.
+    /// A defect of this library or of a program that it runs.
     Internal,
 }
 
-/// Whether to try the same again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Retry {
-    /// It would fail again.
-    Never,
-    /// It may succeed at any time.
-    Same,
-    /// It may succeed after this long.
-    After(Duration),
-}
-
-/// What the failed call may have done; decides between redo and undo after a crash.
+/// Whether a failed call may have changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
     /// Nothing was changed.
     None,
-    /// The whole effect may or may not have happened.
-    Maybe,
-    /// A part of the effect happened.
-    Partial,
+    /// Nothing, a part or all of the change may have been made.
+    Unknown,
 }
 
 macro_rules! constructors {
-    ($($name:ident $kind:ident $retry:ident $effect:ident;)*) => {$(
-        #[doc = concat!("An error of kind [`Kind::", stringify!($kind), "`], retry [`Retry::", stringify!($retry),
-            "`], effect [`Effect::", stringify!($effect), "`].")]
+    ($($name:ident $kind:ident $transient:literal $effect:ident;)*) => {$(
+        #[doc = concat!("Creates an error of kind [`Kind::", stringify!($kind), "`] with effect [`Effect::",
+            stringify!($effect), "`]; transient: ", stringify!($transient), ".")]
         pub fn $name(message: impl Into<String>) -> Self {
-            Self::new(Kind::$kind, Retry::$retry, Effect::$effect, message.into())
+            Self::new(Kind::$kind, $transient, Effect::$effect, message.into())
         }
     )*};
 }
 
 impl Error {
     constructors! {
-        unsupported Unsupported Never None;
-        invalid Invalid Never None;
-        not_found NotFound Never None;
-        conflict Conflict Never None;
-        busy Busy Same None;
-        unavailable Unavailable Same None;
-        timeout Timeout Same Maybe;
-        no_space NoSpace Never None;
-        corrupt Corrupt Never None;
-        fenced Fenced Never None;
-        cancelled Cancelled Never Maybe;
-        internal Internal Never Maybe;
+        unsupported Unsupported false None;
+        invalid Invalid false None;
+        not_found NotFound false None;
+        conflict Conflict false None;
+        busy Busy true None;
+        unavailable Unavailable true None;
+        timeout Timeout true Unknown;
+        no_space NoSpace false None;
+        corrupt Corrupt false None;
+        fenced Fenced false None;
+        cancelled Cancelled false Unknown;
+        internal Internal false Unknown;
     }
 
-    /// An error of a kind known only when it happens; it is not worth trying again.
+    /// Creates a permanent error of a kind that is known only at run time, with effect [`Effect::Unknown`].
     pub fn of(kind: Kind, message: impl Into<String>) -> Self {
-        Self::new(kind, Retry::Never, Effect::Maybe, message.into())
+        Self::new(kind, false, Effect::Unknown, message.into())
     }
 
-    fn new(kind: Kind, retry: Retry, effect: Effect, message: String) -> Self {
-        Self(Box::new(Inner { kind, retry, effect, message, context: Vec::new(), source: None }))
+    fn new(kind: Kind, transient: bool, effect: Effect, message: String) -> Self {
+        Self(Box::new(Inner { kind, transient, effect, message, context: Vec::new(), source: None }))
     }
 
-    /// Adds a fact for the operator.
+    /// Adds a key and a value to the context.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
         self.0.context.push((key, value.to_string()));
         self
     }
 
-    /// Adds the error that caused this one.
+    /// Sets the source: the error that caused this one.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Replaces the advice on trying again.
+    /// Marks the error as transient: the same call may succeed later.
     #[must_use]
-    pub fn retrying(mut self, retry: Retry) -> Self {
-        self.0.retry = retry;
+    pub fn transient(mut self) -> Self {
+        self.0.transient = true;
         self
     }
 
-    /// Replaces the statement of what may have happened.
+    /// Marks the error as permanent: repeating the call cannot succeed.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.0.transient = false;
+        self
+    }
+
+    /// Sets whether the failed call may have changed something.
     #[must_use]
     pub fn having(mut self, effect: Effect) -> Self {
         self.0.effect = effect;
         self
     }
 
-    /// What went wrong.
+    /// Returns the kind.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// Whether to try the same again.
-    pub fn retry(&self) -> Retry {
-        self.0.retry
-    }
-
-    /// What may have happened already.
+    /// Returns whether the failed call may have changed something.
     pub fn effect(&self) -> Effect {
         self.0.effect
     }
 
-    /// Facts for the operator, in the order they were added.
+    /// Returns the context for the operator, in the order in which it was added.
+    ///
+    /// It is meant for logs. Code that acts on an error matches on its [kind](Self::kind) or
+    /// [source](std::error::Error::source).
     pub fn context(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
     }
 
-    /// True where another try may succeed.
+    /// Returns whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
-        self.0.retry != Retry::Never
+        self.0.transient
     }
 
-    /// The sentence, the context and all sources on one line, for an operator's log.
+    /// Returns the message, the context and all sources on one line, for the operator's log.
     pub fn report(&self) -> String {
         let mut report = self.0.message.clone();
         for (key, value) in self.context() {

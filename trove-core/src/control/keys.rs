@@ -35,7 +35,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::error::{Kind, Retry};
+    use crate::error::Kind;
 
     struct Silent;
 
@@ -49,6 +49,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_provider_that_does_not_answer_is_given_up() {
         let error = ask(&Silent).await.unwrap_err();
-        assert_eq!((error.kind(), error.retry(), error.effect()), (Kind::Timeout, Retry::Same, Effect::None));
+        assert_eq!((error.kind(), error.is_transient(), error.effect()), (Kind::Timeout, true, Effect::None));
     }
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::protocol::{AccountsCall, AccountsReply, JobEnd, Work};
 use crate::{
-    error::{Effect, Error, Kind, Result, Retry},
+    error::{Effect, Error, Kind, Result},
     id::OperationId,
     model::{Observed, Progress},
 };
@@ -50,7 +50,7 @@ pub(super) enum Notice {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Failure {
     kind: Kind,
-    retry: Retry,
+    transient: bool,
     effect: Effect,
     message: String,
     detail: String,
@@ -73,14 +73,15 @@ impl From<Error> for Failure {
         let message = error.to_string();
         let report = error.report();
         let detail = report.strip_prefix(&message).unwrap_or(&report).trim_start_matches([':', ' ']).to_owned();
-        Self { kind: error.kind(), retry: error.retry(), effect: error.effect(), message, detail }
+        Self { kind: error.kind(), transient: error.is_transient(), effect: error.effect(), message, detail }
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let message = failure.message.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect::<String>();
-        let error = Self::of(failure.kind, message).retrying(failure.retry).having(failure.effect);
+        let error = Self::of(failure.kind, message).having(failure.effect);
+        let error = if failure.transient { error.transient() } else { error.permanent() };
         let detail = failure.detail.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect::<String>();
         if detail.is_empty() { error } else { error.because(Detail(detail)) }
     }
@@ -99,8 +100,6 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         datastore::{Prepare, RegistryLogin, Release},
@@ -141,11 +140,9 @@ mod tests {
     #[test]
     fn an_error_means_the_same_on_the_other_side() {
         let source = std::io::Error::other("no route");
-        let after = Retry::After(Duration::from_millis(1500));
-        let error = Error::unavailable("away").with("socket", "/run/x").because(source).retrying(after);
-        let error = error.having(Effect::Partial);
+        let error = Error::unavailable("away").with("socket", "/run/x").because(source).having(Effect::Unknown);
         let arrived = Error::from(read::<Failure>(&write(&Failure::from(error.clone()))).unwrap());
-        assert_eq!((arrived.kind(), arrived.retry(), arrived.effect()), (Kind::Unavailable, after, Effect::Partial));
+        assert_eq!((arrived.kind(), arrived.is_transient(), arrived.effect()), (Kind::Unavailable, true, Effect::Unknown));
         assert_eq!(arrived.to_string(), "away");
         assert!(arrived.report().contains("/run/x") && arrived.report().contains("no route"), "{}", arrived.report());
         assert_eq!(Error::from(Failure::from(Error::busy("later"))).report(), "later");

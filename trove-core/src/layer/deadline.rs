@@ -72,7 +72,7 @@ impl Layer for Deadline {
     async fn around<'a, T: Send + 'a>(&'a self, _cx: &'a Cx, call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
         let limit = self.of(call.name);
         timeout(limit, next()).await.unwrap_or_else(|_| {
-            let effect = if call.changes { Effect::Maybe } else { Effect::None };
+            let effect = if call.changes { Effect::Unknown } else { Effect::None };
             let error = Error::timeout("the server did not answer in time").having(effect);
             Err(error.with("call", call.name).with("seconds", limit.as_secs_f64()))
         })
@@ -102,7 +102,7 @@ mod tests {
             let error =
                 Deadline::default().around(&cx, &call, &|| Box::pin(pending::<Result<()>>())).await.unwrap_err();
             assert_eq!(begun.elapsed().as_secs(), seconds, "{name}");
-            let effect = if changes { Effect::Maybe } else { Effect::None };
+            let effect = if changes { Effect::Unknown } else { Effect::None };
             assert_eq!((error.kind(), error.effect()), (Kind::Timeout, effect), "{name}");
         }
     }

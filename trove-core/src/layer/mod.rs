@@ -9,7 +9,6 @@
 //! |---|---|
 //! | [`Trace`] | tells of calls in the log |
 //! | [`Metrics`] | counts calls, how they ended and how long they took |
-//! | [`Retry`] | makes calls again that failed for a moment |
 //! | [`Deadline`] | ends calls that take too long; the guest agent has it around every driver |
 //! | [`Chaos`] | makes calls fail, wait, happen twice or never return, for tests |
 //! | [`Fence`] | refuses former owners, and keys that were used for something else; drivers carry it themselves |
@@ -18,10 +17,10 @@
 //! the caller sees, each try has a limit of its own, and what is delivered twice meets the fence twice.
 //!
 //! ```
-//! use trove_core::{datastore::Driver, layer::{Deadline, Metrics, Retry, Trace}};
+//! use trove_core::{datastore::Driver, layer::{Deadline, Metrics, Trace}};
 //!
 //! fn observed(driver: impl Driver, metrics: Metrics) -> impl Driver {
-//!     let driver = driver.layer(|_| Deadline::default()).layer(|_| Retry::default());
+//!     let driver = driver.layer(|_| Deadline::default());
 //!     driver.layer(move |_| metrics.clone()).layer(|host| Trace::new(host.instance))
 //! }
 //! ```
@@ -54,7 +53,6 @@ mod deadline;
 mod fence;
 mod layered;
 mod metrics;
-mod retry;
 mod trace;
 
 use std::{fmt, future::Future};
@@ -66,7 +64,6 @@ pub use deadline::Deadline;
 pub use fence::Fence;
 pub use layered::{Layered, LayeredDriver};
 pub use metrics::{Ended, Metrics, Series};
-pub use retry::Retry;
 pub use trace::Trace;
 
 use crate::{datastore::Cx, error::Result};

@@ -24,7 +24,7 @@ use super::{
     session::{ControlEnd, FromGuest},
 };
 use crate::{
-    error::{Effect, Error, Kind, Result, Retry},
+    error::{Effect, Error, Kind, Result},
     id::InstanceId,
 };
 
@@ -143,7 +143,7 @@ impl Line {
                 };
                 if asked.as_ref().is_some_and(|asked| asked.life != stand.life) && repeat == Repeat::GiveUp {
                     let message = "the guest was restarted before it answered";
-                    return Err(Error::unavailable(message).retrying(Retry::Never).having(Effect::Maybe));
+                    return Err(Error::unavailable(message).permanent().having(Effect::Unknown));
                 }
                 let sent = self.shared.send(|end| end.call(call.id, text)).await;
                 let unanswered = match sent {
@@ -338,6 +338,6 @@ impl Shared {
 }
 
 fn gone(asked: bool) -> Error {
-    let effect = if asked { Effect::Maybe } else { Effect::None };
+    let effect = if asked { Effect::Unknown } else { Effect::None };
     Error::unavailable("the guest's mailbox is gone").having(effect)
 }

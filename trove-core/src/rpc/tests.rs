@@ -262,7 +262,7 @@ async fn a_call_outlives_the_guest_or_says_that_it_may_have_had_its_effect() {
     let (again, once, guest) = tokio::join!(again, once, kill);
     assert_eq!(*again.unwrap(), b"wait: again");
     let error = once.unwrap_err();
-    assert_eq!((error.kind(), error.effect()), (Kind::Unavailable, Effect::Maybe));
+    assert_eq!((error.kind(), error.effect()), (Kind::Unavailable, Effect::Unknown));
     // A control plane that begins anew goes on with the guest that is there.
     drop(line);
     tokio::task::yield_now().await;
@@ -411,7 +411,7 @@ async fn calls_end_when_a_mailbox_of_the_line_is_gone() {
         };
         let (under_way, ()) = tokio::join!(line.call(b"wait", Repeat::Again, LIMIT), removed);
         let under_way = under_way.unwrap_err();
-        assert_eq!((under_way.kind(), under_way.effect()), (Kind::Unavailable, Effect::Maybe));
+        assert_eq!((under_way.kind(), under_way.effect()), (Kind::Unavailable, Effect::Unknown));
         let later = line.call(b"later", Repeat::Again, LIMIT).await.unwrap_err();
         assert_eq!((later.kind(), later.effect()), (Kind::Unavailable, Effect::None));
         guest.kill().await;

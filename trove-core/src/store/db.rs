@@ -256,7 +256,7 @@ impl Tx {
             #[cfg(feature = "postgres")]
             Self::Postgres(tx) => tx.commit().await,
         }
-        .map_err(|error| failed("commit", error).having(crate::error::Effect::Maybe))
+        .map_err(|error| failed("commit", error).having(crate::error::Effect::Unknown))
     }
 }
 

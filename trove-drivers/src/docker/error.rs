@@ -30,7 +30,7 @@ pub(crate) fn translate(action: Action<'_>, error: ClientError) -> Error {
         | ClientError::HyperResponseError { .. }
         | ClientError::HyperLegacyError { .. }
         | ClientError::RequestTimeoutError => {
-            Error::unavailable("the Docker daemon does not answer").having(Effect::Maybe)
+            Error::unavailable("the Docker daemon does not answer").having(Effect::Unknown)
         }
         _ => Error::internal("the Docker daemon gave an unexpected answer"),
     };

@@ -216,10 +216,10 @@ async fn limited<T>(limit: Duration, work: impl Future<Output = Result<T, Failur
 fn translate(failure: Failure) -> Error {
     let code = match &failure {
         Failure::Broken(error) if error.kind() == io::ErrorKind::TimedOut => {
-            return Error::timeout("the database server took too long").having(Effect::Maybe);
+            return Error::timeout("the database server took too long").having(Effect::Unknown);
         }
         Failure::Broken(_) => {
-            let broken = Error::unavailable("the connection to the database server broke off").having(Effect::Maybe);
+            let broken = Error::unavailable("the connection to the database server broke off").having(Effect::Unknown);
             return broken.because(failure);
         }
         Failure::Refused { code, .. } => *code,

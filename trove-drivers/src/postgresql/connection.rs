@@ -190,7 +190,7 @@ pub(super) fn addressable(rows: &[Row]) -> Vec<String> {
 /// The server's error as ours. What it says is for the operator.
 pub(super) fn translate(error: tokio_postgres::Error) -> Error {
     let Some(code) = error.code().cloned() else {
-        let found = Error::unavailable("the connection to the database server broke off").having(Effect::Maybe);
+        let found = Error::unavailable("the connection to the database server broke off").having(Effect::Unknown);
         return found.because(error);
     };
     let found = match code {

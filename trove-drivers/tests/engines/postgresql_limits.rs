@@ -16,7 +16,7 @@ use tokio::{
 };
 use trove_core::{
     datastore::Driver,
-    error::{Kind, Retry},
+    error::Kind,
     model::{Condition, Health, PageRequest},
 };
 use trove_drivers::{Docker, PostgreSql};
@@ -122,7 +122,7 @@ async fn without_a_docker_engine_everything_says_so_and_nothing_hangs() {
     assert!(matches!(&health, Health::Unknown(problem) if problem.condition == Condition::RuntimeUnavailable));
     for done in [server.prepare(&cx(), &app()).await, server.stop(&cx()).await, server.remove(&cx()).await] {
         let error = done.unwrap_err();
-        assert_eq!((error.kind(), error.retry()), (Kind::Unavailable, Retry::Same), "{error:?}");
+        assert_eq!((error.kind(), error.is_transient()), (Kind::Unavailable, true), "{error:?}");
         assert_eq!(error.to_string(), "the Docker daemon does not answer");
     }
     fixture.removed().await;

@@ -112,7 +112,7 @@ async fn begin(
 
 /// An error after which it is not known whether the frame arrived.
 fn uncertain(error: Error) -> Error {
-    error.having(Effect::Maybe)
+    error.having(Effect::Unknown)
 }
 
 /// A channel on which the broker says what it has taken.
