@@ -1,6 +1,6 @@
 //! How long a change of a parameter takes, from the request until the server has it in force.
 //!
-//! **Ours**: a value of a configuration group is changed; the service checks it against the catalogue, writes it down,
+//! **Ours**: a value of a configuration group is changed; the service checks it against the catalog, writes it down,
 //! has each instance of the group given it as a durable operation, and its agent renders the files and tells the
 //! server. **Live** is a parameter that a running server takes, **restart** one that it does not: there the restart is
 //! asked for too, and counted.
@@ -84,7 +84,7 @@ async fn compare(site: &Site, rounds: usize, table: &mut Table) -> Result<()> {
         }
         created => created?.id,
     };
-    println!("{engine}: the catalogue was read in {:.2} s, once an image", started.elapsed().as_secs_f64());
+    println!("{engine}: the catalog was read in {:.2} s, once an image", started.elapsed().as_secs_f64());
 
     let flavor = trove.flavors().first().cloned().unwrap_or_else(|| Flavor::new("small", mib(512), 1));
     let floor = Floor::new(site, &flavor, Client::api()?, PASSWORD);

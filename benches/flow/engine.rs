@@ -16,7 +16,7 @@ use trove_core::{
     id::{InstanceId, OperationId},
     lifecycle::State,
     model::{Flavor, Instance, OperationStatus, gib, mib},
-    store::{Admitted, Cancel, Entry, InstanceChange, Journal, Record, Store},
+    store::{CancelMode, InsertOutcome, InstanceChange, Journal, JournalEntry, JournalRecord, Store},
     time::{Clock, Timestamp},
 };
 
@@ -116,8 +116,8 @@ async fn begin(store: &Store) -> Result<()> {
     let instance = Instance::new(InstanceId::new_v4(), "bench", "none", flavor, gib(1), Timestamp::now());
     let operation = Nothing { databases: vec!["app".to_owned()] }.begin(OperationId::new_v4())?;
     match store.insert_instance(&instance, "bench", &operation).await? {
-        Admitted::Begun => Ok(()),
-        Admitted::Joined(_) | Admitted::Raced => Err("an operation did not begin".into()),
+        InsertOutcome::Inserted => Ok(()),
+        InsertOutcome::Existing(_) | InsertOutcome::StateChanged => Err("an operation did not begin".into()),
     }
 }
 
@@ -135,7 +135,7 @@ impl Watched {
 
 #[async_trait]
 impl Journal for Watched {
-    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> error::Result<Option<Entry>> {
+    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> error::Result<Option<JournalEntry>> {
         let started = Instant::now();
         let claimed = self.store.claim(owner, now, lease_until).await;
         self.count(|spent| &mut spent.claim, started);
@@ -149,11 +149,17 @@ impl Journal for Watched {
         due
     }
 
-    async fn renew(&self, id: OperationId, epoch: u64, lease_until: Timestamp) -> error::Result<Option<Cancel>> {
+    async fn renew(&self, id: OperationId, epoch: u64, lease_until: Timestamp) -> error::Result<Option<CancelMode>> {
         self.store.renew(id, epoch, lease_until).await
     }
 
-    async fn record(&self, id: OperationId, instance: InstanceId, epoch: u64, record: &Record) -> error::Result<()> {
+    async fn record(
+        &self,
+        id: OperationId,
+        instance: InstanceId,
+        epoch: u64,
+        record: &JournalRecord,
+    ) -> error::Result<()> {
         let started = Instant::now();
         let recorded = self.store.record(id, instance, epoch, record).await;
         self.count(|spent| &mut spent.record, started);

@@ -1,13 +1,14 @@
 //! The error type of this crate.
 //!
-//! An [`Error`] has a [`Kind`] for the caller to match on, a message for the user, context for the operator, and a
-//! [source](std::error::Error::source). The message ([`Display`](std::fmt::Display)) never contains secrets or SQL.
+//! An [`Error`] has a [`Kind`] for the caller to match on, a message for the user, context for the
+//! operator, and a [source](std::error::Error::source). The message
+//! ([`Display`](std::fmt::Display)) never contains secrets or SQL.
 //!
-//! - [`Error::is_transient`] tells whether the same call may succeed later. Callers that retry, such as the flow
-//!   engine, retry transient errors only.
-//! - [`Error::effect`] tells whether the failed call may have changed something. The operations of this library do not
-//!   depend on it, because each of their steps is idempotent. A caller that retries a call that is not idempotent does:
-//!   only [`Effect::None`] makes that safe.
+//! - [`Error::is_transient`] tells whether the same call may succeed later. Callers that retry,
+//!   such as the flow engine, retry transient errors only.
+//! - [`Error::effect`] tells whether the failed call may have changed something. The operations of
+//!   this library do not depend on it, because each of their steps is idempotent. A caller that
+//!   retries a call that is not idempotent does: only [`Effect::None`] makes that safe.
 //!
 //! ```
 //! use trove_core::error::{Effect, Error, Kind};
@@ -32,11 +33,11 @@ type Source = Arc<dyn StdError + Send + Sync>;
 /// An error with a kind, a message, context and a source. See the [module page](self).
 #[derive(Clone, thiserror::Error)]
 #[error(transparent)]
-pub struct Error(Box<Inner>);
+pub struct Error(Box<ErrorRepr>);
 
 #[derive(Clone, thiserror::Error)]
 #[error("{message}")]
-struct Inner {
+struct ErrorRepr {
     kind: Kind,
     transient: bool,
     effect: Effect,
@@ -55,8 +56,8 @@ pub enum Kind {
     Invalid,
     /// Something that the request names does not exist.
     NotFound,
-    /// The request conflicts with existing state: a name that is taken, a state that does not allow the action, a
-    /// request key that was used for another request.
+    /// The request conflicts with existing state: a name that is taken, a state that does not allow
+    /// the action, a request key that was used for another request.
     Conflict,
     /// Another operation or a concurrent change has to finish first.
     Busy,
@@ -111,13 +112,14 @@ impl Error {
         internal Internal false Unknown;
     }
 
-    /// Creates a permanent error of a kind that is known only at run time, with effect [`Effect::Unknown`].
+    /// Creates a permanent error of a kind that is known only at run time, with effect
+    /// [`Effect::Unknown`].
     pub fn of(kind: Kind, message: impl Into<String>) -> Self {
         Self::new(kind, false, Effect::Unknown, message.into())
     }
 
     fn new(kind: Kind, transient: bool, effect: Effect, message: String) -> Self {
-        Self(Box::new(Inner { kind, transient, effect, message, context: Vec::new(), source: None }))
+        Self(Box::new(ErrorRepr { kind, transient, effect, message, context: Vec::new(), source: None }))
     }
 
     /// Adds a key and a value to the context.
@@ -199,7 +201,7 @@ impl fmt::Debug for Error {
     }
 }
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for ErrorRepr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }

@@ -1,4 +1,5 @@
-//! The event stream: what happens to instances, as it happens, to any number of listeners in this process.
+//! The event stream: broadcasts what happens to instances to any number of subscribers in this
+//! process.
 
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ pub struct Events {
     closed: CancellationToken,
 }
 
-/// The events since it was made. One that falls more than 1024 events behind loses the oldest.
+/// A subscription to events. A subscriber that lags behind by more than 1024 events loses the
+/// oldest ones.
 #[derive(Debug)]
 pub struct EventStream {
     receiver: broadcast::Receiver<Event>,
@@ -25,22 +27,22 @@ pub struct EventStream {
 }
 
 impl Events {
-    /// A stream of its own, for an [`Engine`](crate::flow::Engine) that runs without the facade.
+    /// Creates a channel without subscribers.
     pub fn new() -> Self {
         Self { sender: Arc::new(broadcast::Sender::new(CAPACITY)), closed: CancellationToken::new() }
     }
 
     pub(crate) fn publish(&self, event: Event) {
-        // Nobody listening is no error.
+        // Fails if there are no subscribers.
         let _ = self.sender.send(event);
     }
 
-    /// Ends all streams, once they have told what was published.
+    /// Closes all subscriptions after they have delivered the published events.
     pub(crate) fn close(&self) {
         self.closed.cancel();
     }
 
-    /// All that is published from now on.
+    /// Subscribes to the events that are published from now on.
     pub fn subscribe(&self) -> EventStream {
         EventStream { receiver: self.sender.subscribe(), closed: self.closed.clone(), missed: 0 }
     }
@@ -53,7 +55,7 @@ impl Default for Events {
 }
 
 impl EventStream {
-    /// The next event; `None` once the service has shut down.
+    /// Waits for the next event; returns `None` after the service has shut down.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             let received = tokio::select! {
@@ -69,7 +71,7 @@ impl EventStream {
         }
     }
 
-    /// How many events were lost to falling behind.
+    /// Returns the number of events that were lost because the subscriber lagged behind.
     pub fn missed(&self) -> u64 {
         self.missed
     }

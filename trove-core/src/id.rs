@@ -1,6 +1,6 @@
-//! Typed identifiers: an [`InstanceId`] cannot be passed where an [`OperationId`] is meant.
+//! Typed ids: an [`InstanceId`] cannot be passed where an [`OperationId`] is expected.
 //!
-//! All are random version 4 UUIDs, written as lower-case hyphenated text.
+//! All ids are random version 4 UUIDs, formatted as lower-case hyphenated text.
 //!
 //! ```
 //! use trove_core::id::InstanceId;
@@ -10,11 +10,11 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
-/// Turns identifiers into plain UUIDs and back.
+/// Converts typed ids to untyped UUIDs and back.
 pub use newtype_uuid::GenericUuid;
 use newtype_uuid::{TypedUuid, TypedUuidKind, TypedUuidTag};
 
-/// Marks the identifiers of instances.
+/// The type tag of instance ids.
 #[derive(Debug)]
 pub enum InstanceKind {}
 
@@ -25,7 +25,7 @@ impl TypedUuidKind for InstanceKind {
     }
 }
 
-/// Marks the identifiers of operations.
+/// The type tag of operation ids.
 #[derive(Debug)]
 pub enum OperationKind {}
 
@@ -36,7 +36,7 @@ impl TypedUuidKind for OperationKind {
     }
 }
 
-/// Marks the identifiers of configuration groups.
+/// The type tag of configuration group ids.
 #[derive(Debug)]
 pub enum ConfigurationKind {}
 
@@ -50,8 +50,8 @@ impl TypedUuidKind for ConfigurationKind {
 /// Identifies a configuration group.
 pub type ConfigurationId = TypedUuid<ConfigurationKind>;
 
-/// Identifies a database instance, for as long as it exists and after.
+/// Identifies a database instance. Ids are never reused.
 pub type InstanceId = TypedUuid<InstanceKind>;
 
-/// Identifies one operation on an instance; also the key by which a guest recognises a repeated request.
+/// Identifies an operation on an instance. Guests deduplicate requests by it.
 pub type OperationId = TypedUuid<OperationKind>;

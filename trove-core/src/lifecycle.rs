@@ -1,4 +1,5 @@
-//! The states of an instance, the operations on it, and which may begin in which. One table, pure, no I/O.
+//! The states of an instance, the actions on it, and which action is allowed in which state. Pure:
+//! no I/O.
 //!
 //! # State: what the control plane does with an instance
 //!
@@ -12,45 +13,49 @@
 //!                              |            ^
 //!                           done`-> STOPPED-'start
 //!
-//!   ACTIVE --configure--> CONFIGURING --done--> ACTIVE, and so with upgrade, UPGRADING, resize, RESIZING
-//!                                                 and rotate, ROTATING
+//!   ACTIVE --configure--> CONFIGURING --done--> ACTIVE; likewise upgrade (UPGRADING), resize (RESIZING)
+//!                                               and rotate (ROTATING)
 //!
 //!   any state --delete--> DELETING --done--> (none)
-//!   any operation that can neither go on nor be taken back --> ERROR, until it is resumed or the instance deleted
+//!   any operation that can be neither completed nor undone --> ERROR, until it is resumed or the
+//!                                                              instance is deleted
 //! ```
 //!
-//! | in state | may begin | if it fails |
+//! | state | allowed actions | on failure |
 //! |---|---|---|
-//! | `BUILD` | delete | everything made is removed; `ERROR` says why |
-//! | `ACTIVE` | restart, stop, configure, upgrade, resize, rotate, delete, changes to accounts | back to `ACTIVE`, with the fault shown |
-//! | `STOPPED` | start, delete | back to `STOPPED`, with the fault shown |
+//! | `BUILD` | delete | all resources are removed; `ERROR` with the reason |
+//! | `ACTIVE` | restart, stop, configure, upgrade, resize, rotate, delete, accounts | back to `ACTIVE` with a fault |
+//! | `STOPPED` | start, delete | back to `STOPPED` with a fault |
 //! | `RESTARTING`, `STOPPING`, `STARTING`, `CONFIGURING`, `UPGRADING`, `RESIZING` | delete | |
-//! | `ROTATING` | delete, changes to accounts | |
-//! | `DELETING` | delete (joins the one under way) | tried again for about ten minutes, then `ERROR` |
+//! | `ROTATING` | delete, accounts | |
+//! | `DELETING` | delete (joins the running deletion) | retried for about ten minutes, then `ERROR` |
 //! | `ERROR` | delete | |
 //!
-//! A deletion ends whatever runs on the instance, where it stands, and then removes all there is. Anything else that may
-//! not begin is [`Conflict`](crate::error::Kind::Conflict).
+//! A deletion ends all other operations on the instance at their current step and then removes all
+//! resources. Any other action that is not allowed is a [`Conflict`](crate::error::Kind::Conflict).
 //!
-//! # Health: what its server was last seen to be
+//! # Health: what the guest agent last observed of the server
 //!
-//! The guest agent looks every two seconds, and at once when the driver says that something changed.
+//! The agent probes the server every two seconds, and at once when the driver signals a change.
 //!
-//! | [health](crate::model::Health) | means | the agent |
+//! | [health](crate::model::Health) | meaning | reaction of the agent |
 //! |---|---|---|
-//! | `Healthy` | it answered an authenticated query | |
-//! | `Impaired` | it answers, and its disk is full, it recovers from a want of memory, or it takes no writes | shows why, and opens it |
-//! | `Starting` | it is on its way up | waits |
-//! | `Down` | it was killed, paused, removed, has no data directory, ... | starts it again where that loses nothing |
-//! | `Stopped` | it was stopped on request | stops it again if something starts it |
-//! | `Unknown` | no report for 30 s, or what would tell (the container engine) does not answer | goes on looking |
+//! | `Healthy` | the server answered an authenticated query | |
+//! | `Impaired` | the server answers, but its disk is full, it recovers from memory exhaustion, or it is read-only | reports the reason; makes it writable |
+//! | `Starting` | the server is starting | waits |
+//! | `Down` | the server was killed, paused or removed, has no data directory, ... | restarts it where that loses no data |
+//! | `Stopped` | the server was stopped on request | stops it if something else starts it |
+//! | `Unknown` | no report for 30 s, or the container engine does not respond | keeps probing |
 //!
-//! # Status: both in one word
+//! # Status: a summary of both
 //!
 //! | state | health | [status](crate::model::Status) |
 //! |---|---|---|
 //! | `ACTIVE` | `Healthy` | `ACTIVE` |
-//! | `ACTIVE` | `Impaired`, `Down`, `Unknown`, `Starting` | `IMPAIRED`, `DOWN`, `UNKNOWN`, `STARTING`, with the reason |
+//! | `ACTIVE` | `Impaired` | `IMPAIRED`, with the reason |
+//! | `ACTIVE` | `Down`, `Stopped` | `DOWN`, with the reason |
+//! | `ACTIVE` | `Unknown` | `UNKNOWN`, with the reason |
+//! | `ACTIVE` | `Starting` | `STARTING` |
 //! | any other | any | the state |
 
 use std::fmt;
@@ -59,33 +64,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What the control plane is doing, or has done, with an instance.
+/// The state of an instance: what the control plane is doing, or has done, with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It is being created.
+    /// The instance is being created.
     Build,
-    /// It should serve.
+    /// The server should be running.
     Active,
-    /// Its server is being restarted.
+    /// The server is being restarted.
     Restarting,
-    /// Its server is being stopped.
+    /// The server is being stopped.
     Stopping,
-    /// Its server should be stopped.
+    /// The server should be stopped.
     Stopped,
-    /// Its server is being started.
+    /// The server is being started.
     Starting,
-    /// Its server is being given other settings.
+    /// A change of the settings is being applied.
     Configuring,
-    /// It is being given another release.
+    /// The instance is being upgraded.
     Upgrading,
-    /// It is being given another flavor.
+    /// The instance is being resized.
     Resizing,
-    /// Its guest is being given another identity.
+    /// The identity of the guest is being rotated.
     Rotating,
-    /// It is being removed.
+    /// The instance is being deleted.
     Deleting,
-    /// It could not be created, or an operation on it is stuck.
+    /// The creation failed, or an operation is stuck.
     Error,
 }
 
@@ -126,26 +131,26 @@ impl fmt::Display for State {
     }
 }
 
-/// What can be asked of an existing instance.
+/// An action on an existing instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Restart its server.
+    /// Restart the server.
     Restart,
-    /// Stop its server.
+    /// Stop the server.
     Stop,
-    /// Start its server.
+    /// Start the server.
     Start,
-    /// Give its server other settings.
+    /// Change the settings.
     Configure,
-    /// Give it another release.
+    /// Upgrade to another version or image.
     Upgrade,
-    /// Give it another flavor.
+    /// Resize to another flavor.
     Resize,
-    /// Give its guest another identity.
+    /// Rotate the identity of the guest.
     Rotate,
-    /// Remove it, whatever it is doing.
+    /// Delete the instance; allowed in every state.
     Delete,
-    /// Look at or change its databases and users.
+    /// Read or change databases and users.
     Accounts,
 }
 
@@ -173,14 +178,15 @@ impl fmt::Display for Action {
             Self::Configure => "be configured",
             Self::Upgrade => "be upgraded",
             Self::Resize => "be resized",
-            Self::Rotate => "be given another identity",
+            Self::Rotate => "have its identity rotated",
             Self::Delete => "be deleted",
             Self::Accounts => "have its accounts read or changed",
         })
     }
 }
 
-/// The state an instance is in while `action` runs; a [`Conflict`](crate::error::Kind::Conflict) where it may not begin.
+/// Returns the state of an instance while `action` runs; [`Conflict`](crate::error::Kind::Conflict)
+/// if the action is not allowed in this state.
 pub fn admit(state: State, action: Action) -> Result<State> {
     match (action, state) {
         (Action::Restart, State::Active) => Ok(State::Restarting),
@@ -243,11 +249,12 @@ pub fn admit(state: State, action: Action) -> Result<State> {
     }
 }
 
-/// True where the server of an instance in this state should run, and its agent may start it by itself.
+/// Returns whether the server of an instance in this state should run, so that its agent may start
+/// it.
 pub fn should_serve(state: State) -> bool {
     match state {
         State::Active | State::Restarting | State::Starting | State::Configuring | State::Rotating => true,
-        // While an instance is upgraded or resized only the operation knows what is to be started.
+        // During an upgrade or a resize, only the operation knows which server to start.
         State::Upgrading
         | State::Resizing
         | State::Build
@@ -263,28 +270,33 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
+    fn allowed(state: State) -> Vec<Action> {
+        Action::ALL.into_iter().filter(|action| admit(state, *action).is_ok()).collect()
+    }
+
     #[test]
-    fn the_table_of_actions_and_states() {
+    fn every_instance_can_be_deleted() {
         for state in State::ALL {
-            for action in Action::ALL {
-                let expected = match action {
-                    Action::Delete => Some(State::Deleting),
-                    Action::Restart if state == State::Active => Some(State::Restarting),
-                    Action::Stop if state == State::Active => Some(State::Stopping),
-                    Action::Accounts if [State::Active, State::Rotating].contains(&state) => Some(state),
-                    Action::Start if state == State::Stopped => Some(State::Starting),
-                    Action::Configure if state == State::Active => Some(State::Configuring),
-                    Action::Upgrade if state == State::Active => Some(State::Upgrading),
-                    Action::Resize if state == State::Active => Some(State::Resizing),
-                    Action::Rotate if state == State::Active => Some(State::Rotating),
-                    _ => None,
-                };
-                match (admit(state, action), expected) {
-                    (Ok(next), Some(expected)) => assert_eq!(next, expected, "{action:?} in {state}"),
-                    (Err(error), None) => assert_eq!(error.kind(), Kind::Conflict, "{action:?} in {state}"),
-                    (got, expected) => panic!("{action:?} in {state}: got {got:?}, expected {expected:?}"),
-                }
+            assert_eq!(admit(state, Action::Delete).unwrap(), State::Deleting, "{state}");
+        }
+    }
+
+    #[test]
+    fn actions_that_change_the_state_of_the_instance_exclude_each_other() {
+        for action in Action::ALL {
+            for from in State::ALL {
+                let Ok(to) = admit(from, action) else { continue };
+                let expected: &[Action] =
+                    if to == State::Rotating { &[Action::Delete, Action::Accounts] } else { &[Action::Delete] };
+                assert!(to == from || allowed(to) == expected, "{action:?} in {from}: {:?}", allowed(to));
             }
         }
+    }
+
+    #[test]
+    fn disallowed_actions_are_conflicts_that_name_state_and_action() {
+        let error = admit(State::Stopped, Action::Resize).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert_eq!(error.to_string(), "an instance in state STOPPED cannot be resized");
     }
 }

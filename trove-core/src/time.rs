@@ -1,48 +1,57 @@
-//! The one clock: everything that asks for the time is given a [`Clock`], so that tests can step it.
+//! The clock. Code that needs the time receives a [`Clock`], so that tests can control it.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use jiff::Timestamp;
+use parking_lot::Mutex;
 
-/// Tells the time of day. Cheap to clone; clones of a manual clock share its hand.
+/// A source of the current time. Cheap to clone; the clones of a manual clock share its time.
+///
+/// ```
+/// use std::time::Duration;
+/// use trove_core::time::{Clock, Timestamp, elapsed};
+///
+/// let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+/// clock.advance(Duration::from_secs(30));
+/// assert_eq!(elapsed(Timestamp::UNIX_EPOCH, clock.now()), Duration::from_secs(30));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<Mutex<Timestamp>>>);
 
 impl Clock {
-    /// The operating system's clock.
+    /// Returns the clock of the operating system.
     pub fn system() -> Self {
         Self(None)
     }
 
-    /// A clock that stands still until it is [advanced](Self::advance).
+    /// Returns a clock that stands still until it is [advanced](Self::advance).
     pub fn manual(start: Timestamp) -> Self {
         Self(Some(Arc::new(Mutex::new(start))))
     }
 
-    /// The time now.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             None => Timestamp::now(),
-            Some(hand) => *hand.lock().unwrap_or_else(PoisonError::into_inner),
+            Some(time) => *time.lock(),
         }
     }
 
-    /// Moves a manual clock forward; does nothing to the system's clock.
+    /// Advances a manual clock; has no effect on the system clock.
     pub fn advance(&self, by: Duration) {
-        if let Some(hand) = &self.0 {
-            let mut hand = hand.lock().unwrap_or_else(PoisonError::into_inner);
-            *hand = after(*hand, by);
+        if let Some(time) = &self.0 {
+            let mut time = time.lock();
+            *time = after(*time, by);
         }
     }
 }
 
-/// The moment `by` after `at`, or the end of time.
+/// Returns the time `by` after `at`, saturating at [`Timestamp::MAX`].
 pub fn after(at: Timestamp, by: Duration) -> Timestamp {
     at.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// How long `since` lies before `now`; zero if it does not.
+/// Returns the duration from `since` to `now`; zero if `since` is later.
 pub fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }

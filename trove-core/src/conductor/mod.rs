@@ -10,7 +10,7 @@ use crate::{
     events::Events,
     guest::Telling,
     model::Event,
-    store::{Report, Store},
+    store::{InstanceReport, Store},
 };
 
 /// How many reports may wait to be written before guests wait.
@@ -27,7 +27,7 @@ pub(crate) fn start(store: Store, events: Events, stop: CancellationToken) -> (m
 }
 
 /// Stores each report by itself. An error is that of the first, where none can be stored.
-async fn one_by_one(store: &Store, reports: &[Report]) -> Result<Vec<Event>> {
+async fn one_by_one(store: &Store, reports: &[InstanceReport]) -> Result<Vec<Event>> {
     let (mut changed, mut refused) = (Vec::new(), Vec::new());
     for report in reports {
         match store.report(std::slice::from_ref(report)).await {

@@ -9,36 +9,60 @@ use crate::{
     secret::{SecretString, generate_password},
 };
 
-/// The length of a generated root password: 22 letters and digits carry 130 bits.
+/// The length of a generated root password, which has 130 bits of entropy.
 const ROOT_PASSWORD_LENGTH: usize = 22;
 const MAX_PAGE: u32 = 1000;
 
-/// The databases, users, rights and root inside an instance.
+/// The databases, users, privileges and root user inside an instance.
 ///
-/// Each call goes to the running server and returns when the server has done it. The instance has to be in state
-/// [`Active`](crate::lifecycle::State::Active), or it is [`Conflict`](crate::error::Kind::Conflict).
+/// Each call is executed by the running server. [`Conflict`](crate::error::Kind::Conflict) unless
+/// the instance is in state [`Active`](crate::lifecycle::State::Active) or
+/// [`Rotating`](crate::lifecycle::State::Rotating).
 #[derive(Clone)]
-pub struct Accounts {
+pub struct InstanceAccounts {
     trove: Trove,
     instance: InstanceId,
 }
 
-/// The tenant's root.
+/// The tenant's root user.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Root {
-    /// Its name.
+    /// The user name.
     pub name: String,
-    /// Its password, which is stored nowhere.
+    /// The password, which the service does not store.
     pub password: SecretString,
 }
 
-impl Accounts {
+impl InstanceAccounts {
     pub(super) fn new(trove: Trove, instance: InstanceId) -> Self {
         Self { trove, instance }
     }
 
-    /// Creates databases; one that exists already is left as it is.
+    /// Creates databases. Existing ones are not changed.
+    ///
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// # let trove = trove_core::Trove::builder()
+    /// #     .store("sqlite::memory:")
+    /// #     .platform(world.platform())
+    /// #     .datastore(world.driver())
+    /// #     .start()
+    /// #     .await?;
+    /// # let new = trove_core::control::NewInstance::new("orders", "memory").database("app").user("app", "correct horse");
+    /// # let orders = trove.create(new).await?.active().await?;
+    /// use trove_core::model::{NewDatabase, PageRequest};
+    ///
+    /// let accounts = orders.accounts();
+    /// accounts.create_databases([NewDatabase::new("reports")]).await?;
+    /// accounts.grant("app", &["reports"]).await?;
+    /// let databases = accounts.databases(PageRequest::default()).await?;
+    /// assert_eq!(databases.items.len(), 2);
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
     pub async fn create_databases(&self, databases: impl IntoIterator<Item = NewDatabase>) -> Result<()> {
         let databases: Vec<_> = databases.into_iter().collect();
         self.check_count(databases.len())?;
@@ -52,19 +76,19 @@ impl Accounts {
     /// Lists databases in order of name.
     pub async fn databases(&self, page: PageRequest) -> Result<Page<Database>> {
         check_page(&page)?;
-        match self.ask(AccountsCall::Databases(page)).await? {
+        match self.call(AccountsCall::Databases(page)).await? {
             AccountsReply::Databases(page) => Ok(page),
             other => Err(other.unexpected()),
         }
     }
 
-    /// Drops a database with all it holds, and the connections to it. One that is absent is `Ok`.
+    /// Drops a database with its content and closes its connections. Succeeds if it does not exist.
     pub async fn drop_database(&self, name: &str) -> Result<()> {
         self.change(|rules| rules.check_database(name), || AccountsCall::DropDatabase(name.to_owned())).await
     }
 
-    /// Creates users, all or none. One that exists is [`Conflict`](crate::error::Kind::Conflict), a database that does not
-    /// [`NotFound`](crate::error::Kind::NotFound).
+    /// Creates all users or none. [`Conflict`](crate::error::Kind::Conflict) if a user exists,
+    /// [`NotFound`](crate::error::Kind::NotFound) if a database does not exist.
     pub async fn create_users(&self, users: impl IntoIterator<Item = NewUser>) -> Result<()> {
         let users: Vec<_> = users.into_iter().collect();
         self.check_count(users.len())?;
@@ -74,38 +98,38 @@ impl Accounts {
     /// Lists users in order of name.
     pub async fn users(&self, page: PageRequest) -> Result<Page<User>> {
         check_page(&page)?;
-        match self.ask(AccountsCall::Users(page)).await? {
+        match self.call(AccountsCall::Users(page)).await? {
             AccountsReply::Users(page) => Ok(page),
             other => Err(other.unexpected()),
         }
     }
 
-    /// One user; [`NotFound`](crate::error::Kind::NotFound) where there is none.
+    /// Returns a user; [`NotFound`](crate::error::Kind::NotFound) if it does not exist.
     pub async fn user(&self, user: impl Into<UserName>) -> Result<User> {
         let user = user.into();
         self.rules().await?.check_user(&user)?;
-        match self.ask(AccountsCall::User(user)).await? {
+        match self.call(AccountsCall::User(user)).await? {
             AccountsReply::User(user) => Ok(user),
             other => Err(other.unexpected()),
         }
     }
 
-    /// Calls a user otherwise, or lets it come from elsewhere; its password and rights stay.
-    /// [`Conflict`](crate::error::Kind::Conflict) where the other name is taken.
+    /// Renames a user or changes its host. Password and privileges stay.
+    /// [`Conflict`](crate::error::Kind::Conflict) if the new name exists.
     pub async fn rename_user(&self, user: impl Into<UserName>, to: impl Into<UserName>) -> Result<()> {
         let (user, to) = (user.into(), to.into());
         let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_user(&to));
         self.change(check, || AccountsCall::RenameUser { user: user.clone(), to: to.clone() }).await
     }
 
-    /// Changes a user's password. Sessions that are open stay open.
+    /// Changes the password of a user. Open sessions stay open.
     pub async fn set_password(&self, user: impl Into<UserName>, password: SecretString) -> Result<()> {
         let user = user.into();
         let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_password(&password));
         self.change(check, || AccountsCall::SetPassword { user: user.clone(), password: password.clone() }).await
     }
 
-    /// Lets a user use databases; a right it has already stays.
+    /// Grants a user access to databases. Existing privileges stay.
     pub async fn grant(&self, user: impl Into<UserName>, databases: &[&str]) -> Result<()> {
         let user = user.into();
         self.check_count(databases.len())?;
@@ -117,88 +141,90 @@ impl Accounts {
         self.change(check, || AccountsCall::Grant { user: user.clone(), databases: databases() }).await
     }
 
-    /// Takes a database from a user, and ends its sessions there; a right it does not have is `Ok`.
+    /// Revokes the access of a user to a database and closes its sessions there. Succeeds without
+    /// such access.
     pub async fn revoke(&self, user: impl Into<UserName>, database: &str) -> Result<()> {
         let user = user.into();
         let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_database(database));
         self.change(check, || AccountsCall::Revoke { user: user.clone(), database: database.to_owned() }).await
     }
 
-    /// Drops a user and ends its sessions. What it owned stays, with the databases. One that is absent is `Ok`.
+    /// Drops a user and closes its sessions. Objects that it owns stay in the databases. Succeeds
+    /// if the user does not exist.
     pub async fn drop_user(&self, user: impl Into<UserName>) -> Result<()> {
         let user = user.into();
         self.change(|rules| rules.check_user(&user), || AccountsCall::DropUser(user.clone())).await
     }
 
-    /// Lets the tenant's root log in, with a new random password, which nobody can ask for again.
+    /// Enables the tenant's root user with a new random password, which cannot be retrieved again.
     pub async fn enable_root(&self) -> Result<Root> {
         let password = generate_password(ROOT_PASSWORD_LENGTH)?;
-        self.note_root(true).await?;
-        match self.tell(AccountsCall::EnableRoot(password.clone())).await? {
+        self.record_root_change(true).await?;
+        match self.execute(AccountsCall::EnableRoot(password.clone())).await? {
             AccountsReply::Root(name) => Ok(Root { name, password }),
             other => Err(other.unexpected()),
         }
     }
 
-    /// Keeps the tenant's root from logging in, and ends its sessions. What it made stays.
+    /// Disables the tenant's root user and closes its sessions. Objects that it created stay.
     pub async fn disable_root(&self) -> Result<()> {
-        self.note_root(false).await?;
+        self.record_root_change(false).await?;
         self.change(|_| Ok(()), || AccountsCall::DisableRoot).await
     }
 
-    /// When root was asked to be enabled or disabled, the last hundred times, latest first. Written down before it is
-    /// done, so that nobody who was root is missing.
+    /// Returns the last hundred requests to enable or disable root, latest first. A request is
+    /// recorded before it is executed, so that the history is complete.
     pub async fn root_history(&self) -> Result<Vec<RootChange>> {
         self.trove.read(self.instance).await?;
         self.trove.0.control.store.root_history(self.instance).await
     }
 
-    /// True where the tenant's root may log in.
+    /// Returns whether the tenant's root user is enabled.
     pub async fn root_enabled(&self) -> Result<bool> {
-        match self.ask(AccountsCall::RootEnabled).await? {
+        match self.call(AccountsCall::RootEnabled).await? {
             AccountsReply::Flag(enabled) => Ok(enabled),
             other => Err(other.unexpected()),
         }
     }
 
-    async fn note_root(&self, enabled: bool) -> Result<()> {
+    async fn record_root_change(&self, enabled: bool) -> Result<()> {
         self.rules().await?;
         admit(self.trove.read(self.instance).await?.state, Action::Accounts)?;
         let change = RootChange { at: self.trove.0.clock.now(), enabled };
-        self.trove.0.control.store.note_root(self.instance, change).await
+        self.trove.0.control.store.insert_root_change(self.instance, change).await
     }
 
-    /// Changes something, once it is checked.
+    /// Validates and executes a change.
     async fn change(
         &self,
         check: impl FnOnce(&AccountRules) -> Result<()> + Send,
         call: impl FnOnce() -> AccountsCall + Send,
     ) -> Result<()> {
         check(&self.rules().await?)?;
-        match self.tell(call()).await? {
+        match self.execute(call()).await? {
             AccountsReply::Done => Ok(()),
             other => Err(other.unexpected()),
         }
     }
 
-    /// Asks for a change and tells listeners of it.
-    async fn tell(&self, call: AccountsCall) -> Result<AccountsReply> {
+    /// Executes a change and publishes an event.
+    async fn execute(&self, call: AccountsCall) -> Result<AccountsReply> {
         let action = call.action();
-        let reply = self.ask(call).await?;
+        let reply = self.call(call).await?;
         if let Some(action) = action {
             self.trove.publish(self.instance, EventKind::Accounts { action: action.to_owned() });
         }
         Ok(reply)
     }
 
-    async fn ask(&self, question: AccountsCall) -> Result<AccountsReply> {
+    async fn call(&self, request: AccountsCall) -> Result<AccountsReply> {
         let instance = self.trove.read(self.instance).await?;
         admit(instance.state, Action::Accounts)?;
         let call = Call { operation: OperationId::new_v4(), epoch: instance.epoch, progress: None };
-        let answer = self.trove.0.control.guests.accounts(self.instance, call, question).await;
-        answer.map_err(|error| match error.kind() {
-            // An operation on the instance began meanwhile.
-            Kind::Fenced => Error::busy("the instance is being changed"),
+        let reply = self.trove.0.control.guests.accounts(self.instance, call, request).await;
+        reply.map_err(|error| match error.kind() {
+            // An operation on the instance has begun since.
+            Kind::Fenced => Error::busy("another operation on the instance is running"),
             _ => error,
         })
     }
@@ -206,16 +232,18 @@ impl Accounts {
     async fn rules(&self) -> Result<AccountRules> {
         let instance = self.trove.read(self.instance).await?;
         let driver = self.trove.0.control.guests.driver(&instance.datastore)?;
-        driver
-            .manifest()
-            .accounts
-            .clone()
-            .ok_or_else(|| Error::unsupported(format!("datastore {} has no databases and users", instance.datastore)))
+        driver.manifest().accounts.clone().ok_or_else(|| {
+            Error::unsupported(format!("datastore {} does not support databases and users", instance.datastore))
+        })
     }
 
     fn check_count(&self, count: usize) -> Result<()> {
         let most = self.trove.0.limits.accounts;
-        if count > most { Err(Error::invalid(format!("at most {most} at once; asked for {count}"))) } else { Ok(()) }
+        if count > most {
+            Err(Error::invalid(format!("a request must not exceed {most} entries; requested {count}")))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -223,6 +251,6 @@ fn check_page(page: &PageRequest) -> Result<()> {
     if (1..=MAX_PAGE).contains(&page.limit) {
         Ok(())
     } else {
-        Err(Error::invalid(format!("a page has 1 to {MAX_PAGE} entries; asked for {}", page.limit)))
+        Err(Error::invalid(format!("the page size must be 1 to {MAX_PAGE}; requested {}", page.limit)))
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Inner, Trove, keys};
+use super::{Trove, TroveInner, keys};
 use crate::{
     conductor,
     datastore::{Driver, Manifest},
@@ -25,27 +25,28 @@ use crate::{
     time::{Clock, Timestamp, after},
 };
 
-/// How often to look for instances that have an older revision of their configuration group than there is.
-const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+/// The interval between searches for instances with an outdated configuration.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What a request may ask for at the most.
+/// Upper limits of requests.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The largest volume. Default: 16 TiB.
+pub struct RequestLimits {
+    /// The maximum size of a volume. Default: 16 TiB.
     pub volume: ByteSize,
-    /// The most databases, and the most users, in one request. Default: 100.
+    /// The maximum number of databases, and of users, in one request. Default: 100.
     pub accounts: usize,
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self { volume: gib(16 << 10), accounts: 100 }
     }
 }
 
-/// Puts a [`Trove`] together.
+/// Builds a [`Trove`].
 ///
-/// A store, a platform and a datastore are needed; the rest has defaults.
+/// A store, a platform and a datastore are required; everything else has defaults. See
+/// [`Trove::builder`] for an example.
 #[derive(Default)]
 #[must_use]
 pub struct Builder {
@@ -53,7 +54,7 @@ pub struct Builder {
     platform: Option<Platform>,
     drivers: Vec<Arc<dyn Driver>>,
     flavors: Vec<Flavor>,
-    limits: Limits,
+    limits: RequestLimits,
     keys: Option<Arc<dyn KeyProvider>>,
     bus: Option<Arc<dyn Bus>>,
     flow: flow::Settings,
@@ -62,79 +63,109 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Where instances are written down: `sqlite:trove.db` or `postgres://user:password@host/database`.
+    /// Sets the URL of the store: `sqlite:trove.db`, `sqlite::memory:` or
+    /// `postgres://user:password@host/database`.
+    ///
+    /// ```
+    /// let builder = trove_core::Trove::builder().store("sqlite:trove.db");
+    /// ```
     pub fn store(mut self, url: impl Into<String>) -> Self {
         self.store = Some(url.into());
         self
     }
 
-    /// What instances are made of.
+    /// Sets the platform, which provides volumes, endpoints and compute.
     pub fn platform(mut self, platform: impl Into<Platform>) -> Self {
         self.platform = Some(platform.into());
         self
     }
 
-    /// Adds a datastore to offer.
+    /// Adds the driver of a datastore to offer.
     pub fn datastore(mut self, driver: impl Driver) -> Self {
         self.drivers.push(Arc::new(driver));
         self
     }
 
-    /// Adds a flavor to offer. The first added is the default; without any there are `small` (512 MiB, 1 processor),
-    /// `medium` (2 GiB, 2) and `large` (8 GiB, 4).
+    /// Adds a flavor to offer. The first one is the default. Without any, the flavors are `small`
+    /// (512 MiB, 1 CPU), `medium` (2 GiB, 2 CPUs) and `large` (8 GiB, 4 CPUs).
+    ///
+    /// ```
+    /// use trove_core::{Trove, model::{Flavor, gib}};
+    ///
+    /// let builder = Trove::builder().flavor(Flavor::new("standard", gib(4), 2));
+    /// ```
     pub fn flavor(mut self, flavor: Flavor) -> Self {
         self.flavors.push(flavor);
         self
     }
 
-    /// What a request may ask for at the most.
-    pub fn limits(mut self, limits: Limits) -> Self {
+    /// Sets the upper limits of requests.
+    ///
+    /// ```
+    /// use trove_core::{Trove, control::RequestLimits, model::gib};
+    ///
+    /// let builder = Trove::builder().limits(RequestLimits { volume: gib(500), ..RequestLimits::default() });
+    /// ```
+    pub fn limits(mut self, limits: RequestLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Where the [master keys](crate::secret) come from, by which passwords and keys of guests are sealed in the store.
+    /// Sets the provider of the [master keys](crate::secret), which seal passwords and the keys of
+    /// guests in the store.
     ///
-    /// Without this, a SQLite store has a [`KeyFile`](crate::secret::KeyFile) beside it, of the same name with `.key`
-    /// added. A PostgreSQL store, which other processes and its backups can read, needs it.
+    /// Without a provider, a SQLite store uses a [`KeyFile`](crate::secret::KeyFile) beside it,
+    /// with `.key` appended to its name. A PostgreSQL store requires a provider, because other
+    /// processes and its backups can read it.
+    ///
+    /// ```
+    /// use trove_core::{Trove, secret::KeyVariable};
+    ///
+    /// let builder = Trove::builder().store("postgres://trove@db/trove").keys(KeyVariable::new("TROVE_MASTER_KEYS"));
+    /// ```
     pub fn keys(mut self, provider: impl KeyProvider) -> Self {
         self.keys = Some(Arc::new(provider));
         self
     }
 
-    /// What guests are called over. Unless told otherwise, guests live in this process, and so does the bus.
+    /// Sets the message bus to the guests. By default, guests and bus are in this process.
     pub fn bus(mut self, bus: impl Bus) -> Self {
         self.bus = Some(Arc::new(bus));
         self
     }
 
-    /// How the flow engine works.
+    /// Sets the parameters of the flow engine.
     pub fn flow_settings(mut self, settings: flow::Settings) -> Self {
         self.flow = settings;
         self
     }
 
-    /// How guest agents work.
+    /// Sets the parameters of guest agents.
     pub fn guest_settings(mut self, settings: guest::Settings) -> Self {
         self.guest = settings;
         self
     }
 
-    /// The clock to go by; the system's unless told otherwise.
+    /// Sets the clock. Default: the system clock.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Opens the store, seals with the current master key what is sealed by a former one, goes on with what an earlier
-    /// process left unfinished, and gives existing instances their agents.
+    /// Starts the service: opens the store, rewraps secrets that a former master key sealed,
+    /// resumes unfinished operations, and attaches the agents of existing instances.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](crate::error::Kind::Invalid) where a part or a master key that is still needed is missing or two
-    /// datastores share a name, and what [`Store::connect`] and the [`KeyProvider`] say.
+    /// - [`Invalid`](crate::error::Kind::Invalid) if the store, the platform, a datastore or a
+    ///   required master key is missing, if two datastores have the same name, or if the URL of the
+    ///   store is malformed.
+    /// - [`Conflict`](crate::error::Kind::Conflict) if another process uses the store.
+    /// - [`Unavailable`](crate::error::Kind::Unavailable) if the database server of the store does
+    ///   not respond.
+    /// - Errors of the [`KeyProvider`].
     pub async fn start(self) -> Result<Trove> {
-        let missing = |what: &str| Error::invalid(format!("the service needs a {what}"));
+        let missing = |what: &str| Error::invalid(format!("no {what} is configured"));
         let url = self.store.ok_or_else(|| missing("store"))?;
         let platform = self.platform.ok_or_else(|| missing("platform"))?;
         if self.drivers.is_empty() {
@@ -145,22 +176,22 @@ impl Builder {
         for driver in self.drivers {
             let name = driver.manifest().name.clone();
             if drivers.insert(name.clone(), driver).is_some() {
-                return Err(Error::invalid(format!("two datastores are called {name:?}")));
+                return Err(Error::invalid(format!("two datastores have the name {name:?}")));
             }
         }
         let flavors = if self.flavors.is_empty() { default_flavors() } else { self.flavors };
         let store = Store::connect(&url).await?;
         let keys = match self.keys {
-            Some(provider) => keys::ask(provider.as_ref()).await?,
-            None => keys::own(&store, &url).await?,
+            Some(provider) => keys::fetch(provider.as_ref()).await?,
+            None => keys::default_for(&store, &url).await?,
         };
         let flows = registry();
         reseal(&store, &keys, &flows).await?;
-        register(&store, &manifests, self.clock.now()).await?;
+        register_versions(&store, &manifests, self.clock.now()).await?;
 
         let events = Events::new();
-        let (shutdown, last_words) = (CancellationToken::new(), CancellationToken::new());
-        let (reports, conductor) = conductor::start(store.clone(), events.clone(), last_words.clone());
+        let (shutdown, reports_closed) = (CancellationToken::new(), CancellationToken::new());
+        let (reports, conductor) = conductor::start(store.clone(), events.clone(), reports_closed.clone());
         let bus = self.bus.unwrap_or_else(|| Arc::new(InProcess::new()));
         let guests = Guests::new(drivers, bus, self.guest, self.clock.clone(), reports);
         let control = Arc::new(ControlPlane {
@@ -189,7 +220,7 @@ impl Builder {
             }
         });
         engine.start(shutdown.clone());
-        let trove = Trove(Arc::new(Inner {
+        let trove = Trove(Arc::new(TroveInner {
             control,
             engine,
             manifests,
@@ -197,31 +228,31 @@ impl Builder {
             limits: self.limits,
             clock: self.clock,
             events,
-            _stop: (shutdown.clone().drop_guard(), last_words.clone().drop_guard()),
+            _stop: (shutdown.clone().drop_guard(), reports_closed.clone().drop_guard()),
             shutdown,
-            last_words,
+            reports_closed,
             tasks: Mutex::new(vec![keeper, conductor]),
         }));
-        let follower = tokio::spawn(follow_groups(Arc::downgrade(&trove.0), trove.0.shutdown.clone()));
-        trove.0.tasks.lock().await.push(follower);
+        let reconciler = tokio::spawn(reconcile_configurations(Arc::downgrade(&trove.0), trove.0.shutdown.clone()));
+        trove.0.tasks.lock().await.push(reconciler);
         Ok(trove)
     }
 }
 
-/// Gives instances the latest revision of their group, those that could not be given it when it was made.
-async fn follow_groups(trove: Weak<Inner>, shutdown: CancellationToken) {
-    while shutdown.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
+/// Applies the latest revision of their group to instances that were busy when it was created.
+async fn reconcile_configurations(trove: Weak<TroveInner>, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(RECONCILE_INTERVAL)).await.is_some() {
         let Some(trove) = trove.upgrade() else { return };
-        if let Err(error) = Trove(trove).configure_behind().await {
-            tracing::warn!(error = error.report(), "cannot give instances their configuration");
+        if let Err(error) = Trove(trove).configure_outdated().await {
+            tracing::warn!(error = error.report(), "failed to apply outdated configurations");
         }
     }
 }
 
-/// Writes the versions that the drivers bring into the registry, where nobody said otherwise.
-async fn register(store: &Store, manifests: &[Manifest], now: Timestamp) -> Result<()> {
+/// Writes the versions of the drivers to the registry, except those that an operator changed.
+async fn register_versions(store: &Store, manifests: &[Manifest], now: Timestamp) -> Result<()> {
     for manifest in manifests {
-        for (place, version) in manifest.versions.iter().enumerate() {
+        for (index, version) in manifest.versions.iter().enumerate() {
             match store.version(&manifest.name, &version.name).await? {
                 None => {
                     let version = DatastoreVersion {
@@ -232,8 +263,8 @@ async fn register(store: &Store, manifests: &[Manifest], now: Timestamp) -> Resu
                         username: None,
                         active: true,
                         default: false,
-                        // In their order, which is that of their addition.
-                        created_at: after(now, Duration::from_micros(u64::try_from(place).unwrap_or_default())),
+                        // Versions are listed in order of creation.
+                        created_at: after(now, Duration::from_micros(u64::try_from(index).unwrap_or_default())),
                         updated_at: now,
                     };
                     store.insert_version(&StoredVersion { version, password: None, edited: false }).await?;

@@ -7,27 +7,54 @@ use crate::{
     flow::Flow,
     id::{ConfigurationId, InstanceId, OperationId},
     lifecycle::Action,
-    model::{ConfigurationGroup, GivenSettings, Instance, Setting, Settings},
+    model::{AssignedSettings, ConfigurationGroup, Instance, Setting, Settings},
     taskmanager::ConfigureInstance,
     time::Timestamp,
 };
 
-/// How long an instance that could not be given its configuration is left alone.
-const REST: Duration = Duration::from_secs(30);
-/// How many instances are asked for at a time.
+/// The pause before a failed configuration is retried.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
+/// The page size of queries for instances.
 const PAGE: u32 = 200;
 
-/// The configuration groups: settings under a name, for any number of instances of one datastore version.
+/// The configuration groups: named sets of settings that any number of instances of one datastore
+/// version share.
 ///
-/// An instance is given a group by [`InstanceHandle::configure`](super::InstanceHandle::configure), or when it is
-/// [made](super::NewInstance::configuration). What a running server can take is in force at once; the rest is named in
-/// [`Instance::settings`](crate::model::Instance::settings) until it was restarted.
+/// A group is assigned by [`InstanceHandle::configure`](super::InstanceHandle::configure) or at
+/// [creation](super::NewInstance::configuration). Dynamic parameters take effect at once;
+/// [`Instance::settings`](crate::model::Instance::settings) lists the parameters that require a
+/// restart.
+///
+/// ```
+/// # #[cfg(feature = "conformance")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # let world = trove_core::conformance::memory::World::new();
+/// # let trove = trove_core::Trove::builder()
+/// #     .store("sqlite::memory:")
+/// #     .platform(world.platform())
+/// #     .datastore(world.driver())
+/// #     .start()
+/// #     .await?;
+/// use trove_core::{control::{NewConfiguration, NewInstance}, model::Settings};
+///
+/// let groups = trove.configurations();
+/// let fast = groups.create(NewConfiguration::new("fast", "memory").set("max_rows", 500_i64)).await?;
+/// let new = NewInstance::new("orders", "memory").configuration(fast.id);
+/// let orders = trove.create(new).await?.active().await?;
+/// // A change of the group applies to all of its instances.
+/// for operation in groups.set(fast.id, Settings::from([("max_rows".to_owned(), 600_i64.into())])).await? {
+///     operation.wait().await?;
+/// }
+/// assert_eq!(groups.instances(fast.id).await?[0].id, orders.id);
+/// # trove.shut_down().await;
+/// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Configurations {
     trove: Trove,
 }
 
-/// A configuration group to make.
+/// A request for a configuration group.
 ///
 /// ```
 /// use trove_core::control::NewConfiguration;
@@ -47,7 +74,7 @@ pub struct NewConfiguration {
 }
 
 impl NewConfiguration {
-    /// A group of this name for the default version of a datastore, which sets nothing yet.
+    /// Creates a request for a group without settings, for the default version of a datastore.
     pub fn new(name: impl Into<String>, datastore: impl Into<String>) -> Self {
         Self {
             id: ConfigurationId::new_v4(),
@@ -60,25 +87,25 @@ impl NewConfiguration {
         }
     }
 
-    /// The id to give it, so that the request can be repeated without making a second one.
+    /// Sets the id, which makes a repeated request idempotent. Default: a random id.
     pub fn id(mut self, id: ConfigurationId) -> Self {
         self.id = id;
         self
     }
 
-    /// The tenant it belongs to; `default` unless said.
+    /// Sets the tenant. Default: `default`.
     pub fn project(mut self, project: impl Into<String>) -> Self {
         self.project = project.into();
         self
     }
 
-    /// What to say of it.
+    /// Sets the description.
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.description = description.into();
         self
     }
 
-    /// The version it is for, as the registry of versions calls it.
+    /// Sets the version of the datastore, by its name in the registry of versions.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());
         self
@@ -90,7 +117,7 @@ impl NewConfiguration {
         self
     }
 
-    /// Sets parameters.
+    /// Sets several parameters.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings.extend(settings);
         self
@@ -102,13 +129,14 @@ impl Configurations {
         Self { trove }
     }
 
-    /// Makes a group, once its settings fit the [catalogue](super::Datastores::parameters) of its version.
+    /// Creates a group after validating its settings by the [parameter
+    /// catalog](super::Datastores::parameters) of its version.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](Kind::NotFound) for a datastore or version there is not, [`Invalid`](Kind::Invalid) for a setting that
-    /// cannot be: a parameter there is not, one that is the service's own, a value of another type or out of range.
-    /// [`Conflict`](Kind::Conflict) for an id that was asked for differently before.
+    /// [`NotFound`](Kind::NotFound) for an unknown datastore or version; [`Invalid`](Kind::Invalid)
+    /// for an unknown or reserved parameter, or a value of another type or out of range;
+    /// [`Conflict`](Kind::Conflict) if the id exists with another request.
     pub async fn create(&self, new: NewConfiguration) -> Result<ConfigurationGroup> {
         check_label("the name of a configuration group", &new.name)?;
         check_label("the project of a configuration group", &new.project)?;
@@ -129,18 +157,19 @@ impl Configurations {
             updated_at: now,
         };
         match self.trove.0.control.store.insert_configuration(&group).await {
-            Err(error) if error.kind() == Kind::Conflict => self.joined(group, error).await,
+            Err(error) if error.kind() == Kind::Conflict => self.existing(group, error).await,
             inserted => inserted.map(|()| group),
         }
     }
 
-    /// One group; [`NotFound`](Kind::NotFound) where there is none.
+    /// Returns a group; [`NotFound`](Kind::NotFound) if it does not exist.
     pub async fn get(&self, id: ConfigurationId) -> Result<ConfigurationGroup> {
         let found = self.trove.0.control.store.configuration(id).await?;
         found.ok_or_else(|| missing(id))
     }
 
-    /// Groups in order of creation: of one project or of all, those behind `after`, `limit` at the most.
+    /// Returns up to `limit` groups of one project or of all in order of creation, starting behind
+    /// `after`.
     pub async fn list(
         &self,
         project: Option<&str>,
@@ -150,30 +179,32 @@ impl Configurations {
         self.trove.0.control.store.configurations(project, after, limit).await
     }
 
-    /// Puts these settings in place of a group's, and has all instances that have it given them. Returns the operations
-    /// that do; an instance that is busy is given them when it is not.
+    /// Replaces the settings of a group and applies them to its instances. Returns the operations
+    /// that apply them; a busy instance is configured later, in the background.
     ///
     /// # Errors
     ///
-    /// As for [`create`](Self::create); [`Invalid`](Kind::Invalid) also where they are too much for the flavor of an
-    /// instance that has the group. [`Busy`](Kind::Busy) where somebody else changed the group meanwhile.
+    /// Those of [`create`](Self::create); [`Invalid`](Kind::Invalid) also if the settings exceed
+    /// the flavor of an instance that uses the group; [`Busy`](Kind::Busy) if the group was changed
+    /// concurrently.
     pub async fn replace(&self, id: ConfigurationId, settings: Settings) -> Result<Vec<OperationHandle>> {
         let group = self.get(id).await?;
         let settings = self.check(&group.datastore, &group.version, &settings).await?;
         self.replace_checked(&group, settings).await
     }
 
-    /// Sets some parameters of a group and leaves the others, as [`replace`](Self::replace) does.
+    /// Sets some parameters of a group and keeps the others; otherwise like
+    /// [`replace`](Self::replace).
     pub async fn set(&self, id: ConfigurationId, settings: Settings) -> Result<Vec<OperationHandle>> {
         let group = self.get(id).await?;
-        // Checked first for their names as the server writes them, so that they meet those there are.
+        // Validation normalizes the names, so that they match those of the group.
         let changed = self.check(&group.datastore, &group.version, &settings).await?;
         let mut all = group.settings.clone();
         all.extend(changed);
         self.replace_checked(&group, all).await
     }
 
-    /// Calls a group otherwise. Its settings stay.
+    /// Renames a group and replaces its description.
     pub async fn rename(&self, id: ConfigurationId, name: &str, description: &str) -> Result<()> {
         check_label("the name of a configuration group", name)?;
         check_description(description)?;
@@ -181,12 +212,13 @@ impl Configurations {
         if renamed.await? { Ok(()) } else { Err(missing(id)) }
     }
 
-    /// Removes a group. One that is absent is `Ok`; [`Conflict`](Kind::Conflict) where an instance has it.
+    /// Deletes a group; [`Conflict`](Kind::Conflict) if an instance uses it. Succeeds if the group
+    /// does not exist.
     pub async fn delete(&self, id: ConfigurationId) -> Result<()> {
         self.trove.0.control.store.delete_configuration(id).await
     }
 
-    /// The instances that have a group, in order of creation.
+    /// Returns the instances that use a group in order of creation.
     pub async fn instances(&self, id: ConfigurationId) -> Result<Vec<Instance>> {
         let mut found: Vec<Instance> = Vec::new();
         loop {
@@ -198,11 +230,11 @@ impl Configurations {
         }
     }
 
-    /// The group for an instance of this project, datastore, version and flavor.
+    /// Returns a group if its project, datastore, version and settings fit the instance.
     pub(super) async fn for_instance(&self, id: ConfigurationId, instance: &Instance) -> Result<ConfigurationGroup> {
         let group = self.get(id).await?;
         if group.project != instance.project {
-            // Which groups others have is not told.
+            // Does not reveal the groups of other tenants.
             return Err(missing(id));
         }
         if (&group.datastore, &group.version) != (&instance.datastore, &instance.version) {
@@ -220,8 +252,8 @@ impl Configurations {
         driver.check_settings(&instance.flavor, settings)
     }
 
-    /// The group that an earlier request made, where that was the same.
-    async fn joined(&self, asked: ConfigurationGroup, conflict: Error) -> Result<ConfigurationGroup> {
+    /// Returns the group that an earlier request created, if the requests are the same.
+    async fn existing(&self, asked: ConfigurationGroup, conflict: Error) -> Result<ConfigurationGroup> {
         let made = self.get(asked.id).await?;
         let (created_at, updated_at) = (made.created_at, made.updated_at);
         let same = made == ConfigurationGroup { created_at, updated_at, ..asked };
@@ -232,27 +264,28 @@ impl Configurations {
         if settings.is_empty() {
             return Ok(Settings::new());
         }
-        let catalogue = self.trove.datastores().parameters(datastore, version).await?;
-        check_settings(&catalogue, settings)
+        let catalog = self.trove.datastores().parameters(datastore, version).await?;
+        check_settings(&catalog, settings)
     }
 
-    /// Writes settings in place of those of a group as it was read, and begins to give them to its instances.
+    /// Replaces the settings of a group unless it was changed since it was read, and begins to
+    /// apply them.
     async fn replace_checked(&self, group: &ConfigurationGroup, settings: Settings) -> Result<Vec<OperationHandle>> {
         for instance in self.instances(group.id).await? {
             self.check_flavor(&instance, &settings)?;
         }
         let store = &self.trove.0.control.store;
         if !store.replace_settings(group.id, &settings, group.revision, self.trove.0.clock.now()).await? {
-            return Err(Error::busy("the configuration group was changed by somebody else meanwhile"));
+            return Err(Error::busy("the configuration group was changed concurrently"));
         }
         let mut begun = Vec::new();
         for instance in self.instances(group.id).await? {
-            match self.trove.configure_again(instance.id).await {
+            match self.trove.configure_if_outdated(instance.id).await {
                 Ok(operation) => begun.extend(operation),
-                // It is given them later.
+                // The instance is busy; it is configured later.
                 Err(error) => {
-                    tracing::debug!(instance = %instance.id, error = error.report(), "not configured yet");
-                    begun.extend(self.trove.configuring(instance.id).await?);
+                    tracing::debug!(instance = %instance.id, error = error.report(), "postponed the configuration of an instance");
+                    begun.extend(self.trove.running_configuration(instance.id).await?);
                 }
             }
         }
@@ -261,44 +294,45 @@ impl Configurations {
 }
 
 impl Trove {
-    /// Begins to give instances the latest revision of their group, those that have an older one and are not busy. What
-    /// failed lately is left for a while.
-    pub(super) async fn configure_behind(&self) -> Result<()> {
-        let since = self.0.clock.now().saturating_sub(REST).unwrap_or(Timestamp::MIN);
-        for id in self.0.control.store.instances_behind(since, PAGE).await? {
-            if let Err(error) = self.configure_again(id).await {
-                // It has become busy or is gone, or its group is; or it is this one's alone.
-                tracing::debug!(instance = %id, error = error.report(), "an instance is not given its configuration");
+    /// Begins to configure idle instances with an outdated revision of their group, except those
+    /// that failed recently.
+    pub(super) async fn configure_outdated(&self) -> Result<()> {
+        let since = self.0.clock.now().saturating_sub(RETRY_PAUSE).unwrap_or(Timestamp::MIN);
+        for id in self.0.control.store.instances_with_outdated_configuration(since, PAGE).await? {
+            if let Err(error) = self.configure_if_outdated(id).await {
+                // The instance became busy or was deleted; or the error concerns this instance
+                // only.
+                tracing::debug!(instance = %id, error = error.report(), "failed to begin the configuration of an instance");
             }
         }
         Ok(())
     }
 
-    /// Begins to give an instance the settings of a group, or none.
+    /// Begins to assign the settings of a group, or none.
     pub(super) async fn configure(
         &self,
         instance: &Instance,
         group: Option<&ConfigurationGroup>,
     ) -> Result<OperationHandle> {
-        let given = group.map(GivenSettings::from).unwrap_or_default();
+        let given = group.map(AssignedSettings::from).unwrap_or_default();
         let mut operation = ConfigureInstance::new(given).begin(OperationId::new_v4())?;
-        (operation.configuration, operation.seen) = (group.map(|group| group.id), Some(instance.epoch));
+        (operation.configuration, operation.expected_epoch) = (group.map(|group| group.id), Some(instance.epoch));
         self.begin(instance.id, Action::Configure, operation).await
     }
 
-    /// Begins to give an instance the latest revision of the group it has, unless it has that.
-    async fn configure_again(&self, id: InstanceId) -> Result<Option<OperationHandle>> {
+    /// Begins to assign the latest revision of the group of an instance, unless it is assigned.
+    async fn configure_if_outdated(&self, id: InstanceId) -> Result<Option<OperationHandle>> {
         let instance = self.read(id).await?;
         let Some(group) = instance.configuration else { return Ok(None) };
         let group = self.configurations().get(group).await?;
-        if instance.given.group == Some((group.id, group.revision)) {
+        if instance.assigned_settings.group == Some((group.id, group.revision)) {
             return Ok(None);
         }
         self.configure(&instance, Some(&group)).await.map(Some)
     }
 
-    /// The operation that gives an instance settings now.
-    async fn configuring(&self, id: InstanceId) -> Result<Option<OperationHandle>> {
+    /// Returns the running configuration of an instance.
+    async fn running_configuration(&self, id: InstanceId) -> Result<Option<OperationHandle>> {
         let operations = self.operations(id).await?;
         let running = operations.iter().rev().find(|operation| !operation.status.is_final());
         let running = running.filter(|operation| operation.kind == ConfigureInstance::KIND);
@@ -308,11 +342,11 @@ impl Trove {
 
 fn check_description(description: &str) -> Result<()> {
     if description.len() > 2000 || description.chars().any(|letter| letter.is_control() && letter != '\n') {
-        return Err(Error::invalid("a description has at most 2000 bytes and no control characters"));
+        return Err(Error::invalid("a description must not exceed 2000 bytes or contain control characters"));
     }
     Ok(())
 }
 
 fn missing(id: ConfigurationId) -> Error {
-    Error::not_found(format!("there is no configuration group {id}"))
+    Error::not_found(format!("configuration group {id} does not exist"))
 }

@@ -4,23 +4,46 @@ use super::{Trove, new_instance::check_label};
 use crate::{
     datastore::Manifest,
     error::{Error, Result},
-    model::{Catalogue, DatastoreVersion, Flavor},
+    model::{DatastoreVersion, Flavor, ParameterCatalog},
     secret::SecretString,
     store::StoredVersion,
     taskmanager::login_owner,
     time::after,
 };
 
-/// The datastores on offer, and the registry of their versions, which an operator edits while the service runs.
+/// The offered datastores and the registry of their versions, which an operator edits while the
+/// service runs.
 ///
-/// The registry begins with the versions that the drivers bring. One of those whose image is changed in the program is
-/// changed at its next start, until an operator has changed it here.
+/// The registry initially contains the versions of the drivers. When the image of such a version
+/// changes in the program, the next start updates the registry, unless an operator has changed the
+/// version.
+///
+/// ```
+/// # #[cfg(feature = "conformance")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # let world = trove_core::conformance::memory::World::new();
+/// # let trove = trove_core::Trove::builder()
+/// #     .store("sqlite::memory:")
+/// #     .platform(world.platform())
+/// #     .datastore(world.driver())
+/// #     .start()
+/// #     .await?;
+/// use trove_core::control::{NewVersion, VersionChange};
+///
+/// let datastores = trove.datastores();
+/// let stock = datastores.versions("memory").await?.remove(0);
+/// datastores.add(NewVersion::new("memory", "hardened", stock.number, stock.image).default()).await?;
+/// datastores.change("memory", &stock.name, VersionChange::new().active(false)).await?;
+/// assert!(datastores.version("memory", "hardened").await?.default);
+/// # trove.shut_down().await;
+/// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Datastores {
     trove: Trove,
 }
 
-/// A version to add to the registry.
+/// A request to add a version to the registry.
 ///
 /// ```
 /// use trove_core::control::NewVersion;
@@ -40,7 +63,7 @@ pub struct NewVersion {
     default: bool,
 }
 
-/// What to change about a version. What is not said stays.
+/// A change of a version. Values that are not set stay unchanged.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct VersionChange {
@@ -51,8 +74,7 @@ pub struct VersionChange {
 }
 
 impl NewVersion {
-    /// A version of a datastore that is called `name`, has this number, and runs from this image. `@sha256:...` pins the
-    /// image.
+    /// Creates a request. `@sha256:...` pins the image.
     pub fn new(
         datastore: impl Into<String>,
         name: impl Into<String>,
@@ -70,19 +92,19 @@ impl NewVersion {
         }
     }
 
-    /// Signs in to the image's registry so. The password is stored sealed.
+    /// Sets the login for the registry of the image. The password is stored sealed.
     pub fn login(mut self, username: impl Into<String>, password: impl Into<SecretString>) -> Self {
         self.login = Some((username.into(), password.into()));
         self
     }
 
-    /// Does not offer it yet.
+    /// Does not offer the version to new instances yet.
     pub fn inactive(mut self) -> Self {
         self.active = false;
         self
     }
 
-    /// Makes it the version of requests that name none.
+    /// Makes the version the default of its datastore.
     pub fn default(mut self) -> Self {
         self.default = true;
         self
@@ -90,37 +112,38 @@ impl NewVersion {
 }
 
 impl VersionChange {
-    /// Nothing yet.
+    /// Creates an empty change.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Instances that are made, or upgraded to it, from now on run from this image. A login stays with its registry: for
-    /// an image of another one it has to be given anew.
+    /// Sets the image for instances that are created or upgraded from now on. The login is valid
+    /// for one registry only: with an image of another registry, set it again.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.image = Some(image.into());
         self
     }
 
-    /// Signs in to the image's registry so, for what is made, upgraded or watched from now on.
+    /// Sets the login for the registry of the image.
     pub fn login(mut self, username: impl Into<String>, password: impl Into<SecretString>) -> Self {
         self.login = Some(Some((username.into(), password.into())));
         self
     }
 
-    /// Signs in to the image's registry no more.
+    /// Removes the login for the registry of the image.
     pub fn no_login(mut self) -> Self {
         self.login = Some(None);
         self
     }
 
-    /// Offers it for new instances and upgrades, or no more. Instances that are of it go on.
+    /// Sets whether the version is offered for new instances and upgrades. Existing instances are
+    /// not affected.
     pub fn active(mut self, active: bool) -> Self {
         self.active = Some(active);
         self
     }
 
-    /// Makes it the version of requests that name none.
+    /// Makes the version the default of its datastore.
     pub fn make_default(mut self) -> Self {
         self.default = true;
         self
@@ -132,24 +155,26 @@ impl Datastores {
         Self { trove }
     }
 
-    /// What the drivers tell of their engines, in the order they were added.
+    /// Returns the manifests of the drivers in the order in which they were added.
     pub fn manifests(&self) -> &[Manifest] {
         &self.trove.0.manifests
     }
 
-    /// What the driver of a datastore tells; [`NotFound`](crate::error::Kind::NotFound) lists those there are.
+    /// Returns the manifest of a datastore; [`NotFound`](crate::error::Kind::NotFound), which lists
+    /// the known ones, if it does not exist.
     pub fn manifest(&self, datastore: &str) -> Result<&Manifest> {
         Ok(self.trove.0.control.guests.driver(datastore)?.manifest())
     }
 
-    /// The versions of a datastore, the default first.
+    /// Returns the versions of a datastore, the default first.
     pub async fn versions(&self, datastore: &str) -> Result<Vec<DatastoreVersion>> {
         self.manifest(datastore)?;
         let stored = self.trove.0.control.store.versions(Some(datastore)).await?;
         Ok(stored.into_iter().map(|stored| stored.version).collect())
     }
 
-    /// One version; [`NotFound`](crate::error::Kind::NotFound) lists those there are.
+    /// Returns a version; [`NotFound`](crate::error::Kind::NotFound), which lists the known ones,
+    /// if it does not exist.
     pub async fn version(&self, datastore: &str, name: &str) -> Result<DatastoreVersion> {
         Ok(self.stored(datastore, name).await?.version)
     }
@@ -158,8 +183,9 @@ impl Datastores {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::error::Kind::NotFound) for a datastore there is not, [`Invalid`](crate::error::Kind::Invalid)
-    /// for a number that its driver cannot run, [`Conflict`](crate::error::Kind::Conflict) for a name that is taken.
+    /// [`NotFound`](crate::error::Kind::NotFound) for an unknown datastore,
+    /// [`Invalid`](crate::error::Kind::Invalid) for a version number that its driver does not
+    /// support, [`Conflict`](crate::error::Kind::Conflict) if the name exists.
     pub async fn add(&self, new: NewVersion) -> Result<DatastoreVersion> {
         self.manifest(&new.datastore)?.check_version(&new.number)?;
         check_label("the name of a version", &new.name)?;
@@ -184,8 +210,8 @@ impl Datastores {
         self.version(&datastore, &name).await
     }
 
-    /// Changes a version and returns what it is now. [`Busy`](crate::error::Kind::Busy) where somebody else changed or
-    /// removed it meanwhile.
+    /// Changes a version and returns the result. [`Busy`](crate::error::Kind::Busy) if the version
+    /// was changed or removed concurrently.
     pub async fn change(&self, datastore: &str, name: &str, change: VersionChange) -> Result<DatastoreVersion> {
         let mut stored = self.stored(datastore, name).await?;
         if let Some(image) = change.image {
@@ -201,62 +227,65 @@ impl Datastores {
         stored.version.active = change.active.unwrap_or(stored.version.active);
         stored.version.default |= change.default;
         let before = stored.version.updated_at;
-        // Two changes within one tick of the clock are told apart too.
+        // Strictly increasing, so that it also detects a concurrent change within one tick of the
+        // clock.
         stored.version.updated_at = self.trove.0.clock.now().max(after(before, Duration::from_micros(1)));
         stored.edited = true;
         if !self.trove.0.control.store.update_version(&stored, before).await? {
-            let why = format!("version {name:?} of datastore {datastore} was changed by somebody else meanwhile");
+            let why = format!("version {name:?} of datastore {datastore} was changed concurrently");
             return Err(Error::busy(why));
         }
         Ok(stored.version)
     }
 
-    /// Removes a version. One that is absent is `Ok`.
+    /// Removes a version. Succeeds if it does not exist.
     ///
-    /// [`Conflict`](crate::error::Kind::Conflict) where an instance or a configuration group is of it, and for one that
-    /// the driver brings, which would be there again after the next start: deactivate that.
+    /// [`Conflict`](crate::error::Kind::Conflict) if an instance or a configuration group uses it,
+    /// and for a version of the driver, which the next start would add again; deactivate such a
+    /// version instead.
     pub async fn remove(&self, datastore: &str, name: &str) -> Result<()> {
         if self.manifest(datastore)?.versions.iter().any(|version| version.name == name) {
-            let why = format!("version {name:?} comes with the driver of {datastore}; it can be deactivated");
+            let why = format!("version {name:?} belongs to the driver of {datastore} and can only be deactivated");
             return Err(Error::conflict(why));
         }
         self.trove.0.control.store.delete_version(datastore, name).await.map(drop)
     }
 
-    /// Has the image of a version fetched and looked at, as creating an instance would.
+    /// Pulls and inspects the image of a version, as the creation of an instance would.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::error::Kind::NotFound) for an image that does not exist or needs another login,
-    /// [`Conflict`](crate::error::Kind::Conflict) for one that holds another engine or another version.
+    /// [`NotFound`](crate::error::Kind::NotFound) if the image does not exist or requires another
+    /// login, [`Conflict`](crate::error::Kind::Conflict) if it contains another engine or version.
     pub async fn verify(&self, datastore: &str, name: &str) -> Result<()> {
         let version = self.version(datastore, name).await?;
-        let flavor = self.trial_flavor(datastore)?;
+        let flavor = self.scratch_flavor(datastore)?;
         self.trove.0.control.verify(&version, &flavor).await
     }
 
-    /// What can be configured of a version's servers, told by one of them. The first answer for an image takes as long as
-    /// making a server does; later ones look up the image's digest only.
-    pub async fn parameters(&self, datastore: &str, name: &str) -> Result<Catalogue> {
+    /// Returns the parameters that can be configured, as reported by a server of this version. The
+    /// first call for an image runs a scratch server; later ones read the cache and only resolve
+    /// the digest of the image.
+    pub async fn parameters(&self, datastore: &str, name: &str) -> Result<ParameterCatalog> {
         let version = self.version(datastore, name).await?;
-        let flavor = self.trial_flavor(datastore)?;
-        self.trove.0.control.catalogue(&version, &flavor).await
+        let flavor = self.scratch_flavor(datastore)?;
+        self.trove.0.control.catalog(&version, &flavor).await
     }
 
-    /// The version for a request: the one it names or the default, if it is active.
+    /// Returns the version for a request: the requested or default one, if it is active.
     pub(super) async fn choose(&self, datastore: &str, name: Option<&str>) -> Result<DatastoreVersion> {
         let version = match name {
             Some(name) => self.version(datastore, name).await?,
             None => {
                 let versions = self.versions(datastore).await?;
-                let none = || Error::not_found(format!("datastore {datastore} has no version on offer"));
+                let none = || Error::not_found(format!("datastore {datastore} has no active version"));
                 versions.into_iter().find(|version| version.active).ok_or_else(none)?
             }
         };
         if version.active {
             return Ok(version);
         }
-        Err(Error::not_found(format!("version {:?} of datastore {datastore} is not on offer any more", version.name)))
+        Err(Error::not_found(format!("version {:?} of datastore {datastore} is not active", version.name)))
     }
 
     async fn stored(&self, datastore: &str, name: &str) -> Result<StoredVersion> {
@@ -267,22 +296,22 @@ impl Datastores {
         }
         let known = store.versions(Some(datastore)).await?;
         let known = known.iter().map(|stored| stored.version.name.as_str()).collect::<Vec<_>>().join(", ");
-        Err(Error::not_found(format!("datastore {datastore} has no version {name:?}; it has: {known}")))
+        Err(Error::not_found(format!("datastore {datastore} has no version {name:?}; available: {known}")))
     }
 
-    /// The smallest flavor on offer that a server fits into.
-    fn trial_flavor(&self, datastore: &str) -> Result<Flavor> {
+    /// Returns the smallest offered flavor that is large enough for a server.
+    fn scratch_flavor(&self, datastore: &str) -> Result<Flavor> {
         let least = self.manifest(datastore)?.min_memory;
         let fitting = self.trove.0.flavors.iter().filter(|flavor| flavor.memory >= least);
         let smallest = fitting.min_by_key(|flavor| flavor.memory).cloned();
-        Ok(smallest.unwrap_or_else(|| Flavor::new("trial", least, 1)))
+        Ok(smallest.unwrap_or_else(|| Flavor::new("scratch", least, 1)))
     }
 }
 
 fn check_image(image: &str) -> Result<()> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"./:@_-".contains(&byte);
     if image.is_empty() || image.len() > 500 || !image.bytes().all(fits) {
-        return Err(Error::invalid(format!("{image:?} is not the name of an image")));
+        return Err(Error::invalid(format!("{image:?} is not a valid image name")));
     }
     Ok(())
 }

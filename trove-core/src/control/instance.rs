@@ -1,7 +1,7 @@
 use std::ops::Deref;
 
 use super::{
-    Accounts, ConnectionUri, OperationHandle, Trove,
+    ConnectionUri, InstanceAccounts, OperationHandle, Trove,
     new_instance::{check_memory, find_flavor},
 };
 use crate::{
@@ -17,9 +17,10 @@ use crate::{
     },
 };
 
-/// An instance as it was when the handle was made or last [refreshed](Self::refresh), and what can be done with it.
+/// A snapshot of an instance, with methods to operate on it. [`refresh`](Self::refresh) updates the
+/// snapshot.
 ///
-/// It dereferences to the [`Instance`].
+/// Dereferences to [`Instance`].
 #[derive(Clone)]
 pub struct InstanceHandle {
     trove: Trove,
@@ -31,19 +32,41 @@ impl InstanceHandle {
         Self { trove, instance }
     }
 
-    /// Reads the instance anew; [`NotFound`](crate::error::Kind::NotFound) where it is gone.
+    /// Reads the instance again; [`NotFound`](crate::error::Kind::NotFound) if it was deleted.
     pub async fn refresh(&mut self) -> Result<&Instance> {
         self.instance = self.trove.read(self.instance.id).await?;
         Ok(&self.instance)
     }
 
-    /// Where a client connects to one of its databases, or with `None` to the server. Holds no password.
+    /// Returns the URI at which a client connects to a database, or to the server for `None`. It
+    /// contains no password.
     ///
-    /// [`Conflict`](crate::error::Kind::Conflict) while it has no address,
-    /// [`Unsupported`](crate::error::Kind::Unsupported) for a database where there are none.
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// # let trove = trove_core::Trove::builder()
+    /// #     .store("sqlite::memory:")
+    /// #     .platform(world.platform())
+    /// #     .datastore(world.driver())
+    /// #     .start()
+    /// #     .await?;
+    /// # let new = trove_core::control::NewInstance::new("orders", "memory").database("app").user("app", "correct horse");
+    /// # let orders = trove.create(new).await?.active().await?;
+    /// let uri = orders.uri("app")?.user("app");
+    /// assert!(uri.to_string().starts_with("memory://app@"));
+    /// assert!(uri.to_string().ends_with("/app"));
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](crate::error::Kind::Conflict) while the instance has no endpoint,
+    /// [`Unsupported`](crate::error::Kind::Unsupported) for a database if the datastore has none.
     pub fn uri<'a>(&self, database: impl Into<Option<&'a str>>) -> Result<ConnectionUri> {
         let (database, endpoint) = (database.into(), self.instance.endpoint.clone());
-        let endpoint = endpoint.ok_or_else(|| Error::conflict("the instance has no address yet"))?;
+        let endpoint = endpoint.ok_or_else(|| Error::conflict("the instance has no endpoint yet"))?;
         let datastores = self.trove.datastores();
         let manifest = datastores.manifest(&self.instance.datastore).ok();
         let rules = manifest.and_then(|manifest| manifest.accounts.as_ref());
@@ -54,46 +77,108 @@ impl InstanceHandle {
         Ok(ConnectionUri::new(scheme, endpoint, database))
     }
 
-    /// Its databases, users, rights and root.
-    pub fn accounts(&self) -> Accounts {
-        Accounts::new(self.trove.clone(), self.instance.id)
+    /// Returns the databases, users and privileges inside the instance.
+    ///
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// # let trove = trove_core::Trove::builder()
+    /// #     .store("sqlite::memory:")
+    /// #     .platform(world.platform())
+    /// #     .datastore(world.driver())
+    /// #     .start()
+    /// #     .await?;
+    /// # let new = trove_core::control::NewInstance::new("orders", "memory").database("app").user("app", "correct horse");
+    /// # let orders = trove.create(new).await?.active().await?;
+    /// use trove_core::model::{NewUser, PageRequest};
+    ///
+    /// let accounts = orders.accounts();
+    /// accounts.create_users([NewUser::new("analyst", "battery staple").granted("app")]).await?;
+    /// assert_eq!(accounts.users(PageRequest::default()).await?.items.len(), 2);
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
+    pub fn accounts(&self) -> InstanceAccounts {
+        InstanceAccounts::new(self.trove.clone(), self.instance.id)
     }
 
-    /// Restarts its server.
+    /// Restarts the server.
+    ///
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// # let trove = trove_core::Trove::builder()
+    /// #     .store("sqlite::memory:")
+    /// #     .platform(world.platform())
+    /// #     .datastore(world.driver())
+    /// #     .start()
+    /// #     .await?;
+    /// # let new = trove_core::control::NewInstance::new("orders", "memory").database("app").user("app", "correct horse");
+    /// # let orders = trove.create(new).await?.active().await?;
+    /// let orders = orders.restart().await?.active().await?;
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
     pub async fn restart(&self) -> Result<OperationHandle> {
         self.begin(Action::Restart, &RestartServer {}, None).await
     }
 
-    /// Stops its server; it stays so until it is started.
+    /// Stops the server. It stays stopped until [`start`](Self::start).
     pub async fn stop(&self) -> Result<OperationHandle> {
         self.begin(Action::Stop, &StopServer {}, None).await
     }
 
-    /// Starts its stopped server.
+    /// Starts the stopped server.
     pub async fn start(&self) -> Result<OperationHandle> {
         self.begin(Action::Start, &StartServer {}, None).await
     }
 
-    /// Removes it with all its data, whatever it is doing; what runs on it ends first.
+    /// Deletes the instance with all its data. Allowed in every state; running operations are ended
+    /// first.
     pub async fn delete(&self) -> Result<OperationHandle> {
         self.begin(Action::Delete, &DeleteInstance {}, None).await
     }
 
-    /// Gives it the settings of a configuration group, in place of those it has. What its server can take while it runs
-    /// is in force when the operation ends; the rest is named in [`Instance::settings`] until it was restarted.
+    /// Assigns a configuration group, whose settings replace the current ones. Dynamic parameters
+    /// are in effect when the operation ends; [`Instance::settings`] lists the parameters that
+    /// require a restart.
+    ///
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// # let trove = trove_core::Trove::builder()
+    /// #     .store("sqlite::memory:")
+    /// #     .platform(world.platform())
+    /// #     .datastore(world.driver())
+    /// #     .start()
+    /// #     .await?;
+    /// # let new = trove_core::control::NewInstance::new("orders", "memory").database("app").user("app", "correct horse");
+    /// # let orders = trove.create(new).await?.active().await?;
+    /// use trove_core::control::NewConfiguration;
+    ///
+    /// let new = NewConfiguration::new("fast", "memory").set("max_rows", 500_i64);
+    /// let fast = trove.configurations().create(new).await?;
+    /// orders.configure(fast.id).await?.wait().await?;
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::error::Kind::NotFound) for a group there is not in its project,
-    /// [`Invalid`](crate::error::Kind::Invalid) for one of another datastore or version, or with settings beyond its flavor.
+    /// [`NotFound`](crate::error::Kind::NotFound) if the project of the instance has no such group,
+    /// [`Invalid`](crate::error::Kind::Invalid) if the group is for another datastore or version,
+    /// or its settings exceed the flavor.
     pub async fn configure(&self, group: ConfigurationId) -> Result<OperationHandle> {
         let instance = self.trove.read(self.instance.id).await?;
         let group = self.trove.configurations().for_instance(group, &instance).await?;
         self.trove.configure(&instance, Some(&group)).await
     }
 
-    /// Takes its configuration group away: all parameters go back to their defaults.
-    /// [`Conflict`](crate::error::Kind::Conflict) where it has none.
+    /// Removes the configuration group: all parameters return to their defaults.
+    /// [`Conflict`](crate::error::Kind::Conflict) if the instance has none.
     pub async fn unconfigure(&self) -> Result<OperationHandle> {
         let instance = self.trove.read(self.instance.id).await?;
         if instance.configuration.is_none() {
@@ -102,63 +187,108 @@ impl InstanceHandle {
         self.trove.configure(&instance, None).await
     }
 
-    /// Runs its data with another version of its datastore, or with another image that its own version has by now. Checked
-    /// before anything is changed; where the new server does not come up, the one before is brought back.
+    /// Upgrades to another version of the datastore, or to the current image of the same version.
+    /// The upgrade is validated before anything changes. If the new server does not start, the
+    /// operation restores the former one.
+    ///
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// # let trove = trove_core::Trove::builder()
+    /// #     .store("sqlite::memory:")
+    /// #     .platform(world.platform())
+    /// #     .datastore(world.driver())
+    /// #     .start()
+    /// #     .await?;
+    /// # let new = trove_core::control::NewInstance::new("orders", "memory").database("app").user("app", "correct horse");
+    /// # let orders = trove.create(new).await?.active().await?;
+    /// use trove_core::control::{NewVersion, VersionChange};
+    ///
+    /// let image = trove.datastores().version("memory", &orders.version).await?.image;
+    /// trove.datastores().add(NewVersion::new("memory", "patched", &orders.version_number, image)).await?;
+    /// orders.upgrade("patched").await?.wait().await?;
+    /// assert_eq!(trove.instance(orders.id).await?.version, "patched");
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::error::Kind::NotFound) for a version that is not on offer,
-    /// [`Conflict`](crate::error::Kind::Conflict) where it runs that already, or has a configuration group, which is of
-    /// one version.
+    /// [`NotFound`](crate::error::Kind::NotFound) for a version that is not offered,
+    /// [`Conflict`](crate::error::Kind::Conflict) if the instance already runs this version and
+    /// image, or has a configuration group, which is for one version.
     pub async fn upgrade(&self, version: &str) -> Result<OperationHandle> {
         let instance = self.trove.read(self.instance.id).await?;
         let version = self.trove.datastores().choose(&instance.datastore, Some(version)).await?;
         let to = InstanceRelease { version: version.name, number: version.number, image: version.image };
         if to == InstanceRelease::from(&instance) {
-            return Err(Error::conflict(format!("the instance runs version {} from that image already", to.version)));
+            return Err(Error::conflict(format!("the instance already runs version {} from this image", to.version)));
         }
         if instance.configuration.is_some() && to.version != instance.version {
-            let why = "the instance has a configuration group, which is of one version; take it away first";
+            let why = "the instance has a configuration group, which is for one version; remove it first";
             return Err(Error::conflict(why));
         }
         self.begin(Action::Upgrade, &UpgradeInstance::new(to), Some(&instance)).await
     }
 
-    /// Gives it another flavor, by one restart of its server; the one before where its server does not come up.
+    /// Resizes to another flavor with one restart of the server. If the server does not start, the
+    /// operation restores the former flavor.
+    ///
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// # let trove = trove_core::Trove::builder()
+    /// #     .store("sqlite::memory:")
+    /// #     .platform(world.platform())
+    /// #     .datastore(world.driver())
+    /// #     .start()
+    /// #     .await?;
+    /// # let new = trove_core::control::NewInstance::new("orders", "memory").database("app").user("app", "correct horse");
+    /// # let orders = trove.create(new).await?.active().await?;
+    /// let orders = orders.resize("medium").await?.active().await?;
+    /// assert_eq!(orders.flavor.name, "medium");
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::error::Kind::NotFound) for a flavor that is not on offer,
-    /// [`Conflict`](crate::error::Kind::Conflict) where it has that already,
-    /// [`Invalid`](crate::error::Kind::Invalid) where its datastore or its settings do not fit into it.
+    /// [`NotFound`](crate::error::Kind::NotFound) for a flavor that is not offered,
+    /// [`Conflict`](crate::error::Kind::Conflict) if the instance already has it,
+    /// [`Invalid`](crate::error::Kind::Invalid) if it is too small for the datastore or for the
+    /// settings.
     pub async fn resize(&self, flavor: &str) -> Result<OperationHandle> {
         let instance = self.trove.read(self.instance.id).await?;
         let driver = self.trove.0.control.guests.driver(&instance.datastore)?;
         let flavor = find_flavor(self.trove.flavors(), Some(flavor))?;
         check_memory(driver.manifest(), flavor)?;
-        driver.check_settings(flavor, &instance.given.settings)?;
+        driver.check_settings(flavor, &instance.assigned_settings.settings)?;
         if let Some(group) = instance.configuration {
             driver.check_settings(flavor, &self.trove.configurations().get(group).await?.settings)?;
         }
         if *flavor == instance.flavor {
-            return Err(Error::conflict(format!("the instance has flavor {} already", flavor.name)));
+            return Err(Error::conflict(format!("the instance already has flavor {}", flavor.name)));
         }
         self.begin(Action::Resize, &ResizeInstance::new(flavor.clone()), Some(&instance)).await
     }
 
-    /// Gives its guest another key and another login at the message bus, and takes the ones before away once it answers with
-    /// the new. Its server does not notice, and calls about accounts go on.
+    /// Rotates the identity of the guest: its key and its login at the message bus. The former ones
+    /// are revoked after the guest has answered with the new ones. The server keeps running, and
+    /// account requests stay available.
     ///
-    /// This limits what a key is worth that leaks later. Whoever has the present key and reads the wire reads the next one
-    /// too: an instance whose guest was taken over has to be made anew.
+    /// This limits the use of a key that leaks later. An attacker who has the current key and can
+    /// read the traffic learns the next key as well, so an instance with a compromised guest has to
+    /// be recreated.
     pub async fn rotate_identity(&self) -> Result<OperationHandle> {
         self.begin(Action::Rotate, &RotateIdentity::default(), None).await
     }
 
-    /// Begins an operation; where it was decided on the instance as it was `seen`, only if it is so still.
-    async fn begin(&self, action: Action, flow: &impl Flow, seen: Option<&Instance>) -> Result<OperationHandle> {
+    /// Begins an operation; with `expected`, only if no operation has run since that snapshot.
+    async fn begin(&self, action: Action, flow: &impl Flow, expected: Option<&Instance>) -> Result<OperationHandle> {
         let mut operation = flow.begin(OperationId::new_v4())?;
-        operation.seen = seen.map(|instance| instance.epoch);
+        operation.expected_epoch = expected.map(|instance| instance.epoch);
         self.trove.begin(self.instance.id, action, operation).await
     }
 }

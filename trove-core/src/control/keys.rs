@@ -1,4 +1,4 @@
-//! What a service asks for its master keys.
+//! Fetches the master keys of a service.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use crate::{
     store::Store,
 };
 
-/// How long a provider may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// The deadline for a key provider.
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What the provider gives in time.
-pub(super) async fn ask(provider: &dyn KeyProvider) -> Result<MasterKeys> {
-    let late = |_| Err(Error::timeout("the master keys were not given in time").having(Effect::None));
-    tokio::time::timeout(LIMIT, provider.keys()).await.unwrap_or_else(late)
+/// Fetches the keys from a provider.
+pub(super) async fn fetch(provider: &dyn KeyProvider) -> Result<MasterKeys> {
+    let late = |_| Err(Error::timeout("the provider of master keys did not respond in time").having(Effect::None));
+    tokio::time::timeout(DEADLINE, provider.keys()).await.unwrap_or_else(late)
 }
 
-/// The keys of a store that no provider was named for.
-pub(super) async fn own(store: &Store, url: &str) -> Result<MasterKeys> {
+/// Returns the keys of a store without a configured provider.
+pub(super) async fn default_for(store: &Store, url: &str) -> Result<MasterKeys> {
     let Some(file) = store.file() else {
         if url.starts_with("sqlite:") {
             return MasterKey::generate().map(MasterKeys::new);
         }
-        return Err(Error::invalid("a store on a server needs a provider of master keys"));
+        return Err(Error::invalid("a PostgreSQL store requires a provider of master keys"));
     };
     let mut name = file.into_os_string();
     name.push(".key");
-    ask(&KeyFile::new(name)).await
+    fetch(&KeyFile::new(name)).await
 }
 
 #[cfg(test)]
@@ -47,8 +47,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_provider_that_does_not_answer_is_given_up() {
-        let error = ask(&Silent).await.unwrap_err();
+    async fn a_key_provider_that_hangs_times_out() {
+        let error = fetch(&Silent).await.unwrap_err();
         assert_eq!((error.kind(), error.is_transient(), error.effect()), (Kind::Timeout, true, Effect::None));
     }
 }

@@ -1,7 +1,7 @@
-//! The facade: [`Trove`] is the only way in, for embedders and for the services built on them.
+//! The facade: [`Trove`] is the only entry point for embedders.
 //!
-//! It validates, writes the instance and the first journal row of the operation in one transaction, and hands out
-//! [handles](InstanceHandle). Everything else happens behind it.
+//! It validates a request, writes the instance and the first journal row of the operation in one
+//! transaction, and returns a [handle](InstanceHandle). The operation runs in the background.
 
 mod accounts;
 mod builder;
@@ -18,8 +18,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use accounts::{Accounts, Root};
-pub use builder::{Builder, Limits};
+pub use accounts::{InstanceAccounts, Root};
+pub use builder::{Builder, RequestLimits};
 pub use configurations::{Configurations, NewConfiguration};
 pub use datastores::{Datastores, NewVersion, VersionChange};
 pub use instance::InstanceHandle;
@@ -34,54 +34,95 @@ use crate::{
     flow::{Engine, Flow},
     id::{InstanceId, OperationId},
     lifecycle::{self, Action, State},
-    model::{Condition, Event, EventKind, Flavor, GivenSettings, Health, Instance, Operation, Problem},
+    model::{AssignedSettings, Condition, Event, EventKind, Flavor, Health, Instance, Operation, Problem},
     rpc::Refusals,
-    store::{Admitted, NewOperation},
+    store::{InsertOutcome, NewOperation},
     taskmanager::{ControlPlane, CreateInstance, DeleteInstance},
     time::{Clock, elapsed},
 };
 
-/// A guest that has not reported for this long is not known to be well.
+/// The age at which a health report expires.
 const REPORT_EXPIRES: Duration = Duration::from_secs(30);
-/// How often a request looks again when the instance changes under it.
-const RACES: usize = 8;
+/// How often a request is retried if the instance changes concurrently.
+const MAX_RACES: usize = 8;
 
-/// A running database service. Cheap to clone; [`shut_down`](Self::shut_down) ends it, the databases go on.
+/// A running database service. Cheap to clone; [`shut_down`](Self::shut_down) stops it and leaves
+/// the databases running.
 #[derive(Clone)]
-pub struct Trove(Arc<Inner>);
+pub struct Trove(Arc<TroveInner>);
 
-struct Inner {
+struct TroveInner {
     control: Arc<ControlPlane>,
     engine: Engine<ControlPlane>,
     manifests: Vec<Manifest>,
     flavors: Vec<Flavor>,
-    limits: Limits,
+    limits: RequestLimits,
     clock: Clock,
     events: Events,
     shutdown: CancellationToken,
-    // Cancelled when nobody reports any more.
-    last_words: CancellationToken,
+    // Cancelled after the last guest has stopped reporting.
+    reports_closed: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    // End what runs in the background when the last handle goes without a shutdown.
+    // Stop the background tasks if the last handle is dropped without a shutdown.
     _stop: (DropGuard, DropGuard),
 }
 
 impl Trove {
-    /// Begins to put a service together.
+    /// Returns a builder for a service.
+    ///
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// use trove_core::{Trove, model::{Flavor, mib}};
+    ///
+    /// let trove = Trove::builder()
+    ///     .store("sqlite::memory:")
+    ///     .platform(world.platform())
+    ///     .datastore(world.driver())
+    ///     .flavor(Flavor::new("small", mib(512), 1))
+    ///     .start()
+    ///     .await?;
+    /// assert_eq!(trove.flavors()[0].name, "small");
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Asks for a new instance and returns at once with its creation under way.
+    /// Requests a new instance and returns its creation, which runs in the background.
     ///
-    /// Names are labels: two instances may share one. Ids identify: asked twice for the same
-    /// [id](NewInstance::id), the second joins the creation of the first.
+    /// Names are labels: two instances may have the same name. The request is idempotent by its
+    /// [id](NewInstance::id): a repeated request returns the creation of the first one.
+    ///
+    /// ```
+    /// # #[cfg(feature = "conformance")]
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let world = trove_core::conformance::memory::World::new();
+    /// # let trove = trove_core::Trove::builder()
+    /// #     .store("sqlite::memory:")
+    /// #     .platform(world.platform())
+    /// #     .datastore(world.driver())
+    /// #     .start()
+    /// #     .await?;
+    /// use trove_core::{control::NewInstance, model::gib};
+    ///
+    /// let new = NewInstance::new("orders", "memory").volume(gib(5)).database("app").user("app", "correct horse");
+    /// let creation = trove.create(new.clone()).await?;
+    /// let orders = creation.active().await?;
+    /// assert_eq!(trove.create(new).await?.id(), creation.id());
+    /// assert_eq!(orders.name, "orders");
+    /// # trove.shut_down().await;
+    /// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::error::Kind::NotFound) for a datastore, version or flavor there is not, [`Invalid`](crate::error::Kind::Invalid) for
-    /// names, passwords and sizes that cannot be, [`Conflict`](crate::error::Kind::Conflict) for an id asked for differently before.
-    /// Nothing has been made then.
+    /// [`NotFound`](crate::error::Kind::NotFound) for an unknown datastore, version or flavor,
+    /// [`Invalid`](crate::error::Kind::Invalid) for an invalid name, password or size,
+    /// [`Conflict`](crate::error::Kind::Conflict) if the id exists with another request. Nothing is
+    /// created then.
     pub async fn create(&self, new: NewInstance) -> Result<OperationHandle> {
         let request = new.request();
         if let Some(joined) = self.0.control.store.creation(new.id, &request).await? {
@@ -90,33 +131,34 @@ impl Trove {
         let datastores = self.datastores();
         let version = datastores.choose(&new.datastore, new.version.as_deref()).await?;
         let manifest = datastores.manifest(&new.datastore)?;
-        let instance = new.admit(manifest, &version, &self.0.flavors, &self.0.limits, self.0.clock.now())?;
+        let instance = new.validate(manifest, &version, &self.0.flavors, &self.0.limits, self.0.clock.now())?;
         let mut flow = CreateInstance::new(instance.id, new.databases, &new.users, &self.0.control.keys)?;
         if let Some(group) = instance.configuration {
             let group = self.configurations().for_instance(group, &instance).await?;
-            flow = flow.settings(GivenSettings::from(&group));
+            flow = flow.settings(AssignedSettings::from(&group));
         }
         let operation = flow.begin(OperationId::new_v4())?;
-        for _ in 0..RACES {
+        for _ in 0..MAX_RACES {
             match self.0.control.store.insert_instance(&instance, &request, &operation).await? {
-                Admitted::Begun => {
+                InsertOutcome::Inserted => {
                     self.publish(instance.id, EventKind::State { state: State::Build });
                     self.0.engine.announce();
                     return Ok(self.handle(operation.id, instance.id, operation.kind));
                 }
-                Admitted::Joined(joined) => return Ok(self.handle(joined, instance.id, operation.kind)),
-                Admitted::Raced => {}
+                InsertOutcome::Existing(joined) => return Ok(self.handle(joined, instance.id, operation.kind)),
+                InsertOutcome::StateChanged => {}
             }
         }
-        Err(raced())
+        Err(changed_concurrently())
     }
 
-    /// One instance; [`NotFound`](crate::error::Kind::NotFound) where there is none.
+    /// Returns an instance; [`NotFound`](crate::error::Kind::NotFound) if it does not exist.
     pub async fn instance(&self, id: InstanceId) -> Result<InstanceHandle> {
         Ok(InstanceHandle::new(self.clone(), self.read(id).await?))
     }
 
-    /// Instances in order of creation: of one project or of all, those behind `after`, `limit` at the most.
+    /// Returns up to `limit` instances of one project or of all in order of creation, starting
+    /// behind `after`.
     pub async fn instances(
         &self,
         project: Option<&str>,
@@ -124,27 +166,29 @@ impl Trove {
         limit: u32,
     ) -> Result<Vec<InstanceHandle>> {
         let found = self.0.control.store.instances(project, after, limit).await?;
-        Ok(found.into_iter().map(|instance| InstanceHandle::new(self.clone(), self.fresh(instance))).collect())
+        Ok(found.into_iter().map(|instance| InstanceHandle::new(self.clone(), self.expire_health(instance))).collect())
     }
 
-    /// One operation; [`NotFound`](crate::error::Kind::NotFound) where there is none, or its instance is gone.
+    /// Returns an operation; [`NotFound`](crate::error::Kind::NotFound) if it does not exist or its
+    /// instance was deleted.
     pub async fn operation(&self, id: OperationId) -> Result<OperationHandle> {
-        let operation = self.journal(id).await?;
+        let operation = self.read_operation(id).await?;
         Ok(self.handle(id, operation.instance, &operation.kind))
     }
 
-    /// The operations on an instance, in the order they were asked for.
+    /// Returns the operations on an instance in the order in which they were requested.
     pub async fn operations(&self, instance: InstanceId) -> Result<Vec<Operation>> {
         self.0.control.store.operations(instance).await
     }
 
-    /// All that happens from now on. Subscribe before you ask for something, to see all of it.
+    /// Subscribes to events. Subscribe before a request to receive all of its events.
     pub fn events(&self) -> EventStream {
         self.0.events.subscribe()
     }
 
-    /// How many frames were dropped that came for the service, or for guests in its process, since it was started: each was
-    /// forged, changed, sent before or made no sense. What is returned goes on counting.
+    /// Returns the counters of received frames that the service, or guests in its process, dropped
+    /// since the start: forged, modified, replayed or malformed frames. The returned counters are
+    /// live.
     ///
     /// ```
     /// # async fn example(trove: trove_core::Trove) {
@@ -159,31 +203,32 @@ impl Trove {
         self.0.control.guests.refusals()
     }
 
-    /// The datastores on offer, and the registry of their versions.
+    /// Returns the offered datastores and the registry of their versions.
     pub fn datastores(&self) -> Datastores {
         Datastores::new(self.clone())
     }
 
-    /// The configuration groups.
+    /// Returns the configuration groups.
     pub fn configurations(&self) -> Configurations {
         Configurations::new(self.clone())
     }
 
-    /// The flavors on offer, the default first.
+    /// Returns the offered flavors, the default first.
     pub fn flavors(&self) -> &[Flavor] {
         &self.0.flavors
     }
 
-    /// Ends the service: lets running steps come to a point from which the next start goes on, ends the agents, writes
-    /// what they reported last and closes the store. The databases go on.
+    /// Shuts the service down: lets running steps reach a point from which the next start resumes,
+    /// stops the agents, writes their last reports and closes the store. The databases keep
+    /// running.
     pub async fn shut_down(&self) {
         self.0.shutdown.cancel();
         self.0.engine.shut_down().await;
         self.0.control.trials.shut_down().await;
         self.0.control.guests.shut_down().await;
-        self.0.last_words.cancel();
+        self.0.reports_closed.cancel();
         for task in self.0.tasks.lock().await.drain(..) {
-            // A task that panicked has said so already.
+            // The panic of a task was logged.
             let _ = task.await;
         }
         self.0.events.close();
@@ -191,19 +236,20 @@ impl Trove {
     }
 
     async fn begin(&self, instance: InstanceId, action: Action, operation: NewOperation) -> Result<OperationHandle> {
-        for _ in 0..RACES {
+        for _ in 0..MAX_RACES {
             let Instance { state: from, epoch, .. } = self.read(instance).await?;
             let to = lifecycle::admit(from, action)?;
-            if operation.seen.is_some_and(|seen| seen != epoch) {
-                // What was decided on is not any more; to decide anew is the caller's.
-                return Err(raced());
+            if operation.expected_epoch.is_some_and(|seen| seen != epoch) {
+                // The request was decided on a former state of the instance; the caller decides
+                // again.
+                return Err(changed_concurrently());
             }
             let supersede = action == Action::Delete;
             let now = self.0.clock.now();
-            let admitted =
+            let outcome =
                 self.0.control.store.begin_operation(instance, (from, to), &operation, supersede, now).await?;
-            match admitted {
-                Admitted::Begun => {
+            match outcome {
+                InsertOutcome::Inserted => {
                     self.publish(instance, EventKind::State { state: to });
                     self.0.engine.announce();
                     if supersede && let Ok(operations) = self.operations(instance).await {
@@ -211,31 +257,33 @@ impl Trove {
                     }
                     return Ok(self.handle(operation.id, instance, operation.kind));
                 }
-                Admitted::Joined(joined) => return Ok(self.handle(joined, instance, operation.kind)),
-                Admitted::Raced => {}
+                InsertOutcome::Existing(joined) => return Ok(self.handle(joined, instance, operation.kind)),
+                InsertOutcome::StateChanged => {}
             }
         }
-        Err(raced())
+        Err(changed_concurrently())
     }
 
     async fn read(&self, id: InstanceId) -> Result<Instance> {
         let found = self.0.control.store.instance(id).await?;
-        found.map(|instance| self.fresh(instance)).ok_or_else(|| Error::not_found(format!("there is no instance {id}")))
+        found
+            .map(|instance| self.expire_health(instance))
+            .ok_or_else(|| Error::not_found(format!("instance {id} does not exist")))
     }
 
-    async fn journal(&self, id: OperationId) -> Result<Operation> {
+    async fn read_operation(&self, id: OperationId) -> Result<Operation> {
         let found = self.0.control.store.operation(id).await?;
-        found.ok_or_else(|| Error::not_found(format!("there is no operation {id}")))
+        found.ok_or_else(|| Error::not_found(format!("operation {id} does not exist")))
     }
 
-    /// Says that nothing is known where what is known is too old.
-    fn fresh(&self, mut instance: Instance) -> Instance {
+    /// Sets the health to unknown if the last report has expired.
+    fn expire_health(&self, mut instance: Instance) -> Instance {
         let now = self.0.clock.now();
-        // One from the future was made before the clock was set back.
+        // A report from the future was made before the clock was set back.
         let age = |at| elapsed(at, now).max(elapsed(now, at));
         let expired = instance.reported_at.is_none_or(|at| age(at) >= REPORT_EXPIRES);
         if expired && lifecycle::should_serve(instance.state) {
-            let message = "the instance's guest agent has not reported lately";
+            let message = "the guest agent of the instance has not reported recently";
             instance.health = Health::Unknown(Problem::new(Condition::NoReport, message));
         }
         instance
@@ -250,6 +298,6 @@ impl Trove {
     }
 }
 
-fn raced() -> Error {
-    Error::busy("the instance is being changed by others")
+fn changed_concurrently() -> Error {
+    Error::busy("the instance was changed concurrently")
 }

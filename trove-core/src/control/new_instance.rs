@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use super::Limits;
+use super::RequestLimits;
 use crate::{
     datastore::{AccountRules, Manifest},
     error::{Error, Result},
@@ -15,7 +15,7 @@ use crate::{
 const MAX_NAME_BYTES: usize = 255;
 const MIN_VOLUME: ByteSize = gib(1);
 
-/// An instance to create.
+/// A request for an instance.
 ///
 /// ```
 /// use trove_core::{control::NewInstance, model::gib};
@@ -39,7 +39,7 @@ pub struct NewInstance {
 }
 
 impl NewInstance {
-    /// An instance of this name on this datastore, with the default version and flavor and a volume of 1 GiB.
+    /// Creates a request with the default version and flavor and a volume of 1 GiB.
     pub fn new(name: impl Into<String>, datastore: impl Into<String>) -> Self {
         Self {
             id: InstanceId::new_v4(),
@@ -56,68 +56,68 @@ impl NewInstance {
         }
     }
 
-    /// The id to give it, so that the request can be repeated without making a second one.
+    /// Sets the id, which makes a repeated request idempotent. Default: a random id.
     pub fn id(mut self, id: InstanceId) -> Self {
         self.id = id;
         self
     }
 
-    /// The tenant it belongs to; `default` unless said.
+    /// Sets the tenant. Default: `default`.
     pub fn project(mut self, project: impl Into<String>) -> Self {
         self.project = project.into();
         self
     }
 
-    /// The datastore's version.
+    /// Sets the version of the datastore, by its name in the registry of versions.
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());
         self
     }
 
-    /// The flavor, by name.
+    /// Sets the flavor by name.
     pub fn flavor(mut self, flavor: impl Into<String>) -> Self {
         self.flavor = Some(flavor.into());
         self
     }
 
-    /// The size of the volume; 1 GiB at the least.
+    /// Sets the size of the volume; at least 1 GiB.
     pub fn volume(mut self, size: ByteSize) -> Self {
         self.volume = size;
         self
     }
 
-    /// Lets it be reached from other machines.
+    /// Allows connections from other machines.
     pub fn public(mut self) -> Self {
         self.public = true;
         self
     }
 
-    /// Gives it the settings of a configuration group from the start.
+    /// Assigns a configuration group.
     pub fn configuration(mut self, group: ConfigurationId) -> Self {
         self.configuration = Some(group);
         self
     }
 
-    /// Adds a database to begin with.
+    /// Adds a database.
     pub fn database(mut self, database: impl Into<NewDatabase>) -> Self {
         self.databases.push(database.into());
         self
     }
 
-    /// Adds a user to begin with, who may use all databases added so far.
+    /// Adds a user with access to all databases added so far.
     pub fn user(self, name: impl Into<UserName>, password: impl Into<SecretString>) -> Self {
         let mut user = NewUser::new(name, password);
         user.databases = self.databases.iter().map(|database| database.name.clone()).collect();
         self.with_user(user)
     }
 
-    /// Adds a user to begin with, who may use the databases it says.
+    /// Adds a user with access to the databases that it names.
     pub fn with_user(mut self, user: NewUser) -> Self {
         self.users.push(user);
         self
     }
 
-    /// What is asked for, without its secrets, by which the same request is recognised.
+    /// Returns the request as text without its secrets, which identifies a repeated request.
     pub(super) fn request(&self) -> String {
         let request = json!({
             "project": self.project, "name": self.name, "datastore": self.datastore, "version": self.version,
@@ -128,28 +128,31 @@ impl NewInstance {
         request.to_string()
     }
 
-    /// The instance this asks for, or why it cannot be.
-    pub(super) fn admit(
+    /// Validates the request and returns the new instance.
+    pub(super) fn validate(
         &self,
         manifest: &Manifest,
         version: &DatastoreVersion,
         flavors: &[Flavor],
-        limits: &Limits,
+        limits: &RequestLimits,
         now: Timestamp,
     ) -> Result<Instance> {
         let flavor = find_flavor(flavors, self.flavor.as_deref())?;
         check_label("the name of an instance", &self.name)?;
         check_label("the project of an instance", &self.project)?;
         if self.volume < MIN_VOLUME {
-            return Err(Error::invalid(format!("a volume must have at least {MIN_VOLUME}; asked for {}", self.volume)));
+            return Err(Error::invalid(format!("a volume must have at least {MIN_VOLUME}; requested {}", self.volume)));
         }
         if self.volume > limits.volume {
             let most = limits.volume;
-            return Err(Error::invalid(format!("a volume must not exceed {most}; asked for {}", self.volume)));
+            return Err(Error::invalid(format!("a volume must not exceed {most}; requested {}", self.volume)));
         }
         check_memory(manifest, flavor)?;
         if self.databases.len() > limits.accounts || self.users.len() > limits.accounts {
-            return Err(Error::invalid(format!("at most {0} databases and {0} users at once", limits.accounts)));
+            return Err(Error::invalid(format!(
+                "a request must not exceed {0} databases and {0} users",
+                limits.accounts
+            )));
         }
         self.check_accounts(manifest)?;
         let mut instance = Instance::new(self.id, &self.name, &manifest.name, flavor.clone(), self.volume, now);
@@ -167,7 +170,7 @@ impl NewInstance {
             return if self.databases.is_empty() && self.users.is_empty() {
                 Ok(())
             } else {
-                Err(Error::unsupported(format!("datastore {} has no databases and users", manifest.name)))
+                Err(Error::unsupported(format!("datastore {} does not support databases and users", manifest.name)))
             };
         };
         check_databases(rules, &self.databases)?;
@@ -176,7 +179,7 @@ impl NewInstance {
             for database in &user.databases {
                 if !self.databases.iter().any(|known| known.name == *database) {
                     return Err(Error::invalid(format!(
-                        "user {:?} is granted database {database:?}, which is not created",
+                        "user {:?} is granted database {database:?}, which the request does not create",
                         user.user.to_string()
                     )));
                 }
@@ -186,19 +189,19 @@ impl NewInstance {
     }
 }
 
-/// Refuses names that may not be, and a name twice.
+/// Rejects invalid and duplicate names.
 pub(super) fn check_databases(rules: &AccountRules, databases: &[NewDatabase]) -> Result<()> {
     let mut seen = HashSet::new();
     for database in databases {
         rules.check_database(&database.name)?;
         if !seen.insert(&database.name) {
-            return Err(Error::invalid(format!("database {:?} is named twice", database.name)));
+            return Err(Error::invalid(format!("database {:?} is specified twice", database.name)));
         }
     }
     Ok(())
 }
 
-/// Refuses names and passwords that may not be, and a name twice.
+/// Rejects invalid names and passwords and duplicate names.
 pub(super) fn check_users(rules: &AccountRules, users: &[NewUser]) -> Result<()> {
     let mut seen = HashSet::new();
     for user in users {
@@ -208,24 +211,24 @@ pub(super) fn check_users(rules: &AccountRules, users: &[NewUser]) -> Result<()>
             rules.check_database(database)?;
         }
         if !seen.insert(&user.user) {
-            return Err(Error::invalid(format!("user {:?} is named twice", user.user.to_string())));
+            return Err(Error::invalid(format!("user {:?} is specified twice", user.user.to_string())));
         }
     }
     Ok(())
 }
 
-/// Refuses a flavor that a datastore's servers do not fit into.
+/// Rejects a flavor with less memory than the datastore requires.
 pub(super) fn check_memory(manifest: &Manifest, flavor: &Flavor) -> Result<()> {
     if flavor.memory < manifest.min_memory {
         return Err(Error::invalid(format!(
-            "datastore {} needs {} of memory; flavor {} has {}",
+            "datastore {} requires {} of memory; flavor {} has {}",
             manifest.name, manifest.min_memory, flavor.name, flavor.memory
         )));
     }
     Ok(())
 }
 
-/// The flavor of this name, or the default.
+/// Returns the flavor of this name, or the default.
 pub(super) fn find_flavor<'a>(flavors: &'a [Flavor], name: Option<&str>) -> Result<&'a Flavor> {
     let found = match name {
         None => flavors.first(),
@@ -233,18 +236,18 @@ pub(super) fn find_flavor<'a>(flavors: &'a [Flavor], name: Option<&str>) -> Resu
     };
     found.ok_or_else(|| {
         let known = flavors.iter().map(|flavor| flavor.name.as_str()).collect::<Vec<_>>().join(", ");
-        Error::not_found(format!("there is no flavor {:?}; there are: {known}", name.unwrap_or_default()))
+        Error::not_found(format!("flavor {:?} does not exist; available: {known}", name.unwrap_or_default()))
     })
 }
 
-/// Refuses a label that is empty, too long, or holds what cannot be shown.
+/// Rejects a label that is empty or too long or contains control characters.
 pub(super) fn check_label(what: &str, label: &str) -> Result<()> {
     if label.trim().is_empty() {
         Err(Error::invalid(format!("{what} must not be empty")))
     } else if label.len() > MAX_NAME_BYTES {
         Err(Error::invalid(format!("{what} must not exceed {MAX_NAME_BYTES} bytes")))
     } else if label.chars().any(char::is_control) {
-        Err(Error::invalid(format!("{what} must not hold control characters: {label:?}")))
+        Err(Error::invalid(format!("{what} must not contain control characters: {label:?}")))
     } else {
         Ok(())
     }
@@ -259,11 +262,11 @@ mod tests {
         model::{gib, mib},
     };
 
-    fn admit(new: &NewInstance) -> Result<Instance> {
-        admit_by(AccountRules::new(63), new)
+    fn validate(new: &NewInstance) -> Result<Instance> {
+        validate_with(AccountRules::new(63), new)
     }
 
-    fn admit_by(rules: AccountRules, new: &NewInstance) -> Result<Instance> {
+    fn validate_with(rules: AccountRules, new: &NewInstance) -> Result<Instance> {
         let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
         manifest.accounts = Some(rules);
         let flavors = [Flavor::new("small", mib(512), 1), Flavor::new("tiny", mib(8), 1)];
@@ -278,7 +281,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
         };
-        new.admit(&manifest, &version, &flavors, &Limits::default(), Timestamp::UNIX_EPOCH)
+        new.validate(&manifest, &version, &flavors, &RequestLimits::default(), Timestamp::UNIX_EPOCH)
     }
 
     fn new() -> NewInstance {
@@ -286,12 +289,12 @@ mod tests {
     }
 
     #[test]
-    fn a_datastore_without_databases_has_users_only() {
+    fn databases_are_rejected_for_a_datastore_without_databases() {
         let mut rules = AccountRules::new(63);
         rules.databases = false;
-        admit_by(rules.clone(), &new().user("app", "x")).unwrap();
+        validate_with(rules.clone(), &new().user("app", "x")).unwrap();
         for asked in [new().database("app"), new().with_user(NewUser::new("app", "x").granted("app"))] {
-            let error = admit_by(rules.clone(), &asked).unwrap_err();
+            let error = validate_with(rules.clone(), &asked).unwrap_err();
             assert_eq!(
                 (error.kind(), &*error.to_string()),
                 (Kind::Unsupported, "this datastore has no databases of its own")
@@ -300,10 +303,10 @@ mod tests {
     }
 
     #[test]
-    fn bad_requests_are_refused_for_their_own_reason() {
+    fn invalid_requests_are_rejected_with_the_reason() {
         let cases: Vec<(NewInstance, Kind, &str)> = vec![
-            (new().flavor("huge"), Kind::NotFound, "no flavor \"huge\"; there are: small, tiny"),
-            (new().flavor("tiny"), Kind::Invalid, "needs 64 MiB of memory"),
+            (new().flavor("huge"), Kind::NotFound, "flavor \"huge\" does not exist; available: small, tiny"),
+            (new().flavor("tiny"), Kind::Invalid, "requires 64 MiB of memory"),
             (NewInstance::new("", "memory"), Kind::Invalid, "name of an instance must not be empty"),
             (NewInstance::new("x".repeat(256), "memory"), Kind::Invalid, "255 bytes"),
             (NewInstance::new("a\0", "memory"), Kind::Invalid, "control characters"),
@@ -311,20 +314,24 @@ mod tests {
             (new().volume(gib(0)), Kind::Invalid, "at least 1 GiB"),
             (new().volume(gib(16 << 11)), Kind::Invalid, "must not exceed 16384 GiB"),
             (new().database(""), Kind::Invalid, "database name must not be empty"),
-            (new().database("a").database("a"), Kind::Invalid, "named twice"),
+            (new().database("a").database("a"), Kind::Invalid, "specified twice"),
             (new().user("u", ""), Kind::Invalid, "password must not be empty"),
             (new().user("trove_x", "p"), Kind::Invalid, "reserved"),
-            (new().with_user(NewUser::new("u", "p").granted("nope")), Kind::Invalid, "database \"nope\", which is not"),
+            (
+                new().with_user(NewUser::new("u", "p").granted("nope")),
+                Kind::Invalid,
+                "database \"nope\", which the request",
+            ),
         ];
         for (request, kind, message) in cases {
-            let error = admit(&request).unwrap_err();
+            let error = validate(&request).unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
-            assert!(error.to_string().contains(message), "{error} does not say {message}");
+            assert!(error.to_string().contains(message), "{error} does not contain {message}");
         }
     }
 
     #[test]
-    fn the_description_of_a_request_holds_no_secret() {
+    fn request_text_contains_no_password() {
         let request = new().database("app").user("app", "hunter2").request();
         assert!(request.contains("app") && !request.contains("hunter2"));
     }

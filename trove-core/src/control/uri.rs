@@ -4,7 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::model::Endpoint;
 
-/// Where a client connects: `postgresql://app@127.0.0.1:20000/app`. Shown, it never holds a password.
+/// A connection URI: `postgresql://app@127.0.0.1:20000/app`. Its `Display` form never contains a
+/// password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionUri {
     scheme: String,
@@ -18,14 +19,14 @@ impl ConnectionUri {
         Self { scheme: scheme.to_owned(), user: None, endpoint, database: database.map(str::to_owned) }
     }
 
-    /// The same for a user.
+    /// Sets the user.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// The whole URI with the user's password in it.
+    /// Returns the URI with the password of the user.
     pub fn with_password(&self, password: &SecretString) -> SecretString {
         SecretString::from(self.text(Some(password)))
     }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_encoded_and_the_password_shows_only_when_asked_for() {
+    fn parts_are_percent_encoded_and_the_password_is_shown_only_on_request() {
         let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: 20000 };
         let uri = ConnectionUri::new("postgresql", endpoint.clone(), Some("a/b?c")).user("o'brien@x");
         assert_eq!(uri.to_string(), "postgresql://o%27brien%40x@127.0.0.1:20000/a%2Fb%3Fc");

@@ -3,22 +3,22 @@ use async_trait::async_trait;
 use super::Cx;
 use crate::{
     error::Result,
-    model::{Catalogue, Settings},
+    model::{ParameterCatalog, Settings},
 };
 
 /// The parameters of a server, and the settings of this one.
 ///
-/// Settings were checked against the [catalogue](Self::catalogue) already, and against
+/// Settings were checked against the [catalog](Self::catalog) already, and against
 /// [`Driver::check_settings`](super::Driver::check_settings).
 #[async_trait]
 pub trait Configuration: Send + Sync {
-    /// The digest of the image that the instance runs from, by which its catalogue is kept. Fetches the image where it
+    /// The digest of the image that the instance runs from, by which its catalog is kept. Fetches the image where it
     /// is absent.
     async fn digest(&self, cx: &Cx) -> Result<String>;
 
     /// Reads from a throw-away server of the instance's image what can be configured, and which changes it takes while
     /// it runs. The instance itself is neither needed nor touched.
-    async fn catalogue(&self, cx: &Cx) -> Result<Catalogue>;
+    async fn catalog(&self, cx: &Cx) -> Result<ParameterCatalog>;
 
     /// Makes these the settings of the instance, in place of those it has: what is absent goes back to its default. What
     /// a running server can take is in force at once; what it cannot is told by

@@ -1,8 +1,8 @@
-//! Whether settings fit a catalogue. Pure.
+//! Whether settings fit a catalog. Pure.
 
 use crate::{
     error::{Error, Result},
-    model::{Catalogue, Parameter, ParameterKind, Setting, Settings},
+    model::{Parameter, ParameterCatalog, ParameterKind, Setting, Settings},
 };
 
 /// The most settings at once.
@@ -20,14 +20,14 @@ const TIME: [(&str, u64); 6] =
 /// another type or outside the range.
 ///
 /// Numbers of parameters with a unit may be given with one: `128MB`, `1.5 min`.
-pub fn check_settings(catalogue: &Catalogue, settings: &Settings) -> Result<Settings> {
+pub fn check_settings(catalog: &ParameterCatalog, settings: &Settings) -> Result<Settings> {
     if settings.len() > MAX_SETTINGS {
         return Err(Error::invalid(format!("at most {MAX_SETTINGS} settings; there are {}", settings.len())));
     }
     let mut checked = Settings::new();
     for (name, setting) in settings {
-        let parameter = catalogue.parameter(name).ok_or_else(|| {
-            Error::invalid(format!("version {} of the server has no parameter {name:?}", catalogue.server_version))
+        let parameter = catalog.parameter(name).ok_or_else(|| {
+            Error::invalid(format!("version {} of the server has no parameter {name:?}", catalog.server_version))
         })?;
         let name = &parameter.name;
         if let Some(reason) = &parameter.reserved {
@@ -147,7 +147,7 @@ fn with_unit(own: Option<&str>, text: &str) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn catalogue() -> Catalogue {
+    fn catalog() -> ParameterCatalog {
         let mut sizes = Parameter::new("shared_buffers", ParameterKind::Integer { min: 16, max: 1_073_741_823 });
         sizes.unit = Some("8kB".to_owned());
         let mut delay = Parameter::new("delay", ParameterKind::Float { min: -1.0, max: 100.0 });
@@ -165,11 +165,11 @@ mod tests {
             Parameter::new("level", ParameterKind::Enum { values: words(&["MINIMAL", "FULL"]) }),
             Parameter::new("sql_mode", ParameterKind::Set { values: words(&["ANSI", "STRICT"]) }),
         ];
-        Catalogue::new("sha256:0", "17.1", parameters)
+        ParameterCatalog::new("sha256:0", "17.1", parameters)
     }
 
     fn check(name: &str, setting: impl Into<Setting>) -> Result<Settings> {
-        check_settings(&catalogue(), &Settings::from([(name.to_owned(), setting.into())]))
+        check_settings(&catalog(), &Settings::from([(name.to_owned(), setting.into())]))
     }
 
     #[test]
@@ -240,6 +240,6 @@ mod tests {
             assert!(error.contains(says), "{name} = {setting:?}: {error}");
         }
         let twice = Settings::from([("FSYNC".to_owned(), true.into()), ("fsync".to_owned(), true.into())]);
-        assert!(check_settings(&catalogue(), &twice).unwrap_err().to_string().contains("twice"));
+        assert!(check_settings(&catalog(), &twice).unwrap_err().to_string().contains("twice"));
     }
 }

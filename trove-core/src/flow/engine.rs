@@ -167,13 +167,13 @@ impl<C: Send + Sync + 'static> Engine<C> {
         }
     }
 
-    async fn claim(&self) -> Result<Option<store::Entry>> {
+    async fn claim(&self) -> Result<Option<store::JournalEntry>> {
         let now = self.0.clock.now();
         self.0.journal.claim(&self.0.owner, now, after(now, self.0.settings.lease)).await
     }
 
     /// Runs a claimed operation until it ends, waits, or is lost to another owner.
-    async fn execute(&self, entry: store::Entry) {
+    async fn execute(&self, entry: store::JournalEntry) {
         let (id, kind) = (entry.id, entry.kind.clone());
         let nudge = Arc::new(Notify::new());
         match self.nudges().entry(id) {

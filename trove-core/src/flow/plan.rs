@@ -6,7 +6,7 @@ use super::{Limits, Next};
 use crate::{
     error::{Error, Kind, Result},
     model::{OperationError, OperationStatus},
-    store::Cancel,
+    store::CancelMode,
     time::{Timestamp, elapsed},
 };
 
@@ -51,15 +51,15 @@ impl Position {
 }
 
 /// Where an operation stands, and what to do, after it was cancelled.
-pub(super) fn cancelled(position: Position, shape: Shape, cancel: Cancel, now: Timestamp) -> (Position, Then) {
+pub(super) fn cancelled(position: Position, shape: Shape, cancel: CancelMode, now: Timestamp) -> (Position, Then) {
     match cancel {
-        Cancel::Supersede => (Position { cancelled: false, ..position }, Then::End(OperationStatus::Cancelled)),
-        Cancel::Undo if shape.reversible && !position.undoing => {
+        CancelMode::Supersede => (Position { cancelled: false, ..position }, Then::End(OperationStatus::Cancelled)),
+        CancelMode::Undo if shape.reversible && !position.undoing => {
             let error = OperationError::new(Kind::Cancelled, "the operation was cancelled");
             let position = position.back(error, now);
             (Position { cancelled: true, ..position }, Then::Continue)
         }
-        Cancel::Undo => (position, Then::Continue),
+        CancelMode::Undo => (position, Then::Continue),
     }
 }
 
@@ -187,14 +187,14 @@ mod tests {
     #[test]
     fn cancelling_takes_back_or_ends() {
         let now = Timestamp::UNIX_EPOCH;
-        let (position, then) = cancelled(at(1, false), SHAPE, Cancel::Undo, now);
+        let (position, then) = cancelled(at(1, false), SHAPE, CancelMode::Undo, now);
         assert!(position.undoing && position.cancelled && then == Then::Continue);
         assert_eq!(
             after(Position { step: 0, ..position }, SHAPE, Ok(Next::Done)).1,
             Then::End(OperationStatus::Cancelled)
         );
-        assert_eq!(cancelled(at(1, false), SHAPE, Cancel::Supersede, now).1, Then::End(OperationStatus::Cancelled));
-        assert_eq!(cancelled(at(1, false), ONE_WAY, Cancel::Undo, now), (at(1, false), Then::Continue));
+        assert_eq!(cancelled(at(1, false), SHAPE, CancelMode::Supersede, now).1, Then::End(OperationStatus::Cancelled));
+        assert_eq!(cancelled(at(1, false), ONE_WAY, CancelMode::Undo, now), (at(1, false), Then::Continue));
     }
 
     proptest! {

@@ -44,7 +44,7 @@ impl<C: Send + Sync + 'static> Registry<C> {
     }
 
     /// The state of an operation with its secrets sealed by the current key, where one was by another.
-    pub(crate) fn reseal(
+    pub(crate) fn rewrap(
         &self,
         kind: &str,
         state: &str,
@@ -53,11 +53,11 @@ impl<C: Send + Sync + 'static> Registry<C> {
     ) -> Result<Option<String>> {
         let unreadable = |error| Error::corrupt(format!("the journal of {kind} cannot be read")).because(error);
         let mut flow = self.revive(kind, serde_json::from_str(state).map_err(unreadable)?)?;
-        let mut resealed = false;
+        let mut rewrapped = false;
         for (owner, sealed) in flow.secrets(instance) {
-            resealed |= keys.reseal(&owner, sealed)?;
+            rewrapped |= keys.rewrap(&owner, sealed)?;
         }
-        if resealed { flow.state().map(|state| Some(state.to_string())) } else { Ok(None) }
+        if rewrapped { flow.state().map(|state| Some(state.to_string())) } else { Ok(None) }
     }
 }
 
@@ -68,7 +68,14 @@ impl<C: Send + Sync + 'static> Default for Registry<C> {
 }
 
 pub(super) fn first_row<F: Flow>(flow: &F, id: OperationId) -> Result<NewOperation> {
-    Ok(NewOperation { id, kind: F::KIND, step: name::<F>(0), state: state(flow)?, configuration: None, seen: None })
+    Ok(NewOperation {
+        id,
+        kind: F::KIND,
+        step: name::<F>(0),
+        state: state(flow)?,
+        configuration: None,
+        expected_epoch: None,
+    })
 }
 
 fn name<F: Flow>(step: usize) -> &'static str {

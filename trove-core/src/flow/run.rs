@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Kind, Result},
     lifecycle::State,
     model::{Event, EventKind, OperationError, OperationStatus},
-    store::{Cancel, Entry, InstanceChange, Record},
+    store::{CancelMode, InstanceChange, JournalEntry, JournalRecord},
     time::{Timestamp, after},
 };
 
@@ -25,7 +25,7 @@ enum Outcome {
 }
 
 impl<C: Send + Sync + 'static> Engine<C> {
-    pub(super) async fn run_steps(&self, entry: Entry, nudge: &Notify) -> Result<()> {
+    pub(super) async fn run_steps(&self, entry: JournalEntry, nudge: &Notify) -> Result<()> {
         let mut flow = match self.0.registry.revive(&entry.kind, entry.state.clone()) {
             Ok(flow) => flow,
             Err(error) => return self.record_unreadable(&entry, &error).await,
@@ -42,7 +42,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
             since: entry.step_since.max(self.0.started),
             attempt: entry.attempt,
             error: entry.error.clone(),
-            cancelled: entry.undoing && entry.cancel == Some(Cancel::Undo),
+            cancelled: entry.undoing && entry.cancel == Some(CancelMode::Undo),
         };
         loop {
             if let Some(how) = cancel.take() {
@@ -86,11 +86,11 @@ impl<C: Send + Sync + 'static> Engine<C> {
     /// Tries a step once, within its deadline, and keeps the claim meanwhile.
     async fn attempt(
         &self,
-        entry: &Entry,
+        entry: &JournalEntry,
         flow: &mut dyn AnyFlow<C>,
         position: &Position,
         nudge: &Notify,
-        cancel: &mut Option<Cancel>,
+        cancel: &mut Option<CancelMode>,
         change: &mut InstanceChange,
     ) -> Outcome {
         let deadline = flow.limits(position.step).deadline;
@@ -136,9 +136,9 @@ impl<C: Send + Sync + 'static> Engine<C> {
     /// Renews the claim until it is lost; passes on that the operation was cancelled.
     async fn keep_claim(
         &self,
-        entry: &Entry,
+        entry: &JournalEntry,
         nudge: &Notify,
-        cancel: &mut Option<Cancel>,
+        cancel: &mut Option<CancelMode>,
         stop: &CancellationToken,
     ) -> Error {
         let every = self.0.settings.lease / 3;
@@ -167,7 +167,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
 
     async fn end(
         &self,
-        entry: &Entry,
+        entry: &JournalEntry,
         flow: &dyn AnyFlow<C>,
         position: &Position,
         status: OperationStatus,
@@ -193,7 +193,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     /// Journals a step's end and goes on, or, with a pause, lets go.
     async fn record(
         &self,
-        entry: &Entry,
+        entry: &JournalEntry,
         flow: &dyn AnyFlow<C>,
         position: &Position,
         pause: Option<Duration>,
@@ -206,7 +206,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     #[allow(clippy::too_many_arguments, reason = "one place writes the journal, and a row has this many parts")]
     async fn write(
         &self,
-        entry: &Entry,
+        entry: &JournalEntry,
         flow: &dyn AnyFlow<C>,
         position: &Position,
         status: OperationStatus,
@@ -215,7 +215,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         change: InstanceChange,
     ) -> Result<()> {
         let held = pause.is_none() && !status.is_final();
-        let record = Record {
+        let record = JournalRecord {
             state: flow.state()?,
             status,
             undoing: position.undoing,
@@ -233,10 +233,10 @@ impl<C: Send + Sync + 'static> Engine<C> {
         Ok(())
     }
 
-    async fn record_unreadable(&self, entry: &Entry, error: &Error) -> Result<()> {
+    async fn record_unreadable(&self, entry: &JournalEntry, error: &Error) -> Result<()> {
         tracing::error!(operation = %entry.id, kind = entry.kind, error = error.report(), "cannot run an operation");
         let at = self.0.clock.now();
-        let record = Record {
+        let record = JournalRecord {
             state: entry.state.clone(),
             status: OperationStatus::Stuck,
             undoing: entry.undoing,
@@ -252,7 +252,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.0.journal.record(entry.id, entry.instance, entry.epoch, &record).await
     }
 
-    fn publish_step(&self, entry: &Entry, flow: &dyn AnyFlow<C>, position: &Position) {
+    fn publish_step(&self, entry: &JournalEntry, flow: &dyn AnyFlow<C>, position: &Position) {
         let kind = EventKind::Step {
             operation: entry.id,
             operation_kind: entry.kind.clone(),
@@ -264,7 +264,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.0.events.publish(Event::new(self.0.clock.now(), entry.instance, kind));
     }
 
-    fn publish_change(&self, entry: &Entry, record: &Record) {
+    fn publish_change(&self, entry: &JournalEntry, record: &JournalRecord) {
         let kind = match record.change {
             InstanceChange { remove: true, .. } => EventKind::Deleted,
             InstanceChange { state: Some(state), .. } => EventKind::State { state },
@@ -273,7 +273,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.0.events.publish(Event::new(record.at, entry.instance, kind));
     }
 
-    fn report_failure(&self, entry: &Entry, flow: &dyn AnyFlow<C>, position: &Position, error: &Error) {
+    fn report_failure(&self, entry: &JournalEntry, flow: &dyn AnyFlow<C>, position: &Position, error: &Error) {
         let step = flow.step_name(position.step);
         tracing::warn!(operation = %entry.id, kind = entry.kind, step, error = error.report(), "a step failed");
         let kind = EventKind::Failed { operation: entry.id, step: step.to_owned(), error: error.into() };
@@ -287,7 +287,7 @@ fn merge(step: InstanceChange, end: InstanceChange) -> InstanceChange {
         state: end.state.or(step.state),
         endpoint: end.endpoint.or(step.endpoint),
         fault: end.fault.or(step.fault),
-        given: end.given.or(step.given),
+        assigned_settings: end.assigned_settings.or(step.assigned_settings),
         release: end.release.or(step.release),
         flavor: end.flavor.or(step.flavor),
         remove: end.remove || step.remove,

@@ -142,7 +142,10 @@ mod tests {
         let source = std::io::Error::other("no route");
         let error = Error::unavailable("away").with("socket", "/run/x").because(source).having(Effect::Unknown);
         let arrived = Error::from(read::<Failure>(&write(&Failure::from(error.clone()))).unwrap());
-        assert_eq!((arrived.kind(), arrived.is_transient(), arrived.effect()), (Kind::Unavailable, true, Effect::Unknown));
+        assert_eq!(
+            (arrived.kind(), arrived.is_transient(), arrived.effect()),
+            (Kind::Unavailable, true, Effect::Unknown)
+        );
         assert_eq!(arrived.to_string(), "away");
         assert!(arrived.report().contains("/run/x") && arrived.report().contains("no route"), "{}", arrived.report());
         assert_eq!(Error::from(Failure::from(Error::busy("later"))).report(), "later");

@@ -22,7 +22,7 @@ use crate::{
     id::{InstanceId, OperationId},
     model::{Health, Observed},
     rpc::Listener,
-    store::Report,
+    store::InstanceReport,
     time::Clock,
 };
 
@@ -81,7 +81,8 @@ impl Listener for Remote {
     async fn told(&self, text: &[u8]) {
         match message::read(text) {
             Ok(Notice::Seen { observed, settled }) => {
-                let report = Report { instance: self.instance, observed: plain(observed), at: self.clock.now() };
+                let report =
+                    InstanceReport { instance: self.instance, observed: plain(observed), at: self.clock.now() };
                 let (stored, seen) = oneshot::channel();
                 let telling = Telling { report, stored: settled.then_some(stored) };
                 if settled {

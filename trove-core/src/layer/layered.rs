@@ -8,7 +8,9 @@ use crate::{
         Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize, Upgrade,
     },
     error::{Error, Result},
-    model::{Catalogue, Database, Flavor, NewDatabase, NewUser, Observed, Page, PageRequest, Settings, User, UserName},
+    model::{
+        Database, Flavor, NewDatabase, NewUser, Observed, Page, PageRequest, ParameterCatalog, Settings, User, UserName,
+    },
     secret::SecretString,
 };
 
@@ -125,7 +127,7 @@ layered!(Accounts, |inner| inner.accounts(), "accounts.", {
 
 layered!(Configuration, |inner| inner.configuration(), "configuration.", {
     "looks" fn digest() -> String;
-    "looks" fn catalogue() -> Catalogue;
+    "looks" fn catalog() -> ParameterCatalog;
     "changes" fn apply(settings: &Settings) -> ();
 });
 

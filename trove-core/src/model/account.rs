@@ -8,31 +8,33 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NewDatabase {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// How its text is encoded, as the engine calls it: `utf8mb4`, `UTF8`. `None` is the engine's default.
+    /// The character set in the terms of the engine: `utf8mb4`, `UTF8`. `None` is the engine's
+    /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub character_set: Option<String>,
-    /// How its text is ordered, as the engine calls it: `utf8mb4_0900_ai_ci`, `C.UTF-8`. `None` is the character set's
-    /// default.
+    /// The collation in the terms of the engine: `utf8mb4_0900_ai_ci`, `C.UTF-8`. `None` is the
+    /// default of the character set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collation: Option<String>,
 }
 
 impl NewDatabase {
-    /// A database of this name with the engine's default character set (Unicode) and collation.
+    /// Creates a request for a database with the default character set (Unicode) and collation of
+    /// the engine.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), character_set: None, collation: None }
     }
 
-    /// Encodes its text so.
+    /// Sets the character set.
     #[must_use]
     pub fn character_set(mut self, character_set: impl Into<String>) -> Self {
         self.character_set = Some(character_set.into());
         self
     }
 
-    /// Orders its text so.
+    /// Sets the collation.
     #[must_use]
     pub fn collation(mut self, collation: impl Into<String>) -> Self {
         self.collation = Some(collation.into());
@@ -46,27 +48,34 @@ impl From<&str> for NewDatabase {
     }
 }
 
-/// What identifies a user inside an instance: a name and, where the engine tells users apart by it, the host they
-/// come from.
+/// The identity of a user inside an instance: a name and, for engines that distinguish users by it,
+/// a client host.
 ///
-/// Written `name` or `name@host`. Two users of one name and different hosts are two users.
+/// Formatted as `name` or `name@host`. Two users with the same name and different hosts are
+/// different users.
+///
+/// ```
+/// use trove_core::model::UserName;
+///
+/// assert_eq!(UserName::new("app").at("10.0.0.%").to_string(), "app@10.0.0.%");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UserName {
     /// The name.
     pub name: String,
-    /// Where it may connect from: an address, or a pattern in which `%` stands for anything. `None` is anywhere, and
-    /// all that an engine without hosts knows.
+    /// The host that the user may connect from: an address, or a pattern with the wildcard `%`.
+    /// `None` is any host, and the only value for engines without hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
 
 impl UserName {
-    /// A user from anywhere.
+    /// Returns the name of a user who may connect from any host.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), host: None }
     }
 
-    /// The user of this name who comes from `host`.
+    /// Sets the host.
     #[must_use]
     pub fn at(mut self, host: impl Into<String>) -> Self {
         self.host = Some(host.into());
@@ -111,21 +120,22 @@ impl fmt::Display for UserName {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewUser {
-    /// What it is called, and where it may connect from.
+    /// The name and host.
     pub user: UserName,
-    /// Its password.
+    /// The password.
     pub password: SecretString,
-    /// The databases it may use, all of which exist or are created with it.
+    /// The databases that the user may access. Each has to exist or to be created by the same
+    /// request.
     pub databases: Vec<String>,
 }
 
 impl NewUser {
-    /// A user that may log in and nothing else yet.
+    /// Creates a request for a user without access to any database.
     pub fn new(user: impl Into<UserName>, password: impl Into<SecretString>) -> Self {
         Self { user: user.into(), password: password.into(), databases: Vec::new() }
     }
 
-    /// Lets the user use a database.
+    /// Grants access to a database.
     #[must_use]
     pub fn granted(mut self, database: impl Into<String>) -> Self {
         self.databases.push(database.into());
@@ -133,25 +143,25 @@ impl NewUser {
     }
 }
 
-/// A database as it is.
+/// A database inside an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Database {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// How its text is encoded, as the engine calls it.
+    /// The character set in the terms of the engine.
     pub character_set: Option<String>,
-    /// How its text is ordered, as the engine calls it.
+    /// The collation in the terms of the engine.
     pub collation: Option<String>,
 }
 
 impl Database {
-    /// A database of this name, of which nothing more is known.
+    /// Returns a database whose character set and collation are unknown.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), character_set: None, collation: None }
     }
 
-    /// The same with how its text is encoded and ordered.
+    /// Sets the character set and the collation.
     #[must_use]
     pub fn text(mut self, character_set: impl Into<String>, collation: impl Into<String>) -> Self {
         (self.character_set, self.collation) = (Some(character_set.into()), Some(collation.into()));
@@ -159,39 +169,39 @@ impl Database {
     }
 }
 
-/// A user as it is.
+/// A user inside an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct User {
-    /// What it is called, and where it may connect from.
+    /// The name and host.
     #[serde(flatten)]
     pub user: UserName,
-    /// The databases it may use, in order of name.
+    /// The databases that the user may access, in order of name.
     pub databases: Vec<String>,
 }
 
 impl User {
-    /// A user that may use these databases.
+    /// Returns a user who may access these databases.
     pub fn new(user: impl Into<UserName>, databases: Vec<String>) -> Self {
         Self { user: user.into(), databases }
     }
 }
 
-/// A request to enable or disable a tenant's root.
+/// A request to enable or disable the tenant's root user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootChange {
-    /// When it was made.
+    /// The time of the request.
     pub at: Timestamp,
-    /// True where root was to be enabled.
+    /// Whether root was to be enabled.
     pub enabled: bool,
 }
 
-/// Which part of a list to return. The default is its first hundred entries.
+/// The page of a list to return. The default is the first hundred entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageRequest {
-    /// How many entries at the most; 1 to 1000.
+    /// The maximum number of entries; 1 to 1000.
     pub limit: u32,
-    /// The last entry of the page before, which this page follows.
+    /// The marker: the last entry of the preceding page.
     pub after: Option<String>,
 }
 
@@ -201,17 +211,18 @@ impl Default for PageRequest {
     }
 }
 
-/// A part of a list, in order.
+/// A page of a sorted list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
-    /// What to ask for next ([`PageRequest::after`]); `None` at the end.
+    /// The marker of the next page ([`PageRequest::after`]); `None` on the last page.
     pub next: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// Makes a page of up to `limit` of these entries, of which the caller fetched one more to know whether there are.
+    /// Returns a page of up to `limit` entries. The caller fetches one entry more, which tells
+    /// whether a next page exists.
     pub fn of(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;

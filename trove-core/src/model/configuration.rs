@@ -4,43 +4,45 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::id::ConfigurationId;
 
-/// The settings that an instance was given, and the group and revision that they are of.
+/// The settings assigned to an instance, with the configuration group and revision that they come
+/// from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct GivenSettings {
-    /// The group and its revision; `None` where they are of none.
+pub struct AssignedSettings {
+    /// The group and its revision; `None` without a group.
     pub group: Option<(ConfigurationId, u64)>,
     /// The settings.
     pub settings: Settings,
 }
 
-impl From<&ConfigurationGroup> for GivenSettings {
+impl From<&ConfigurationGroup> for AssignedSettings {
     fn from(group: &ConfigurationGroup) -> Self {
         Self { group: Some((group.id, group.revision)), settings: group.settings.clone() }
     }
 }
 
-/// Settings under a name, for any number of instances of one datastore version.
+/// A named set of settings that any number of instances of one datastore version share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ConfigurationGroup {
-    /// Its identity.
+    /// The id.
     pub id: ConfigurationId,
-    /// The tenant it belongs to.
+    /// The tenant that owns the group.
     pub project: String,
-    /// What its owner calls it.
+    /// The name; not necessarily unique.
     pub name: String,
-    /// What its owner says of it.
+    /// The description.
     pub description: String,
-    /// The datastore it is for.
+    /// The datastore.
     pub datastore: String,
-    /// The version of the datastore it is for, as the registry of versions calls it.
+    /// The name of the datastore version in the registry of versions.
     pub version: String,
-    /// What it sets.
+    /// The settings.
     pub settings: Settings,
-    /// Grows with each change of the settings; an instance that was given a lower one is given this one soon.
+    /// Incremented by each change of the settings. The service applies it to instances with a lower
+    /// revision.
     pub revision: u64,
-    /// When it was made.
+    /// When the group was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// When the group was last changed.
     pub updated_at: Timestamp,
 }

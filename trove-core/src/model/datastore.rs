@@ -1,26 +1,28 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A version of a datastore that instances can be made of, as the registry of versions holds it.
+/// An entry of the registry of versions: a datastore version that instances can run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DatastoreVersion {
-    /// The datastore, as its driver calls it.
+    /// The name of the datastore, as its driver declares it.
     pub datastore: String,
-    /// What the version is called: `17`, `17-hardened`.
+    /// The name of the version: `17`, `17-hardened`.
     pub name: String,
-    /// Its number, of one of the driver's [series](crate::datastore::Manifest::series): `17`, `17.5`.
+    /// The version number, within one of the driver's [series](crate::datastore::Manifest::series):
+    /// `17`, `17.5`.
     pub number: String,
-    /// The image that its instances are made from; with `@sha256:...` exactly this one.
+    /// The image that its instances run; pinned by `@sha256:...`.
     pub image: String,
-    /// Who signs in to the image's registry, where that is needed.
+    /// The user name for the registry of the image, if it requires a login.
     pub username: Option<String>,
-    /// False where no new instances are made of it.
+    /// Whether new instances may use this version.
     pub active: bool,
-    /// True where it is the one of a request that names none, as long as it is active; then the first active one is.
+    /// Whether requests without a version use this one. If it is inactive, they use the first
+    /// active version.
     pub default: bool,
-    /// When it was added.
+    /// When the version was added.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// When the version was last changed.
     pub updated_at: Timestamp,
 }

@@ -7,73 +7,74 @@ use crate::{
     lifecycle::State,
 };
 
-/// Something that happened to an instance.
+/// An event of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// To which instance.
+    /// The instance.
     pub instance: InstanceId,
-    /// What.
+    /// The kind of the event with its data.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
 impl Event {
-    /// An event.
+    /// Creates an event.
     pub fn new(at: Timestamp, instance: InstanceId, kind: EventKind) -> Self {
         Self { at, instance, kind }
     }
 }
 
-/// What an [`Event`] says.
+/// The kind of an [`Event`] with its data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The control plane does something else with the instance now.
+    /// The state changed.
     State {
-        /// What it does.
+        /// The new state.
         state: State,
     },
-    /// The guest reports another health than before.
+    /// The health reported by the guest changed.
     Health {
-        /// What it reports.
+        /// The new health.
         health: Health,
     },
-    /// The guest reports that its settings stand otherwise than before.
+    /// The settings state reported by the guest changed.
     Settings {
-        /// How they stand.
+        /// The new settings state.
         #[serde(flatten)]
         state: SettingsState,
     },
-    /// The instance is gone.
+    /// The instance was deleted.
     Deleted,
     /// An operation entered a step.
     Step {
         /// The operation.
         operation: OperationId,
-        /// Its kind.
+        /// The kind of the operation.
         operation_kind: String,
         /// The step.
         step: String,
-        /// Which one it is, from 1.
+        /// The number of the step, starting at 1.
         number: u32,
-        /// Of how many.
+        /// The number of steps.
         of: u32,
-        /// True where the step is being taken back.
+        /// Whether the step is being undone.
         undo: bool,
     },
-    /// A step goes on.
+    /// A step made progress.
     Progress {
         /// The operation.
         operation: OperationId,
-        /// How far it is.
+        /// The progress.
         #[serde(flatten)]
         progress: Progress,
     },
-    /// A try of a step failed. It is tried again or, where that cannot help, taken back.
+    /// An attempt of a step failed. The step is retried or, if the error is permanent, the
+    /// operation is undone.
     Failed {
         /// The operation.
         operation: OperationId,
@@ -86,29 +87,29 @@ pub enum EventKind {
     Ended {
         /// The operation.
         operation: OperationId,
-        /// Its kind.
+        /// The kind of the operation.
         operation_kind: String,
-        /// How.
+        /// The final status.
         status: OperationStatus,
-        /// The error, unless it succeeded.
+        /// The error, unless the operation succeeded.
         error: Option<OperationError>,
     },
-    /// Databases, users or rights inside the instance were changed on request.
+    /// Databases, users or privileges inside the instance were changed by a request.
     Accounts {
-        /// Which call changed them.
+        /// The name of the call.
         action: String,
     },
 }
 
-/// How far a long step is. It grows; it does not promise to reach its total.
+/// The progress of a long step. It increases, but does not necessarily reach the total.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is being done, as a short phrase: `initialise data directory`.
+    /// The current phase as a short phrase: `initialize data directory`.
     pub phase: String,
-    /// How much of it is done, in `unit`s.
+    /// The completed amount in `unit`s.
     pub done: u64,
-    /// How much there is to do, where that is known.
+    /// The total amount, if it is known.
     pub total: Option<u64>,
-    /// What is counted; empty where nothing is.
+    /// The unit; empty if nothing is counted.
     pub unit: String,
 }

@@ -4,26 +4,28 @@ use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, SettingsState};
 
-/// What is known of a database server's ability to serve, as opposed to what the control plane intends with it.
+/// The observed health of a database server, as opposed to its intended
+/// [state](crate::lifecycle::State).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// Nothing is known: no report yet, reports have stopped, or what would tell does not answer.
+    /// The health is unknown: no report yet, reports have stopped, or the container engine does not
+    /// respond.
     Unknown(Problem),
-    /// The server is on its way up.
+    /// The server is starting.
     Starting,
     /// The server answered an authenticated query.
     Healthy,
-    /// The server answers but does not serve as it should.
+    /// The server answers queries, but not all of its functions work.
     Impaired(Problem),
-    /// The server does not serve.
+    /// The server does not answer queries.
     Down(Problem),
     /// The server was stopped on request.
     Stopped,
 }
 
 impl Health {
-    /// What is wrong, if anything is.
+    /// Returns the problem, if there is one.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
             Self::Unknown(problem) | Self::Impaired(problem) | Self::Down(problem) => Some(problem),
@@ -32,17 +34,17 @@ impl Health {
     }
 }
 
-/// Why an instance is not healthy: a condition to act on and a sentence to read.
+/// The reason why an instance is not healthy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// What to act on.
+    /// The condition, for callers to match on.
     pub condition: Condition,
-    /// What to read. Holds no secret.
+    /// The message for the user. Contains no secrets.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem with its explanation.
+    /// Creates a problem.
     pub fn new(condition: Condition, message: impl Into<String>) -> Self {
         Self { condition, message: message.into() }
     }
@@ -54,81 +56,81 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The kinds of [`Problem`].
+/// The kind of a [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Condition {
     /// The guest agent has not reported for too long.
     NoReport,
-    /// The platform's runtime (the Docker daemon, say) does not answer.
+    /// The runtime of the platform, for example the Docker daemon, does not respond.
     RuntimeUnavailable,
     /// The server was killed.
     Killed,
-    /// The server ended by itself or was stopped from outside.
+    /// The server exited or was stopped by another party.
     Exited,
-    /// The kernel killed the server, or a part of it, for want of memory.
+    /// The kernel killed the server or one of its processes because memory was exhausted.
     OutOfMemory,
-    /// The server is suspended.
+    /// The server is paused.
     Paused,
-    /// What the server runs in was removed.
+    /// The container of the server was removed.
     Removed,
-    /// The server runs but does not answer.
+    /// The server runs but does not answer queries.
     NotAnswering,
-    /// The volume has no room left.
+    /// The volume is full.
     DiskFull,
-    /// The data directory is missing or is another engine's.
+    /// The data directory is missing or belongs to another engine.
     DataMissing,
-    /// The server does not start.
+    /// The server fails to start.
     StartFailed,
-    /// The server answers and lets nobody write, although it should.
+    /// The server is read-only although it should be writable.
     ReadOnly,
 }
 
-/// How full a volume is.
+/// The disk usage of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
-    /// What the instance's files take up; `None` where that was not measured this time.
+    /// The size of the instance's files; `None` if it was not measured this time.
     pub used: Option<ByteSize>,
-    /// What can still be written.
+    /// The free space.
     pub free: ByteSize,
 }
 
-/// What a driver saw of its server at one moment.
+/// An observation of a server by its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Observed {
-    /// Whether it serves.
+    /// The health.
     pub health: Health,
-    /// The server's own version, where it answered.
+    /// The version that the server reported, if it answered.
     pub server_version: Option<String>,
-    /// How full its volume is, where that could be read.
+    /// The disk usage, if it could be read.
     pub disk: Option<Disk>,
-    /// How its settings stand, where it has any and that could be told.
+    /// The settings state, if the datastore has settings and the state could be read.
     pub settings: Option<SettingsState>,
 }
 
 impl Observed {
-    /// An observation of health alone.
+    /// Creates an observation with a health only.
     pub fn new(health: Health) -> Self {
         Self { health, server_version: None, disk: None, settings: None }
     }
 
-    /// Adds the server's version.
+    /// Sets the version of the server.
     #[must_use]
     pub fn server_version(mut self, version: Option<String>) -> Self {
         self.server_version = version;
         self
     }
 
-    /// Adds how the settings stand.
+    /// Sets the settings state.
     #[must_use]
     pub fn settings(mut self, settings: Option<SettingsState>) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Adds how full the volume is.
+    /// Sets the disk usage.
     #[must_use]
     pub fn disk(mut self, disk: Option<Disk>) -> Self {
         self.disk = disk;

@@ -3,67 +3,68 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Disk, GivenSettings, Health, SettingsState};
+use super::{AssignedSettings, ByteSize, Disk, Health, SettingsState};
 use crate::{
     id::{ConfigurationId, InstanceId},
     lifecycle::State,
 };
 
-/// A database instance as the service knows it.
+/// A database instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Instance {
-    /// Its identity. Names are labels: two instances may share one.
+    /// The id. Names are labels: two instances may have the same name.
     pub id: InstanceId,
-    /// The tenant it belongs to.
+    /// The tenant that owns the instance.
     pub project: String,
-    /// What its owner calls it.
+    /// The name.
     pub name: String,
-    /// The datastore it runs, as its driver names it.
+    /// The name of the datastore, as its driver declares it.
     pub datastore: String,
-    /// The datastore's version, as the registry of versions calls it.
+    /// The name of the datastore version in the registry of versions.
     pub version: String,
-    /// The number of that version, which tells its driver what it is.
+    /// The version number.
     pub version_number: String,
-    /// The image it runs from.
+    /// The image.
     pub image: String,
-    /// The memory and processors it has.
+    /// The memory and CPUs.
     pub flavor: Flavor,
-    /// The size of its volume.
+    /// The size of the volume.
     pub volume: ByteSize,
-    /// True where it may be reached from other machines.
+    /// Whether other machines may connect.
     pub public: bool,
-    /// What the control plane is doing with it.
+    /// What the control plane is doing with the instance.
     pub state: State,
-    /// What its guest last reported. Already set to [`Health::Unknown`] where the report is too old.
+    /// The health that the guest last reported; [`Health::Unknown`] if the report is too old.
     pub health: Health,
-    /// When the guest last reported.
+    /// The time of the last report.
     pub reported_at: Option<Timestamp>,
-    /// The server's own version, as it last said.
+    /// The version that the server last reported.
     pub server_version: Option<String>,
-    /// How full the volume was, as last measured.
+    /// The last measured disk usage.
     pub disk: Option<Disk>,
-    /// Where it is reached.
+    /// The endpoint for clients.
     pub endpoint: Option<Endpoint>,
-    /// The configuration group whose settings it has, or is being given.
+    /// The configuration group that is assigned or being assigned.
     pub configuration: Option<ConfigurationId>,
-    /// The settings that it was last given, of which revision of which group. A revision that its server refused counts as
-    /// given; the settings are then those it has, and [`fault`](Self::fault) says why.
-    pub given: GivenSettings,
-    /// How its settings stand with its server, as its guest last told.
+    /// The last assigned settings, with the revision of their group. A revision that the server
+    /// rejected counts as assigned; the settings are then the effective ones, and
+    /// [`fault`](Self::fault) has the reason.
+    pub assigned_settings: AssignedSettings,
+    /// The settings state that the guest last reported.
     pub settings: SettingsState,
-    /// The last operation that failed; cleared by the next that succeeds.
+    /// The failure of the last operation; cleared by the next one that succeeds.
     pub fault: Option<Fault>,
-    /// When it was asked for.
+    /// When the instance was requested.
     pub created_at: Timestamp,
-    /// When the control plane last changed it.
+    /// When the control plane last changed the instance.
     pub updated_at: Timestamp,
-    /// The fencing epoch of the last owner of an operation on it.
+    /// The fencing epoch of the last claim of an operation on the instance.
     pub epoch: u64,
 }
 
 impl Instance {
-    /// An instance that has just been asked for, of project `default`; the fields say the rest.
+    /// Creates an instance in state [`Build`](State::Build) and project `default`.
     pub fn new(
         id: InstanceId,
         name: impl Into<String>,
@@ -90,7 +91,7 @@ impl Instance {
             disk: None,
             endpoint: None,
             configuration: None,
-            given: GivenSettings::default(),
+            assigned_settings: AssignedSettings::default(),
             settings: SettingsState::default(),
             fault: None,
             created_at: at,
@@ -99,7 +100,7 @@ impl Instance {
         }
     }
 
-    /// The one word that sums up state and health.
+    /// Returns the status: a summary of state and health.
     pub fn status(&self) -> Status {
         match self.state {
             State::Build => Status::Build,
@@ -123,7 +124,7 @@ impl Instance {
         }
     }
 
-    /// Why the status is not [`Status::Active`], where a reason is known.
+    /// Returns the reason why the status is not [`Status::Active`], if it is known.
     pub fn reason(&self) -> Option<&str> {
         match self.status() {
             Status::Active => None,
@@ -133,39 +134,40 @@ impl Instance {
     }
 }
 
-/// The status of an instance: [`Active`](Self::Active) only if its server was seen to serve within the last seconds.
+/// The status of an instance: [`Active`](Self::Active) only if its server answered a query within
+/// the last seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
-    /// It is being created.
+    /// The instance is being created.
     Build,
-    /// It serves.
+    /// The server answers queries.
     Active,
-    /// It serves, but not as it should: see [`Instance::reason`].
+    /// The server answers queries, but not all of its functions work: see [`Instance::reason`].
     Impaired,
-    /// It should serve and does not: see [`Instance::reason`].
+    /// The server should answer queries and does not: see [`Instance::reason`].
     Down,
-    /// Whether it serves is not known: see [`Instance::reason`].
+    /// The health is unknown: see [`Instance::reason`].
     Unknown,
-    /// Its server is being restarted on request.
+    /// The server is being restarted on request.
     Restarting,
-    /// Its server is being stopped on request.
+    /// The server is being stopped on request.
     Stopping,
-    /// Its server was stopped on request.
+    /// The server was stopped on request.
     Stopped,
-    /// Its server is coming up.
+    /// The server is starting.
     Starting,
-    /// Its server is being given other settings.
+    /// A change of the settings is being applied.
     Configuring,
-    /// It is being given another release.
+    /// The instance is being upgraded.
     Upgrading,
-    /// It is being given another flavor.
+    /// The instance is being resized.
     Resizing,
-    /// Its guest is being given another identity.
+    /// The identity of the guest is being rotated.
     Rotating,
-    /// It is being removed.
+    /// The instance is being deleted.
     Deleting,
-    /// It could not be created, or an operation is stuck: see [`Instance::fault`].
+    /// The creation failed, or an operation is stuck: see [`Instance::fault`].
     Error,
 }
 
@@ -191,30 +193,30 @@ impl fmt::Display for Status {
     }
 }
 
-/// The memory and processors of an instance. An engine's settings are derived from it.
+/// The memory and CPUs of an instance. Settings of the engine are derived from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flavor {
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// The most memory its server may use; there is no swap beyond it.
+    /// The memory limit of the server, without swap.
     pub memory: ByteSize,
-    /// The most processors its server may use.
+    /// The CPU limit of the server.
     pub vcpus: u32,
 }
 
 impl Flavor {
-    /// A flavor.
+    /// Creates a flavor.
     pub fn new(name: impl Into<String>, memory: ByteSize, vcpus: u32) -> Self {
         Self { name: name.into(), memory, vcpus }
     }
 }
 
-/// Where a server is reached.
+/// The host and port at which clients reach a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// Host name or address.
+    /// The host name or address.
     pub host: String,
-    /// TCP port.
+    /// The TCP port.
     pub port: u16,
 }
 
@@ -228,11 +230,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// An operation that failed.
+/// The failure of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// What failed and why, for the owner.
+    /// The message for the owner of the instance.
     pub message: String,
-    /// When.
+    /// The time of the failure.
     pub at: Timestamp,
 }

@@ -6,41 +6,41 @@ use crate::{
     id::{InstanceId, OperationId},
 };
 
-/// An operation on an instance, as its journal shows it.
+/// An operation on an instance, as recorded in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Operation {
-    /// Its identity.
+    /// The id.
     pub id: OperationId,
-    /// The instance it is about.
+    /// The instance.
     pub instance: InstanceId,
-    /// What it does and in which version: `instance.create/v1`.
+    /// The kind, with its version: `instance.create/v1`.
     pub kind: String,
-    /// How far it is.
+    /// The status.
     pub status: OperationStatus,
-    /// The step it is at, or ended at.
+    /// The current or last step.
     pub step: String,
-    /// How often the step was tried and failed.
+    /// How often the step failed.
     pub attempt: u32,
-    /// The error that made it fail, or that the step's last try ended with.
+    /// The error that the operation or the last attempt of the step failed with.
     pub error: Option<OperationError>,
-    /// When it was asked for.
+    /// When the operation was requested.
     pub created_at: Timestamp,
-    /// When its journal was last written.
+    /// When the journal was last written.
     pub updated_at: Timestamp,
 }
 
-/// Why an operation failed, or a try of its step did.
+/// The error of an operation or of an attempt of its step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationError {
-    /// What to act on.
+    /// The kind, for callers to match on.
     pub kind: Kind,
-    /// What to read. Holds no secret.
+    /// The message for the user. Contains no secrets.
     pub message: String,
 }
 
 impl OperationError {
-    /// Of this kind, with this message.
+    /// Creates an error.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
@@ -58,26 +58,26 @@ impl From<OperationError> for Error {
     }
 }
 
-/// How far an operation is.
+/// The status of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationStatus {
-    /// It goes forward, now or when what it waits for has come.
+    /// The operation runs or waits for its next attempt.
     Running,
-    /// It failed or was cancelled and takes back what it did.
+    /// The operation failed or was cancelled and is being undone.
     Undoing,
-    /// It did what was asked.
+    /// The operation succeeded.
     Succeeded,
-    /// It failed and took back what it did.
+    /// The operation failed and was undone, or was abandoned.
     Failed,
-    /// It was cancelled.
+    /// The operation was cancelled.
     Cancelled,
-    /// It can neither go on nor be taken back without help: resume or abandon it.
+    /// The operation can be neither completed nor undone. An operator resumes or abandons it.
     Stuck,
 }
 
 impl OperationStatus {
-    /// True where nothing more will happen by itself.
+    /// Returns whether the status changes no more without a request.
     pub fn is_final(self) -> bool {
         match self {
             Self::Running | Self::Undoing => false,

@@ -2,30 +2,31 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// A parameter of a database server that can be configured.
+/// A configuration parameter of a database server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Parameter {
-    /// What the server calls it.
+    /// The name, as the server spells it.
     pub name: String,
-    /// What its values are like.
+    /// The type of the values.
     #[serde(flatten)]
     pub kind: ParameterKind,
-    /// What a plain number counts: `ms`, `kB`, `8kB`; `None` where that is not said.
+    /// The unit of a number without a suffix: `ms`, `kB`, `8kB`; `None` if the server does not
+    /// report one.
     pub unit: Option<String>,
-    /// The value of a server that nobody configured, as it writes it. What this service derives from the flavor is not
-    /// in it.
+    /// The default of the server, as it formats it, without the values that this service derives
+    /// from the flavor.
     pub default: Option<String>,
-    /// True where a running server takes another value at once; false where it has to be restarted.
+    /// Whether a change applies to a running server; otherwise it requires a restart.
     pub dynamic: bool,
-    /// Why it cannot be set, where it cannot: it is the service's own.
+    /// Why the parameter cannot be set, if it is managed by the service.
     pub reserved: Option<String>,
-    /// What it is for, in the server's words; empty where it says nothing.
+    /// The description by the server; empty if it has none.
     pub description: String,
 }
 
 impl Parameter {
-    /// A parameter that needs a restart, without unit, default and description.
+    /// Creates a parameter that requires a restart, without unit, default and description.
     pub fn new(name: impl Into<String>, kind: ParameterKind) -> Self {
         Self {
             name: name.into(),
@@ -39,55 +40,55 @@ impl Parameter {
     }
 }
 
-/// What the values of a [`Parameter`] are like.
+/// The type of the values of a [`Parameter`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ParameterKind {
-    /// On or off.
+    /// A Boolean.
     Boolean,
-    /// A whole number.
+    /// An integer.
     Integer {
-        /// The least.
+        /// The minimum.
         min: i64,
-        /// The most.
+        /// The maximum.
         max: u64,
     },
-    /// A number.
+    /// A floating-point number.
     Float {
-        /// The least.
+        /// The minimum.
         min: f64,
-        /// The most.
+        /// The maximum.
         max: f64,
     },
-    /// One word of these, without regard to case.
+    /// One of these values, case-insensitive.
     Enum {
-        /// The words.
+        /// The values.
         values: Vec<String>,
     },
-    /// Any number of these words, separated by commas, without regard to case.
+    /// Any number of these values, separated by commas, case-insensitive.
     Set {
-        /// The words.
+        /// The values.
         values: Vec<String>,
     },
-    /// Any text; what is wrong with it only the server knows.
+    /// Text, which only the server can validate.
     Text,
 }
 
-/// The value that a parameter is to have.
+/// The desired value of a parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Setting {
-    /// On or off.
+    /// A Boolean.
     Boolean(bool),
-    /// A whole number.
+    /// An integer.
     Integer(i64),
-    /// A number.
+    /// A floating-point number.
     Float(f64),
-    /// A text, a word, or a number with a unit.
+    /// A text, an enum value, or a number with a unit.
     Text(String),
 }
 
-/// The parameters to set, by name.
+/// The desired values of parameters by name.
 pub type Settings = BTreeMap<String, Setting>;
 
 impl fmt::Display for Setting {
@@ -132,26 +133,26 @@ impl From<String> for Setting {
     }
 }
 
-/// All parameters of the servers of one image, as one of them told.
+/// The parameters of the servers of one image, as reported by one of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Catalogue {
+pub struct ParameterCatalog {
     /// The digest of the image.
     pub digest: String,
-    /// The version its servers say they are.
+    /// The version that the server reported.
     pub server_version: String,
-    /// The parameters, in order of name.
+    /// The parameters in order of name.
     pub parameters: Vec<Parameter>,
 }
 
-impl Catalogue {
-    /// The catalogue of an image.
+impl ParameterCatalog {
+    /// Creates the catalog of an image.
     pub fn new(digest: impl Into<String>, server_version: impl Into<String>, mut parameters: Vec<Parameter>) -> Self {
         parameters.sort_by(|one, other| one.name.cmp(&other.name));
         Self { digest: digest.into(), server_version: server_version.into(), parameters }
     }
 
-    /// The parameter of this name, in which case does not count and `-` is `_`.
+    /// Returns the parameter of this name; case is ignored, and `-` and `_` are the same.
     pub fn parameter(&self, name: &str) -> Option<&Parameter> {
         let same = |known: &str| {
             known.len() == name.len()
@@ -165,12 +166,12 @@ fn folded(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
 }
 
-/// How the settings of an instance stand with its server, as its guest last told.
+/// Whether the settings of an instance are in effect, as last reported by its guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingsState {
-    /// The parameters that have their values only after a restart, in order of name.
+    /// The parameters whose values take effect after a restart, in order of name.
     pub restart_required: Vec<String>,
-    /// Why the settings are not in use, where the server did not start with them: it runs with the last ones with
-    /// which it did.
+    /// Why the server did not start with the settings. It then runs with the last settings that
+    /// worked.
     pub rejected: Option<String>,
 }

@@ -12,42 +12,44 @@ use zeroize::Zeroizing;
 use super::{KeyProvider, MasterKey, MasterKeys};
 use crate::error::{Error, Result};
 
-/// The longest file, in bytes: some 1,400 keys.
+/// The maximum size of the file; fits about 1,400 keys.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// Master keys in a file: in base64, one a line, the current first. Only its owner may have any right to it.
+/// Reads master keys from a file: in base64, one per line, the current key first. Only the owner
+/// may have access to it.
 ///
-/// Where there is none it is made, with a new key and mode 0600.
+/// If the file does not exist, it is created with a new key and mode 0600.
 #[derive(Clone, Debug)]
 pub struct KeyFile {
     path: PathBuf,
 }
 
 impl KeyFile {
-    /// The file at this path. It is read when a service starts.
+    /// Creates a provider for the file at this path, which is read when a service starts.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 }
 
-/// [`Invalid`](crate::error::Kind::Invalid) where the file holds anything else or others than its owner may use it;
-/// none of it is shown.
+/// Fails with [`Invalid`](crate::error::Kind::Invalid) if the file is malformed or its mode grants
+/// access to others. The error does not show its content.
 #[async_trait]
 impl KeyProvider for KeyFile {
     async fn keys(&self) -> Result<MasterKeys> {
         let path = self.path.clone();
-        tokio::task::spawn_blocking(move || read_or_make(&path))
+        tokio::task::spawn_blocking(move || read_or_create(&path))
             .await
-            .unwrap_or_else(|error| Err(Error::internal("the master key file could not be read").because(error)))
+            .unwrap_or_else(|error| Err(Error::internal("could not read the master key file").because(error)))
     }
 }
 
-fn read_or_make(path: &Path) -> Result<MasterKeys> {
+fn read_or_create(path: &Path) -> Result<MasterKeys> {
     if let Some(keys) = read(path)? {
         return Ok(keys);
     }
     let key = MasterKey::generate()?;
-    // Written aside and linked into place, so that a crash leaves a whole key or none and a race leaves one winner.
+    // A hard link is atomic and fails if the file exists: a crash leaves no partial key, and one of
+    // several racing processes wins.
     let draft = path.with_extension(format!("new-{}", Uuid::new_v4().simple()));
     let text = Zeroizing::new(format!("{}\n", *key.to_base64()));
     let written = OpenOptions::new()
@@ -60,10 +62,10 @@ fn read_or_make(path: &Path) -> Result<MasterKeys> {
     let _ = fs::remove_file(&draft);
     match linked {
         Ok(()) => sync_parent(path).map(|()| MasterKeys::new(key)).map_err(|error| failed("sync", path, error)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            read(path)?.ok_or_else(|| Error::busy(format!("the master key file {} comes and goes", path.display())))
-        }
-        Err(error) => Err(failed("make", path, error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path)?.ok_or_else(|| {
+            Error::busy(format!("the master key file {} was removed while it was being created", path.display()))
+        }),
+        Err(error) => Err(failed("create", path, error)),
     }
 }
 
@@ -77,7 +79,7 @@ fn read(path: &Path) -> Result<Option<MasterKeys>> {
     let metadata = file.metadata().map_err(unreadable)?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        let why = format!("{place} is open to others than its owner: its mode is {mode:04o}, and has to be 0600");
+        let why = format!("{place} is accessible to other users: its mode is {mode:04o} and must be 0600");
         return Err(Error::invalid(why));
     }
     if metadata.len() > MAX_BYTES {
@@ -88,14 +90,14 @@ fn read(path: &Path) -> Result<Option<MasterKeys>> {
     MasterKeys::read(&place, text.lines().map(str::trim).filter(|line| !line.is_empty())).map(Some)
 }
 
-/// Makes a new name in a directory outlive a power cut.
+/// Syncs the directory, so that a new file survives a power failure.
 fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
 }
 
 fn failed(what: &str, path: &Path, error: io::Error) -> Error {
-    Error::internal(format!("cannot {what} the master key file {}", path.display())).because(error)
+    Error::internal(format!("could not {what} the master key file {}", path.display())).because(error)
 }
 
 #[cfg(test)]
@@ -109,7 +111,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn the_key_file_is_private_and_read_back() {
+    async fn a_new_key_file_is_private_and_reused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let sealed = KeyFile::new(&path).keys().await.unwrap().seal("x", &SecretString::from("s")).unwrap();
@@ -120,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn one_key_wins_a_race() {
+    fn concurrent_creation_yields_one_key() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let racers: Vec<_> = (0..8)
             .map(|_| {
                 let path = path.clone();
-                std::thread::spawn(move || read_or_make(&path).unwrap().current().id())
+                std::thread::spawn(move || read_or_create(&path).unwrap().current().id())
             })
             .collect();
         let ids: Vec<_> = racers.into_iter().map(|racer| racer.join().unwrap()).collect();
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_is_changed_by_a_line_in_front() {
+    async fn a_prepended_key_becomes_the_current_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let sealed = KeyFile::new(&path).keys().await.unwrap().seal("x", &SecretString::from("s")).unwrap();
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_private_key_file_is_refused_without_showing_it() {
+    async fn invalid_key_files_are_rejected_and_not_shown() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("master.key");
         let key = MasterKey::generate().unwrap().to_base64();
@@ -155,7 +157,7 @@ mod tests {
         let cases = [
             (0o644, key.as_bytes().to_vec(), "its mode is 0644"),
             (0o620, key.as_bytes().to_vec(), "its mode is 0620"),
-            (0o600, b"\n \n".to_vec(), "there is no master key"),
+            (0o600, b"\n \n".to_vec(), "contains no master key"),
             (0o600, format!("{}\n{half}", *key).into_bytes(), "key 2"),
             (0o600, format!("{half}!").into_bytes(), "not base64"),
             (0o600, vec![b'A'; 100_000], "longer than"),

@@ -15,26 +15,27 @@ use crate::error::{Error, Result};
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 
-/// A 256-bit key under which secrets are stored. Losing it makes what it sealed unreadable.
+/// A 256-bit key that encrypts stored secrets. Without it they cannot be recovered.
 #[derive(Clone)]
 pub struct MasterKey {
     id: KeyId,
     bytes: Zeroizing<[u8; KEY_BYTES]>,
 }
 
-/// Which master key: derived from it by HKDF-SHA256, so that it tells which one it is and nothing else.
+/// Identifies a master key. Derived from the key by HKDF-SHA256, so that it reveals nothing about
+/// the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId(u64);
 
 impl MasterKey {
-    /// A new key from the operating system's random source.
+    /// Generates a key from the random source of the operating system.
     pub fn generate() -> Result<Self> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         fill_random(bytes.as_mut_slice())?;
         Self::new(bytes)
     }
 
-    /// The key in a text of base64.
+    /// Decodes a key from base64.
     pub fn from_base64(text: &str) -> Result<Self> {
         let bytes = Zeroizing::new(
             BASE64_STANDARD.decode(text.trim()).map_err(|_| Error::invalid("the master key is not base64"))?,
@@ -44,7 +45,7 @@ impl MasterKey {
         Self::new(Zeroizing::new(bytes))
     }
 
-    /// Which key it is.
+    /// Returns the id.
     pub fn id(&self) -> KeyId {
         self.id
     }
@@ -52,7 +53,7 @@ impl MasterKey {
     fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Result<Self> {
         let mut id = [0; 8];
         let expanded = Hkdf::<Sha256>::new(None, bytes.as_slice()).expand(b"trove master key id", &mut id);
-        expanded.map_err(|_| Error::internal("the id of a master key could not be derived"))?;
+        expanded.map_err(|_| Error::internal("could not derive the id of a master key"))?;
         Ok(Self { id: KeyId(u64::from_be_bytes(id)), bytes })
     }
 
@@ -60,18 +61,18 @@ impl MasterKey {
         Zeroizing::new(BASE64_STANDARD.encode(self.bytes.as_slice()))
     }
 
-    /// A nonce and what is encrypted under it, in base64.
+    /// Encrypts a secret; returns nonce and ciphertext in base64.
     pub(super) fn encrypt(&self, owner: &str, secret: &SecretString) -> Result<String> {
         let mut nonce = [0; NONCE_BYTES];
         fill_random(&mut nonce)?;
         let sealed = self
             .cipher()
             .encrypt(&Nonce::from(nonce), Payload { msg: secret.expose_secret().as_bytes(), aad: owner.as_bytes() })
-            .map_err(|_| Error::internal("a secret could not be sealed"))?;
+            .map_err(|_| Error::internal("could not seal a secret"))?;
         Ok(BASE64_STANDARD.encode([nonce.as_slice(), &sealed].concat()))
     }
 
-    /// What [`encrypt`](Self::encrypt) made for the same owner.
+    /// Decrypts the output of [`encrypt`](Self::encrypt) for the same owner.
     pub(super) fn decrypt(&self, owner: &str, text: &str) -> Option<SecretString> {
         let bytes = BASE64_STANDARD.decode(text).ok()?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
@@ -108,7 +109,7 @@ impl FromStr for KeyId {
 
     fn from_str(text: &str) -> Result<Self> {
         let id = u64::from_str_radix(text, 16).ok().map(Self);
-        // Only one text is an id.
-        id.filter(|id| id.to_string() == text).ok_or_else(|| Error::invalid("this is not the id of a master key"))
+        // Only the canonical form is valid.
+        id.filter(|id| id.to_string() == text).ok_or_else(|| Error::invalid("invalid master key id"))
     }
 }

@@ -1,26 +1,28 @@
-//! Secrets that never print, and the keys that wrap them at rest.
+//! Secrets that never print, and the master keys that encrypt them at rest.
 //!
-//! A password lives in a [`SecretString`]: no `Display`, no `Serialize`, a `Debug` that shows nothing, memory wiped on
-//! drop. Where one has to survive a crash (a user's password between the request and its execution, a guest's key for
-//! as long as its instance lives) it is written as [`Sealed`]: AES-256-GCM under a [`MasterKey`], bound to what it
-//! belongs to, so that it cannot be moved.
+//! A password is held in a [`SecretString`], which implements neither `Display` nor `Serialize`,
+//! redacts its `Debug` output and wipes its memory on drop. A secret that has to survive a crash (a
+//! user's password until its request is executed, a guest's key as long as its instance exists) is
+//! stored as [`Sealed`]: encrypted by AES-256-GCM under a [`MasterKey`], with its owner as
+//! associated data, so that it cannot be moved to another owner.
 //!
 //! # Master keys
 //!
-//! They come from a [`KeyProvider`]: a [`KeyFile`], a [`KeyVariable`], [`MasterKeys`] that the program has already, or
-//! whatever an embedder writes one for. It gives the current key and the former ones; what is sealed says
-//! by which, as a [`KeyId`] that tells nothing about the key.
+//! A [`KeyProvider`] returns the current key and the former ones: a [`KeyFile`], a [`KeyVariable`],
+//! [`MasterKeys`] that the program already has, or an implementation of the embedder. A sealed
+//! value names its key by [`KeyId`], which reveals nothing about the key.
 //!
-//! To change the master key:
+//! To rotate the master key:
 //!
-//! 1. Put a new key in front of the others: `head -c 32 /dev/urandom | base64`.
-//! 2. Start the service anew. Before it does anything else it seals with the current key whatever is sealed by a former
-//!    one. Killed meanwhile, the next start goes on.
-//! 3. Remove the former keys. A start that lacks one that is still needed is refused, and names it.
+//! 1. Insert a new key in front of the others: `head -c 32 /dev/urandom | base64`.
+//! 2. Restart the service. It first rewraps all values that a former key sealed. If it is killed
+//!    meanwhile, the next start continues.
+//! 3. Remove the former keys. If a key is missing that is still needed, the service does not start,
+//!    and the error names the key.
 //!
-//! This keeps a former key from opening what the store holds from then on. Who has that key and an older copy of the
-//! store, or what its file system keeps of deleted rows, knows the secrets in it all the same, until they are changed
-//! themselves.
+//! After a rotation, a former key opens nothing in the store. It still opens an older copy of the
+//! store, and deleted rows that the file system has not overwritten, so rotate the secrets
+//! themselves as well if a key has leaked.
 
 mod file;
 mod key;
@@ -40,15 +42,23 @@ use crate::error::{Error, Result};
 
 const PASSWORD_ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// A new password of `length` letters and digits from the operating system's random source.
+/// Generates a password of `length` letters and digits from the random source of the operating
+/// system.
 ///
-/// Twenty-two characters carry 130 bits.
+/// Twenty-two characters have 130 bits of entropy.
+///
+/// ```
+/// use trove_core::secret::{ExposeSecret, generate_password};
+///
+/// assert_eq!(generate_password(22)?.expose_secret().len(), 22);
+/// # Ok::<_, trove_core::error::Error>(())
+/// ```
 pub fn generate_password(length: usize) -> Result<SecretString> {
     let mut password = Zeroizing::new(String::with_capacity(length));
     let mut byte = [0u8; 1];
     while password.len() < length {
         fill_random(&mut byte)?;
-        // 248 = 4 * 62: above it a remainder would favour some letters.
+        // 248 = 4 * 62: larger bytes would bias the remainder.
         if byte[0] < 248 {
             password.push(char::from(PASSWORD_ALPHABET[usize::from(byte[0]) % PASSWORD_ALPHABET.len()]));
         }
@@ -56,7 +66,8 @@ pub fn generate_password(length: usize) -> Result<SecretString> {
     Ok(SecretString::from(password.as_str()))
 }
 
-/// Bytes from the operating system's random source.
+/// Fills the buffer from the random source of the operating system.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes).map_err(|error| Error::internal("the operating system gave no random bytes").because(error))
+    getrandom::fill(bytes)
+        .map_err(|error| Error::internal("could not read random bytes from the operating system").because(error))
 }

@@ -3,20 +3,34 @@ use async_trait::async_trait;
 use super::MasterKeys;
 use crate::error::Result;
 
-/// Where the master keys come from.
+/// A source of master keys.
 ///
-/// Two come with the library, a [`KeyFile`](super::KeyFile) and a [`KeyVariable`](super::KeyVariable); another may
-/// ask a service that keeps keys.
+/// The library has [`KeyFile`](super::KeyFile) and [`KeyVariable`](super::KeyVariable). Another
+/// implementation may fetch the keys from a key management service:
+///
+/// ```
+/// use trove_core::{error::{Error, Result}, secret::{KeyProvider, MasterKey, MasterKeys}};
+///
+/// struct Kms;
+///
+/// #[async_trait::async_trait]
+/// impl KeyProvider for Kms {
+///     async fn keys(&self) -> Result<MasterKeys> {
+///         let fetched: Result<String> = Err(Error::unavailable("could not reach the key management service"));
+///         Ok(MasterKeys::new(MasterKey::from_base64(&fetched?)?))
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait KeyProvider: Send + Sync + 'static {
-    /// The keys as they are now: the current one, and all former ones that something may still be sealed by.
+    /// Returns the current key and all former keys that sealed values may still need.
     ///
-    /// Asked once when a service starts, which gives up after 30 seconds and drops the call. Nothing of a key is to be
-    /// in an error.
+    /// Called once when a service starts, with a deadline of 30 seconds. Errors must not contain
+    /// key material.
     async fn keys(&self) -> Result<MasterKeys>;
 }
 
-/// Keys that are known already.
+/// Provides a copy of itself.
 #[async_trait]
 impl KeyProvider for MasterKeys {
     async fn keys(&self) -> Result<MasterKeys> {

@@ -6,20 +6,22 @@ use zeroize::Zeroizing;
 use super::{KeyProvider, MasterKeys};
 use crate::error::{Error, Result};
 
-/// Master keys in a variable of the environment: in base64, separated by commas, the current first.
+/// Reads master keys from an environment variable: in base64, separated by commas, the current key
+/// first.
 #[derive(Clone, Debug)]
 pub struct KeyVariable {
     name: String,
 }
 
 impl KeyVariable {
-    /// The variable of this name. It is read when a service starts.
+    /// Creates a provider for the variable of this name, which is read when a service starts.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into() }
     }
 }
 
-/// [`Invalid`](crate::error::Kind::Invalid) where the variable is not set or holds anything else; none of it is shown.
+/// Fails with [`Invalid`](crate::error::Kind::Invalid) if the variable is not set or malformed. The
+/// error does not show its value.
 #[async_trait]
 impl KeyProvider for KeyVariable {
     async fn keys(&self) -> Result<MasterKeys> {
@@ -27,10 +29,10 @@ impl KeyProvider for KeyVariable {
         match env::var(&self.name).map(Zeroizing::new) {
             Ok(text) => MasterKeys::read(&place, text.split(',').map(str::trim).filter(|text| !text.is_empty())),
             Err(VarError::NotPresent) => {
-                Err(Error::invalid(format!("{place} is not set; it should hold the master key")))
+                Err(Error::invalid(format!("{place} is not set; it must contain the master key")))
             }
-            // The source would show what it holds.
-            Err(VarError::NotUnicode(_)) => Err(Error::invalid(format!("{place} holds no text"))),
+            // The source would reveal the value.
+            Err(VarError::NotUnicode(_)) => Err(Error::invalid(format!("{place} is not valid Unicode"))),
         }
     }
 }

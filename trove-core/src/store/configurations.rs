@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Store {
-    /// Adds a group. [`Conflict`](Kind::Conflict) where there is one of this id.
-    pub async fn insert_configuration(&self, group: &ConfigurationGroup) -> Result<()> {
+    /// Inserts a group. [`Conflict`](Kind::Conflict) if the id exists.
+    pub(crate) async fn insert_configuration(&self, group: &ConfigurationGroup) -> Result<()> {
         let values = [
             group.id.to_string().into(),
             group.project.clone().into(),
@@ -34,9 +34,9 @@ impl Store {
             .map(drop)
     }
 
-    /// Writes the settings of a group, at its next revision, unless they were changed since it was read at this one:
-    /// false then, and where it is gone.
-    pub async fn replace_settings(
+    /// Replaces the settings of a group and increments its revision. Returns false if the group no
+    /// longer exists at this revision.
+    pub(crate) async fn replace_settings(
         &self,
         id: ConfigurationId,
         settings: &Settings,
@@ -60,8 +60,8 @@ impl Store {
         Ok(replaced == 1)
     }
 
-    /// Calls a group otherwise; false where it is gone.
-    pub async fn rename_configuration(
+    /// Renames a group. Returns false if it does not exist.
+    pub(crate) async fn rename_configuration(
         &self,
         id: ConfigurationId,
         name: &str,
@@ -76,8 +76,9 @@ impl Store {
         Ok(renamed == 1)
     }
 
-    /// Removes a group that no instance has; [`Conflict`](Kind::Conflict) where one does. One that is absent is `Ok`.
-    pub async fn delete_configuration(&self, id: ConfigurationId) -> Result<()> {
+    /// Deletes a group; [`Conflict`](Kind::Conflict) if an instance uses it. Succeeds if the group
+    /// does not exist.
+    pub(crate) async fn delete_configuration(&self, id: ConfigurationId) -> Result<()> {
         let deleted = self.db().execute("DELETE FROM configurations WHERE id = $1", &[id.to_string().into()]).await;
         deleted.map(drop).map_err(|error| match error.kind() {
             Kind::Conflict => Error::conflict("the configuration group is in use by instances").because(error),
@@ -85,20 +86,21 @@ impl Store {
         })
     }
 
-    /// One group.
-    pub async fn configuration(&self, id: ConfigurationId) -> Result<Option<ConfigurationGroup>> {
+    /// Returns a group.
+    pub(crate) async fn configuration(&self, id: ConfigurationId) -> Result<Option<ConfigurationGroup>> {
         let row = self.db().row("SELECT * FROM configurations WHERE id = $1", &[id.to_string().into()]).await?;
         row.as_ref().map(group).transpose()
     }
 
-    /// Groups in order of creation: of one project or of all, those behind `after`, `limit` at the most.
-    pub async fn configurations(
+    /// Returns up to `limit` groups of one project or of all in order of creation, starting behind
+    /// `after`.
+    pub(crate) async fn configurations(
         &self,
         project: Option<&str>,
         after: Option<&ConfigurationGroup>,
         limit: u32,
     ) -> Result<Vec<ConfigurationGroup>> {
-        let [at, after] = rows::behind(after.map(|after| (after.created_at, after.id.to_string())));
+        let [at, after] = rows::page_start(after.map(|after| (after.created_at, after.id.to_string())));
         let values = [project.map(str::to_owned).into(), at, after, i64::from(limit).into()];
         let found = self
             .db()
@@ -112,14 +114,15 @@ impl Store {
         found.iter().map(group).collect()
     }
 
-    /// The instances that have a group, in order of creation: those behind `after`, `limit` at the most.
-    pub async fn instances_of_configuration(
+    /// Returns up to `limit` instances that use a group in order of creation, starting behind
+    /// `after`.
+    pub(crate) async fn instances_of_configuration(
         &self,
         id: ConfigurationId,
         after: Option<&Instance>,
         limit: u32,
     ) -> Result<Vec<Instance>> {
-        let [at, after] = rows::behind(after.map(|after| (after.created_at, after.id.to_string())));
+        let [at, after] = rows::page_start(after.map(|after| (after.created_at, after.id.to_string())));
         let values = [id.to_string().into(), at, after, i64::from(limit).into()];
         let found = self
             .db()
@@ -132,9 +135,13 @@ impl Store {
         found.iter().map(rows::instance).collect()
     }
 
-    /// Instances that may be configured now and were given an older revision of their group than there is. One with a fault
-    /// only where nothing was changed about it since this moment.
-    pub async fn instances_behind(&self, since: Timestamp, limit: u32) -> Result<Vec<InstanceId>> {
+    /// Returns active instances with an outdated revision of their group. An instance with a fault
+    /// is included only if it has not changed since `since`.
+    pub(crate) async fn instances_with_outdated_configuration(
+        &self,
+        since: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<InstanceId>> {
         let found = self
             .db()
             .rows(

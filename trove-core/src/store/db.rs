@@ -1,4 +1,5 @@
-//! One way to run one SQL text on SQLite and PostgreSQL: positional `$n` parameters, text and 64-bit integers.
+//! Runs the same SQL text on SQLite and PostgreSQL, with positional `$n` parameters of text and
+//! 64-bit integers.
 
 #[cfg(feature = "sqlite")]
 use std::path::Path;
@@ -10,16 +11,16 @@ use sqlx::Row as _;
 
 use crate::error::{Error, Result};
 
-/// How long letting go of the lock may take.
+/// The deadline for releasing the lock.
 #[cfg(feature = "postgres")]
-const UNLOCK_LIMIT: Duration = Duration::from_secs(5);
+const UNLOCK_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long a statement may wait for a connection or a lock.
+/// The deadline for acquiring a connection.
 const ACQUIRE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a connection rests before it is asked whether it still lives.
+/// How long a connection is idle before it is tested ahead of its next use.
 #[cfg(feature = "postgres")]
-const RESTED: Duration = Duration::from_secs(1);
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) enum Db {
@@ -29,7 +30,7 @@ pub(super) enum Db {
     Postgres(sqlx::PgPool),
 }
 
-/// A transaction that may write. Rolled back when dropped.
+/// A read-write transaction, rolled back on drop.
 pub(super) enum Tx {
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
@@ -37,14 +38,14 @@ pub(super) enum Tx {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
-/// A parameter.
+/// A parameter of a statement.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Text(Option<String>),
     Int(Option<i64>),
 }
 
-/// A row of a result.
+/// A row of a result set.
 pub(super) enum Row {
     #[cfg(feature = "sqlite")]
     Sqlite(sqlx::sqlite::SqliteRow),
@@ -52,7 +53,7 @@ pub(super) enum Row {
     Postgres(sqlx::postgres::PgRow),
 }
 
-/// Binds the values of a slice to a query, whichever its database.
+/// Binds values to a query of either database.
 macro_rules! bound {
     ($sql:expr, $values:expr) => {
         $values.iter().fold(sqlx::query($sql), |query, value| match value {
@@ -62,7 +63,7 @@ macro_rules! bound {
     };
 }
 
-/// Reads one column of a row, whichever its database.
+/// Reads a column of a row of either database.
 macro_rules! cell {
     ($row:expr, $column:expr) => {
         match $row {
@@ -83,9 +84,9 @@ impl Db {
             "sqlite" => Self::connect_sqlite(url).await,
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => Self::connect_postgres(url).await,
-            // The text may be anything, a password too.
+            // The URL may contain a password.
             _ => Err(Error::invalid(
-                "a store is named by a URL such as sqlite:trove.db or postgres://user@host/database",
+                "the store URL must have a form such as sqlite:trove.db or postgres://user@host/database",
             )),
         }
     }
@@ -94,17 +95,18 @@ impl Db {
     async fn connect_sqlite(url: &str) -> Result<Self> {
         use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
         let options = SqliteConnectOptions::from_str(url)
-            .map_err(|error| Error::invalid("the store's URL is not one of SQLite").because(error))?
+            .map_err(|error| Error::invalid("the store URL is not a valid SQLite URL").because(error))?
             .create_if_missing(true)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
             .journal_mode(SqliteJournalMode::Wal)
-            // A journal row stands for something made outside: it must outlive a power cut.
+            // A journal row records a resource outside of the store, so it must survive a power
+            // failure.
             .synchronous(SqliteSynchronous::Full);
         let one = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_DEADLINE)
-            // A file does not go away between two statements.
+            // A connection to a file does not break.
             .test_before_acquire(false);
         if url.contains(":memory:") || url.contains("mode=memory") {
             let pool = one
@@ -112,12 +114,12 @@ impl Db {
                 .max_lifetime(None)
                 .connect_with(options)
                 .await
-                .map_err(|error| failed("open the store", error))?;
+                .map_err(|error| failed("open its database", error))?;
             return Ok(Self::Sqlite { writer: pool.clone(), readers: pool, file: None });
         }
         let file = options.get_filename().to_owned();
-        make_private(&file)?;
-        let writer = one.connect_with(options.clone()).await.map_err(|error| failed("open the store", error))?;
+        create_private(&file)?;
+        let writer = one.connect_with(options.clone()).await.map_err(|error| failed("open its database", error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(ACQUIRE_DEADLINE)
@@ -130,9 +132,9 @@ impl Db {
     async fn connect_postgres(url: &str) -> Result<Self> {
         use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
         let options = PgConnectOptions::from_str(url)
-            .map_err(|_| Error::invalid("the store's URL is not one of PostgreSQL"))?
+            .map_err(|_| Error::invalid("the store URL is not a valid PostgreSQL URL"))?
             .application_name("trove")
-            // A process that vanished with its host is to be noticed, so that its lock is free for the next.
+            // Detect a dead host, so that its lock is released.
             .options([
                 ("statement_timeout", "10s"),
                 ("lock_timeout", "10s"),
@@ -144,19 +146,19 @@ impl Db {
             .max_connections(8)
             .acquire_timeout(ACQUIRE_DEADLINE)
             .test_before_acquire(false)
-            // Only what has rested may have been lost unnoticed; asking each time would double the round trips.
-            .before_acquire(|session, rested| {
+            // Testing each time would double the round trips.
+            .before_acquire(|session, idle| {
                 Box::pin(async move {
-                    if rested.idle_for > RESTED { session.ping().await.map(|()| true) } else { Ok(true) }
+                    if idle.idle_for > TEST_AFTER_IDLE { session.ping().await.map(|()| true) } else { Ok(true) }
                 })
             })
             .connect_with(options)
             .await
-            .map_err(|error| failed("open the store", error))?;
+            .map_err(|error| failed("open its database", error))?;
         Ok(Self::Postgres(pool))
     }
 
-    /// The file of a SQLite store on disk.
+    /// Returns the file of a SQLite store on disk.
     pub(super) fn file(&self) -> Option<PathBuf> {
         match self {
             #[cfg(feature = "sqlite")]
@@ -176,7 +178,7 @@ impl Db {
         .map_err(|error| failed("begin a transaction", error))
     }
 
-    /// Runs one writing statement by itself; returns how many rows it changed.
+    /// Executes a statement in its own transaction; returns the number of affected rows.
     pub(super) async fn execute(&self, sql: &'static str, values: &[Value]) -> Result<u64> {
         match self {
             #[cfg(feature = "sqlite")]
@@ -239,7 +241,7 @@ impl Tx {
         .map_err(|error| failed("write", error))
     }
 
-    /// Keeps other control processes out of what follows until the end of the transaction, where there can be any.
+    /// Locks the schema against concurrent migrations until the end of the transaction.
     pub(super) async fn lock_schema(&mut self) -> Result<()> {
         match self {
             #[cfg(feature = "sqlite")]
@@ -308,37 +310,39 @@ impl From<Option<i64>> for Value {
     }
 }
 
-/// A connection that holds the lock of the store's one control process, unless another does.
+/// Returns a connection that holds the lock of the control plane; `None` if another process holds
+/// it.
 #[cfg(feature = "postgres")]
 pub(super) async fn lock_session(pool: &sqlx::PgPool) -> Result<Option<sqlx::PgConnection>> {
-    let failed = |error| failed("lock itself", error);
+    let failed = |error| failed("acquire its lock", error);
     let mut session = pool.acquire().await.map_err(failed)?.detach();
     let locked = sqlx::query("SELECT pg_try_advisory_lock(8025410964) AS locked").fetch_one(&mut session).await;
     let locked: bool = locked.and_then(|row| row.try_get("locked")).map_err(failed)?;
     Ok(locked.then_some(session))
 }
 
-/// Lets go of that lock. Where it cannot be told so in time, the server does when it sees the connection gone.
+/// Releases the lock. If this fails, the server releases it when it notices the closed connection.
 #[cfg(feature = "postgres")]
 pub(super) async fn unlock_session(mut session: sqlx::PgConnection) {
-    let told = async {
+    let released = async {
         sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut session).await?;
         session.close().await
     };
-    match tokio::time::timeout(UNLOCK_LIMIT, told).await {
+    match tokio::time::timeout(UNLOCK_DEADLINE, released).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the store was not told that it is let go"),
-        Err(_) => tracing::debug!("the store was not told in time that it is let go"),
+        Ok(Err(error)) => tracing::debug!(%error, "failed to release the lock of the store"),
+        Err(_) => tracing::debug!("timed out releasing the lock of the store"),
     }
 }
 
-/// Makes the file of a store where there is none, for its owner's eyes only; what SQLite puts beside it follows suit.
+/// Creates the file of a store with mode 0600 if it does not exist. SQLite gives its other files
+/// the same mode.
 #[cfg(feature = "sqlite")]
-fn make_private(file: &Path) -> Result<()> {
+fn create_private(file: &Path) -> Result<()> {
     use std::{fs::OpenOptions, io::ErrorKind, os::unix::fs::OpenOptionsExt};
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(Error::internal(format!("the store {} cannot be made", file.display())).because(error))
+            Err(Error::internal(format!("could not create the store {}", file.display())).because(error))
         }
         _ => Ok(()),
     }
@@ -349,14 +353,16 @@ fn failed(what: &str, error: sqlx::Error) -> Error {
     let unique = error.as_database_error().is_some_and(|error| error.is_unique_violation());
     let referenced = error.as_database_error().is_some_and(|error| error.is_foreign_key_violation());
     match error {
-        _ if unique => Error::conflict("the store holds this already").because(error),
-        _ if referenced => Error::conflict("it is in use, or what it names is gone").because(error),
-        sqlx::Error::PoolTimedOut => Error::unavailable(message + ": it is too busy").because(error),
+        _ if unique => Error::conflict("the store already contains this entry").because(error),
+        _ if referenced => {
+            Error::conflict("the entry is in use, or refers to an entry that does not exist").because(error)
+        }
+        sqlx::Error::PoolTimedOut => Error::unavailable(message + ": all connections are in use").because(error),
         sqlx::Error::Io(_) | sqlx::Error::PoolClosed => Error::unavailable(message).because(error),
         sqlx::Error::Database(ref inner) if is_full(inner.message()) => {
-            Error::no_space(message + ": its disk is full").because(error)
+            Error::no_space(message + ": the disk is full").because(error)
         }
-        // A lost connection, a lock not had in time, a server that restarts: the same statement may work later.
+        // For example a lost connection, a lock timeout or a restart of the server.
         _ => Error::unavailable(message).because(error),
     }
 }
@@ -366,5 +372,5 @@ fn is_full(message: &str) -> bool {
 }
 
 fn unreadable(error: sqlx::Error) -> Error {
-    Error::corrupt("a row of the store cannot be read").because(error)
+    Error::corrupt("could not decode a row of the store").because(error)
 }

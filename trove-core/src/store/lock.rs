@@ -1,4 +1,4 @@
-//! The lock that keeps a second control process off a store: guests live in the process that serves it.
+//! The lock that ensures that one control plane at a time serves a store.
 
 #[cfg(feature = "sqlite")]
 use std::fs::{File, OpenOptions, TryLockError};
@@ -6,13 +6,13 @@ use std::fs::{File, OpenOptions, TryLockError};
 use super::db::Db;
 use crate::error::{Error, Result};
 
-/// Held for as long as it lives; the operating system, or the database server, lets go of it when the process dies.
+/// A held lock. The operating system or the database server releases it when the process dies.
 pub(super) enum StoreLock {
     #[cfg(feature = "sqlite")]
-    File(#[allow(dead_code, reason = "held, not read")] File),
+    File(#[allow(dead_code, reason = "locked until it is dropped")] File),
     #[cfg(feature = "postgres")]
     Session(sqlx::PgConnection),
-    /// A store in memory is nobody else's.
+    /// A store in memory cannot be shared.
     #[cfg(feature = "sqlite")]
     Unneeded,
 }
@@ -27,12 +27,12 @@ impl StoreLock {
             #[cfg(feature = "postgres")]
             Db::Postgres(pool) => match super::db::lock_session(pool).await? {
                 Some(session) => Ok(Self::Session(session)),
-                None => Err(Error::conflict("another process serves the store")),
+                None => Err(Error::conflict("the store is in use by another process")),
             },
         }
     }
 
-    /// Lets go of it, so that another process has it at once and not only when the server sees this one gone.
+    /// Releases the lock at once, instead of when the server notices the lost connection.
     pub(super) async fn release(self) {
         match self {
             #[cfg(feature = "postgres")]
@@ -47,12 +47,12 @@ impl StoreLock {
 fn take_file(store: &std::path::Path) -> Result<StoreLock> {
     let mut name = store.as_os_str().to_owned();
     name.push(".lock");
-    let failed = |error: std::io::Error| Error::internal("the store's lock file cannot be used").because(error);
+    let failed = |error: std::io::Error| Error::internal("could not lock the store").because(error);
     let file = OpenOptions::new().create(true).append(true).open(&name).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(StoreLock::File(file)),
         Err(TryLockError::WouldBlock) => {
-            Err(Error::conflict(format!("another process serves the store {}", store.display())))
+            Err(Error::conflict(format!("the store {} is in use by another process", store.display())))
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }

@@ -1,4 +1,4 @@
-//! How values are written into columns and read back: times as microseconds, ids and words as text, the rest as JSON.
+//! Encoding of values in columns: times as microseconds, ids and enums as text, structures as JSON.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
@@ -31,18 +31,18 @@ pub(super) fn id<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'st
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::internal("a value cannot be written as JSON").because(error))
+    serde_json::to_string(value).map_err(|error| Error::internal("could not encode a value as JSON").because(error))
 }
 
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(unreadable)
 }
 
-/// The one word by which an enum without data is serialised.
+/// Encodes an enum without data as the name of its variant.
 pub(super) fn word(value: &impl Serialize) -> Result<String> {
     match serde_json::to_value(value) {
         Ok(Json::String(word)) => Ok(word),
-        _ => Err(Error::internal("a value cannot be written as one word")),
+        _ => Err(Error::internal("could not encode a value as text")),
     }
 }
 
@@ -50,8 +50,8 @@ pub(super) fn from_word<T: DeserializeOwned>(word: &str) -> Result<T> {
     serde_json::from_value(Json::String(word.to_owned())).map_err(unreadable)
 }
 
-/// Behind what a page in order of creation begins, as two parameters: a time and an id.
-pub(super) fn behind(after: Option<(Timestamp, String)>) -> [Value; 2] {
+/// Returns the parameters time and id behind which a page in order of creation starts.
+pub(super) fn page_start(after: Option<(Timestamp, String)>) -> [Value; 2] {
     let (at, id) = after.unzip();
     [at.map_or(i64::MIN, micros).into(), id.unwrap_or_default().into()]
 }
@@ -75,7 +75,7 @@ pub(super) fn instance(row: &Row) -> Result<Instance> {
         disk: row.maybe_text("disk")?.as_deref().map(from_json).transpose()?,
         endpoint: row.maybe_text("endpoint")?.as_deref().map(from_json).transpose()?,
         configuration: row.maybe_text("configuration")?.as_deref().map(id).transpose()?,
-        given: row.maybe_text("given")?.as_deref().map(from_json).transpose()?.unwrap_or_default(),
+        assigned_settings: row.maybe_text("given")?.as_deref().map(from_json).transpose()?.unwrap_or_default(),
         settings: row.maybe_text("settings")?.as_deref().map(from_json).transpose()?.unwrap_or_default(),
         fault: row.maybe_text("fault")?.as_deref().map(from_json).transpose()?,
         created_at: timestamp(row.int("created_at")?)?,
@@ -98,11 +98,11 @@ pub(super) fn operation(row: &Row) -> Result<Operation> {
     })
 }
 
-/// The error of an operation's row.
+/// Decodes the error of the row of an operation.
 pub(super) fn error(row: &Row) -> Result<Option<OperationError>> {
     row.maybe_text("error")?.as_deref().map(from_json).transpose()
 }
 
 fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::corrupt("a row of the store cannot be read").because(error)
+    Error::corrupt("could not decode a row of the store").because(error)
 }

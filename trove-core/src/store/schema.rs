@@ -1,4 +1,5 @@
-//! The tables, as numbered steps that are only ever appended to. The same text serves both databases.
+//! The schema: numbered migrations, which are only ever appended to. Both databases run the same
+//! SQL text.
 
 use super::db::{Db, Value};
 use crate::error::{Error, Result};
@@ -86,7 +87,7 @@ const STEPS: &[&str] = &[
     )",
     "CREATE INDEX configurations_in_order ON configurations (project, created_at, id)",
     "ALTER TABLE instances ADD COLUMN version_number TEXT NOT NULL DEFAULT ''",
-    // Until there was a registry, a version was called by its number.
+    // Before the registry of versions, the name of a version was its number.
     "UPDATE instances SET version_number = version",
     "ALTER TABLE instances ADD COLUMN configuration TEXT REFERENCES configurations (id)",
     "ALTER TABLE instances ADD COLUMN configuration_revision BIGINT NOT NULL DEFAULT 0",
@@ -99,7 +100,7 @@ const STEPS: &[&str] = &[
         enabled BIGINT NOT NULL
     )",
     "CREATE INDEX root_history_in_order ON root_history (instance, at)",
-    // Places that were made for a throw-away server and have to be given back.
+    // Resources of scratch servers that have to be released.
     "CREATE TABLE trials (id TEXT NOT NULL PRIMARY KEY)",
     "CREATE TABLE guest_identities (
         instance TEXT NOT NULL REFERENCES instances (id) ON DELETE CASCADE,
@@ -111,7 +112,8 @@ const STEPS: &[&str] = &[
     "ALTER TABLE guest_identities ADD COLUMN told BIGINT NOT NULL DEFAULT 1",
 ];
 
-/// Brings the schema up to date; refuses one that a later version of this library made.
+/// Migrates the schema; [`Unsupported`](crate::error::Kind::Unsupported) if a later version of this
+/// library wrote it.
 pub(super) async fn migrate(db: &Db) -> Result<()> {
     let mut tx = db.begin().await?;
     tx.lock_schema().await?;
@@ -121,7 +123,7 @@ pub(super) async fn migrate(db: &Db) -> Result<()> {
         None => 0,
     };
     if done > STEPS.len() {
-        return Err(Error::unsupported("the store was written by a later version of this library"));
+        return Err(Error::unsupported("the schema of the store is newer than this version of the library"));
     }
     for (number, step) in (0i64..).zip(STEPS).skip(done) {
         tx.execute(step, &[]).await?;

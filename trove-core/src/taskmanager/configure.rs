@@ -9,7 +9,7 @@ use crate::{
     flow::{End, Flow, Limits, Next, StepCx},
     guest::Work,
     lifecycle::State,
-    model::{GivenSettings, OperationStatus, Settings},
+    model::{AssignedSettings, OperationStatus, Settings},
     store::InstanceChange,
 };
 
@@ -19,9 +19,9 @@ use crate::{
 /// group meanwhile. A group that has changed is given again, by another operation.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ConfigureInstance {
-    to: GivenSettings,
+    to: AssignedSettings,
     /// What the instance had, once the operation has looked.
-    from: Option<GivenSettings>,
+    from: Option<AssignedSettings>,
 }
 
 /// The one step of [`ConfigureInstance`].
@@ -33,23 +33,23 @@ pub enum Step {
 
 impl ConfigureInstance {
     /// A change to these settings.
-    pub fn new(to: GivenSettings) -> Self {
+    pub fn new(to: AssignedSettings) -> Self {
         Self { to, from: None }
     }
 
     async fn look(&mut self, cx: &StepCx<'_, ControlPlane>) -> Result<Settings> {
-        let from = cx.context.instance(cx.instance).await?.given;
+        let from = cx.context.instance(cx.instance).await?.assigned_settings;
         Ok(self.from.insert(from).settings.clone())
     }
 
     /// What the instance counts as given when this failed. A revision that was refused was given nevertheless, or it would
     /// be given again for ever; one that met an obstacle is given again.
-    fn given_after_failure(&self, end: End<'_>) -> Option<GivenSettings> {
+    fn given_after_failure(&self, end: End<'_>) -> Option<AssignedSettings> {
         let from = self.from.clone()?;
-        let id = |given: &GivenSettings| given.group.map(|(id, _)| id);
+        let id = |given: &AssignedSettings| given.group.map(|(id, _)| id);
         let refused = end.error.is_some_and(|error| matches!(error.kind, Kind::Invalid | Kind::Unsupported));
         let group = if refused && id(&from) == id(&self.to) { self.to.group } else { from.group };
-        Some(GivenSettings { group, ..from })
+        Some(AssignedSettings { group, ..from })
     }
 }
 
@@ -90,6 +90,6 @@ impl Flow for ConfigureInstance {
             }
             _ => (InstanceChange::failed(State::Active, failure(), end.at), self.given_after_failure(end)),
         };
-        InstanceChange { given, ..change }
+        InstanceChange { assigned_settings: given, ..change }
     }
 }

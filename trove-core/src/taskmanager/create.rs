@@ -11,7 +11,7 @@ use crate::{
     guest::Work,
     id::InstanceId,
     lifecycle::State,
-    model::{GivenSettings, NewDatabase, NewUser, OperationStatus, UserName},
+    model::{AssignedSettings, NewDatabase, NewUser, OperationStatus, UserName},
     platform::Ensured,
     secret::{MasterKeys, Sealed},
     store::InstanceChange,
@@ -23,7 +23,7 @@ pub struct CreateInstance {
     databases: Vec<NewDatabase>,
     users: Vec<SealedUser>,
     #[serde(default)]
-    settings: GivenSettings,
+    settings: AssignedSettings,
 }
 
 /// A user to create, with its password as it may be written down.
@@ -63,12 +63,12 @@ impl CreateInstance {
             })
         };
         let users = users.iter().map(seal).collect::<Result<_>>()?;
-        Ok(Self { databases, users, settings: GivenSettings::default() })
+        Ok(Self { databases, users, settings: AssignedSettings::default() })
     }
 
     /// The same with these settings.
     #[must_use]
-    pub fn settings(mut self, settings: GivenSettings) -> Self {
+    pub fn settings(mut self, settings: AssignedSettings) -> Self {
         self.settings = settings;
         self
     }
@@ -147,11 +147,11 @@ impl Flow for CreateInstance {
     fn ended(&self, end: End<'_>) -> InstanceChange {
         match end.status {
             OperationStatus::Succeeded => {
-                InstanceChange { given: Some(self.settings.clone()), ..InstanceChange::to(State::Active) }
+                InstanceChange { assigned_settings: Some(self.settings.clone()), ..InstanceChange::to(State::Active) }
             }
             // Nothing is left of it that would use the group.
             _ => InstanceChange {
-                given: Some(GivenSettings::default()),
+                assigned_settings: Some(AssignedSettings::default()),
                 ..InstanceChange::failed(State::Error, end.fault("the instance could not be created"), end.at)
             },
         }

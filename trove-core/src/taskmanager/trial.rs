@@ -10,7 +10,7 @@ use crate::{
     datastore::{Cx, Datastore, Release},
     error::{Error, Result},
     id::{InstanceId, OperationId},
-    model::{ByteSize, Catalogue, DatastoreVersion, Flavor, Instance, gib},
+    model::{ByteSize, DatastoreVersion, Flavor, Instance, ParameterCatalog, gib},
     platform::{Ensured, Placement},
     time::Timestamp,
 };
@@ -43,18 +43,22 @@ impl Trials {
 
 impl ControlPlane {
     /// What can be configured of a version's servers; asked of a throw-away server unless its image is known.
-    pub(crate) async fn catalogue(self: &Arc<Self>, version: &DatastoreVersion, flavor: &Flavor) -> Result<Catalogue> {
+    pub(crate) async fn catalog(
+        self: &Arc<Self>,
+        version: &DatastoreVersion,
+        flavor: &Flavor,
+    ) -> Result<ParameterCatalog> {
         let (name, store) = (version.datastore.clone(), self.store.clone());
         self.on_trial(version, flavor, async move |datastore, cx| {
             let lacking = || Error::unsupported("this datastore has no parameters");
             let configuration = datastore.configuration().ok_or_else(lacking)?;
             let digest = configuration.digest(&cx).await?;
-            if let Some(known) = store.catalogue(&name, &digest).await? {
+            if let Some(known) = store.cached_catalog(&name, &digest).await? {
                 return Ok(known);
             }
-            let catalogue = configuration.catalogue(&cx).await?;
-            store.keep_catalogue(&name, &catalogue).await?;
-            Ok(catalogue)
+            let catalog = configuration.catalog(&cx).await?;
+            store.cache_catalog(&name, &catalog).await?;
+            Ok(catalog)
         })
         .await
     }
@@ -93,7 +97,7 @@ impl ControlPlane {
             let _turn = turn;
             control.end_left_over().await;
             let (id, stop) = (InstanceId::new_v4(), &control.trials.stop);
-            control.store.begin_trial(id).await?;
+            control.store.insert_scratch_server(id).await?;
             let answer = stop.run_until_cancelled(control.ask_on_trial(id, &version, &flavor, ask)).await;
             control.end_or_leave(id).await;
             answer.unwrap_or_else(|| Err(Error::cancelled("the service is shutting down")))
@@ -143,7 +147,7 @@ impl ControlPlane {
 
     /// Gives back what an earlier one, which broke off, has left.
     async fn end_left_over(&self) {
-        match self.store.trials().await {
+        match self.store.scratch_servers().await {
             Ok(left) => {
                 for id in left {
                     self.end_or_leave(id).await;
@@ -167,7 +171,7 @@ impl ControlPlane {
         };
         let late = |_| Err(Error::timeout("the platform did not take a place back in time"));
         timeout(END_LIMIT, release).await.unwrap_or_else(late)?;
-        self.store.end_trial(id).await
+        self.store.delete_scratch_server(id).await
     }
 }
 

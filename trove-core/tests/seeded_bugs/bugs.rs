@@ -116,7 +116,7 @@ bugs! {
         ForgetsSettingsAtAStart => "configuration::settings_survive_a_stop_and_a_kill",
         NeverAsksForARestart => "configuration::a_change_that_waits_for_a_restart_is_told_until_then",
         GivesUpSettingsInSilence => "configuration::settings_with_which_a_server_does_not_start_are_given_up",
-        TellsAnotherCatalogueEachTime => "configuration::a_catalogue_is_read_without_touching_the_server",
+        TellsAnotherParameterCatalogEachTime => "configuration::a_catalog_is_read_without_touching_the_server",
         MeasuresInNonsense => "configuration::what_a_parameter_takes_makes_sense",
         ChecksByUpgrading => "upgrade::a_check_changes_nothing",
         TakesAnyImage => "upgrade::an_image_that_does_not_exist_is_found_out_before_anything_is_changed",

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use trove_core::{
     datastore::{Configuration, Cx, Release, Resize, Upgrade},
     error::{Error, Result},
-    model::{Catalogue, Flavor, Settings},
+    model::{Flavor, ParameterCatalog, Settings},
 };
 
 use crate::{
@@ -32,22 +32,22 @@ impl Configuration for Faulty {
         self.configuration().digest(&self.cx(cx)).await
     }
 
-    async fn catalogue(&self, cx: &Cx) -> Result<Catalogue> {
-        let mut catalogue = self.configuration().catalogue(&self.cx(cx)).await?;
+    async fn catalog(&self, cx: &Cx) -> Result<ParameterCatalog> {
+        let mut catalog = self.configuration().catalog(&self.cx(cx)).await?;
         let read = self.known(|known| {
-            known.catalogues += 1;
-            known.catalogues
+            known.catalogs += 1;
+            known.catalogs
         });
         match self.faults.bug {
-            Bug::TellsAnotherCatalogueEachTime if read.is_multiple_of(2) => drop(catalogue.parameters.pop()),
+            Bug::TellsAnotherParameterCatalogEachTime if read.is_multiple_of(2) => drop(catalog.parameters.pop()),
             Bug::MeasuresInNonsense => {
-                for parameter in &mut catalogue.parameters {
+                for parameter in &mut catalog.parameters {
                     parameter.unit = Some("furlong".to_owned());
                 }
             }
             _ => {}
         }
-        Ok(catalogue)
+        Ok(catalog)
     }
 
     async fn apply(&self, cx: &Cx, settings: &Settings) -> Result<()> {

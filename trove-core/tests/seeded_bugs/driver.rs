@@ -55,7 +55,7 @@ pub(crate) struct Known {
     pub(crate) preparing: bool,
     pub(crate) removed: bool,
     pub(crate) concluded: bool,
-    pub(crate) catalogues: usize,
+    pub(crate) catalogs: usize,
     pub(crate) settings: Settings,
 }
 

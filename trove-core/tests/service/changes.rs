@@ -76,7 +76,7 @@ async fn a_group_is_given_to_instances_and_what_waits_for_a_restart_is_named() {
     let one = active(&trove).await;
     let new = NewInstance::new("orders", "memory").configuration(fast.id);
     let two = trove.create(new).await.unwrap().active().await.unwrap();
-    assert_eq!((two.configuration, two.given.settings.clone()), (Some(fast.id), fast.settings.clone()));
+    assert_eq!((two.configuration, two.assigned_settings.settings.clone()), (Some(fast.id), fast.settings.clone()));
     assert!(two.settings.restart_required.is_empty(), "it came up with them");
     one.configure(fast.id).await.unwrap().wait().await.unwrap();
     let one = trove.instance(one.id).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_group_is_given_to_instances_and_what_waits_for_a_restart_is_named() {
             world.settings(id),
             Settings::from([("cache_mib".to_owned(), 64.into()), ("max_rows".to_owned(), 6.into())])
         );
-        assert_eq!(trove.instance(id).await.unwrap().given.group, Some((fast.id, 2)));
+        assert_eq!(trove.instance(id).await.unwrap().assigned_settings.group, Some((fast.id, 2)));
     }
     one.restart().await.unwrap().active().await.unwrap();
     assert!(trove.instance(one.id).await.unwrap().settings.restart_required.is_empty());
@@ -121,7 +121,7 @@ async fn settings_that_cannot_be_are_refused_at_the_edge() {
         (new().set("port", 1), Kind::Invalid, "the service chooses it"),
         (new().set("max_rows", 0), Kind::Invalid, "from 1 to 1000000"),
         (new().set("max_rows", "many"), Kind::Invalid, "whole number"),
-        (new().version("3").set("max_rows", 1), Kind::NotFound, "no version \"3\"; it has: 1, 2"),
+        (new().version("3").set("max_rows", 1), Kind::NotFound, "no version \"3\"; available: 1, 2"),
         (NewConfiguration::new("bad", "oracle"), Kind::NotFound, "no datastore \"oracle\"; there are: memory"),
         (NewConfiguration::new("", "memory"), Kind::Invalid, "must not be empty"),
     ] {
@@ -173,8 +173,8 @@ async fn an_instance_that_was_busy_follows_its_group_later() {
     let settings = Settings::from([("max_rows".to_owned(), 9.into())]);
     assert!(trove.configurations().replace(fast.id, settings.clone()).await.unwrap().is_empty());
     instance.start().await.unwrap().active().await.unwrap();
-    let followed = until(&trove, instance.id, |instance| instance.given.group == Some((fast.id, 2))).await;
-    assert_eq!((&followed.given.settings, world.settings(instance.id)), (&settings, settings.clone()));
+    let followed = until(&trove, instance.id, |instance| instance.assigned_settings.group == Some((fast.id, 2))).await;
+    assert_eq!((&followed.assigned_settings.settings, world.settings(instance.id)), (&settings, settings.clone()));
 
     // A revision that the server refuses is not tried for ever, and the fault says why.
     world.script(|_, call| match call.name {
@@ -187,25 +187,25 @@ async fn an_instance_that_was_busy_follows_its_group_later() {
     operations[0].resume().await.unwrap();
     let failed = until(&trove, instance.id, |instance| instance.state == State::Active).await;
     assert!(failed.fault.as_ref().unwrap().message.contains("refuses max_rows"));
-    assert_eq!((failed.given.group, world.settings(failed.id)), (Some((fast.id, 3)), settings));
+    assert_eq!((failed.assigned_settings.group, world.settings(failed.id)), (Some((fast.id, 3)), settings));
     trove.shut_down().await;
 }
 
 #[tokio::test]
-async fn a_catalogue_is_asked_of_a_throw_away_server_once_and_nothing_is_left_of_it() {
+async fn a_catalog_is_asked_of_a_throw_away_server_once_and_nothing_is_left_of_it() {
     let world = World::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     world.script(move |_, call| {
-        count.fetch_add(usize::from(call.name == "configuration.catalogue"), Ordering::Relaxed);
+        count.fetch_add(usize::from(call.name == "configuration.catalog"), Ordering::Relaxed);
         Verdict::Proceed
     });
     let directory = tempfile::tempdir().unwrap();
     let trove = start(&world, &on_disk(directory.path())).await;
     for _ in 0..2 {
-        let catalogue = trove.datastores().parameters("memory", "1").await.unwrap();
-        assert_eq!(catalogue.digest, "digest of memory:1");
-        assert!(catalogue.parameter("max_rows").unwrap().dynamic);
+        let catalog = trove.datastores().parameters("memory", "1").await.unwrap();
+        assert_eq!(catalog.digest, "digest of memory:1");
+        assert!(catalog.parameter("max_rows").unwrap().dynamic);
     }
     trove.datastores().parameters("memory", "2").await.unwrap();
     assert_eq!((asked.load(Ordering::Relaxed), world.residue()), (2, Vec::<String>::new()));
@@ -214,7 +214,7 @@ async fn a_catalogue_is_asked_of_a_throw_away_server_once_and_nothing_is_left_of
     // What a process did not come to, the next one removes.
     let world = World::new();
     world.script(|_, call| match call.name {
-        "configuration.catalogue" => Verdict::HangBefore,
+        "configuration.catalog" => Verdict::HangBefore,
         "release_compute" => Verdict::FailBefore(Error::unavailable("the platform is away")),
         _ => Verdict::Proceed,
     });
@@ -272,7 +272,7 @@ async fn an_operator_edits_the_registry_while_the_service_runs() {
     registry.change("memory", "1-hardened", VersionChange::new().active(false)).await.unwrap();
     registry.change("memory", "2", VersionChange::new().image("memory:2b").no_login()).await.unwrap();
     let refused = trove.create(NewInstance::new("x", "memory").version("1-hardened")).await.err().unwrap();
-    assert!(refused.to_string().contains("not on offer any more"), "{refused}");
+    assert!(refused.to_string().contains("is not active"), "{refused}");
     assert_eq!(active(&trove).await.version, "1", "the first that is on offer");
     registry.verify("memory", "1").await.unwrap();
     trove.shut_down().await;

@@ -97,7 +97,7 @@ pub trait Engine: Sized + Send + Sync + 'static {
     }
 
     /// The files to render into [`CONFIGURATION`] before every start and at every change of the settings, replaced one by
-    /// one. The settings fit the catalogue; they are rendered so that nothing in a value ends it early.
+    /// one. The settings fit the catalog; they are rendered so that nothing in a value ends it early.
     fn files(&self, _host: &GuestHost, _settings: &Settings) -> Vec<ConfigFile> {
         Vec::new()
     }

@@ -37,7 +37,7 @@ pub(crate) fn version_name(host: &GuestHost) -> String {
     format!("{}-version", host.name)
 }
 
-/// The name of the server from which the catalogue is read.
+/// The name of the server from which the catalog is read.
 pub(crate) fn probe_name(host: &GuestHost) -> String {
     format!("{}-probe", host.name)
 }

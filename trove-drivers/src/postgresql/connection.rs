@@ -34,7 +34,7 @@ const BUDGET: usize = 16 << 20;
 const NAME: &str = "trove";
 const PROBE_NAME: &str = "trove probe";
 
-/// What a database may have set for its sessions and must not reach ours: names are the catalogue's, statements are
+/// What a database may have set for its sessions and must not reach ours: names are the catalog's, statements are
 /// not logged or shown, nothing waits for ever. Given at the start of a session, these come before a database's own.
 const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=on -c track_activities=off \
     -c statement_timeout=60s -c lock_timeout=10s -c default_transaction_read_only=off \
@@ -166,7 +166,7 @@ impl Drop for Session {
     }
 }
 
-/// A text of the catalogue. One that is no UTF-8 has signs in place of what is not: it was given from within a database
+/// A text of the catalog. One that is no UTF-8 has signs in place of what is not: it was given from within a database
 /// of another character set, by the tenant's root, and cannot be asked for.
 #[derive(Debug)]
 pub(super) struct Shown(pub(super) String);

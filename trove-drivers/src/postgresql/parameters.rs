@@ -18,7 +18,7 @@ use super::{
 };
 use crate::container::Parameters;
 
-/// How long the catalogue may take.
+/// How long the catalog may take.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a server may take to read its files again.

@@ -137,7 +137,7 @@ async fn a_server_is_opened_and_is_told_while_it_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_catalogue_is_read_beside_the_server_and_nothing_is_left() {
+async fn the_catalog_is_read_beside_the_server_and_nothing_is_left() {
     let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let image = images.scripted("1.5", &[]).await;
     let (server, host) = (server(&fixture, &image), crate::scripted::host(&fixture, &image));
@@ -145,12 +145,12 @@ async fn the_catalogue_is_read_beside_the_server_and_nothing_is_left() {
     let before = containers(fixture.local.scope()).await;
     let configuration = server.configuration().unwrap();
     // Given up half-way, it is cleared away all the same.
-    let _ = tokio::time::timeout(std::time::Duration::from_millis(400), configuration.catalogue(&cx())).await;
-    let catalogue = configuration.catalogue(&cx()).await.unwrap();
-    let names: Vec<_> = catalogue.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
-    assert_eq!((catalogue.server_version.as_str(), names), ("1.5", vec!["a", "b"]));
-    assert_eq!(catalogue.digest, configuration.digest(&cx()).await.unwrap());
-    assert!(catalogue.digest.starts_with("sha256:"));
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(400), configuration.catalog(&cx())).await;
+    let catalog = configuration.catalog(&cx()).await.unwrap();
+    let names: Vec<_> = catalog.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    assert_eq!((catalog.server_version.as_str(), names), ("1.5", vec!["a", "b"]));
+    assert_eq!(catalog.digest, configuration.digest(&cx()).await.unwrap());
+    assert!(catalog.digest.starts_with("sha256:"));
     assert_eq!(containers(fixture.local.scope()).await, before, "the server is the one from before");
     assert!(!host.directory.join("probe").exists());
     assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Healthy);

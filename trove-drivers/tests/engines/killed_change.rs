@@ -71,7 +71,7 @@ async fn change_for_ever(place: &Value) {
     let (small, large) = (host.flavor.clone(), Flavor::new("large", ByteSize::bytes(300 * MIB), 1));
     let server = server_at(&host);
     for round in 0.. {
-        server.configuration().unwrap().catalogue(&cx()).await.unwrap();
+        server.configuration().unwrap().catalog(&cx()).await.unwrap();
         server.upgrade().unwrap().upgrade(&cx(), &new).await.unwrap();
         let wanted = settings(&[("live", &round.to_string()), ("static", &round.to_string())]);
         server.configuration().unwrap().apply(&cx(), &wanted).await.unwrap();

@@ -1,4 +1,4 @@
-//! That every parameter of every engine does what its catalogue says of it: each one that may be set is set to another
+//! That every parameter of every engine does what its catalog says of it: each one that may be set is set to another
 //! value on a server that runs, is in force at once or after a restart as was told, and goes back with its setting.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +9,11 @@ use crate::common::{
 use mysql_async::prelude::Queryable;
 use trove_core::{
     datastore::check_settings,
-    model::{Catalogue, Parameter, ParameterKind, Setting, Settings, SettingsState},
+    model::{Parameter, ParameterCatalog, ParameterKind, Setting, Settings, SettingsState},
     secret::SecretString,
 };
 
-/// What has to be known of an engine's parameters that its catalogue does not say.
+/// What has to be known of an engine's parameters that its catalog does not say.
 struct Engine {
     /// Values for those of which any other one would not do.
     values: &'static [(&'static str, &'static str)],
@@ -172,7 +172,7 @@ async fn every_parameter_of_mariadb_11_8_does_what_is_told() {
 
 async fn try_all(subject: Subject, engine: &Engine) {
     let trial = Trial::begin(subject).await;
-    let open = trial.catalogue.parameters.iter().filter(|parameter| parameter.reserved.is_none());
+    let open = trial.catalog.parameters.iter().filter(|parameter| parameter.reserved.is_none());
     let (mut dynamic, mut restart, mut alone, mut unknown) = (Settings::new(), Settings::new(), Vec::new(), Vec::new());
     for parameter in open.filter(|parameter| engine.skipped.iter().all(|(name, _)| *name != parameter.name)) {
         let value = match trial.another(parameter, engine) {
@@ -225,7 +225,7 @@ async fn try_all(subject: Subject, engine: &Engine) {
 /// One server, and what it was like before anything was set.
 struct Trial {
     fixture: Fixture,
-    catalogue: Catalogue,
+    catalog: ParameterCatalog,
     before: BTreeMap<String, String>,
 }
 
@@ -234,13 +234,13 @@ impl Trial {
         let fixture = Fixture::prepared(subject).await;
         let accounts = fixture.server.accounts().unwrap();
         accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
-        let catalogue = fixture.server.configuration().unwrap().catalogue(&cx()).await.unwrap();
-        let mut trial = Self { fixture, catalogue, before: BTreeMap::new() };
+        let catalog = fixture.server.configuration().unwrap().catalog(&cx()).await.unwrap();
+        let mut trial = Self { fixture, catalog, before: BTreeMap::new() };
         trial.before = trial.values().await;
         trial
     }
 
-    /// All values of a session that has just begun, in the units of the catalogue.
+    /// All values of a session that has just begun, in the units of the catalog.
     async fn values(&self) -> BTreeMap<String, String> {
         if self.fixture.subject.datastore != "postgresql" {
             let mut client = mysql::login(&self.fixture.host.endpoint, "root", "r00t", "").await.unwrap();
@@ -298,7 +298,7 @@ impl Trial {
     }
 
     async fn apply(&self, settings: &Settings) {
-        let checked = check_settings(&self.catalogue, settings).unwrap();
+        let checked = check_settings(&self.catalog, settings).unwrap();
         assert_eq!(checked, *settings);
         self.fixture.subject.driver().check_settings(&self.fixture.host.flavor, settings).unwrap();
         let configuration = self.fixture.server.configuration().unwrap();
@@ -338,7 +338,7 @@ impl Trial {
     async fn assert_as_before(&self, of: impl Fn(&str) -> bool) {
         let after = self.values().await;
         let open =
-            |name: &&String| of(name) && self.catalogue.parameter(name).is_some_and(|found| found.reserved.is_none());
+            |name: &&String| of(name) && self.catalog.parameter(name).is_some_and(|found| found.reserved.is_none());
         let names = self.before.keys().filter(open).filter(|name| self.before.get(*name) != after.get(*name));
         let differ: BTreeMap<_, _> = names.map(|name| (name, (&self.before[name], &after[name]))).collect();
         assert!(differ.is_empty(), "not as before: {differ:#?}");

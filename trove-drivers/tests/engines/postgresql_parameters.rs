@@ -1,4 +1,4 @@
-//! Settings of PostgreSQL servers: what a catalogue says of them, and what the server makes of values that do not fit.
+//! Settings of PostgreSQL servers: what a catalog says of them, and what the server makes of values that do not fit.
 
 use crate::common::{Fixture, POSTGRESQL_15, POSTGRESQL_17, app, cx};
 use trove_core::{
@@ -48,7 +48,7 @@ async fn values_are_taken_as_they_are_and_wrong_ones_leave_all_as_it_was() {
     assert_eq!(configuration.apply(&cx(), &both).await.unwrap_err().kind(), Kind::Invalid);
     assert_eq!((admin("log_parser_stats").await, admin("log_statement_stats").await), ("on".into(), "off".into()));
 
-    // What is fixed stays, even where nobody has asked the catalogue.
+    // What is fixed stays, even where nobody has asked the catalog.
     let fixed = settings(&[("log_statement", "all"), ("listen_addresses", ""), ("allow_alter_system", "on")]);
     configuration.apply(&cx(), &fixed).await.unwrap();
     fixture.server.stop(&cx()).await.unwrap();
@@ -59,10 +59,10 @@ async fn values_are_taken_as_they_are_and_wrong_ones_leave_all_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_catalogue_is_what_an_unconfigured_server_has() {
+async fn the_catalog_is_what_an_unconfigured_server_has() {
     for subject in [POSTGRESQL_17, POSTGRESQL_15] {
         let fixture = Fixture::new(subject).await;
-        let catalogue = fixture.server.configuration().unwrap().catalogue(&cx()).await.unwrap();
+        let catalog = fixture.server.configuration().unwrap().catalog(&cx()).await.unwrap();
         for (name, unit, default, dynamic) in [
             ("shared_buffers", Some("8kB"), "16384", false),
             ("work_mem", Some("kB"), "4096", true),
@@ -74,17 +74,17 @@ async fn the_catalogue_is_what_an_unconfigured_server_has() {
             ("TimeZone", None, "UTC", true),
             ("log_connections", None, "off", true),
         ] {
-            let found = catalogue.parameter(name).unwrap();
+            let found = catalog.parameter(name).unwrap();
             assert_eq!((found.unit.as_deref(), found.default.as_deref()), (unit, Some(default)), "{name}");
             assert_eq!((found.dynamic, &found.reserved), (dynamic, &None), "{name}");
             assert!(!found.description.is_empty());
         }
-        let level = &catalogue.parameter("wal_level").unwrap().kind;
+        let level = &catalog.parameter("wal_level").unwrap().kind;
         assert_eq!(*level, ParameterKind::Enum { values: vec!["replica".to_owned(), "logical".to_owned()] });
-        assert!(catalogue.parameter("server_version").is_none() && catalogue.parameter("role").is_none());
+        assert!(catalog.parameter("server_version").is_none() && catalog.parameter("role").is_none());
         for name in ["archive_command", "data_directory", "fsync", "ssl_key_file", "log_statement", "primary_conninfo"]
         {
-            let refused = check_settings(&catalogue, &settings(&[(name, "x")])).unwrap_err();
+            let refused = check_settings(&catalog, &settings(&[(name, "x")])).unwrap_err();
             assert!(refused.to_string().contains("cannot be set"), "{refused}");
         }
         fixture.removed().await;

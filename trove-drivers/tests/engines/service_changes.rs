@@ -131,10 +131,10 @@ impl Drop for Derived {
 async fn settings_are_told_by_the_server_and_given_to_it(subject: Subject) {
     let service = Service::start(subject).await;
     let (trove, parameters) = (&service.trove, service.parameters());
-    let catalogue = trove.datastores().parameters(subject.datastore, subject.version).await.unwrap();
-    assert!(catalogue.parameters.len() > 200 && catalogue.digest.starts_with("sha256:"), "{}", catalogue.digest);
+    let catalog = trove.datastores().parameters(subject.datastore, subject.version).await.unwrap();
+    assert!(catalog.parameters.len() > 200 && catalog.digest.starts_with("sha256:"), "{}", catalog.digest);
     assert_eq!(service.local.inventory().await.unwrap(), Vec::<String>::new(), "the throw-away server is gone");
-    let dynamic = |name: &str| catalogue.parameter(name).unwrap().dynamic;
+    let dynamic = |name: &str| catalog.parameter(name).unwrap().dynamic;
     assert!(dynamic(parameters.live) && !dynamic(parameters.at_restart));
 
     let group = |name: &str| NewConfiguration::new(name, subject.datastore).version(subject.version);
@@ -159,7 +159,7 @@ async fn settings_are_told_by_the_server_and_given_to_it(subject: Subject) {
     assert!(instance.settings.restart_required.is_empty());
 
     instance.unconfigure().await.unwrap().wait().await.unwrap();
-    let plain = catalogue.parameter(parameters.live).unwrap().default.clone().unwrap();
+    let plain = catalog.parameter(parameters.live).unwrap().default.clone().unwrap();
     assert_eq!(service.shows(&instance, parameters.live).await, plain, "back at the default");
     instance.refresh().await.unwrap();
     assert_eq!(instance.settings.restart_required, [parameters.at_restart]);

@@ -19,9 +19,9 @@ pub(super) fn groups() -> Vec<Group> {
         every_parameter_is_told_once_and_in_order,
         what_a_parameter_takes_makes_sense,
         what_is_reserved_says_why,
-        what_is_tried_here_is_in_the_catalogue,
-        the_digest_is_that_of_the_catalogue,
-        a_catalogue_is_read_without_touching_the_server,
+        what_is_tried_here_is_in_the_catalog,
+        the_digest_is_that_of_the_catalog,
+        a_catalog_is_read_without_touching_the_server,
         a_live_change_is_in_force_at_once,
         what_is_taken_away_goes_back_to_its_default,
         the_same_settings_again_change_nothing,
@@ -46,16 +46,16 @@ pub(super) fn groups() -> Vec<Group> {
 }
 
 async fn every_parameter_is_told_once_and_in_order(trial: &Trial) {
-    let catalogue = trial.catalogue().await;
-    assert!(!catalogue.parameters.is_empty() && !catalogue.server_version.is_empty() && !catalogue.digest.is_empty());
-    let names: Vec<_> = catalogue.parameters.iter().map(|parameter| &parameter.name).collect();
+    let catalog = trial.catalog().await;
+    assert!(!catalog.parameters.is_empty() && !catalog.server_version.is_empty() && !catalog.digest.is_empty());
+    let names: Vec<_> = catalog.parameters.iter().map(|parameter| &parameter.name).collect();
     assert!(names.is_sorted(), "they are not in order of name");
     let same: BTreeSet<_> = names.iter().map(|name| name.to_ascii_lowercase().replace('-', "_")).collect();
     assert_eq!(same.len(), names.len(), "one is told twice");
 }
 
 async fn what_a_parameter_takes_makes_sense(trial: &Trial) {
-    for parameter in &trial.catalogue().await.parameters {
+    for parameter in &trial.catalog().await.parameters {
         let unit = parameter.unit.as_deref();
         assert!(!parameter.name.is_empty() && !parameter.name.chars().any(char::is_control), "{parameter:?}");
         match &parameter.kind {
@@ -77,23 +77,23 @@ async fn what_a_parameter_takes_makes_sense(trial: &Trial) {
 }
 
 async fn what_is_reserved_says_why(trial: &Trial) {
-    let catalogue = trial.catalogue().await;
-    let reserved: Vec<_> = catalogue.parameters.iter().filter(|parameter| parameter.reserved.is_some()).collect();
+    let catalog = trial.catalog().await;
+    let reserved: Vec<_> = catalog.parameters.iter().filter(|parameter| parameter.reserved.is_some()).collect();
     assert!(!reserved.is_empty(), "a tenant may set all there is: the port, the place of the data");
     for parameter in reserved {
         let why = parameter.reserved.as_deref().unwrap_or_default();
         assert!(why.chars().any(char::is_alphabetic), "{parameter:?}");
         let set = Settings::from([(parameter.name.clone(), "1".into())]);
-        assert_eq!(refused(check_settings(catalogue, &set)), Kind::Invalid);
+        assert_eq!(refused(check_settings(catalog, &set)), Kind::Invalid);
     }
 }
 
-async fn what_is_tried_here_is_in_the_catalogue(trial: &Trial) {
-    let (catalogue, samples) = (trial.catalogue().await, trial.testbed().samples());
+async fn what_is_tried_here_is_in_the_catalog(trial: &Trial) {
+    let (catalog, samples) = (trial.catalog().await, trial.testbed().samples());
     let fits = |name: &str, setting: &Setting, dynamic: Option<bool>| {
-        let parameter = catalogue.parameter(name).unwrap_or_else(|| panic!("there is no parameter {name}"));
+        let parameter = catalog.parameter(name).unwrap_or_else(|| panic!("there is no parameter {name}"));
         assert!(dynamic.is_none_or(|dynamic| dynamic == parameter.dynamic), "{parameter:?}");
-        check_settings(catalogue, &Settings::from([(name.to_owned(), setting.clone())])).unwrap();
+        check_settings(catalog, &Settings::from([(name.to_owned(), setting.clone())])).unwrap();
     };
     let live = samples.live.into_iter().map(|sample| (sample, true));
     for ((name, one, other), dynamic) in live.chain(samples.restart.map(|sample| (sample, false))) {
@@ -105,18 +105,18 @@ async fn what_is_tried_here_is_in_the_catalogue(trial: &Trial) {
     }
 }
 
-async fn the_digest_is_that_of_the_catalogue(trial: &Trial) {
-    let known = &trial.catalogue().await.digest;
+async fn the_digest_is_that_of_the_catalog(trial: &Trial) {
+    let known = &trial.catalog().await.digest;
     for server in [trial.server.clone(), trial.reattached()] {
         assert_eq!(&trial.configuration_of(&*server).digest(&trial.cx()).await.unwrap(), known);
     }
 }
 
-async fn a_catalogue_is_read_without_touching_the_server(trial: &Trial) {
-    let known = trial.catalogue().await;
+async fn a_catalog_is_read_without_touching_the_server(trial: &Trial) {
+    let known = trial.catalog().await;
     let mut session = trial.app().await;
     let before = trial.residue().await;
-    assert_eq!(&trial.configuration().catalogue(&trial.cx()).await.unwrap(), known, "it is another one each time");
+    assert_eq!(&trial.configuration().catalog(&trial.cx()).await.unwrap(), known, "it is another one each time");
     session.put("a", "b").await.expect("the session was cut");
     assert_eq!(trial.residue().await, before, "something is left of the reading");
 }

@@ -18,7 +18,7 @@ pub(super) fn groups() -> Vec<Group> {
     vec![
         Group::empty("progress", &[], cases![a_prepare_tells_its_phases, a_removal_is_never_silent]),
         Group::shared("progress", &[], shared),
-        Group::shared("progress", &[Need::Configuration], cases![a_catalogue_is_never_read_in_silence]),
+        Group::shared("progress", &[Need::Configuration], cases![a_catalog_is_never_read_in_silence]),
         Group::shared("progress", &[Need::Upgrade], cases![an_upgrade_tells_its_phases]),
         Group::shared("progress", &[Need::Resize], cases![a_change_of_the_size_is_never_silent]),
     ]
@@ -45,8 +45,8 @@ async fn a_call_without_a_listener_is_the_same(trial: &Trial) {
     trial.server.start(&nobody).await.unwrap();
 }
 
-async fn a_catalogue_is_never_read_in_silence(trial: &Trial) {
-    listened(trial, async |cx| trial.configuration().catalogue(&cx).await.map(drop)).await;
+async fn a_catalog_is_never_read_in_silence(trial: &Trial) {
+    listened(trial, async |cx| trial.configuration().catalog(&cx).await.map(drop)).await;
     listened(trial, async |cx| trial.configuration().apply(&cx, &Settings::new()).await).await;
 }
 

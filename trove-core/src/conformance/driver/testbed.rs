@@ -127,7 +127,7 @@ pub struct Samples {
     pub live: Option<(String, Setting, Setting)>,
     /// One that needs a restart, with two values.
     pub restart: Option<(String, Setting, Setting)>,
-    /// One with a value that the catalogue allows and the running server refuses.
+    /// One with a value that the catalog allows and the running server refuses.
     pub refused: Option<(String, Setting)>,
     /// One with a value with which the server does not start.
     pub fatal: Option<(String, Setting)>,

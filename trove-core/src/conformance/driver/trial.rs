@@ -21,7 +21,8 @@ use crate::{
     error::{Kind, Result},
     id::OperationId,
     model::{
-        Catalogue, Condition, Flavor, Health, NewDatabase, NewUser, Observed, Progress, Setting, SettingsState, mib,
+        Condition, Flavor, Health, NewDatabase, NewUser, Observed, ParameterCatalog, Progress, Setting, SettingsState,
+        mib,
     },
 };
 
@@ -43,7 +44,7 @@ pub struct Trial {
     heard: Arc<Mutex<Vec<(Instant, Progress)>>>,
     /// Other places of this trial.
     others: Mutex<Vec<GuestHost>>,
-    catalogue: Arc<OnceCell<Catalogue>>,
+    catalog: Arc<OnceCell<ParameterCatalog>>,
 }
 
 impl Trial {
@@ -51,7 +52,7 @@ impl Trial {
         let host = testbed.place().await.unwrap_or_else(|error| panic!("there is no place: {error:?}"));
         let server = attach(&*testbed, &host);
         let (epoch, others) = (AtomicU64::new(1), Mutex::default());
-        Self { testbed, host, server, number, epoch, heard: Arc::default(), others, catalogue: Arc::default() }
+        Self { testbed, host, server, number, epoch, heard: Arc::default(), others, catalog: Arc::default() }
     }
 
     /// The next case on the same server, in a process that has just begun.
@@ -233,10 +234,10 @@ impl Trial {
         self.server.resize().unwrap_or_else(|| skip("the driver has no other sizes"))
     }
 
-    /// The catalogue, read once for all cases that share the server.
-    pub async fn catalogue(&self) -> &Catalogue {
-        let read = || async { self.configuration().catalogue(&self.cx()).await };
-        self.catalogue.get_or_try_init(read).await.unwrap_or_else(|error| panic!("catalogue: {error:?}"))
+    /// The catalog, read once for all cases that share the server.
+    pub async fn catalog(&self) -> &ParameterCatalog {
+        let read = || async { self.configuration().catalog(&self.cx()).await };
+        self.catalog.get_or_try_init(read).await.unwrap_or_else(|error| panic!("catalog: {error:?}"))
     }
 
     /// How the settings stand, as this process sees it.

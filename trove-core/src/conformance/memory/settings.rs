@@ -14,7 +14,7 @@ use super::{Inner, datastore::MemoryDatastore};
 use crate::{
     datastore::{Configuration, Cx},
     error::{Error, Result},
-    model::{Catalogue, Flavor, Parameter, ParameterKind, Setting, Settings, SettingsState},
+    model::{Flavor, Parameter, ParameterCatalog, ParameterKind, Setting, Settings, SettingsState},
 };
 
 const LOCALES: [&str; 3] = ["C", "de", "ja"];
@@ -123,11 +123,11 @@ impl Configuration for MemoryDatastore {
         self.world.call(|world| Ok(digest_of(&self.release_of(world).1))).await
     }
 
-    async fn catalogue(&self, _cx: &Cx) -> Result<Catalogue> {
+    async fn catalog(&self, _cx: &Cx) -> Result<ParameterCatalog> {
         self.world
             .call(|world| {
                 let (version, image) = self.release_of(world);
-                Ok(Catalogue::new(digest_of(&image), version, parameters()))
+                Ok(ParameterCatalog::new(digest_of(&image), version, parameters()))
             })
             .await
     }

@@ -6,8 +6,8 @@ use crate::{
     error::Kind,
     id::ConfigurationId,
     lifecycle::State,
-    model::{ConfigurationGroup, GivenSettings, Settings},
-    store::{Admitted, InstanceChange, Store},
+    model::{AssignedSettings, ConfigurationGroup, Settings},
+    store::{InsertOutcome, InstanceChange, Store},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
@@ -40,7 +40,7 @@ async fn groups_are_changed_by_one_at_a_time_and_kept_while_in_use(store: &Store
     let mut user = instance("user of the group");
     user.configuration = Some(made.id);
     let create = new_operation("test.create/v1");
-    assert_eq!(store.insert_instance(&user, "", &create).await.unwrap(), Admitted::Begun);
+    assert_eq!(store.insert_instance(&user, "", &create).await.unwrap(), InsertOutcome::Inserted);
     let users = store.instances_of_configuration(made.id, None, 9).await.unwrap();
     assert_eq!(users.iter().map(|user| user.id).collect::<Vec<_>>(), [user.id]);
     assert!(store.instances_of_configuration(made.id, users.last(), 9).await.unwrap().is_empty());
@@ -56,38 +56,45 @@ async fn instances_that_are_behind_their_group_are_found(store: &Store) {
     let mut shared = group("shared", 1);
     store.insert_configuration(&shared).await.unwrap();
     let (instance, _) = insert(store, "behind").await;
-    finish(store, InstanceChange { given: Some(given(&shared)), ..InstanceChange::to(State::Active) }).await;
+    finish(store, InstanceChange { assigned_settings: Some(given(&shared)), ..InstanceChange::to(State::Active) })
+        .await;
     let read = store.instance(instance.id).await.unwrap().unwrap();
-    assert_eq!((read.configuration, read.given), (Some(shared.id), given(&shared)));
-    assert!(store.instances_behind(at(2000), 9).await.unwrap().is_empty());
+    assert_eq!((read.configuration, read.assigned_settings), (Some(shared.id), given(&shared)));
+    assert!(store.instances_with_outdated_configuration(at(2000), 9).await.unwrap().is_empty());
     shared.revision = 2;
     assert!(store.replace_settings(shared.id, &shared.settings, 1, at(9)).await.unwrap());
-    assert_eq!(store.instances_behind(at(2000), 9).await.unwrap(), [instance.id]);
-    assert_eq!(store.instances_behind(at(0), 9).await.unwrap(), [instance.id]);
+    assert_eq!(store.instances_with_outdated_configuration(at(2000), 9).await.unwrap(), [instance.id]);
+    assert_eq!(store.instances_with_outdated_configuration(at(0), 9).await.unwrap(), [instance.id]);
     let retry = new_operation("test.configure/v1");
     let states = (State::Active, State::Configuring);
     store.begin_operation(instance.id, states, &retry, false, at(11)).await.unwrap();
     finish(store, InstanceChange::failed(State::Active, "it was away", at(1000))).await;
-    assert!(store.instances_behind(at(0), 9).await.unwrap().is_empty(), "it failed since");
-    assert_eq!(store.instances_behind(at(2000), 9).await.unwrap(), [instance.id]);
+    assert!(store.instances_with_outdated_configuration(at(0), 9).await.unwrap().is_empty(), "it failed since");
+    assert_eq!(store.instances_with_outdated_configuration(at(2000), 9).await.unwrap(), [instance.id]);
 
     // While it is given it, it counts as used and not as behind.
     let mut configure = new_operation("test.configure/v1");
     configure.configuration = Some(shared.id);
     store.begin_operation(instance.id, states, &configure, false, at(11)).await.unwrap();
-    assert!(store.instances_behind(at(2000), 9).await.unwrap().is_empty());
-    finish(store, InstanceChange { given: Some(given(&shared)), ..InstanceChange::to(State::Active) }).await;
-    assert!(store.instances_behind(at(2000), 9).await.unwrap().is_empty());
+    assert!(store.instances_with_outdated_configuration(at(2000), 9).await.unwrap().is_empty());
+    finish(store, InstanceChange { assigned_settings: Some(given(&shared)), ..InstanceChange::to(State::Active) })
+        .await;
+    assert!(store.instances_with_outdated_configuration(at(2000), 9).await.unwrap().is_empty());
     let detach = new_operation("test.configure/v1");
     store.begin_operation(instance.id, states, &detach, false, at(12)).await.unwrap();
     assert_eq!(store.delete_configuration(shared.id).await.unwrap_err().kind(), Kind::Conflict);
-    finish(store, InstanceChange { given: Some(GivenSettings::default()), ..InstanceChange::to(State::Active) }).await;
+    finish(
+        store,
+        InstanceChange { assigned_settings: Some(AssignedSettings::default()), ..InstanceChange::to(State::Active) },
+    )
+    .await;
     store.delete_configuration(shared.id).await.unwrap();
 
     // A group that is gone is not brought back by an operation that failed.
     let attach = new_operation("test.configure/v1");
     store.begin_operation(instance.id, states, &attach, false, at(13)).await.unwrap();
-    finish(store, InstanceChange { given: Some(given(&shared)), ..InstanceChange::to(State::Active) }).await;
+    finish(store, InstanceChange { assigned_settings: Some(given(&shared)), ..InstanceChange::to(State::Active) })
+        .await;
     assert_eq!(store.instance(instance.id).await.unwrap().unwrap().configuration, None);
     remove(store, &instance).await;
 }
@@ -107,6 +114,6 @@ fn group(name: &str, second: i64) -> ConfigurationGroup {
     }
 }
 
-fn given(group: &ConfigurationGroup) -> GivenSettings {
-    GivenSettings::from(group)
+fn given(group: &ConfigurationGroup) -> AssignedSettings {
+    AssignedSettings::from(group)
 }

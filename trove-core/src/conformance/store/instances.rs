@@ -11,7 +11,7 @@ use crate::{
         SettingsState, mib,
     },
     secret::{MasterKey, MasterKeys, SecretString},
-    store::{Admitted, InstanceChange, InstanceRelease, Report, Store, StoredIdentity},
+    store::{InsertOutcome, InstanceChange, InstanceRelease, InstanceReport, Store, StoredIdentity},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
@@ -39,7 +39,7 @@ async fn creation_is_recognised_when_repeated(store: &Store) {
     let (instance, operation) = insert(store, "twice").await;
     let again = new_operation("test.create/v1");
     let joined = store.insert_instance(&instance, "twice", &again).await.unwrap();
-    assert_eq!(joined, Admitted::Joined(operation));
+    assert_eq!(joined, InsertOutcome::Existing(operation));
     let error = store.insert_instance(&instance, "another request", &again).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
     assert_eq!(store.operations(instance.id).await.unwrap().len(), 1);
@@ -78,16 +78,19 @@ async fn a_state_is_left_only_once(store: &Store) {
     finish(store, InstanceChange::to(State::Active)).await;
     let restart = new_operation("test.restart/v1");
     let states = (State::Active, State::Restarting);
-    assert_eq!(store.begin_operation(instance.id, states, &restart, false, at(2)).await.unwrap(), Admitted::Begun);
+    assert_eq!(
+        store.begin_operation(instance.id, states, &restart, false, at(2)).await.unwrap(),
+        InsertOutcome::Inserted
+    );
     let late = new_operation("test.stop/v1");
     assert_eq!(
         store.begin_operation(instance.id, (State::Active, State::Stopping), &late, false, at(2)).await.unwrap(),
-        Admitted::Raced
+        InsertOutcome::StateChanged
     );
     let again = new_operation("test.restart/v1");
     let same = (State::Restarting, State::Restarting);
     let joined = store.begin_operation(instance.id, same, &again, false, at(2)).await.unwrap();
-    assert_eq!(joined, Admitted::Joined(restart.id));
+    assert_eq!(joined, InsertOutcome::Existing(restart.id));
     let busy = store.begin_operation(instance.id, same, &late, false, at(2)).await.unwrap_err();
     assert_eq!(busy.kind(), Kind::Busy);
     remove(store, &instance).await;
@@ -101,8 +104,8 @@ async fn reports_change_health_and_settings_and_nothing_else(store: &Store) {
         .server_version(Some("17.1".to_owned()))
         .disk(Some(disk))
         .settings(Some(SettingsState { restart_required: vec!["cache".to_owned()], rejected: None }));
-    let report = Report { instance: instance.id, observed, at: at(50) };
-    let unknown = Report { instance: InstanceId::new_v4(), ..report.clone() };
+    let report = InstanceReport { instance: instance.id, observed, at: at(50) };
+    let unknown = InstanceReport { instance: InstanceId::new_v4(), ..report.clone() };
     let changed = store.report(&[report.clone(), unknown]).await.unwrap();
     let waiting = SettingsState { restart_required: vec!["cache".to_owned()], rejected: None };
     let expected = [
@@ -144,21 +147,21 @@ async fn the_history_of_root_goes_with_its_instance(store: &Store) {
     let (instance, _) = insert(store, "rooted").await;
     let changes = [(20, false), (10, true)].map(|(second, enabled)| RootChange { at: at(second), enabled });
     for change in changes {
-        store.note_root(instance.id, change).await.unwrap();
+        store.insert_root_change(instance.id, change).await.unwrap();
     }
     assert_eq!(store.root_history(instance.id).await.unwrap(), changes);
     remove(store, &instance).await;
     assert!(store.root_history(instance.id).await.unwrap().is_empty());
-    assert_eq!(store.note_root(instance.id, changes[0]).await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(store.insert_root_change(instance.id, changes[0]).await.unwrap_err().kind(), Kind::Conflict);
 }
 
 async fn places_on_trial_are_remembered(store: &Store) {
     let id = InstanceId::new_v4();
-    store.begin_trial(id).await.unwrap();
-    assert_eq!(store.trials().await.unwrap(), [id]);
-    store.end_trial(id).await.unwrap();
-    store.end_trial(id).await.unwrap();
-    assert!(store.trials().await.unwrap().is_empty());
+    store.insert_scratch_server(id).await.unwrap();
+    assert_eq!(store.scratch_servers().await.unwrap(), [id]);
+    store.delete_scratch_server(id).await.unwrap();
+    store.delete_scratch_server(id).await.unwrap();
+    assert!(store.scratch_servers().await.unwrap().is_empty());
 }
 
 async fn the_identity_of_a_guest_is_written_once_and_goes_with_its_instance(store: &Store) {

@@ -10,7 +10,7 @@ use crate::{
     id::OperationId,
     lifecycle::State,
     model::{Endpoint, OperationError, OperationStatus},
-    store::{Cancel, InstanceChange, Journal, Record, Store},
+    store::{CancelMode, InstanceChange, Journal, JournalRecord, Store},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
@@ -33,11 +33,14 @@ async fn operations_of_an_instance_run_one_after_the_other(store: &Store) {
     let states = (State::Build, State::Deleting);
     store.begin_operation(instance.id, states, &delete, true, at(2)).await.unwrap();
     let first = claim(store, "a", 10).await.unwrap();
-    assert_eq!((first.id, first.cancel), (create, Some(Cancel::Supersede)));
+    assert_eq!((first.id, first.cancel), (create, Some(CancelMode::Supersede)));
     assert!(claim(store, "b", 10).await.is_none(), "the deletion waits for what it ends");
     assert_eq!(store.next_due().await.unwrap(), Some(at(20)), "what waits for another is not due");
-    let pause =
-        Record { lease_until: None, wake_at: at(500), ..row(OperationStatus::Running, InstanceChange::default()) };
+    let pause = JournalRecord {
+        lease_until: None,
+        wake_at: at(500),
+        ..row(OperationStatus::Running, InstanceChange::default())
+    };
     store.record(first.id, first.instance, first.epoch, &pause).await.unwrap();
     let first = claim(store, "a", 10).await.unwrap();
     assert_eq!(first.id, create, "what is to end does not sleep first");
@@ -111,8 +114,11 @@ async fn many_owners_never_share_a_claim(store: &Store) {
 async fn waiting_operations_wake_when_due(store: &Store) {
     let (instance, _) = insert(store, "wait").await;
     let entry = claim(store, "a", 10).await.unwrap();
-    let pause =
-        Record { lease_until: None, wake_at: at(500), ..row(OperationStatus::Running, InstanceChange::default()) };
+    let pause = JournalRecord {
+        lease_until: None,
+        wake_at: at(500),
+        ..row(OperationStatus::Running, InstanceChange::default())
+    };
     store.record(entry.id, instance.id, entry.epoch, &pause).await.unwrap();
     assert_eq!(store.next_due().await.unwrap(), Some(at(500)));
     assert!(claim(store, "b", 499).await.is_none());
@@ -155,7 +161,7 @@ async fn stuck_operations_resume_or_are_abandoned(store: &Store) {
     let (instance, id) = insert(store, "stuck").await;
     let entry = claim(store, "a", 10).await.unwrap();
     assert!(!store.resume_operation(id, at(11)).await.unwrap(), "it is not stuck");
-    let stuck = Record { undoing: true, ..row(OperationStatus::Stuck, InstanceChange::default()) };
+    let stuck = JournalRecord { undoing: true, ..row(OperationStatus::Stuck, InstanceChange::default()) };
     store.record(entry.id, instance.id, entry.epoch, &stuck).await.unwrap();
     assert!(claim(store, "b", 10_000).await.is_none());
     assert!(store.resume_operation(id, at(12)).await.unwrap());
@@ -178,7 +184,7 @@ async fn cancelling_reaches_the_owner(store: &Store) {
     let entry = claim(store, "a", 10).await.unwrap();
     assert_eq!(store.renew(id, entry.epoch, at(20)).await.unwrap(), None);
     assert!(store.cancel_operation(id).await.unwrap());
-    assert_eq!(store.renew(id, entry.epoch, at(20)).await.unwrap(), Some(Cancel::Undo));
+    assert_eq!(store.renew(id, entry.epoch, at(20)).await.unwrap(), Some(CancelMode::Undo));
     record(store, &entry, OperationStatus::Cancelled, InstanceChange::default()).await;
     assert!(!store.cancel_operation(id).await.unwrap(), "it has ended");
     remove(store, &instance).await;

@@ -7,7 +7,7 @@ use crate::{
     id::{InstanceId, OperationId},
     lifecycle::State,
     model::{Flavor, Instance, OperationError, OperationStatus, mib},
-    store::{Admitted, Entry, InstanceChange, Journal, NewOperation, Record, Store},
+    store::{InsertOutcome, InstanceChange, Journal, JournalEntry, JournalRecord, NewOperation, Store},
     time::Timestamp,
 };
 
@@ -32,12 +32,12 @@ pub(super) fn new_operation(kind: &'static str) -> NewOperation {
         step: "first",
         state: json!({"kept": "ünïcode"}),
         configuration: None,
-        seen: None,
+        expected_epoch: None,
     }
 }
 
-pub(super) fn row(status: OperationStatus, change: InstanceChange) -> Record {
-    Record {
+pub(super) fn row(status: OperationStatus, change: InstanceChange) -> JournalRecord {
+    JournalRecord {
         state: json!({"kept": "ünïcode"}),
         status,
         undoing: false,
@@ -54,16 +54,16 @@ pub(super) fn row(status: OperationStatus, change: InstanceChange) -> Record {
 
 pub(super) async fn insert(store: &Store, name: &str) -> (Instance, OperationId) {
     let (instance, operation) = (instance(name), new_operation("test.create/v1"));
-    assert_eq!(store.insert_instance(&instance, name, &operation).await.unwrap(), Admitted::Begun);
+    assert_eq!(store.insert_instance(&instance, name, &operation).await.unwrap(), InsertOutcome::Inserted);
     (instance, operation.id)
 }
 
 /// Claims at this second, for ten.
-pub(super) async fn claim(store: &Store, owner: &str, second: i64) -> Option<Entry> {
+pub(super) async fn claim(store: &Store, owner: &str, second: i64) -> Option<JournalEntry> {
     store.claim(owner, at(second), at(second + 10)).await.unwrap()
 }
 
-pub(super) async fn record(store: &Store, entry: &Entry, status: OperationStatus, change: InstanceChange) {
+pub(super) async fn record(store: &Store, entry: &JournalEntry, status: OperationStatus, change: InstanceChange) {
     store.record(entry.id, entry.instance, entry.epoch, &row(status, change)).await.unwrap();
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn sweep(store: &Store) {
     for stored in store.versions(None).await.unwrap() {
         store.delete_version(&stored.version.datastore, &stored.version.name).await.unwrap();
     }
-    for trial in store.trials().await.unwrap() {
-        store.end_trial(trial).await.unwrap();
+    for trial in store.scratch_servers().await.unwrap() {
+        store.delete_scratch_server(trial).await.unwrap();
     }
 }

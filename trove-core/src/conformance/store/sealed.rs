@@ -10,7 +10,7 @@ use crate::{
     id::InstanceId,
     lifecycle::State,
     secret::{MasterKey, MasterKeys, Sealed, SecretString},
-    store::{InstanceChange, Resealed, Store, StoredIdentity, StoredVersion},
+    store::{InstanceChange, Rewrapped, Store, StoredIdentity, StoredVersion},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
@@ -49,14 +49,14 @@ async fn what_another_key_sealed_is_found_page_by_page(store: &Store) {
                 expected.push((instance.id, identity.number));
             }
         }
-        assert_eq!(store.images("memory").await.unwrap(), ["memory:1"]);
+        assert_eq!(store.images_in_use("memory").await.unwrap(), ["memory:1"]);
         instances.push(instance);
     }
     expected.sort_by_key(|(id, number)| (id.to_string(), *number));
     let mut found: Vec<(InstanceId, u32)> = Vec::new();
     loop {
         let key = new.0.current().id();
-        let page = store.identities_sealed_otherwise(key, found.last().copied(), 4).await.unwrap();
+        let page = store.identities_not_sealed_by(key, found.last().copied(), 4).await.unwrap();
         found.extend(page.iter().map(|(id, identity)| (*id, identity.number)));
         if page.is_empty() {
             break;
@@ -75,12 +75,12 @@ async fn what_is_sealed_anew_replaces_what_it_was_or_nothing(store: &Store) {
     store.insert_identity(instance.id, &before).await.unwrap();
     let login = StoredVersion { version: version("1", 1), password: Some(old.seal()), edited: true };
     store.insert_version(&login).await.unwrap();
-    let state = store.states(None, 10).await.unwrap().remove(0);
+    let state = store.operation_states(None, 10).await.unwrap().remove(0);
     let resealed = |version: &str, after_login: Option<Sealed>| {
         [
-            Resealed::Identity { instance: instance.id, before: before.clone(), after: after.clone() },
-            Resealed::State { before: state.clone(), after: "[1]".to_owned() },
-            Resealed::Login {
+            Rewrapped::Identity { instance: instance.id, before: before.clone(), after: after.clone() },
+            Rewrapped::State { before: state.clone(), after: "[1]".to_owned() },
+            Rewrapped::RegistryPassword {
                 datastore: "memory".to_owned(),
                 version: version.to_owned(),
                 before: login.password.clone().unwrap(),
@@ -88,21 +88,21 @@ async fn what_is_sealed_anew_replaces_what_it_was_or_nothing(store: &Store) {
             },
         ]
     };
-    let error = store.reseal(&resealed("2", None)).await.unwrap_err();
+    let error = store.rewrap(&resealed("2", None)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Busy);
     assert_eq!(store.identities(instance.id).await.unwrap(), std::slice::from_ref(&before), "all or nothing");
 
     let sealed = new.seal();
-    store.reseal(&resealed("1", Some(sealed.clone()))).await.unwrap();
+    store.rewrap(&resealed("1", Some(sealed.clone()))).await.unwrap();
     assert_eq!(store.identities(instance.id).await.unwrap(), std::slice::from_ref(&after));
-    assert_eq!(store.states(None, 10).await.unwrap()[0].state, "[1]");
+    assert_eq!(store.operation_states(None, 10).await.unwrap()[0].state, "[1]");
     let read = store.version("memory", "1").await.unwrap().unwrap();
     assert_eq!((read.password, read.version.updated_at), (Some(sealed.clone()), at(1)));
-    assert_eq!(store.reseal(&resealed("1", None)).await.unwrap_err().kind(), Kind::Busy, "it is not what it was");
+    assert_eq!(store.rewrap(&resealed("1", None)).await.unwrap_err().kind(), Kind::Busy, "it is not what it was");
 
     let (datastore, version) = ("memory".to_owned(), "1".to_owned());
-    let dropped = [Resealed::Login { datastore, version, before: sealed, after: None }];
-    store.reseal(&dropped).await.unwrap();
+    let dropped = [Rewrapped::RegistryPassword { datastore, version, before: sealed, after: None }];
+    store.rewrap(&dropped).await.unwrap();
     assert_eq!(store.version("memory", "1").await.unwrap().unwrap().password, None);
     remove(store, &instance).await;
     assert!(store.delete_version("memory", "1").await.unwrap());
@@ -113,14 +113,14 @@ async fn states_are_found_until_their_operation_ends(store: &Store) {
     let (second, other) = insert(store, "second").await;
     let mut expected = [operation, other];
     expected.sort_by_key(ToString::to_string);
-    let found = store.states(None, 1).await.unwrap();
+    let found = store.operation_states(None, 1).await.unwrap();
     assert_eq!((found.len(), found[0].operation, found[0].kind.as_str()), (1, expected[0], "test.create/v1"));
-    let rest = store.states(Some(expected[0]), 10).await.unwrap();
+    let rest = store.operation_states(Some(expected[0]), 10).await.unwrap();
     assert_eq!((rest.len(), rest[0].operation), (1, expected[1]));
     for _ in 0..2 {
         finish(store, InstanceChange::to(State::Active)).await;
     }
-    assert!(store.states(None, 10).await.unwrap().is_empty());
+    assert!(store.operation_states(None, 10).await.unwrap().is_empty());
     remove(store, &first).await;
     remove(store, &second).await;
 }

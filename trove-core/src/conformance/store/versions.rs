@@ -4,13 +4,13 @@ use super::rows::{at, insert, remove};
 use crate::{
     conformance::case::{Case, cases},
     error::Kind,
-    model::{Catalogue, DatastoreVersion, Parameter, ParameterKind},
+    model::{DatastoreVersion, Parameter, ParameterCatalog, ParameterKind},
     secret::{ExposeSecret, MasterKey, MasterKeys, SecretString},
     store::{Store, StoredVersion},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
-    cases![versions_have_one_default_and_are_kept_while_in_use, catalogues_are_kept_by_digest,]
+    cases![versions_have_one_default_and_are_kept_while_in_use, catalogs_are_kept_by_digest,]
 }
 
 async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
@@ -48,16 +48,16 @@ async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
     assert!(store.versions(None).await.unwrap().is_empty());
 }
 
-async fn catalogues_are_kept_by_digest(store: &Store) {
+async fn catalogs_are_kept_by_digest(store: &Store) {
     let mut parameter = Parameter::new("max", ParameterKind::Integer { min: i64::MIN, max: u64::MAX });
     parameter.default = Some("ünïcode".to_owned());
     let real = Parameter::new("part", ParameterKind::Float { min: -0.1, max: 1e300 });
-    let mut catalogue = Catalogue::new("sha256:1", "1.0", vec![parameter, real]);
-    store.keep_catalogue("memory", &catalogue).await.unwrap();
-    catalogue.server_version = "1.1".to_owned();
-    store.keep_catalogue("memory", &catalogue).await.unwrap();
-    assert_eq!(store.catalogue("memory", "sha256:1").await.unwrap(), Some(catalogue));
-    assert_eq!(store.catalogue("other", "sha256:1").await.unwrap(), None);
+    let mut catalog = ParameterCatalog::new("sha256:1", "1.0", vec![parameter, real]);
+    store.cache_catalog("memory", &catalog).await.unwrap();
+    catalog.server_version = "1.1".to_owned();
+    store.cache_catalog("memory", &catalog).await.unwrap();
+    assert_eq!(store.cached_catalog("memory", "sha256:1").await.unwrap(), Some(catalog));
+    assert_eq!(store.cached_catalog("other", "sha256:1").await.unwrap(), None);
 }
 
 pub(super) fn version(name: &str, second: i64) -> DatastoreVersion {

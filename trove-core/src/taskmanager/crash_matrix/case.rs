@@ -26,9 +26,9 @@ use crate::{
     id::{InstanceId, OperationId},
     layer::Verdict,
     lifecycle::State,
-    model::{ByteSize, Flavor, GivenSettings, Instance, NewDatabase, NewUser, OperationStatus, mib},
+    model::{AssignedSettings, ByteSize, Flavor, Instance, NewDatabase, NewUser, OperationStatus, mib},
     secret::{MasterKey, MasterKeys},
-    store::{Admitted, InstanceRelease, Journal, NewOperation, Store},
+    store::{InsertOutcome, InstanceRelease, Journal, NewOperation, Store},
     time::{Clock, Timestamp, elapsed},
 };
 
@@ -86,7 +86,7 @@ impl Case {
             Operation::Start => (StartServer {}.begin(case.id), State::Starting),
             Operation::Configure => {
                 let settings = [("max_rows".to_owned(), 5.into()), ("cache_mib".to_owned(), 0.into())].into();
-                let flow = ConfigureInstance::new(GivenSettings { group: None, settings });
+                let flow = ConfigureInstance::new(AssignedSettings { group: None, settings });
                 (flow.begin(case.id), State::Configuring)
             }
             Operation::Upgrade => {
@@ -135,7 +135,11 @@ impl Case {
                 assert!(serves || restart_failed, "{what}: active and does not serve");
                 let shape = (instance.image, instance.flavor.memory);
                 assert_eq!(self.world.shape(self.instance), Some(shape), "{what}: it has another shape");
-                assert_eq!(self.world.settings(self.instance), instance.given.settings, "{what}: other settings");
+                assert_eq!(
+                    self.world.settings(self.instance),
+                    instance.assigned_settings.settings,
+                    "{what}: other settings"
+                );
                 let done = status == Some(OperationStatus::Succeeded);
                 let identities = self.store.identities(self.instance).await.unwrap();
                 let numbers: Vec<u32> = identities.iter().map(|identity| identity.number).collect();
@@ -143,7 +147,7 @@ impl Case {
                 assert!(logins.iter().all(|number| numbers.contains(number)), "{what}: a login of nobody");
                 assert!(logins.last() == numbers.last(), "{what}: the guest has no login");
                 let changed = match self.operation {
-                    Operation::Configure => !instance.given.settings.is_empty(),
+                    Operation::Configure => !instance.assigned_settings.settings.is_empty(),
                     Operation::Upgrade => instance.version == "2",
                     Operation::Resize => instance.flavor.name == "large",
                     Operation::Rotate => numbers == [2] && identities[0].told,
@@ -305,6 +309,6 @@ impl Case {
 
     async fn begin(&self, row: NewOperation, states: (State, State)) {
         let admitted = self.store.begin_operation(self.instance, states, &row, true, self.clock.now()).await.unwrap();
-        assert_eq!(admitted, Admitted::Begun);
+        assert_eq!(admitted, InsertOutcome::Inserted);
     }
 }

@@ -7,7 +7,7 @@ use super::Death;
 use crate::{
     error::Result,
     id::{InstanceId, OperationId},
-    store::{Cancel, Entry, Journal, Record, Store},
+    store::{CancelMode, Journal, JournalEntry, JournalRecord, Store},
     time::Timestamp,
 };
 
@@ -45,7 +45,7 @@ impl MortalJournal {
 
 #[async_trait]
 impl Journal for MortalJournal {
-    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<Entry>> {
+    async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<JournalEntry>> {
         self.write(self.store.claim(owner, now, lease_until)).await
     }
 
@@ -53,11 +53,11 @@ impl Journal for MortalJournal {
         self.store.next_due().await
     }
 
-    async fn renew(&self, id: OperationId, epoch: u64, lease_until: Timestamp) -> Result<Option<Cancel>> {
+    async fn renew(&self, id: OperationId, epoch: u64, lease_until: Timestamp) -> Result<Option<CancelMode>> {
         self.store.renew(id, epoch, lease_until).await
     }
 
-    async fn record(&self, id: OperationId, instance: InstanceId, epoch: u64, record: &Record) -> Result<()> {
+    async fn record(&self, id: OperationId, instance: InstanceId, epoch: u64, record: &JournalRecord) -> Result<()> {
         self.write(self.store.record(id, instance, epoch, record)).await
     }
 }

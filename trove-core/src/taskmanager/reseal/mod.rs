@@ -12,7 +12,7 @@ use crate::{
     flow::Registry,
     guest::Identity,
     secret::{MasterKeys, Sealed},
-    store::{Resealed, Store, StoredVersion},
+    store::{Rewrapped, Store, StoredVersion},
 };
 
 const PAGE: u32 = 100;
@@ -32,7 +32,7 @@ pub(crate) async fn reseal(store: &Store, keys: &MasterKeys, flows: &Registry<Co
 async fn identities(store: &Store, keys: &MasterKeys) -> Result<usize> {
     let (mut count, mut last) = (0, None);
     loop {
-        let page = store.identities_sealed_otherwise(keys.current().id(), last, PAGE).await?;
+        let page = store.identities_not_sealed_by(keys.current().id(), last, PAGE).await?;
         let Some((instance, identity)) = page.last() else { return Ok(count) };
         last = Some((*instance, identity.number));
         let mut resealed = Vec::new();
@@ -40,12 +40,12 @@ async fn identities(store: &Store, keys: &MasterKeys) -> Result<usize> {
             match Identity::unwrap(&before, keys, instance) {
                 Ok(identity) => {
                     let after = identity.wrap(keys, instance)?;
-                    resealed.push(Resealed::Identity { instance, before, after });
+                    resealed.push(Rewrapped::Identity { instance, before, after });
                 }
                 Err(error) => pass_over(error, &format!("identity {} of instance {instance}", before.number))?,
             }
         }
-        store.reseal(&resealed).await?;
+        store.rewrap(&resealed).await?;
         count += resealed.len();
     }
 }
@@ -53,18 +53,18 @@ async fn identities(store: &Store, keys: &MasterKeys) -> Result<usize> {
 async fn states(store: &Store, keys: &MasterKeys, flows: &Registry<ControlPlane>) -> Result<usize> {
     let (mut count, mut last) = (0, None);
     loop {
-        let page = store.states(last, PAGE).await?;
+        let page = store.operation_states(last, PAGE).await?;
         let Some(state) = page.last() else { return Ok(count) };
         last = Some(state.operation);
         let mut resealed = Vec::new();
         for before in page {
-            match flows.reseal(&before.kind, &before.state, before.instance, keys) {
+            match flows.rewrap(&before.kind, &before.state, before.instance, keys) {
                 Ok(None) => {}
-                Ok(Some(after)) => resealed.push(Resealed::State { before, after }),
+                Ok(Some(after)) => resealed.push(Rewrapped::State { before, after }),
                 Err(error) => pass_over(error, &format!("operation {}", before.operation))?,
             }
         }
-        store.reseal(&resealed).await?;
+        store.rewrap(&resealed).await?;
         count += resealed.len();
     }
 }
@@ -73,16 +73,21 @@ async fn logins(store: &Store, keys: &MasterKeys) -> Result<usize> {
     let mut resealed = Vec::new();
     for StoredVersion { version, password, .. } in store.versions(None).await? {
         let Some(before) = password.filter(|password| password.key() != Some(keys.current().id())) else { continue };
-        let mut images = store.images(&version.datastore).await?;
+        let mut images = store.images_in_use(&version.datastore).await?;
         images.insert(0, version.image.clone());
         let after = login(keys, &images, &before)?;
         if after.is_none() {
             let (datastore, version) = (&version.datastore, &version.name);
             tracing::warn!(datastore, version, "a login that is for no image that there is was dropped");
         }
-        resealed.push(Resealed::Login { datastore: version.datastore, version: version.name, before, after });
+        resealed.push(Rewrapped::RegistryPassword {
+            datastore: version.datastore,
+            version: version.name,
+            before,
+            after,
+        });
     }
-    store.reseal(&resealed).await?;
+    store.rewrap(&resealed).await?;
     Ok(resealed.len())
 }
 
@@ -90,7 +95,7 @@ async fn logins(store: &Store, keys: &MasterKeys) -> Result<usize> {
 fn login(keys: &MasterKeys, images: &[String], sealed: &Sealed) -> Result<Option<Sealed>> {
     for image in images {
         let mut login = sealed.clone();
-        match keys.reseal(&login_owner(image), &mut login) {
+        match keys.rewrap(&login_owner(image), &mut login) {
             Ok(_) => return Ok(Some(login)),
             Err(error) if error.kind() == Kind::Corrupt => {}
             Err(error) => return Err(error),

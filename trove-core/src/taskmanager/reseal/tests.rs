@@ -60,7 +60,7 @@ impl Bed {
                 |of: &Identity| [of.key.to_text(), of.password.clone()].map(|it| it.expose_secret().to_owned());
             assert_eq!(secrets(&found), secrets(identity));
         }
-        let states = self.store.states(None, u32::MAX).await.unwrap();
+        let states = self.store.operation_states(None, u32::MAX).await.unwrap();
         assert_eq!(states.len(), INSTANCES);
         for stored in states {
             let mut state: Json = serde_json::from_str(&stored.state).unwrap();
@@ -127,11 +127,11 @@ async fn all_is_sealed_anew_whenever_it_dies_and_goes_on() {
     assert_eq!(dropped.password, None, "no image is of the registry that it was for");
 
     // The same again finds nothing to do, and neither does who never had the former key.
-    let before = bed.store.states(None, u32::MAX).await.unwrap();
+    let before = bed.store.operation_states(None, u32::MAX).await.unwrap();
     for keys in [&keys, &alone] {
         reseal(&bed.store, keys, &flows).await.unwrap();
     }
-    let after = bed.store.states(None, u32::MAX).await.unwrap();
+    let after = bed.store.operation_states(None, u32::MAX).await.unwrap();
     assert!(before.iter().zip(&after).all(|(before, after)| before.state == after.state));
 }
 
@@ -147,9 +147,9 @@ async fn what_is_damaged_keeps_nothing_else_from_it_and_a_missing_key_does() {
     let [before] = <[_; 1]>::try_from(bed.store.identities(*id).await.unwrap()).unwrap();
     let mut after = before.clone();
     after.key = MasterKeys::new(old.clone()).seal("another's", &identity.password).unwrap();
-    let damage = [Resealed::Identity { instance: *id, before, after: after.clone() }];
-    bed.store.reseal(&damage).await.unwrap();
-    assert_eq!(bed.store.reseal(&damage).await.unwrap_err().kind(), Kind::Busy, "it is not what it was");
+    let damage = [Rewrapped::Identity { instance: *id, before, after: after.clone() }];
+    bed.store.rewrap(&damage).await.unwrap();
+    assert_eq!(bed.store.rewrap(&damage).await.unwrap_err().kind(), Kind::Busy, "it is not what it was");
     reseal(&bed.store, &MasterKeys::new(new.clone()).former(old), &flows).await.unwrap();
     assert_eq!(bed.store.identities(*id).await.unwrap(), [after]);
     let keys = MasterKeys::new(third).former(new);

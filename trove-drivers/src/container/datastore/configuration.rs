@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use trove_core::{
     datastore::{Configuration, Cx},
     error::{Error, Result},
-    model::{Catalogue, Setting, Settings},
+    model::{ParameterCatalog, Setting, Settings},
 };
 
 use super::ContainerDatastore;
@@ -26,7 +26,7 @@ impl<E: Engine> Configuration for ContainerDatastore<E> {
         self.ensure_image(cx, &self.host()).await
     }
 
-    async fn catalogue(&self, cx: &Cx) -> Result<Catalogue> {
+    async fn catalog(&self, cx: &Cx) -> Result<ParameterCatalog> {
         self.adopt().await?;
         self.probed(cx).await
     }

@@ -1,4 +1,4 @@
-//! The throw-away server from which the catalogue is read. It has the instance's image and a place of its own below the
+//! The throw-away server from which the catalog is read. It has the instance's image and a place of its own below the
 //! agent's directory, and goes whatever comes of it.
 
 use std::{
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use trove_core::{
     datastore::{Cx, Datastore, GuestHost, Prepare},
     error::{Error, Result},
-    model::{Catalogue, mib},
+    model::{ParameterCatalog, mib},
 };
 
 use super::ContainerDatastore;
@@ -52,8 +52,8 @@ impl Turn {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// The catalogue of the instance's image, as a server of it tells.
-    pub(super) async fn probed(&self, cx: &Cx) -> Result<Catalogue> {
+    /// The catalog of the instance's image, as a server of it tells.
+    pub(super) async fn probed(&self, cx: &Cx) -> Result<ParameterCatalog> {
         let host = self.host();
         let digest = self.ensure_image(cx, &host).await?;
         let probe_host = probe_host(&host);
@@ -78,7 +78,7 @@ impl<E: Engine> ContainerDatastore<E> {
         .await
     }
 
-    async fn read(&self, cx: &Cx, digest: String) -> Result<Catalogue> {
+    async fn read(&self, cx: &Cx, digest: String) -> Result<ParameterCatalog> {
         let host = self.host();
         blocking(move || {
             let made = fs::create_dir_all(&host.volume);
@@ -96,7 +96,7 @@ impl<E: Engine> ContainerDatastore<E> {
         parameters.iter_mut().filter(|found| found.reserved.is_some()).for_each(|found| found.default = None);
         let version = self.ask().await.1;
         let version = version.ok_or_else(|| Error::unavailable("the server does not answer"))?;
-        Ok(Catalogue::new(digest, version, parameters))
+        Ok(ParameterCatalog::new(digest, version, parameters))
     }
 
     /// Removes all of a throw-away server.

@@ -19,7 +19,7 @@ use crate::postgresql::{
 /// Where the right to make roles is one over all roles, root does not have it: users are then made, renamed and given
 /// passwords through the service only.
 ///
-/// Who may maintain everything may lock the catalogue, and with it everybody else out; so root may not, nor keep what
+/// Who may maintain everything may lock the catalog, and with it everybody else out; so root may not, nor keep what
 /// it was given of that before.
 pub(super) async fn enable(mut session: Session, password: &SecretString) -> Result<String> {
     let verifier = verifier(password).await?;

@@ -1,4 +1,4 @@
-//! The registry of versions, and the catalogues of their parameters.
+//! The registry of versions, and the cache of their parameter catalogs.
 
 use super::{
     Store,
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
-    model::{Catalogue, DatastoreVersion},
+    model::{DatastoreVersion, ParameterCatalog},
     secret::Sealed,
     time::Timestamp,
 };
@@ -15,24 +15,24 @@ use crate::{
 /// The version of this library.
 const LIBRARY: &str = env!("CARGO_PKG_VERSION");
 
-/// A version as it is written down: with the password for its image's registry, sealed.
+/// A version with the sealed password for the registry of its image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredVersion {
-    /// What is shown of it.
-    pub version: DatastoreVersion,
-    /// The password, where one is needed.
-    pub password: Option<Sealed>,
-    /// True once an operator has added or changed it.
-    pub edited: bool,
+pub(crate) struct StoredVersion {
+    /// The version.
+    pub(crate) version: DatastoreVersion,
+    /// The password, if the registry requires one.
+    pub(crate) password: Option<Sealed>,
+    /// Whether an operator added or changed the version.
+    pub(crate) edited: bool,
 }
 
 impl Store {
-    /// Adds a version, and makes it the default where it says so or its datastore has none.
-    /// [`Conflict`](Kind::Conflict) where there is one of this name.
-    pub async fn insert_version(&self, stored: &StoredVersion) -> Result<()> {
+    /// Inserts a version. It becomes the default if it is marked so or its datastore has no
+    /// default. [`Conflict`](Kind::Conflict) if the name exists.
+    pub(crate) async fn insert_version(&self, stored: &StoredVersion) -> Result<()> {
         let version = &stored.version;
         let mut tx = self.db().begin().await?;
-        make_way(&mut tx, version).await?;
+        clear_default(&mut tx, version).await?;
         let inserted = tx
             .execute(
                 "INSERT INTO datastore_versions (datastore, name, number, image, username, password, active, preferred,
@@ -46,18 +46,17 @@ impl Store {
         inserted.map_err(|error| match error.kind() {
             Kind::Conflict => {
                 let (datastore, name) = (&version.datastore, &version.name);
-                Error::conflict(format!("datastore {datastore} has a version {name:?} already")).because(error)
+                Error::conflict(format!("datastore {datastore} already has a version {name:?}")).because(error)
             }
             _ => error,
         })?;
         tx.commit().await
     }
 
-    /// Writes what a version is now, unless it was changed since it was read, when it had last been changed `before`: false
-    /// then, and where there is none of this name.
-    pub async fn update_version(&self, stored: &StoredVersion, before: Timestamp) -> Result<bool> {
+    /// Updates a version. Returns false if it no longer exists as last updated at `before`.
+    pub(crate) async fn update_version(&self, stored: &StoredVersion, before: Timestamp) -> Result<bool> {
         let mut tx = self.db().begin().await?;
-        make_way(&mut tx, &stored.version).await?;
+        clear_default(&mut tx, &stored.version).await?;
         let mut written = values(stored)?.to_vec();
         written.push(rows::micros(before).into());
         let updated = tx
@@ -69,15 +68,18 @@ impl Store {
             )
             .await?;
         if updated == 0 {
-            // Nor has its datastore lost its default to it.
+            // Rolls back, so that the datastore keeps its default.
             return Ok(false);
         }
         tx.commit().await?;
         Ok(true)
     }
 
-    /// Removes a version that no instance and no configuration group is of, and that none is being upgraded to. False where there is none of this name.
-    pub async fn delete_version(&self, datastore: &str, name: &str) -> Result<bool> {
+    /// Deletes a version. Returns false if it does not exist.
+    ///
+    /// [`Conflict`](Kind::Conflict) if an instance or a configuration group uses it, or while an
+    /// instance of its datastore is being upgraded.
+    pub(crate) async fn delete_version(&self, datastore: &str, name: &str) -> Result<bool> {
         let mut tx = self.db().begin().await?;
         let values = [datastore.into(), name.into()];
         let used = tx
@@ -97,8 +99,9 @@ impl Store {
         Ok(deleted == 1)
     }
 
-    /// All versions of a datastore, or of all; the default first, then in the order they were added.
-    pub async fn versions(&self, datastore: Option<&str>) -> Result<Vec<StoredVersion>> {
+    /// Returns the versions of one datastore or of all; the default first, then in order of
+    /// creation.
+    pub(crate) async fn versions(&self, datastore: Option<&str>) -> Result<Vec<StoredVersion>> {
         let found = self
             .db()
             .rows(
@@ -110,8 +113,8 @@ impl Store {
         found.iter().map(stored).collect()
     }
 
-    /// One version.
-    pub async fn version(&self, datastore: &str, name: &str) -> Result<Option<StoredVersion>> {
+    /// Returns a version.
+    pub(crate) async fn version(&self, datastore: &str, name: &str) -> Result<Option<StoredVersion>> {
         let row = self
             .db()
             .row(
@@ -122,9 +125,9 @@ impl Store {
         row.as_ref().map(stored).transpose()
     }
 
-    /// Keeps the catalogue of an image.
-    pub async fn keep_catalogue(&self, datastore: &str, catalogue: &Catalogue) -> Result<()> {
-        let values = [datastore.into(), catalogue.digest.clone().into(), rows::json(catalogue)?.into(), LIBRARY.into()];
+    /// Caches the parameter catalog of an image.
+    pub(crate) async fn cache_catalog(&self, datastore: &str, catalog: &ParameterCatalog) -> Result<()> {
+        let values = [datastore.into(), catalog.digest.clone().into(), rows::json(catalog)?.into(), LIBRARY.into()];
         self.db()
             .execute(
                 "INSERT INTO catalogues (datastore, digest, catalogue, library) VALUES ($1, $2, $3, $4)
@@ -135,8 +138,9 @@ impl Store {
             .map(drop)
     }
 
-    /// The catalogue of an image, where this version of the library has kept it: what is reserved is for each to say.
-    pub async fn catalogue(&self, datastore: &str, digest: &str) -> Result<Option<Catalogue>> {
+    /// Returns the cached parameter catalog of an image, if this version of the library has cached
+    /// it: which parameters are reserved depends on the version.
+    pub(crate) async fn cached_catalog(&self, datastore: &str, digest: &str) -> Result<Option<ParameterCatalog>> {
         let row = self
             .db()
             .row(
@@ -144,13 +148,13 @@ impl Store {
                 &[datastore.into(), digest.into(), LIBRARY.into()],
             )
             .await?;
-        // One that cannot be read is asked for again.
+        // A catalog that cannot be parsed is fetched again.
         Ok(row.and_then(|row| rows::from_json(&row.text("catalogue").ok()?).ok()))
     }
 }
 
-/// Keeps a datastore from having two defaults.
-async fn make_way(tx: &mut Tx, version: &DatastoreVersion) -> Result<()> {
+/// Clears the default of a datastore if the version is to become its default.
+async fn clear_default(tx: &mut Tx, version: &DatastoreVersion) -> Result<()> {
     if version.default {
         let datastore = version.datastore.clone();
         tx.execute("UPDATE datastore_versions SET preferred = 0 WHERE datastore = $1", &[datastore.into()]).await?;

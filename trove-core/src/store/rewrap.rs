@@ -1,4 +1,4 @@
-//! What is stored sealed, to be sealed anew when the master key is another.
+//! Sealed values, which are rewrapped when the master key changes.
 
 use super::{Store, StoredIdentity, db::Value, identities, rows};
 use crate::{
@@ -7,54 +7,55 @@ use crate::{
     secret::{KeyId, Sealed},
 };
 
-/// The state of an operation, as text.
+/// The state of an operation as text.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredState {
-    /// Whose it is.
+    /// The operation.
     pub(crate) operation: OperationId,
-    /// The operation's instance.
+    /// The instance of the operation.
     pub(crate) instance: InstanceId,
-    /// The operation's kind, with version.
+    /// The kind of the operation, with its version.
     pub(crate) kind: String,
     /// The state.
     pub(crate) state: String,
 }
 
-/// Something that was sealed anew, with what it was before.
+/// A sealed value that was rewrapped, with its former value.
 #[derive(Clone, Debug)]
-pub(crate) enum Resealed {
-    /// Who a guest is.
+pub(crate) enum Rewrapped {
+    /// The identity of a guest.
     Identity {
-        /// The guest's instance.
+        /// The instance of the guest.
         instance: InstanceId,
-        /// As it was.
+        /// The former value.
         before: StoredIdentity,
-        /// As it is.
+        /// The new value.
         after: StoredIdentity,
     },
-    /// What is kept for an operation.
+    /// The state of an operation.
     State {
-        /// As it was.
+        /// The former value.
         before: StoredState,
-        /// As it is.
+        /// The new value.
         after: String,
     },
-    /// The password of a version's login; none where it is dropped.
-    Login {
-        /// The version's datastore.
+    /// The registry password of a version.
+    RegistryPassword {
+        /// The datastore of the version.
         datastore: String,
         /// The version.
         version: String,
-        /// As it was.
+        /// The former value.
         before: Sealed,
-        /// As it is.
+        /// The new value; `None` removes the password.
         after: Option<Sealed>,
     },
 }
 
 impl Store {
-    /// Identities that are not sealed by this key, in their order: those behind `after`, `limit` at the most.
-    pub(crate) async fn identities_sealed_otherwise(
+    /// Returns up to `limit` identities that are not sealed by this key, in order, starting behind
+    /// `after`.
+    pub(crate) async fn identities_not_sealed_by(
         &self,
         key: KeyId,
         after: Option<(InstanceId, u32)>,
@@ -69,8 +70,9 @@ impl Store {
         found.iter().map(|row| Ok((rows::id(&row.text("instance")?)?, identities::identity(row)?))).collect()
     }
 
-    /// What is kept for operations, in order of their ids: those behind `after`, `limit` at the most.
-    pub(crate) async fn states(&self, after: Option<OperationId>, limit: u32) -> Result<Vec<StoredState>> {
+    /// Returns up to `limit` states of operations in order of operation id, starting behind
+    /// `after`.
+    pub(crate) async fn operation_states(&self, after: Option<OperationId>, limit: u32) -> Result<Vec<StoredState>> {
         let sql = "SELECT id, instance, kind, state FROM operations WHERE state <> 'null' AND id > $1
             ORDER BY id LIMIT $2";
         let after = after.map(|id| id.to_string()).unwrap_or_default();
@@ -86,29 +88,29 @@ impl Store {
         found.iter().map(state).collect()
     }
 
-    /// The images that instances of a datastore run.
-    pub(crate) async fn images(&self, datastore: &str) -> Result<Vec<String>> {
+    /// Returns the images that the instances of a datastore run.
+    pub(crate) async fn images_in_use(&self, datastore: &str) -> Result<Vec<String>> {
         let sql = "SELECT DISTINCT image FROM instances WHERE datastore = $1";
         self.db().rows(sql, &[datastore.into()]).await?.iter().map(|row| row.text("image")).collect()
     }
 
-    /// Puts all of these in the place of what they were; none, and [`Busy`](crate::error::Kind::Busy), where one is not
-    /// what it was any more.
-    pub(crate) async fn reseal(&self, resealed: &[Resealed]) -> Result<()> {
+    /// Compare-and-swaps all values in one transaction; [`Busy`](crate::error::Kind::Busy) if any
+    /// changed.
+    pub(crate) async fn rewrap(&self, rewrapped: &[Rewrapped]) -> Result<()> {
         let mut tx = self.db().begin().await?;
-        for one in resealed {
+        for one in rewrapped {
             let (sql, values) = statement(one)?;
             if tx.execute(sql, &values).await? != 1 {
-                return Err(Error::busy("what the store holds was changed by somebody else meanwhile"));
+                return Err(Error::busy("a sealed value was changed concurrently"));
             }
         }
         tx.commit().await
     }
 }
 
-fn statement(resealed: &Resealed) -> Result<(&'static str, Vec<Value>)> {
-    Ok(match resealed {
-        Resealed::Identity { instance, before, after } => (
+fn statement(rewrapped: &Rewrapped) -> Result<(&'static str, Vec<Value>)> {
+    Ok(match rewrapped {
+        Rewrapped::Identity { instance, before, after } => (
             "UPDATE guest_identities SET rpc_key = $5, password = $6
             WHERE instance = $1 AND number = $2 AND rpc_key = $3 AND password = $4",
             vec![
@@ -120,11 +122,11 @@ fn statement(resealed: &Resealed) -> Result<(&'static str, Vec<Value>)> {
                 rows::word(&after.password)?.into(),
             ],
         ),
-        Resealed::State { before, after } => (
+        Rewrapped::State { before, after } => (
             "UPDATE operations SET state = $3 WHERE id = $1 AND state = $2",
             vec![before.operation.to_string().into(), before.state.clone().into(), after.clone().into()],
         ),
-        Resealed::Login { datastore, version, before, after } => (
+        Rewrapped::RegistryPassword { datastore, version, before, after } => (
             "UPDATE datastore_versions SET password = $4 WHERE datastore = $1 AND name = $2 AND password = $3",
             vec![
                 datastore.clone().into(),
