@@ -1,4 +1,4 @@
-//! What the tour does with parameters of the server: one that it takes while it runs, one that needs a restart.
+//! The configuration phase: changes a dynamic parameter and one that requires a restart.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use trove_core::{
 
 use crate::{Options, report::Report, service::Service, tour::App};
 
-/// How long the service may take to hear of what it has changed.
-const HEARSAY: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The deadline for the report of the guest.
+const REPORT_DEADLINE: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The two parameters, with a value that is not their default.
+/// The two parameters, each with a value other than its default.
 struct Change {
     live: (&'static str, &'static str),
     restart: (&'static str, &'static str),
 }
 
-/// Gives an instance a configuration group and takes it away again; tells what came of it.
+/// Assigns a configuration group to an instance and removes it again; returns a summary.
 pub(crate) async fn configure(
     options: &Options,
     service: &Service,
@@ -35,20 +35,22 @@ pub(crate) async fn configure(
     if let Some(version) = &options.version {
         new = new.version(version);
     }
-    // Checked against what a server of this image says of its parameters.
+    // Validated by the parameter catalog of the image.
     let group = service.trove.configurations().create(new.set(live, live_value).set(late, late_value)).await?;
     report.follow(service, async { instance.configure(group.id).await?.wait().await }).await?;
     expect(values(instance, &change, app).await?, [live_value, &before[1]])?;
-    needing_restart(service, instance, &[late]).await?;
+    expect_restart_required(service, instance, &[late]).await?;
 
     report.follow(service, async { instance.restart().await?.active().await }).await?;
     expect(values(instance, &change, app).await?, [live_value, late_value])?;
-    needing_restart(service, instance, &[]).await?;
+    expect_restart_required(service, instance, &[]).await?;
 
     report.follow(service, async { instance.unconfigure().await?.wait().await }).await?;
     expect(values(instance, &change, app).await?, [&before[0], late_value])?;
     service.trove.configurations().delete(group.id).await?;
-    Ok(format!("{live} was changed to {live_value} at once and {late} to {late_value} by a restart; then taken back"))
+    Ok(format!(
+        "{live} was changed to {live_value} at once and {late} to {late_value} by a restart; then both were reset"
+    ))
 }
 
 impl Change {
@@ -63,7 +65,7 @@ impl Change {
     }
 }
 
-/// What the server has in force, as a new session sees it.
+/// Returns the effective values in a new session.
 async fn values(instance: &InstanceHandle, change: &Change, app: &App) -> Result<[String; 2]> {
     let mut client = app.connect(instance).await?;
     Ok([client.parameter(change.live.0).await?, client.parameter(change.restart.0).await?])
@@ -73,17 +75,17 @@ fn expect(found: [String; 2], wanted: [&str; 2]) -> Result<()> {
     if found == wanted {
         return Ok(());
     }
-    Err(Error::internal(format!("the parameters are {}, not {}", found.join(" and "), wanted.join(" and "))))
+    Err(Error::internal(format!("the parameters are {} instead of {}", found.join(" and "), wanted.join(" and "))))
 }
 
-/// Waits until the instance names these parameters as those that wait for a restart.
-async fn needing_restart(service: &Service, instance: &InstanceHandle, wanted: &[&str]) -> Result<()> {
-    let told = async {
+/// Waits until the instance lists exactly these parameters as requiring a restart.
+async fn expect_restart_required(service: &Service, instance: &InstanceHandle, wanted: &[&str]) -> Result<()> {
+    let reported = async {
         while service.trove.instance(instance.id).await?.settings.restart_required != wanted {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     };
-    let late = |_| Err(Error::timeout("the instance does not tell which parameters wait for a restart"));
-    tokio::time::timeout(HEARSAY, told).await.unwrap_or_else(late)
+    let late = |_| Err(Error::timeout("timed out waiting for the parameters that require a restart"));
+    tokio::time::timeout(REPORT_DEADLINE, reported).await.unwrap_or_else(late)
 }

@@ -1,4 +1,4 @@
-//! The directory in which one instance of the tour has everything.
+//! The directory of one instance of the tour.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-/// Where one instance of the tour keeps everything.
+/// The directory with all data of one instance.
 #[derive(Clone)]
 pub(crate) struct Home {
     pub(crate) id: InstanceId,
@@ -26,32 +26,33 @@ impl Home {
         Self { id, directory: data.join(id.to_string()) }
     }
 
-    /// Refuses where no instance was kept.
+    /// Fails if no instance was kept.
     pub(crate) fn check(&self) -> Result<()> {
         if self.path("trove.db").exists() {
             return Ok(());
         }
-        Err(Error::not_found(format!("there is no instance {} below {}", self.id, self.directory.display())))
+        Err(Error::not_found(format!("instance {} does not exist below {}", self.id, self.directory.display())))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    pub(crate) fn make(&self) -> Result<()> {
+    pub(crate) fn create(&self) -> Result<()> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.directory)
-            .map_err(|error| self.failed("make", error))
+            .map_err(|error| self.failed("create", error))
     }
 
-    /// Where the whole URI, password and all, of a kept instance is written.
+    /// Returns the file with the URI of a kept instance, including the password.
     pub(crate) fn uri_file(&self) -> PathBuf {
         self.path("uri")
     }
 
-    /// Writes down how a user reaches its database, for programs and for the client of the engine.
+    /// Writes the connection data of a user to files, for programs and for the client of the
+    /// engine.
     pub(crate) fn write_access(
         &self,
         instance: &InstanceHandle,
@@ -65,7 +66,8 @@ impl Home {
             return Ok(());
         };
         let (host, port, password) = (&endpoint.host, endpoint.port, password.expose_secret());
-        // The group `mysql` is the client's of both engines. Its name for a database is not known to their other programs.
+        // The clients of both engines read the group `mysql`. Their other programs do not know the
+        // option `database`.
         let options = format!(
             "[client]\nprotocol=tcp\nhost={host}\nport={port}\nuser={user}\npassword=\"{password}\"\n\
             [client-mariadb]\nskip-ssl-verify-server-cert\n[mysql]\ndatabase={}\n",
@@ -74,7 +76,7 @@ impl Home {
         self.write_secret(&self.options_file(), &options)
     }
 
-    /// A command by which a person reaches a kept instance. Its password is in none of its arguments.
+    /// Returns a command that connects to a kept instance, without the password in its arguments.
     pub(crate) fn client_command(&self, datastore: &str) -> String {
         if has_options_file(datastore) {
             format!("{datastore} --defaults-file={}", self.options_file().display())
@@ -84,7 +86,7 @@ impl Home {
         }
     }
 
-    /// Removes everything, and the directory above it where nothing else is in it.
+    /// Removes the directory, and its parent if it is empty.
     pub(crate) fn remove(&self) -> Result<()> {
         fs::remove_dir_all(&self.directory).map_err(|error| self.failed("remove", error))?;
         match self.directory.parent().map(fs::remove_dir) {
@@ -104,11 +106,11 @@ impl Home {
     }
 
     fn failed(&self, what: &str, error: io::Error) -> Error {
-        Error::internal(format!("cannot {what} directory {}", self.directory.display())).because(error)
+        Error::internal(format!("could not {what} directory {}", self.directory.display())).because(error)
     }
 }
 
-/// True where the engine's own client is called like it and reads an options file.
+/// Returns whether the client of the engine has the name of the engine and reads an options file.
 fn has_options_file(datastore: &str) -> bool {
     ["mysql", "mariadb"].contains(&datastore)
 }

@@ -1,5 +1,5 @@
-//! A database instance from creation to deletion, with every step told: a tour of the service, and a check that it works
-//! on this machine.
+//! A tour of the service: creates, uses, changes and deletes a database instance and reports each
+//! step. It also tests that the service works on this machine.
 
 mod client;
 mod configure;
@@ -22,35 +22,35 @@ use home::Home;
 use report::Report;
 use service::Service;
 
-/// Creates a database instance, uses it, changes it and removes it again.
+/// Creates a database instance, uses it, changes it and deletes it.
 #[derive(Debug, Parser)]
 #[command(name = "quickstart")]
 struct Options {
     /// The datastore to run.
     #[arg(long, default_value = "postgresql")]
     datastore: String,
-    /// Its version; the datastore's default unless given.
+    /// The version; by default that of the datastore.
     #[arg(long)]
     version: Option<String>,
-    /// The image to run it from.
+    /// The image to run.
     #[arg(long)]
     image: Option<String>,
-    /// Leave the instance running at the end, and say how to reach and how to remove it.
+    /// Keep the instance running at the end, and print how to connect and how to delete it.
     #[arg(long)]
     keep: bool,
-    /// Print one JSON object a line, for machines.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
-    /// Remove an instance that was kept, and do nothing else.
+    /// Delete a kept instance, and do nothing else.
     #[arg(long, value_name = "ID")]
     delete: Option<InstanceId>,
-    /// Where instances keep their data while they exist.
+    /// The directory for the data of instances.
     #[arg(long, value_name = "DIRECTORY", default_value = ".trove-quickstart")]
     data: PathBuf,
 }
 
-/// How long removing an instance may take before it is given up.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(120);
+/// The deadline for the deletion of an instance.
+const DELETE_DEADLINE: Duration = Duration::from_secs(120);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Why the program did not do what it was asked.
+/// Why the program failed.
 enum Failure {
     Error(Error),
     Interrupted,
@@ -91,24 +91,24 @@ impl From<Error> for Failure {
 
 async fn run(options: &Options, id: InstanceId, report: &Report) -> Result<(), Failure> {
     service::check(options)?;
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::install()?;
     let home = Home::new(&options.data, id);
     if options.delete.is_some() {
         home.check()?;
         let service = signals.or(service::start(options, &home)).await?;
-        return finish(&service, &home, &mut signals, report).await;
+        return clean_up(&service, &home, &mut signals, report).await;
     }
     let service = match signals.or(service::start(options, &home)).await {
         Ok(service) => service,
         Err(failure) => {
-            // Nothing was made yet but the directory itself.
+            // The directory is all that was created.
             home.remove()?;
             return Err(failure);
         }
     };
     let outcome = tokio::select! {
         outcome = signals.or(tour::take(options, &service, id, report)) => outcome,
-        () = report.unread() => Err(Failure::Interrupted),
+        () = report.output_closed() => Err(Failure::Interrupted),
     };
     if options.keep && outcome.is_ok() {
         service.trove.shut_down().await;
@@ -116,48 +116,51 @@ async fn run(options: &Options, id: InstanceId, report: &Report) -> Result<(), F
         return Ok(());
     }
     if outcome.is_err() {
-        report.note("removing what was made; again to leave it");
+        report.note("cleaning up; interrupt again to skip");
     }
-    let finished = finish(&service, &home, &mut signals, report).await;
+    let finished = clean_up(&service, &home, &mut signals, report).await;
     match (outcome, finished) {
         (Err(Failure::Error(first)), Err(second)) => {
-            report.note(&format!("first failed: {}", first.report()));
+            report.note(&format!("the first error was: {}", first.report()));
             Err(second)
         }
         (outcome, finished) => finished.and(outcome),
     }
 }
 
-/// Removes the instance with all that is left of it.
-async fn finish(service: &Service, home: &Home, signals: &mut Signals, report: &Report) -> Result<(), Failure> {
+/// Deletes the instance, shuts the service down and removes the directory.
+async fn clean_up(service: &Service, home: &Home, signals: &mut Signals, report: &Report) -> Result<(), Failure> {
     let removal = async {
-        let late = |_| Err(Error::timeout("the instance was not removed in time"));
-        tokio::time::timeout(REMOVAL_LIMIT, tour::remove(service, home.id, report)).await.unwrap_or_else(late)?;
+        let late = |_| Err(Error::timeout("timed out deleting the instance"));
+        tokio::time::timeout(DELETE_DEADLINE, tour::delete(service, home.id, report)).await.unwrap_or_else(late)?;
         service.trove.shut_down().await;
         home.remove()
     };
     let removed = signals.or(removal).await;
     if removed.is_err() {
-        report.note(&format!("something may be left; cargo xtask quickstart --delete {} removes it", home.id));
+        report.note(&format!(
+            "resources may be left behind; remove them with: cargo xtask quickstart --delete {}",
+            home.id
+        ));
     }
     removed
 }
 
-/// Ctrl-C and termination, each of which breaks off what is being done.
+/// The signals SIGINT and SIGTERM, which interrupt the program.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn catch() -> Result<Self> {
-        let failed = |error| Error::internal("signals cannot be caught").because(error);
+    fn install() -> Result<Self> {
+        let failed = |error| Error::internal("could not install signal handlers").because(error);
         let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let terminate = signal(SignalKind::terminate()).map_err(failed)?;
         Ok(Self { interrupt, terminate })
     }
 
-    /// Does the work unless a signal comes.
+    /// Runs the work until it ends or a signal arrives.
     async fn or<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T, Failure> {
         tokio::select! {
             done = work => done.map_err(Failure::from),

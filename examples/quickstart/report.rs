@@ -1,11 +1,8 @@
-//! What is shown: lines for people, or one JSON object a line for machines.
+//! The output: text for people, or one JSON object per line for machines.
 
-use std::{
-    io::Write,
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use std::{io::Write, time::Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use trove_core::{
@@ -17,37 +14,38 @@ use trove_core::{
 
 use crate::{home::Home, service::Service};
 
-/// Shows what happens, and remembers how long each phase took.
+/// Prints progress and records the duration of each phase.
 pub(crate) struct Report {
     json: bool,
     instance: InstanceId,
-    unread: Notify,
+    output_closed: Notify,
     phases: Mutex<Vec<(&'static str, f64)>>,
 }
 
-/// A phase that is going on.
+/// A running phase.
 pub(crate) struct Phase<'a> {
     report: &'a Report,
     name: &'static str,
-    began: Instant,
+    started: Instant,
 }
 
 impl Report {
     pub(crate) fn new(json: bool, instance: InstanceId) -> Self {
-        Self { json, instance, unread: Notify::new(), phases: Mutex::default() }
+        Self { json, instance, output_closed: Notify::new(), phases: Mutex::default() }
     }
 
-    /// Ends when nobody reads what is shown, as where it is piped to a program that has ended.
-    pub(crate) async fn unread(&self) {
-        self.unread.notified().await;
+    /// Waits until standard output is closed, for example because the program at the other end of a
+    /// pipe has ended.
+    pub(crate) async fn output_closed(&self) {
+        self.output_closed.notified().await;
     }
 
     pub(crate) fn phase(&self, name: &'static str) -> Phase<'_> {
         self.show(&format!("{name:<10}"), json!({"event": "phase", "phase": name}));
-        Phase { report: self, name, began: Instant::now() }
+        Phase { report: self, name, started: Instant::now() }
     }
 
-    /// Shows what the service tells until the work is done.
+    /// Prints the events of the service until the work is done.
     pub(crate) async fn follow<T>(&self, service: &Service, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut events = service.trove.events();
         tokio::pin!(work);
@@ -71,8 +69,8 @@ impl Report {
     pub(crate) fn kept(&self, home: &Home, datastore: &str) {
         let (file, command) = (home.uri_file(), home.client_command(datastore));
         let text = format!(
-            "\nThe instance goes on running. Its URI with the password is in {}. Reach it with:\n  {command}\n\
-            Remove it with:\n  cargo xtask quickstart --delete {}",
+            "\nThe instance keeps running. Its URI with the password is in {}. Connect with:\n  {command}\n\
+            Delete it with:\n  cargo xtask quickstart --delete {}",
             file.display(),
             home.id,
         );
@@ -84,7 +82,7 @@ impl Report {
         if self.json {
             self.show("", json!({"event": "quit", "error": error}));
         } else {
-            // Where even this cannot be said, the exit status says it.
+            // If stderr is closed, the exit status remains.
             let _ = writeln!(std::io::stderr(), "failed: {error}");
         }
     }
@@ -95,7 +93,7 @@ impl Report {
     }
 
     fn times(&self) {
-        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        let phases = self.phases.lock();
         if phases.is_empty() {
             return;
         }
@@ -108,7 +106,6 @@ impl Report {
 
     fn event(&self, event: &Event) {
         if self.json {
-            // An event is an object of plain values.
             return self.show("", serde_json::to_value(event).unwrap_or_default());
         }
         let line = match &event.kind {
@@ -139,15 +136,15 @@ impl Report {
             writeln!(out, "{text}")
         };
         if shown.is_err() {
-            self.unread.notify_one();
+            self.output_closed.notify_one();
         }
     }
 }
 
 impl Phase<'_> {
     pub(crate) fn end(self, outcome: &str) {
-        let seconds = self.began.elapsed().as_secs_f64();
-        self.report.phases.lock().unwrap_or_else(PoisonError::into_inner).push((self.name, seconds));
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.report.phases.lock().push((self.name, seconds));
         let object = json!({"event": "phase_end", "phase": self.name, "seconds": seconds, "message": outcome});
         self.report.show(&format!("{:<10} {outcome} ({seconds:.2} s)", ""), object);
     }

@@ -1,4 +1,4 @@
-//! The service itself: a store, a platform and a datastore below one directory.
+//! The service: a store, a platform and the datastores, with all data below one directory.
 
 use trove_core::{
     Trove,
@@ -10,23 +10,23 @@ use trove_valkey::Valkey;
 
 use crate::{Options, home::Home};
 
-/// The running service and the platform below it.
+/// The running service and its platform.
 pub(crate) struct Service {
     pub(crate) trove: Trove,
     pub(crate) platform: LocalPlatform,
     pub(crate) home: Home,
 }
 
-/// Refuses what could not be created, before anything is made.
+/// Rejects options for which no instance can be created.
 pub(crate) fn check(options: &Options) -> Result<()> {
     wanted_version(options).map(drop)
 }
 
-/// Starts the service, or goes on with what an earlier one left there.
+/// Starts the service, which resumes what an earlier process left unfinished.
 pub(crate) async fn start(options: &Options, home: &Home) -> Result<Service> {
-    home.make()?;
+    home.create()?;
     let platform = LocalPlatform::connect(home.path("platform"))?;
-    // Asks the Docker engine, so that one that is not there is told at once.
+    // Fails early if the Docker engine does not respond.
     platform.inventory().await?;
     let (mut postgresql, mut mysql, mut mariadb) = (PostgreSql::new(), MySql::new(), MariaDb::new());
     let mut valkey = Valkey::new();
@@ -59,5 +59,5 @@ fn wanted_version(options: &Options) -> Result<String> {
         return Ok(manifest.version(options.version.as_deref())?.name.clone());
     }
     let known: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
-    Err(Error::not_found(format!("there is no datastore {:?}; there are: {}", options.datastore, known.join(", "))))
+    Err(Error::not_found(format!("datastore {:?} does not exist; available: {}", options.datastore, known.join(", "))))
 }

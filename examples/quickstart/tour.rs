@@ -1,4 +1,4 @@
-//! The tour: every main thing the service does with an instance, once.
+//! The tour: the main operations on an instance, once each.
 
 use trove_core::{
     control::{InstanceHandle, NewInstance},
@@ -13,7 +13,7 @@ use crate::{Options, client::Connection, configure::configure, report::Report, s
 const ROWS: usize = 1000;
 const PASSWORD_LENGTH: usize = 22;
 
-/// Who uses an instance: a user, and its database where the datastore has any.
+/// A user of an instance, and its database if the datastore has databases.
 pub(crate) struct App {
     user: &'static str,
     database: Option<&'static str>,
@@ -54,16 +54,16 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
     let mut client = app.connect(&instance).await?;
     client.write(ROWS).await?;
     expect_rows(client.read(ROWS).await?)?;
-    phase.end(&format!("{} {}: {ROWS} rows written and read", options.datastore, client.version().await?));
+    phase.end(&format!("{} {}: wrote and read {ROWS} rows", options.datastore, client.version().await?));
 
     let phase = report.phase("accounts");
     add_accounts(&instance, &App::new("analyst", has_databases.then_some("reports"))?).await?;
-    phase.end(&format!("a second {}user was created and used", if has_databases { "database and " } else { "" }));
+    phase.end(&format!("created and used a second {}user", if has_databases { "database and " } else { "" }));
 
     let phase = report.phase("restart");
     let instance = report.follow(service, async { instance.restart().await?.active().await }).await?;
     expect_rows(app.connect(&instance).await?.read(ROWS).await?)?;
-    phase.end(&format!("{ROWS} rows are still there"));
+    phase.end(&format!("read {ROWS} rows again"));
 
     let phase = report.phase("configure");
     phase.end(&configure(options, service, &instance, &app, report).await?);
@@ -74,18 +74,18 @@ pub(crate) async fn take(options: &Options, service: &Service, id: InstanceId, r
     Ok(())
 }
 
-/// Removes the instance, whatever it is doing, and shows that nothing is left of it.
-pub(crate) async fn remove(service: &Service, id: InstanceId, report: &Report) -> Result<()> {
+/// Deletes the instance and verifies that no resources are left.
+pub(crate) async fn delete(service: &Service, id: InstanceId, report: &Report) -> Result<()> {
     let phase = report.phase("delete");
     match service.trove.instance(id).await {
         Ok(instance) => report.follow(service, async { instance.delete().await?.wait().await }).await?,
-        // The request for it was refused, so there is none.
+        // Its creation was rejected.
         Err(error) if error.kind() == Kind::NotFound => {}
         Err(error) => return Err(error),
     }
     let left = service.platform.inventory().await?;
     if !left.is_empty() || !service.trove.instances(None, None, 1).await?.is_empty() {
-        return Err(Error::internal(format!("left behind: {}", left.join(", "))));
+        return Err(Error::internal(format!("resources are left behind: {}", left.join(", "))));
     }
     phase.end("no container, network, port, directory or row is left");
     Ok(())
@@ -104,9 +104,9 @@ async fn add_accounts(instance: &InstanceHandle, analyst: &App) -> Result<()> {
     expect_rows(client.read(ROWS).await?)?;
     let names: Vec<_> =
         accounts.users(PageRequest::default()).await?.items.into_iter().map(|user| user.user.name).collect();
-    if names == ["analyst", "app"] { Ok(()) } else { Err(Error::internal(format!("the users are {names:?}"))) }
+    if names == ["analyst", "app"] { Ok(()) } else { Err(Error::internal(format!("unexpected users {names:?}"))) }
 }
 
 fn expect_rows(rows: usize) -> Result<()> {
-    if rows == ROWS { Ok(()) } else { Err(Error::internal(format!("{rows} rows were read, not {ROWS}"))) }
+    if rows == ROWS { Ok(()) } else { Err(Error::internal(format!("read {rows} rows instead of {ROWS}"))) }
 }

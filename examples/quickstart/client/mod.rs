@@ -1,4 +1,4 @@
-//! What a client of the database does: connects over TCP, writes rows, finds them again.
+//! A client of the database: connects over TCP, writes rows and reads them.
 
 mod keys;
 mod sql;
@@ -16,11 +16,11 @@ use sql::Sql;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A connection of a user.
+/// A client connection.
 pub(crate) enum Connection {
-    /// To a database.
+    /// To an SQL database.
     Sql(Sql),
-    /// To a server without databases.
+    /// To a key-value server.
     Keys(Keys),
 }
 
@@ -37,7 +37,7 @@ impl Connection {
         }
     }
 
-    /// The number of the server's version.
+    /// Returns the version of the server.
     pub(crate) async fn version(&mut self) -> Result<String> {
         match self {
             Self::Sql(client) => client.version().await,
@@ -45,7 +45,7 @@ impl Connection {
         }
     }
 
-    /// Writes so many rows.
+    /// Writes this number of rows.
     pub(crate) async fn write(&mut self, rows: usize) -> Result<()> {
         match self {
             Self::Sql(client) => client.write(rows).await,
@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    /// How many of so many rows written are there as they were written.
+    /// Returns how many of this number of written rows are unchanged.
     pub(crate) async fn read(&mut self, rows: usize) -> Result<usize> {
         match self {
             Self::Sql(client) => client.read().await,
@@ -61,7 +61,7 @@ impl Connection {
         }
     }
 
-    /// The value of a parameter of the server, as new sessions have it.
+    /// Returns the value of a server parameter in new sessions.
     pub(crate) async fn parameter(&mut self, name: &str) -> Result<String> {
         match self {
             Self::Sql(client) => client.parameter(name).await,

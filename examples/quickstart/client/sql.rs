@@ -1,4 +1,4 @@
-//! Clients of engines that speak SQL.
+//! Clients of SQL servers.
 
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -10,7 +10,7 @@ use trove_core::{
 
 use super::within;
 
-/// A connection to an engine. What it sends is SQL that all of them understand.
+/// A connection to an SQL server. All statements are valid for all of the engines.
 pub(crate) enum Sql {
     /// To PostgreSQL.
     PostgreSql(Client),
@@ -29,7 +29,7 @@ impl Sql {
         if uri.expose_secret().starts_with("postgresql:") {
             let connecting = tokio_postgres::connect(uri.expose_secret(), NoTls);
             let (client, connection) = within(connecting, "connect").await?;
-            // Ends with the client, which gets to hear of any error.
+            // Ends with the client, which receives its errors.
             tokio::spawn(connection);
             return Ok(Self::PostgreSql(client));
         }
@@ -44,33 +44,33 @@ impl Sql {
         Ok(Self::MySql(within(Conn::new(options), "connect").await?))
     }
 
-    /// The number of the server's version.
+    /// Returns the version of the server.
     pub(crate) async fn version(&mut self) -> Result<String> {
-        let version = self.ask("SELECT version()", "ask for the version").await?;
+        let version = self.query("SELECT version()", "query the version").await?;
         Ok(version.trim_start_matches("PostgreSQL ").split(" (").next().unwrap_or_default().to_owned())
     }
 
-    /// Makes a table and writes so many rows into it.
+    /// Creates a table and writes this number of rows.
     pub(crate) async fn write(&mut self, rows: usize) -> Result<()> {
         let table = "CREATE TABLE IF NOT EXISTS tour (id integer PRIMARY KEY, note varchar(20) NOT NULL)";
-        self.run(table, "make a table").await?;
+        self.run(table, "create a table").await?;
         let values: Vec<_> = (1..=rows).map(|id| format!("({id}, 'row {id}')")).collect();
         self.run(&format!("INSERT INTO tour VALUES {}", values.join(", ")), "write rows").await
     }
 
-    /// How many of the rows written are there as they were written.
+    /// Returns how many rows are unchanged.
     pub(crate) async fn read(&mut self) -> Result<usize> {
-        let count = self.ask("SELECT count(*) FROM tour WHERE note = concat('row ', id)", "read rows").await?;
-        count.parse().map_err(|error| Error::internal("the server does not count").because(error))
+        let count = self.query("SELECT count(*) FROM tour WHERE note = concat('row ', id)", "read rows").await?;
+        count.parse().map_err(|error| Error::internal("the server returned an invalid count").because(error))
     }
 
-    /// The value of a parameter of the server, as new sessions have it.
+    /// Returns the value of a server parameter in new sessions.
     pub(crate) async fn parameter(&mut self, name: &str) -> Result<String> {
         let query = match self {
             Self::PostgreSql(_) => format!("SHOW {name}"),
             Self::MySql(_) => format!("SELECT @@global.{name}"),
         };
-        self.ask(&query, "ask for a parameter").await
+        self.query(&query, "query a parameter").await
     }
 
     async fn run(&mut self, sql: &str, what: &str) -> Result<()> {
@@ -80,8 +80,8 @@ impl Sql {
         }
     }
 
-    /// The one value of a query's one row, as text.
-    async fn ask(&mut self, sql: &str, what: &str) -> Result<String> {
+    /// Returns the value of a query with one row and one column as text.
+    async fn query(&mut self, sql: &str, what: &str) -> Result<String> {
         let answer = match self {
             Self::PostgreSql(client) => {
                 within(client.simple_query(sql), what).await?.into_iter().find_map(|message| match message {
@@ -91,6 +91,6 @@ impl Sql {
             }
             Self::MySql(client) => within(client.query_first::<String, _>(sql), what).await?,
         };
-        answer.ok_or_else(|| Error::internal("the server answers nothing"))
+        answer.ok_or_else(|| Error::internal("the server returned no value"))
     }
 }
