@@ -29,7 +29,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`id`], [`secret`], [`time`], [`error`] | typed ids, secrets that never print, one clock, one error |
+//! | [`id`], [`secret`], [`time`], [`error`], [`fs`] | typed ids, secrets that never print, one clock, one error, durable files |
 //! | [`lifecycle`] | the states of an instance and what may begin in which: [a page of its own](lifecycle) |
 //! | [`model`] | plain data that is stored and shown |
 //! | [`events`] | what happens, as it happens |
@@ -73,6 +73,7 @@ pub mod error;
 pub mod events;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod flow;
+pub mod fs;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod guest;
 pub mod id;

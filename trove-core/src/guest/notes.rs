@@ -2,10 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    io,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    fs,
     id::OperationId,
     model::Flavor,
 };
@@ -102,7 +101,7 @@ impl Notes {
         let failed = |error: io::Error| {
             Error::internal(format!("cannot read the notes of the agent, {}", file.display())).because(error)
         };
-        match fs::read(&file) {
+        match std::fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
             Ok(text) => {
@@ -136,7 +135,7 @@ impl Notes {
         let _turn = self.writing.lock().await;
         let text = serde_json::to_vec(&self.known().written());
         let text = text.map_err(|error| Error::internal("the agent's notes cannot be written").because(error))?;
-        let kept = tokio::task::spawn_blocking(move || replace(&file, &text)).await;
+        let kept = tokio::task::spawn_blocking(move || fs::replace(&file, &text)).await;
         let kept = kept.unwrap_or_else(|error| Err(io::Error::other(error)));
         kept.map_err(|error| Error::unavailable("the agent cannot write down what it does").because(error))
     }
@@ -237,15 +236,4 @@ impl Job {
         self.heard = end.is_some();
         end.map_or(Ok(JobEnd::Running), |end| end.map(|()| JobEnd::Done))
     }
-}
-
-/// The file is the old one or the new one, whatever happens.
-fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let draft = file.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut written = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    written.write_all(text)?;
-    written.sync_all()?;
-    fs::rename(&draft, file)?;
-    file.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }

@@ -1,9 +1,9 @@
 use std::{
     collections::VecDeque,
     fmt::Write as _,
-    fs::{self, File},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
+    fs::File,
+    io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -14,76 +14,80 @@ use super::{Call, Layer, Next};
 use crate::{
     datastore::{Cx, GuestHost},
     error::{Error, Kind, Result},
+    fs,
 };
 
-/// How many keys are remembered. An operation makes a handful of calls, and operations follow each other.
-const KEYS: usize = 32;
+/// The number of operation keys that are kept. An operation makes a handful of calls, and the
+/// operations of an instance follow each other.
+const MAX_KEYS: usize = 32;
 
-/// Refuses callers that another one has followed, and keys that were used for something else.
+/// Rejects calls of superseded owners, and operation keys that are reused with other arguments.
 ///
-/// A call that changes anything with a lower [epoch](Cx::epoch) than one before is
-/// [`Fenced`](crate::error::Kind::Fenced). One with the [operation](Cx::operation) and [step](Cx::step) of a former call
-/// of its name and other arguments is [`Conflict`](crate::error::Kind::Conflict); arguments that differ in a secret only
-/// count as the same. What only looks is let through.
+/// A call that changes anything and has a lower [epoch](Cx::epoch) than an earlier call is
+/// [`Fenced`](crate::error::Kind::Fenced). A call with the [operation](Cx::operation), [step](Cx::step) and
+/// name of an earlier call, but other arguments, is [`Conflict`](crate::error::Kind::Conflict);
+/// secrets in the arguments are not compared. Calls that change nothing pass.
 ///
-/// What was seen is kept in the file [`FILE`](Self::FILE) of the instance's [directory](GuestHost::directory), so that
-/// it outlives this process, and the instance's server: whoever removed it is followed by nobody older. It goes with the
-/// directory. A control plane that was given back an older database begins below what was seen and is refused, as is right
-/// for one that another has followed; who knows better removes the file.
+/// The highest epoch and the latest keys are persisted in the file [`FILE`](Self::FILE) of the
+/// instance's [directory](GuestHost::directory), so that they survive this process and the removal of
+/// the server; they are lost with the directory. A control plane whose database was restored from an
+/// older backup starts with lower epochs and is fenced. To let it take over, an operator deletes the
+/// file.
 #[derive(Clone, Debug)]
-pub struct Fence(Kept);
+pub struct Fence(FenceStore);
 
-/// Where what was seen is kept.
 #[derive(Clone, Debug)]
-enum Kept {
-    InFile(Arc<Path>),
-    InMemory(Arc<Mutex<Seen>>),
+enum FenceStore {
+    File(Arc<Path>),
+    Memory(Arc<Mutex<FenceState>>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Seen {
+struct FenceState {
     epoch: u64,
-    /// Which library noted the keys: another one may tell the same arguments otherwise.
+    /// The version of the library that wrote the keys: another one may format arguments differently.
     library: String,
-    keys: VecDeque<Key>,
+    keys: VecDeque<CallKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Key {
+struct CallKey {
     /// Operation, step and name of the call.
     name: String,
+    /// The SHA-256 digest of the arguments.
     arguments: String,
 }
 
 impl Fence {
-    /// The name of the file that keeps what was seen. It stays when the driver removes all else.
+    /// The name of the file with the persisted state. It stays when the driver removes the instance.
     pub const FILE: &str = "fence";
 
-    /// The fence of the instance that lives here.
+    /// Creates the fence of the instance on this host.
     pub fn new(host: &GuestHost) -> Self {
-        Self(Kept::InFile(host.directory.join(Self::FILE).into()))
+        Self(FenceStore::File(host.directory.join(Self::FILE).into()))
     }
 
-    /// A fence for an engine that is in memory itself. Clones are the same fence.
+    /// Creates a fence that persists nothing, for an in-memory engine. Clones share their state.
     pub fn in_memory() -> Self {
-        Self(Kept::InMemory(Arc::default()))
+        Self(FenceStore::Memory(Arc::default()))
     }
 }
 
 impl Layer for Fence {
     async fn around<'a, T: Send + 'a>(&'a self, cx: &'a Cx, call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
         if call.changes {
-            let (epoch, key) = (cx.epoch(), Key::of(cx, call));
+            let (epoch, key) = (cx.epoch(), CallKey::new(cx, call));
             match &self.0 {
-                Kept::InMemory(seen) => {
-                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    *seen = seen.clone().with(epoch, key)?;
+                FenceStore::Memory(state) => {
+                    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                    *state = state.clone().record(epoch, key)?;
                 }
-                Kept::InFile(path) => {
+                FenceStore::File(path) => {
                     let (path, removes) = (path.clone(), call.name == "remove");
-                    let admitted = tokio::task::spawn_blocking(move || admit(&path, epoch, key, removes)).await;
-                    admitted
-                        .map_err(|error| Error::internal("noting who owns the instance broke off").because(error))??;
+                    let recorded = tokio::task::spawn_blocking(move || record(&path, epoch, key, removes)).await;
+                    recorded.map_err(|error| {
+                        Error::internal("the task that persists the fencing epoch failed").because(error)
+                    })??;
                 }
             }
         }
@@ -91,12 +95,12 @@ impl Layer for Fence {
     }
 }
 
-impl Seen {
-    /// What was seen, and this call.
-    fn with(mut self, epoch: u64, key: Key) -> Result<Self> {
+impl FenceState {
+    /// Returns the state after this call, or the error with which the call is rejected.
+    fn record(mut self, epoch: u64, key: CallKey) -> Result<Self> {
         if epoch < self.epoch {
-            let error = Error::fenced("another owner has taken the instance over");
-            return Err(error.with("epoch", epoch).with("seen", self.epoch));
+            let error = Error::fenced("another owner has taken over the instance");
+            return Err(error.with("epoch", epoch).with("current_epoch", self.epoch));
         }
         self.epoch = epoch;
         if self.library != env!("CARGO_PKG_VERSION") {
@@ -105,13 +109,13 @@ impl Seen {
         }
         match self.keys.iter().find(|known| known.name == key.name) {
             Some(known) if known.arguments != key.arguments => {
-                let message = "the operation asked for the same with other arguments before";
+                let message = "the operation already made this call with other arguments";
                 Err(Error::conflict(message).with("call", key.name))
             }
             Some(_) => Ok(self),
             None => {
                 self.keys.push_back(key);
-                if self.keys.len() > KEYS {
+                if self.keys.len() > MAX_KEYS {
                     self.keys.pop_front();
                 }
                 Ok(self)
@@ -120,8 +124,8 @@ impl Seen {
     }
 }
 
-impl Key {
-    fn of(cx: &Cx, call: &Call<'_>) -> Self {
+impl CallKey {
+    fn new(cx: &Cx, call: &Call<'_>) -> Self {
         let mut arguments = String::new();
         for byte in Sha256::digest(format!("{:?}", call.arguments)) {
             // Writing to a string does not fail.
@@ -131,71 +135,59 @@ impl Key {
     }
 }
 
-/// Admits a caller and notes it, or refuses it. Blocks.
+/// Persists a call, or rejects it. Blocks.
 ///
-/// On a full disk a caller who is no newer than the last is admitted without a note, and so is one who removes the
-/// instance: that is what makes room.
-fn admit(path: &Path, epoch: u64, key: Key, removes: bool) -> Result<()> {
-    // Others may be at it, in this process or in another one.
-    let _turn = lock(path).map_err(|error| failed(path, error))?;
+/// On a full disk, a call passes unrecorded if its epoch is not new, and so does one that removes the
+/// instance, which frees space.
+fn record(path: &Path, epoch: u64, key: CallKey, removes: bool) -> Result<()> {
+    // Other tasks and processes may hold a fence of the same instance.
+    let _lock = lock_directory(path).map_err(|error| failed(path, error))?;
     let known = read(path)?;
-    let next = known.clone().with(epoch, key)?;
+    let next = known.clone().record(epoch, key)?;
     if next == known {
         return Ok(());
     }
-    let raised = next.epoch > known.epoch;
-    match write(path, &next, raised) {
-        Err(error) if error.kind() == Kind::NoSpace && (removes || !raised) => {
-            tracing::warn!(path = %path.display(), error = error.report(), "who owns the instance is not noted");
+    match write(path, &next) {
+        Err(error) if error.kind() == Kind::NoSpace && (removes || next.epoch == known.epoch) => {
+            tracing::warn!(path = %path.display(), error = error.report(), "failed to persist a fenced call");
             Ok(())
         }
         written => written,
     }
 }
 
-/// The directory of the note, to be held by one at a time.
-fn lock(path: &Path) -> io::Result<File> {
+fn lock_directory(path: &Path) -> io::Result<File> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory)?;
+    std::fs::create_dir_all(directory)?;
     let directory = File::open(directory)?;
     directory.lock()?;
     Ok(directory)
 }
 
-fn read(path: &Path) -> Result<Seen> {
-    match fs::read(path) {
-        // An instance that nobody may change any more would be worse than one whose former owners are forgotten.
-        Ok(note) => Ok(serde_json::from_slice(&note).unwrap_or_else(|error| {
-            tracing::warn!(path = %path.display(), %error, "the note of who owns the instance is damaged; begun anew");
-            Seen::default()
+fn read(path: &Path) -> Result<FenceState> {
+    match std::fs::read(path) {
+        // An instance that nobody can change is worse than one that accepts a superseded owner.
+        Ok(content) => Ok(serde_json::from_slice(&content).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "reset a damaged fence file");
+            FenceState::default()
         })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FenceState::default()),
         Err(error) => Err(failed(path, error)),
     }
 }
 
-/// Replaces the note. An epoch is on disk before anything is done in it; the last key has to outlive this process only.
-fn write(path: &Path, seen: &Seen, raised: bool) -> Result<()> {
-    let done = || -> io::Result<()> {
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        let draft: PathBuf = path.with_extension("new");
-        let mut file = File::create(&draft)?;
-        file.write_all(&serde_json::to_vec(seen)?)?;
-        // What was noted before may not be lost for it.
-        file.sync_all()?;
-        fs::rename(&draft, path)?;
-        if raised { File::open(directory)?.sync_all() } else { Ok(()) }
-    };
-    done().map_err(|error| failed(path, error))
+fn write(path: &Path, state: &FenceState) -> Result<()> {
+    let content = serde_json::to_vec(state).map_err(|error| failed(path, error.into()))?;
+    fs::replace(path, &content).map_err(|error| failed(path, error))
 }
 
 fn failed(path: &Path, error: io::Error) -> Error {
-    let message = "who owns the instance cannot be noted";
-    let told = match error.kind() {
+    let message = "could not persist the fencing epoch";
+    let failed = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::no_space(message),
         _ => Error::unavailable(message),
     };
-    told.with("path", path.display()).because(error)
+    failed.with("path", path.display()).because(error)
 }
 
 #[cfg(test)]
@@ -209,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn former_owners_and_keys_used_otherwise_are_refused_by_whoever_reads_the_note() {
+    async fn superseded_owners_and_reused_keys_are_rejected_across_processes() {
         let directory = tempfile::tempdir().unwrap();
         let host = GuestHost::new(InstanceId::new_v4(), "/nonexistent", directory.path().join("guest"));
         let operation = OperationId::new_v4();
@@ -234,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn whoever_else_has_the_instance_is_heard_of_at_once() {
+    async fn fences_of_one_instance_share_their_state() {
         let directory = tempfile::tempdir().unwrap();
         let host = GuestHost::new(InstanceId::new_v4(), "/nonexistent", directory.path());
         let (one, other) = (Fence::new(&host), Fence::new(&host));
@@ -247,17 +239,17 @@ mod tests {
             async move { call(&fence, &cx, "apply", "a", true).await }
         });
         futures_util::future::try_join_all(at_once).await.unwrap();
-        let seen = read(&directory.path().join(Fence::FILE)).unwrap();
-        assert_eq!((seen.epoch, seen.keys.len()), (2, 22));
+        let state = read(&directory.path().join(Fence::FILE)).unwrap();
+        assert_eq!((state.epoch, state.keys.len()), (2, 22));
     }
 
     #[tokio::test]
-    async fn only_so_many_keys_are_kept() {
+    async fn the_number_of_keys_is_bounded() {
         let fence = Fence::in_memory();
-        for _ in 0..3 * KEYS {
+        for _ in 0..3 * MAX_KEYS {
             call(&fence, &Cx::new(OperationId::new_v4(), 1), "apply", "a", true).await.unwrap();
         }
-        let Kept::InMemory(seen) = fence.0 else { panic!("it is in memory") };
-        assert_eq!(seen.lock().unwrap().keys.len(), KEYS);
+        let FenceStore::Memory(state) = fence.0 else { panic!("the fence is in memory") };
+        assert_eq!(state.lock().unwrap().keys.len(), MAX_KEYS);
     }
 }

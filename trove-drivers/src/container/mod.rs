@@ -47,7 +47,6 @@ use trove_core::{
 pub(crate) use calls::{Calls, former_changes};
 pub use driver::ContainerDriver;
 pub(crate) use gauges::{blocking, free};
-pub(crate) use notes::replace as replace_file;
 pub use password::admin_password;
 pub(crate) use places::{failed, own};
 pub(crate) use probe::{Asked, Probe, Refusal};

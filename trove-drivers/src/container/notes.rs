@@ -3,14 +3,17 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
-    path::{Path, PathBuf},
+    io::{self, Read},
+    path::Path,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use trove_core::error::Result;
+use trove_core::{
+    error::Result,
+    fs::{replace, sync_directory},
+};
 
-use super::{failed, own};
+use super::failed;
 
 /// Far more than any of them has.
 const MAX_BYTES: u64 = 16 << 20;
@@ -42,10 +45,8 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Note<T>> {
 /// Replaces a note as a whole, durably.
 pub(crate) fn write(path: &Path, note: &impl Serialize) -> Result<()> {
     let done = || -> io::Result<()> {
-        let directory = directory(path);
-        fs::create_dir_all(directory)?;
-        replace(path, &serde_json::to_vec(note)?, None, 0o600)?;
-        File::open(directory)?.sync_all()
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+        replace(path, &serde_json::to_vec(note)?)
     };
     done().map_err(|error| failed("note something", path, error))
 }
@@ -56,26 +57,10 @@ pub(crate) fn erase(path: &Path) -> Result<()> {
         match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => File::open(directory(path))?.sync_all(),
+            Ok(()) => sync_directory(path),
         }
     };
     done().map_err(|error| failed("forget what was noted", path, error))
-}
-
-/// Replaces a file as a whole, with all it holds on disk.
-pub(crate) fn replace(path: &Path, content: &[u8], group: Option<u32>, mode: u32) -> io::Result<()> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    let draft = PathBuf::from(draft);
-    let mut file = File::create(&draft)?;
-    own(&draft, None, group, mode)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
-}
-
-fn directory(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
 }
 
 #[cfg(test)]

@@ -22,11 +22,12 @@ use std::{
 use trove_core::{
     datastore::{GuestHost, ServerIdentity},
     error::{Error, Result},
+    fs::replace_with_mode,
 };
 
 use super::{
     AGENT, ConfigFile,
-    notes::{self, Note, replace},
+    notes::{self, Note},
     tree::remove_tree,
 };
 
@@ -251,7 +252,7 @@ impl Places {
     }
 
     fn write(&self, path: &Path, content: &str) -> io::Result<()> {
-        replace(path, content.as_bytes(), Some(self.server.gid), 0o640)
+        replace_with_mode(path, content.as_bytes(), 0o640, Some(self.server.gid))
     }
 
     fn render_all(&self, files: &[ConfigFile]) -> io::Result<()> {

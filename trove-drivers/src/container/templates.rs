@@ -21,7 +21,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use trove_core::{datastore::ServerIdentity, error::Result};
+use trove_core::{datastore::ServerIdentity, error::Result, fs::replace};
 
 use super::{
     Template, failed,
@@ -174,7 +174,7 @@ impl Templates {
         };
         let digest = copy_tree_with_digest(from, &draft.join("data"), &how)?;
         let seal = serde_json::to_vec(&Seal { subject: subject.clone(), digest })?;
-        notes::replace(&draft.join("seal"), &seal, None, 0o600)
+        replace(&draft.join("seal"), &seal)
     }
 
     fn place(&self, subject: &Subject) -> PathBuf {

@@ -32,11 +32,12 @@ use tokio_util::{
 };
 use trove_core::{
     error::{Error, Result},
+    fs::replace,
     id::InstanceId,
     secret::{ExposeSecret, SecretString},
 };
 
-use crate::container::{blocking, failed, replace_file};
+use crate::container::{blocking, failed};
 
 /// What an agent is started with, in its directory.
 const CONFIGURATION: &str = "agent.json";
@@ -101,7 +102,7 @@ impl Agents {
         let writing = self.writing.clone();
         let write = move || {
             let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            replace_file(&file, told.expose_secret().as_bytes(), None, 0o600)
+            replace(&file, told.expose_secret().as_bytes())
                 .map_err(|error| failed("write the configuration of an agent", &file, error))
         };
         blocking(write).await?;
