@@ -14,6 +14,8 @@ use crate::docker::{ContainerSpec, Mount, Network, PublishedPort};
 
 pub(crate) const INSTANCE_LABEL: &str = "io.trove.instance";
 pub(crate) const SCOPE_LABEL: &str = "io.trove.scope";
+/// The agent's directory of the instance for which a container or network was created.
+pub(crate) const DIRECTORY_LABEL: &str = "io.trove.directory";
 
 const MIB: u64 = 1 << 20;
 
@@ -108,6 +110,7 @@ impl<E: Engine> Specs<E> {
         let labels = [
             (INSTANCE_LABEL, host.instance.to_string()),
             (SCOPE_LABEL, host.scope.clone()),
+            (DIRECTORY_LABEL, host.directory.display().to_string()),
             ("io.trove.project", host.project.clone()),
             ("io.trove.datastore", self.datastore.clone()),
             ("io.trove.version", host.version.clone()),

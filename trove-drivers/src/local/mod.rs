@@ -75,7 +75,7 @@ struct Inner {
     docker: Docker,
     ports: RangeInclusive<u16>,
     /// Held by the one call at a time that chooses or gives back a port.
-    choosing: Arc<std::sync::Mutex<()>>,
+    port_claims: std::sync::Mutex<networks::PortClaims>,
     trash: Trash,
     agents: Option<Agents>,
     _lock: File,
@@ -159,8 +159,10 @@ impl LocalPlatformBuilder {
         let ports = root.join("ports");
         networks::remove_draft(&ports).map_err(|error| failed("sweep what was being reserved", &ports, error))?;
         let scope = short_hash(root.as_os_str().as_encoded_bytes());
-        let (docker, ports, choosing) = (self.docker, self.ports, Arc::default());
-        Ok(LocalPlatform(Arc::new(Inner { root, scope, docker, ports, choosing, trash, agents, _lock: lock })))
+        let (docker, ports, port_claims) = (self.docker, self.ports, Default::default());
+        let inner = Inner { root, scope, docker, ports, port_claims, trash, agents, _lock: lock };
+        inner.claim_reserved_ports()?;
+        Ok(LocalPlatform(Arc::new(inner)))
     }
 }
 

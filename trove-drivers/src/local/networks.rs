@@ -1,7 +1,12 @@
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixListener},
+    },
     path::Path,
     sync::{Arc, PoisonError},
 };
@@ -22,6 +27,31 @@ use crate::{
 
 /// The name below the directory of ports of a reservation that is being written.
 pub(super) const DRAFT: &str = "draft";
+
+/// The ports that this process has claimed among all platforms on the machine.
+///
+/// A port stays unbound until its server runs, so two platforms would otherwise choose the same one. A claim is an
+/// abstract Unix socket: it exists in the network namespace of the port, and ends with the process.
+#[derive(Debug, Default)]
+pub(super) struct PortClaims(HashMap<u16, UnixListener>);
+
+impl PortClaims {
+    /// Claims a port; false if another platform on this machine has claimed it.
+    fn claim(&mut self, port: u16) -> bool {
+        let address = SocketAddr::from_abstract_name(format!("trove-port-{port}"));
+        match address.and_then(|address| UnixListener::bind_addr(&address)) {
+            Ok(claim) => {
+                self.0.insert(port, claim);
+                true
+            }
+            Err(_) => self.0.contains_key(&port),
+        }
+    }
+
+    fn release(&mut self, port: u16) {
+        self.0.remove(&port);
+    }
+}
 
 /// Endpoints are ports of this machine. The file of a port names its instance, so that a port is kept through
 /// restarts of everything and given to one instance only.
@@ -48,7 +78,7 @@ impl Networks for LocalPlatform {
 
 impl Inner {
     fn ensure_port(&self, instance: InstanceId, public: bool) -> Result<u16> {
-        let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.port_claims.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = self.reservations()?;
         let id = instance.to_string();
         if let Some((port, _)) = taken.iter().find(|(_, owner)| *owner == id) {
@@ -59,9 +89,13 @@ impl Inner {
         let begin = spread(id.as_bytes(), count);
         let candidates = (0..count).filter_map(|step| u16::try_from(first + (begin + step) % count).ok());
         for port in candidates {
-            if !taken.iter().any(|(other, _)| *other == port) && is_free(port, public) && self.reserve(port, &id)? {
+            if taken.iter().any(|(other, _)| *other == port) || !claims.claim(port) {
+                continue;
+            }
+            if is_free(port, public) && self.reserve(port, &id)? {
                 return Ok(port);
             }
+            claims.release(port);
         }
         let why = format!("all ports from {first} to {last} of this machine are in use");
         Err(Error::no_space(why))
@@ -79,7 +113,7 @@ impl Inner {
 
     /// Gives back the instance's port; true where no port is left in use.
     fn release_port(&self, instance: InstanceId) -> Result<bool> {
-        let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.port_claims.lock().unwrap_or_else(PoisonError::into_inner);
         let (id, mut others) = (instance.to_string(), 0);
         for (port, owner) in self.reservations()? {
             if owner != id {
@@ -88,8 +122,19 @@ impl Inner {
             }
             let path = self.ports_directory().join(port.to_string());
             fs::remove_file(&path).map_err(|error| failed("give back a port", &path, error))?;
+            claims.release(port);
         }
         Ok(others == 0)
+    }
+
+    /// Claims the ports that instances were given before this process started.
+    pub(super) fn claim_reserved_ports(&self) -> Result<()> {
+        let mut claims = self.port_claims.lock().unwrap_or_else(PoisonError::into_inner);
+        for (port, _) in self.reservations()? {
+            // The reservation stands even if another platform on this machine has given out the same port meanwhile.
+            claims.claim(port);
+        }
+        Ok(())
     }
 
     /// All ports that are given, and to whom.
@@ -164,12 +209,41 @@ mod tests {
 
     use super::*;
 
+    /// The first of consecutive ports that nothing uses, so that test runs at the same time do not disturb each other.
+    fn free_ports(count: u16) -> u16 {
+        let all_free = |first: &u16| {
+            let mut claims = PortClaims::default();
+            (*first..*first + count).all(|port| is_free(port, true) && claims.claim(port))
+        };
+        let offset = (std::process::id() % 400) as u16 * 10;
+        (0..400).map(|step| 15_000 + (offset + step * 10) % 4_000).find(all_free).unwrap()
+    }
+
+    #[test]
+    fn two_platforms_on_a_machine_never_choose_the_same_port() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = free_ports(2);
+        let connect = |name| LocalPlatform::builder(directory.path().join(name)).ports(first..=first + 1).connect();
+        let (one, other) = (connect("one").unwrap(), connect("other").unwrap());
+        let (id, another) = (InstanceId::new_v4(), InstanceId::new_v4());
+        let port = one.0.ensure_port(id, false).unwrap();
+        assert_ne!(other.0.ensure_port(another, false).unwrap(), port);
+        assert_eq!(other.0.ensure_port(InstanceId::new_v4(), false).unwrap_err().kind(), Kind::NoSpace);
+        // A reservation is claimed again by the next process, and until it is released.
+        drop(one);
+        let one = connect("one").unwrap();
+        assert_eq!(other.0.ensure_port(InstanceId::new_v4(), false).unwrap_err().kind(), Kind::NoSpace);
+        one.0.release_port(id).unwrap();
+        assert_eq!(other.0.ensure_port(InstanceId::new_v4(), false).unwrap(), port);
+    }
+
     #[test]
     fn ports_are_kept_distinct_and_given_back() {
         let directory = tempfile::tempdir().unwrap();
-        let connect = || LocalPlatform::builder(directory.path()).ports(21_980..=21_983).connect().unwrap();
+        let first = free_ports(4);
+        let connect = || LocalPlatform::builder(directory.path()).ports(first..=first + 3).connect().unwrap();
         let local = connect();
-        let busy = TcpListener::bind(("127.0.0.1", 21_981));
+        let busy = TcpListener::bind(("127.0.0.1", first + 1)).unwrap();
         let ids: Vec<_> = (0..3).map(|_| InstanceId::new_v4()).collect();
         let mut ports: Vec<_> = ids.iter().map(|id| local.0.ensure_port(*id, false).unwrap()).collect();
         assert_eq!(local.0.ensure_port(InstanceId::new_v4(), false).unwrap_err().kind(), Kind::NoSpace);
@@ -178,7 +252,7 @@ mod tests {
         let again: Vec<_> = ids.iter().map(|id| local.0.ensure_port(*id, false).unwrap()).collect();
         assert_eq!(ports, again);
         ports.sort_unstable();
-        assert_eq!(ports, [21_980, 21_982, 21_983]);
+        assert_eq!(ports, [first, first + 2, first + 3]);
         assert!(!local.0.release_port(ids[0]).unwrap() && !local.0.release_port(ids[0]).unwrap());
         assert!(!local.0.release_port(ids[1]).unwrap() && local.0.release_port(ids[2]).unwrap());
         assert_eq!(fs::read_dir(directory.path().join("ports")).unwrap().count(), 0);
@@ -187,7 +261,9 @@ mod tests {
     #[test]
     fn a_reservation_that_was_cut_short_harms_no_other() {
         let directory = tempfile::tempdir().unwrap();
-        let connect = || LocalPlatform::builder(directory.path()).ports(21_970..=21_975).connect().unwrap();
+        let first_port = free_ports(6);
+        let ports = first_port..=first_port + 5;
+        let connect = || LocalPlatform::builder(directory.path()).ports(ports.clone()).connect().unwrap();
         let (local, first, second) = (connect(), InstanceId::new_v4(), InstanceId::new_v4());
         let port = local.0.ensure_port(first, false).unwrap();
         let draft = directory.path().join("ports/draft");

@@ -109,7 +109,11 @@ impl<E: Engine> ContainerDatastore<E> {
         let host = self.host();
         match host.network.as_str() {
             "" => Ok(()),
-            network => self.docker.ensure_network(network, &[(spec::SCOPE_LABEL, &host.scope)]).await,
+            network => {
+                let directory = host.directory.display().to_string();
+                let labels = [(spec::SCOPE_LABEL, host.scope.as_str()), (spec::DIRECTORY_LABEL, directory.as_str())];
+                self.docker.ensure_network(network, &labels).await
+            }
         }
     }
 
