@@ -1,49 +1,48 @@
-//! What can be said of the code without running it: format, lints, documentation, features.
+//! Static checks: formatting, lints, feature sets, documentation.
 
 use std::time::Duration;
 
-use crate::failure::{Failure, Result};
+use crate::command::{Command, cargo};
+use crate::error::{Error, Result};
 use crate::machine;
-use crate::process::{Task, cargo};
 
-const BUILD_LIMIT: Duration = Duration::from_mins(20);
+pub(crate) const BUILD_TIMEOUT: Duration = Duration::from_mins(60);
 
 pub(crate) fn format() -> Result<()> {
-    component("fmt", "rustfmt")?;
+    ensure_component("fmt", "rustfmt")?;
     cargo(["fmt", "--all", "--check"]).run()
 }
 
 pub(crate) fn lints() -> Result<()> {
-    component("clippy", "clippy")?;
-    cargo(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]).limit(BUILD_LIMIT).run()
+    ensure_component("clippy", "clippy")?;
+    let clippy = cargo(["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]);
+    clippy.timeout(BUILD_TIMEOUT).run()
 }
 
-/// Each store alone, and none: a feature may only add.
-pub(crate) fn features() -> Result<()> {
+/// Checks `trove-core` without features and with each one alone, since a feature may only add.
+pub(crate) fn feature_sets() -> Result<()> {
     for feature in ["", "sqlite", "postgres", "amqp"] {
         cargo(["check", "--package", "trove-core", "--no-default-features", "--features", feature])
-            .limit(BUILD_LIMIT)
+            .timeout(BUILD_TIMEOUT)
             .run()?;
     }
     Ok(())
 }
 
 pub(crate) fn documentation() -> Result<()> {
-    cargo(["doc", "--workspace", "--no-deps", "--all-features"])
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .limit(BUILD_LIMIT)
-        .run()
+    let doc = cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings").timeout(BUILD_TIMEOUT).run()
 }
 
 /// Makes `cargo SUBCOMMAND` available.
-fn component(subcommand: &str, name: &str) -> Result<()> {
-    let missing = || cargo([subcommand, "--version"]).capture().is_err();
-    if missing() && machine::has("rustup") {
-        Task::new("rustup").args(["component", "add", name]).limit(Duration::from_mins(5)).run()?;
+fn ensure_component(subcommand: &str, component: &str) -> Result<()> {
+    let is_missing = || cargo([subcommand, "--version"]).output().is_err();
+    if is_missing() && machine::has_program("rustup") {
+        Command::new("rustup").args(["component", "add", component]).timeout(Duration::from_mins(10)).run()?;
     }
-    if missing() {
+    if is_missing() {
         let remedy = "install it with `rustup component add` or from the source that cargo came from";
-        return Err(Failure::new(format!("`cargo {subcommand}` needs the component {name}: {remedy}")));
+        return Err(Error::new(format!("`cargo {subcommand}` needs the component {component}: {remedy}")));
     }
     Ok(())
 }

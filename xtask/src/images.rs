@@ -1,17 +1,17 @@
-//! The images of databases and of the message broker: the official ones, and where no registry answers, equal ones from
-//! Debian's packages.
+//! The images of databases and of the message broker: the official ones, or equivalent ones built from Debian packages if
+//! no registry answers.
 //!
-//! A further one is a row in [`IMAGES`].
+//! To add an image, add a row to [`IMAGES`].
 
 use std::env;
 use std::fmt;
 
-use crate::engine::docker;
-use crate::failure::Result;
-use debian::{Recipe, Suite};
+use crate::docker::docker;
+use crate::error::Result;
+use debootstrap::{Recipe, Suite};
 use registry::Registry;
 
-mod debian;
+mod debootstrap;
 mod registry;
 
 /// The image of one version of a product.
@@ -20,11 +20,11 @@ pub(crate) struct Image {
     pub(crate) product: &'static str,
     pub(crate) version: &'static str,
     official: &'static str,
-    /// How it is made where it cannot be pulled. None where Debian has no packages of it: then it is gone without.
+    /// How to build it if it cannot be pulled; none if Debian has no such package, and then tests do without.
     recipe: Option<Recipe>,
 }
 
-/// Every image there is; a product's first row is its default version.
+/// All images; the first row of a product is its default version.
 pub(crate) const IMAGES: &[Image] = &[
     Image {
         product: "postgresql",
@@ -36,7 +36,7 @@ pub(crate) const IMAGES: &[Image] = &[
             release: "17",
             programs: "/usr/lib/postgresql/17/bin",
             server: "postgres",
-            made_by_packages: "/var/lib/postgresql/17",
+            initial_data: "/var/lib/postgresql/17",
         }),
     },
     Image {
@@ -44,12 +44,12 @@ pub(crate) const IMAGES: &[Image] = &[
         version: "18",
         official: "postgres:18",
         recipe: Some(Recipe {
-            suite: Suite::moving("forky"),
+            suite: Suite::rolling("forky"),
             packages: "postgresql-18",
             release: "18",
             programs: "/usr/lib/postgresql/18/bin",
             server: "postgres",
-            made_by_packages: "/var/lib/postgresql/18",
+            initial_data: "/var/lib/postgresql/18",
         }),
     },
     Image {
@@ -62,7 +62,7 @@ pub(crate) const IMAGES: &[Image] = &[
             release: "15",
             programs: "/usr/lib/postgresql/15/bin",
             server: "postgres",
-            made_by_packages: "/var/lib/postgresql/15",
+            initial_data: "/var/lib/postgresql/15",
         }),
     },
     Image {
@@ -70,12 +70,12 @@ pub(crate) const IMAGES: &[Image] = &[
         version: "9.7",
         official: "mysql:9.7",
         recipe: Some(Recipe {
-            suite: Suite::moving("sid"),
+            suite: Suite::rolling("sid"),
             packages: "mysql-server-core",
             release: "9.7",
             programs: "/usr/sbin",
             server: "mysqld",
-            made_by_packages: "/var/lib/mysql",
+            initial_data: "/var/lib/mysql",
         }),
     },
     Image { product: "mysql", version: "8.4", official: "mysql:8.4", recipe: None },
@@ -91,7 +91,7 @@ pub(crate) const IMAGES: &[Image] = &[
         official: "mariadb:10.11",
         recipe: Some(mariadb(Suite::new("bookworm"), "10.11")),
     },
-    // An earlier patch, for tests of an upgrade.
+    // An earlier patch release, for tests of upgrades.
     Image {
         product: "mariadb",
         version: "10.11-older",
@@ -108,7 +108,7 @@ pub(crate) const IMAGES: &[Image] = &[
         product: "valkey",
         version: "9.1",
         official: "valkey/valkey:9.1",
-        recipe: Some(valkey(Suite::moving("sid"), "9.1")),
+        recipe: Some(valkey(Suite::rolling("sid"), "9.1")),
     },
     Image {
         product: "rabbitmq",
@@ -120,7 +120,7 @@ pub(crate) const IMAGES: &[Image] = &[
             release: "4.0",
             programs: "/usr/lib/rabbitmq/bin",
             server: "rabbitmqctl",
-            made_by_packages: "/var/lib/rabbitmq/mnesia",
+            initial_data: "/var/lib/rabbitmq/mnesia",
         }),
     },
 ];
@@ -132,7 +132,7 @@ const fn mariadb(suite: Suite, release: &'static str) -> Recipe {
         release,
         programs: "/usr/sbin",
         server: "mariadbd",
-        made_by_packages: "/var/lib/mysql",
+        initial_data: "/var/lib/mysql",
     }
 }
 
@@ -143,86 +143,84 @@ const fn valkey(suite: Suite, release: &'static str) -> Recipe {
         release,
         programs: "/usr/bin",
         server: "valkey-server",
-        made_by_packages: "/var/lib/valkey",
+        initial_data: "/var/lib/valkey",
     }
 }
 
-/// An image that the engine has.
+/// An image that the Docker engine has.
 #[derive(Debug)]
-pub(crate) struct Chosen {
+pub(crate) struct AvailableImage {
     pub(crate) image: &'static Image,
     pub(crate) name: String,
-    how: &'static str,
+    origin: &'static str,
 }
 
-/// Makes every image available that can be had, and says which cannot.
-pub(crate) fn ensure_all() -> Result<Vec<Chosen>> {
+/// Makes all images available, except those that can only be pulled if no registry has them.
+pub(crate) fn ensure_all() -> Result<Vec<AvailableImage>> {
     ensure(IMAGES.iter())
 }
 
-/// Makes these available, each one present, else pulled, else built.
-///
-/// One that can only be pulled is left out with a word where no registry has it.
-pub(crate) fn ensure(images: impl Iterator<Item = &'static Image>) -> Result<Vec<Chosen>> {
+/// Makes images available: present, else pulled, else built. Omits those that can only be pulled if no registry has them.
+pub(crate) fn ensure(images: impl Iterator<Item = &'static Image>) -> Result<Vec<AvailableImage>> {
     let mut registry = Registry::default();
-    let mut chosen = Vec::new();
+    let mut available = Vec::new();
     let mut missing = Vec::new();
     for image in images {
-        match found(image, &mut registry)? {
-            Some(found) => chosen.push(found),
+        match find(image, &mut registry)? {
+            Some(found) => available.push(found),
             None => missing.extend(image.recipe.as_ref().map(|recipe| (image, recipe))),
         }
     }
-    let work = missing.iter().map(|(image, recipe)| (image.local(), *recipe)).collect();
-    debian::build_all(work)?;
-    let built = missing.into_iter().map(|(image, _)| (image, image.local(), "built from Debian packages now"));
-    chosen.extend(built.map(|(image, name, how)| Chosen { image, name, how }));
-    chosen.sort_by_key(|chosen| IMAGES.iter().position(|image| image.variable() == chosen.image.variable()));
-    Ok(chosen)
+    let work = missing.iter().map(|(image, recipe)| (image.local_name(), *recipe)).collect();
+    debootstrap::build_all(work)?;
+    let built = missing.into_iter().map(|(image, _)| (image, image.local_name(), "built from Debian packages now"));
+    available.extend(built.map(|(image, name, origin)| AvailableImage { image, name, origin }));
+    available.sort_by_key(|found| IMAGES.iter().position(|image| image.variable() == found.image.variable()));
+    Ok(available)
 }
 
-/// The image where it is there or a registry has it.
-fn found(image: &'static Image, registry: &mut Registry) -> Result<Option<Chosen>> {
+/// Returns the image if the engine has it or a registry delivers it.
+fn find(image: &'static Image, registry: &mut Registry) -> Result<Option<AvailableImage>> {
     if let Some(name) = env::var(image.variable()).ok().filter(|name| !name.is_empty()) {
-        if !present(&name) {
+        if !is_present(&name) {
             registry.pull(&name)?;
         }
-        return Ok(Some(Chosen { image, name, how: "named by the environment" }));
+        return Ok(Some(AvailableImage { image, name, origin: "named by the environment" }));
     }
-    let local = image.local();
-    for (name, how) in [(image.official, "official, present"), (&local, "built from Debian packages, present")] {
-        if present(name) {
-            return Ok(Some(Chosen { image, name: name.to_owned(), how }));
+    let local = image.local_name();
+    for (name, origin) in [(image.official, "official, present"), (&local, "built from Debian packages, present")] {
+        if is_present(name) {
+            return Ok(Some(AvailableImage { image, name: name.to_owned(), origin }));
         }
     }
-    let Err(refusal) = registry.pull(image.official) else {
-        return Ok(Some(Chosen { image, name: image.official.to_owned(), how: "official, pulled now" }));
+    let Err(error) = registry.pull(image.official) else {
+        return Ok(Some(AvailableImage { image, name: image.official.to_owned(), origin: "official, pulled now" }));
     };
-    let otherwise = if image.recipe.is_some() { "building it from Debian packages" } else { "going on without it" };
-    eprintln!("{} cannot be pulled ({refusal}); {otherwise}", image.official);
+    let fallback = if image.recipe.is_some() { "building it from Debian packages" } else { "continuing without it" };
+    eprintln!("{} could not be pulled ({error}); {fallback}", image.official);
     Ok(None)
 }
 
 impl Image {
-    /// The environment variable by which tests are told the image, such as `TROVE_IMAGE_POSTGRESQL_17`.
+    /// Returns the environment variable that names the image for tests, such as `TROVE_IMAGE_POSTGRESQL_17`.
     pub(crate) fn variable(&self) -> String {
         format!("TROVE_IMAGE_{}_{}", self.product, self.version).replace(['.', '-'], "_").to_uppercase()
     }
 
-    /// The name of the image that is made here.
-    fn local(&self) -> String {
+    /// Returns the name of the image that is built here.
+    fn local_name(&self) -> String {
         format!("trove-local/{}:{}", self.product, self.version)
     }
 }
 
-impl fmt::Display for Chosen {
+impl fmt::Display for AvailableImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {} ({})", self.image.product, self.image.version, self.name, self.how)
+        write!(f, "{} {}: {} ({})", self.image.product, self.image.version, self.name, self.origin)
     }
 }
 
-fn present(name: &str) -> bool {
-    docker(["image", "inspect", "--format", "{{.Id}}", name]).capture().is_ok()
+fn is_present(name: &str) -> bool {
+    docker(["image", "inspect", "--format", "{{.Id}}", name]).output().is_ok()
 }
 
 #[cfg(test)]
@@ -232,7 +230,7 @@ mod tests {
     use super::{IMAGES, Image};
 
     #[test]
-    fn tests_are_told_the_image_by_a_variable_of_its_product_and_version() {
+    fn variables_are_named_after_product_and_version() {
         let variables: Vec<_> = IMAGES.iter().map(Image::variable).collect();
         for variable in ["TROVE_IMAGE_POSTGRESQL_17", "TROVE_IMAGE_MYSQL_9_7", "TROVE_IMAGE_MARIADB_10_11_OLDER"] {
             assert!(variables.contains(&variable.to_owned()), "{variable}");
@@ -240,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn no_two_rows_share_a_name_or_a_variable() {
+    fn names_and_variables_are_unique() {
         assert_eq!(IMAGES.iter().map(Image::variable).collect::<BTreeSet<_>>().len(), IMAGES.len());
-        assert_eq!(IMAGES.iter().map(Image::local).collect::<BTreeSet<_>>().len(), IMAGES.len());
+        assert_eq!(IMAGES.iter().map(Image::local_name).collect::<BTreeSet<_>>().len(), IMAGES.len());
         assert_eq!(IMAGES.iter().map(|image| image.official).collect::<BTreeSet<_>>().len(), IMAGES.len());
     }
 
     #[test]
-    fn a_default_version_can_be_had_without_a_registry() {
+    fn default_versions_are_available_without_a_registry() {
         let mut seen = BTreeSet::new();
         for image in IMAGES.iter().filter(|image| seen.insert(image.product)) {
             assert!(image.recipe.is_some(), "{} {}", image.product, image.version);

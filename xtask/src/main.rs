@@ -1,24 +1,26 @@
-//! The repository's commands, for people and for CI: `cargo xtask test | quickstart | images | bench`.
+//! The commands of this repository, for people and for CI: `cargo xtask test | stress | quickstart | images | bench`.
 //!
-//! Each one finds out what the machine lacks and sets it up, so that it works on a fresh Debian. Progress goes to
-//! standard error; standard output carries only results.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to the person who runs it is its job")]
+//! Each command sets up what the machine lacks, so that it works on a fresh Debian. Progress goes to standard error,
+//! standard output carries only results.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program prints")]
 
+mod banned_crates;
 mod checks;
-mod deny;
-mod engine;
-mod failure;
+mod command;
+mod docker;
+mod error;
 mod images;
-mod leftovers;
+mod load;
 mod machine;
-mod process;
 mod quickstart;
-mod suite;
+mod test_directory;
+mod test_run;
 
 use std::env;
 use std::process::ExitCode;
 
-use failure::{Failure, Result};
+use error::{Error, Result};
+use test_run::TestOptions;
 
 const HELP: &str = "\
 The commands of this repository. Each one sets up what the machine lacks.
@@ -26,67 +28,75 @@ The commands of this repository. Each one sets up what the machine lacks.
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test               Check formatting, dependencies, lints and documentation, then run every test
-  quickstart [ARGS]  Create a database instance on the local Docker engine; `quickstart --help` lists ARGS
-  images             Make the database images available and print which ones are used
-  bench [ARGS]       Run the benchmarks; ARGS go to `cargo bench`
-  help               Print this text
+  test [--full] [FILTER...]  Check formatting, dependencies, lints and documentation, then run the tests;
+                             FILTERs run only the tests with one of them in the name, without the checks
+  stress [--rounds N]        Run the tests N times (default 5) while all processors are kept busy
+  quickstart [ARGS]          Create a database instance on the local Docker engine; `quickstart --help` lists ARGS
+  images                     Make the database images available and print which ones are used
+  bench [ARGS]               Run the benchmarks; ARGS go to `cargo bench`
+  help                       Print this text
 
-A database image is the official one where the engine has it or can pull it, else one built from Debian's packages.
-TROVE_IMAGE_POSTGRESQL_17 and the like name another one.
+`test --full` runs every case on every engine version, soak tests and repeated series: up to an hour.
+A database image is the official one if the engine has it or can pull it, else one built from Debian packages.
+TROVE_IMAGE_POSTGRESQL_17 and similar variables name another image.
 ";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let outcome = match args.split_first() {
-        Some((command, rest)) => dispatch(command, rest),
-        None => Err(Failure::usage("which command?")),
+        Some((command, rest)) => run(command, rest),
+        None => Err(Error::usage("a command is missing")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            failure.exit_code()
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
         }
     }
 }
 
-fn dispatch(command: &str, args: &[String]) -> Result<()> {
+fn run(command: &str, args: &[String]) -> Result<()> {
     match command {
         "quickstart" => quickstart::run(args),
-        "help" | "--help" | "-h" => help(),
-        "test" | "images" | "bench" if asks_for_help(args) => help(),
+        "help" | "--help" | "-h" => print_help(),
+        "test" | "stress" | "images" | "bench" if requests_help(args) => print_help(),
+        "test" => test_run::test(&TestOptions::parse(args)?),
+        "stress" => test_run::stress(test_run::parse_rounds(args)?),
         "bench" => bench(args),
-        "test" | "images" if !args.is_empty() => Err(Failure::usage(format!("`{command}` takes no arguments"))),
-        "test" => suite::run(),
-        "images" => list_images(),
-        other => Err(Failure::usage(format!("there is no command `{other}`"))),
+        "images" if !args.is_empty() => Err(Error::usage("`images` takes no arguments")),
+        "images" => print_images(),
+        load::COMMAND => load::run(),
+        other => Err(Error::usage(format!("there is no command `{other}`"))),
     }
 }
 
-fn help() -> Result<()> {
+fn print_help() -> Result<()> {
     print!("{HELP}");
     Ok(())
 }
 
-fn list_images() -> Result<()> {
-    engine::ensure()?;
-    for chosen in images::ensure_all()? {
-        println!("{chosen}");
+fn print_images() -> Result<()> {
+    for image in prepare_images()? {
+        println!("{image}");
     }
     Ok(())
 }
 
 fn bench(args: &[String]) -> Result<()> {
-    engine::ensure()?;
-    let images = images::ensure_all()?;
-    let mut bench = process::cargo(["bench", "--package", "trove-benches"]).args(args);
-    for chosen in &images {
-        bench = bench.env(&chosen.image.variable(), &chosen.name);
+    let mut bench = command::cargo(["bench", "--package", "trove-benches"]).args(args);
+    for available in prepare_images()? {
+        bench = bench.env(&available.image.variable(), &available.name);
     }
-    bench.become_it()
+    bench.exec()
 }
 
-fn asks_for_help(args: &[String]) -> bool {
+fn prepare_images() -> Result<Vec<images::AvailableImage>> {
+    let _lock = machine::lock_setup()?;
+    docker::ensure()?;
+    images::ensure_all()
+}
+
+fn requests_help(args: &[String]) -> bool {
     args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h")
 }

@@ -1,35 +1,36 @@
-//! `cargo xtask quickstart`: sets up the engine and the image, then hands over to the example.
+//! `cargo xtask quickstart`: sets up the Docker engine and the image, then runs the example.
 
 use std::iter;
 use std::time::Duration;
 
-use crate::engine;
-use crate::failure::Result;
+use crate::command::cargo;
+use crate::error::Result;
 use crate::images::{self, IMAGES, Image};
-use crate::process::cargo;
+use crate::{docker, machine};
 
-/// Runs the example with these arguments, and with `--image` added where they name none.
+/// Runs the example with these arguments, adding `--image` if they name none.
 ///
-/// It takes this process's place, so Ctrl-C and the exit status are its own, and its standard output is untouched.
+/// The example replaces this process, so it handles Ctrl-C, sets the exit status and owns standard output.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let wish = Wish::of(args);
+    let options = SetupOptions::parse(args);
     let mut args = args.to_vec();
-    if !wish.help {
-        engine::ensure()?;
-        if let Some(image) = wish.image_to_prepare() {
-            for chosen in images::ensure(iter::once(image))? {
-                args.extend(["--image".to_owned(), chosen.name]);
+    if !options.help {
+        let _lock = machine::lock_setup()?;
+        docker::ensure()?;
+        if let Some(image) = options.image_to_prepare() {
+            for available in images::ensure(iter::once(image))? {
+                args.extend(["--image".to_owned(), available.name]);
             }
         }
     }
-    // Built first, since running it quietly would leave a first-time user without a word for minutes.
-    cargo(["build", "--package", "trove-examples", "--bin", "quickstart"]).limit(Duration::from_mins(30)).run()?;
-    cargo(["run", "--quiet", "--package", "trove-examples", "--bin", "quickstart", "--"]).args(args).become_it()
+    // Built first with output, since `run --quiet` would print nothing for minutes.
+    cargo(["build", "--package", "trove-examples", "--bin", "quickstart"]).timeout(Duration::from_mins(60)).run()?;
+    cargo(["run", "--quiet", "--package", "trove-examples", "--bin", "quickstart", "--"]).args(args).exec()
 }
 
-/// What of the example's command line concerns the set-up. The example itself judges the rest.
+/// The options of the example that affect the set-up. The example validates the command line.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wish {
+struct SetupOptions {
     help: bool,
     image: bool,
     delete: bool,
@@ -37,9 +38,9 @@ struct Wish {
     version: Option<String>,
 }
 
-impl Wish {
-    fn of(args: &[String]) -> Self {
-        let mut wish = Self::default();
+impl SetupOptions {
+    fn parse(args: &[String]) -> Self {
+        let mut options = Self::default();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let (flag, joined) = match arg.split_once('=') {
@@ -47,18 +48,18 @@ impl Wish {
                 None => (arg.as_str(), None),
             };
             match flag {
-                "--help" | "-h" => wish.help = true,
-                "--image" => wish.image = true,
-                "--delete" => wish.delete = true,
-                "--datastore" => wish.datastore = joined.or_else(|| args.next().cloned()),
-                "--version" => wish.version = joined.or_else(|| args.next().cloned()),
+                "--help" | "-h" => options.help = true,
+                "--image" => options.image = true,
+                "--delete" => options.delete = true,
+                "--datastore" => options.datastore = joined.or_else(|| args.next().cloned()),
+                "--version" => options.version = joined.or_else(|| args.next().cloned()),
                 _ => {}
             }
         }
-        wish
+        options
     }
 
-    /// None where the user chose one, nothing is created, or the datastore is not known here.
+    /// Returns none if the user chose an image, nothing is created, or the datastore is unknown.
     fn image_to_prepare(&self) -> Option<&'static Image> {
         if self.image || self.delete {
             return None;
@@ -71,15 +72,15 @@ impl Wish {
 
 #[cfg(test)]
 mod tests {
-    use super::Wish;
+    use super::SetupOptions;
 
     fn version(line: &str) -> Option<&'static str> {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Wish::of(&args).image_to_prepare().map(|image| image.version)
+        SetupOptions::parse(&args).image_to_prepare().map(|image| image.version)
     }
 
     #[test]
-    fn the_image_of_the_chosen_version_is_prepared() {
+    fn the_image_of_the_requested_version_is_prepared() {
         for (line, wanted) in [
             ("", "17"),
             ("--json --keep", "17"),
@@ -95,15 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn no_image_is_prepared_where_none_is_used() {
+    fn no_image_is_prepared_if_none_is_needed() {
         for line in ["--image mine:1", "--image=mine:1", "--delete abc", "--datastore oracle", "--version 3"] {
             assert_eq!(version(line), None, "{line}");
         }
     }
 
     #[test]
-    fn help_is_seen_anywhere() {
-        assert!(Wish::of(&["--json".to_owned(), "--help".to_owned()]).help);
-        assert!(!Wish::of(&["--json".to_owned()]).help);
+    fn help_is_recognized_anywhere() {
+        assert!(SetupOptions::parse(&["--json".to_owned(), "--help".to_owned()]).help);
+        assert!(!SetupOptions::parse(&["--json".to_owned()]).help);
     }
 }

@@ -1,58 +1,57 @@
-//! Pulling images, as long as the registry answers.
+//! Pulling images while registries answer.
 
 use std::time::Duration;
 
-use crate::engine::docker;
-use crate::failure::{Failure, Result};
-use crate::process::Stream;
+use crate::command::Stream;
+use crate::docker::docker;
+use crate::error::{Error, Result};
 
-/// What registries say of an image that they do not have: they answer, so the next one may be there.
-const NOT_THERE: [&str; 3] = ["not found", "manifest unknown", "access denied"];
+/// Answers of a registry that lacks an image: it is reachable, so it may have the next one.
+const LACKS_IMAGE: [&str; 3] = ["not found", "manifest unknown", "access denied"];
 
-/// The registries that images come from. One that did not answer once is not asked again in the same run.
+/// The registries that images are pulled from. After one was unreachable, no other pull is tried in the same run.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    silence: Option<String>,
+    unreachable: bool,
 }
 
 impl Registry {
-    /// A registry that cannot be reached is given up soon, one that answers has time to deliver.
+    /// Pulls an image. A registry that does not respond is given up soon, one that does has time to deliver.
     pub(super) fn pull(&mut self, name: &str) -> Result<()> {
-        if let Some(silence) = &self.silence {
-            return Err(Failure::new(silence.clone()));
+        if self.unreachable {
+            return Err(Error::new("no registry answers"));
         }
-        let task = docker(["pull", name]).first_word(Duration::from_secs(20)).limit(Duration::from_mins(10));
-        let mut complaint = String::new();
-        let pulled = task.hear(|stream, line| match stream {
-            Stream::Out => eprint!("{line}"),
-            Stream::Err => complaint.push_str(line),
+        let pull =
+            docker(["pull", name]).first_output_timeout(Duration::from_secs(30)).timeout(Duration::from_mins(20));
+        let mut stderr = String::new();
+        let pulled = pull.for_each_line(|stream, line| match stream {
+            Stream::Stdout => eprint!("{line}"),
+            Stream::Stderr => stderr.push_str(line),
         });
-        let complaint = complaint.trim();
-        pulled.map_err(|failure| {
-            let refusal = if complaint.is_empty() { failure.to_string() } else { complaint.to_owned() };
-            if !answered(&refusal) {
-                self.silence = Some("no registry answers".to_owned());
-            }
-            Failure::new(refusal)
+        let stderr = stderr.trim();
+        pulled.map_err(|error| {
+            let message = if stderr.is_empty() { error.to_string() } else { stderr.to_owned() };
+            self.unreachable = !is_answer(&message);
+            Error::new(message)
         })
     }
 }
 
-fn answered(refusal: &str) -> bool {
-    NOT_THERE.iter().any(|said| refusal.contains(said))
+fn is_answer(message: &str) -> bool {
+    LACKS_IMAGE.iter().any(|answer| message.contains(answer))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::answered;
+    use super::is_answer;
 
     #[test]
-    fn a_registry_that_lacks_one_image_has_answered() {
-        assert!(answered("Error response from daemon: manifest for mysql:1 not found: manifest unknown"));
-        assert!(answered("Error response from daemon: pull access denied for mysql, repository does not exist"));
+    fn a_registry_without_the_image_is_reachable() {
+        assert!(is_answer("Error response from daemon: manifest for mysql:1 not found: manifest unknown"));
+        assert!(is_answer("Error response from daemon: pull access denied for mysql, repository does not exist"));
         let unreachable =
             "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host";
-        assert!(!answered(unreachable));
-        assert!(!answered("`docker pull mysql:9.7` said nothing within 20 s"));
+        assert!(!is_answer(unreachable));
+        assert!(!is_answer("`docker pull mysql:9.7` printed nothing within 30 s"));
     }
 }

@@ -1,0 +1,178 @@
+//! The temporary directory of a test run, and whatever tests left in the Docker engine and on the machine.
+//!
+//! Tests create everything below the directory that the run sets as `TMPDIR`. Containers and networks of the library
+//! carry the directory of their instance in the label `io.trove.directory`, those of tests a directory of the test. So
+//! what belongs to this run is recognized by a path below its directory, and other runs and services are never touched.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::command::{Command, process_tree};
+use crate::docker::docker;
+use crate::error::{Error, Result, all_ok};
+
+/// Containers with `--rm` are removed a moment after their program ended.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The temporary directory of a test run; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct TestDirectory(PathBuf);
+
+/// What tests left behind: containers and networks by id with their names, and processes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Leftovers {
+    containers: BTreeMap<String, String>,
+    networks: BTreeMap<String, String>,
+    processes: Vec<String>,
+}
+
+impl TestDirectory {
+    /// Creates a directory. Its path is short, because that of a Unix socket is limited to 108 bytes.
+    pub(crate) fn create() -> Result<Self> {
+        let parent = env::temp_dir();
+        for number in 0_u32.. {
+            let path = parent.join(format!("trove-test-{}{}", process::id(), suffix(number)));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path.canonicalize()?)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::new(format!("could not create {}: {error}", path.display()))),
+            }
+        }
+        Err(Error::new(format!("could not create a directory in {}", parent.display())))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Removes what tests left behind, and fails if there was anything.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let started = Instant::now();
+        let mut leftovers = self.leftovers()?;
+        while !leftovers.is_empty() && started.elapsed() < SETTLE_TIMEOUT {
+            thread::sleep(Duration::from_millis(500));
+            leftovers = self.leftovers()?;
+        }
+        if leftovers.is_empty() {
+            return Ok(());
+        }
+        let outcome = match leftovers.remove() {
+            Ok(()) => "now removed".to_owned(),
+            Err(error) => format!("not everything could be removed: {error}"),
+        };
+        Err(Error::new(format!("tests left {leftovers} behind; {outcome}")))
+    }
+
+    fn leftovers(&self) -> Result<Leftovers> {
+        let label = "{{.Label \"io.trove.directory\"}}";
+        let format = format!("{{{{.ID}}}}\t{{{{.Names}}}}\t{label},{{{{.Mounts}}}}");
+        let containers = docker(["ps", "--all", "--no-trunc", "--format", &format]).output()?;
+        let format = format!("{{{{.ID}}}}\t{{{{.Name}}}}\t{label}");
+        let networks = docker(["network", "ls", "--no-trunc", "--format", &format]).output()?;
+        let processes = process_tree::all_pids().into_iter().filter(|pid| self.is_mentioned_by(pid)).collect();
+        Ok(Leftovers { containers: self.below(&containers), networks: self.below(&networks), processes })
+    }
+
+    /// Returns the ids and names of the rows with a path below this directory. A row has an id, a name and a list of paths.
+    fn below(&self, listing: &str) -> BTreeMap<String, String> {
+        let rows = listing.lines().filter_map(|line| {
+            let mut columns = line.split('\t');
+            Some((columns.next()?, columns.next()?, columns.next()?))
+        });
+        let ours = rows.filter(|(_, _, paths)| paths.split(',').any(|path| Path::new(path).starts_with(&self.0)));
+        ours.map(|(id, name, _)| (id.to_owned(), name.to_owned())).collect()
+    }
+
+    /// Returns true if the command line of a process has a path below this directory, as that of a guest agent.
+    fn is_mentioned_by(&self, pid: &str) -> bool {
+        let Ok(command_line) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { return false };
+        command_line.split('\0').any(|arg| Path::new(arg).starts_with(&self.0))
+    }
+
+    /// Unmounts the file systems below this directory, the last mounted first.
+    fn unmount_all(&self) {
+        let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return };
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let ours: Vec<_> = points.filter(|point| Path::new(point).starts_with(&self.0)).collect();
+        for point in ours.into_iter().rev() {
+            if let Err(error) = Command::new("umount").args(["--lazy", point]).output() {
+                eprintln!("could not unmount {point}: {error}");
+            }
+        }
+    }
+}
+
+impl Drop for TestDirectory {
+    fn drop(&mut self) {
+        self.unmount_all();
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("could not remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+impl Leftovers {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Removes everything, continuing after errors.
+    fn remove(&self) -> Result<()> {
+        process_tree::terminate(self.processes.clone(), || {});
+        let containers = self.containers.keys().map(|id| docker(["rm", "--force", "--volumes", id]));
+        let networks = self.networks.keys().map(|id| docker(["network", "rm", id]));
+        all_ok(containers.chain(networks).filter_map(|command| command.output().err()))
+    }
+}
+
+impl fmt::Display for Leftovers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |things: &BTreeMap<String, String>| things.values().cloned().collect();
+        let kinds: [(Vec<String>, _); 3] = [
+            (names(&self.containers), "container"),
+            (names(&self.networks), "network"),
+            (self.processes.clone(), "process"),
+        ];
+        let listed = kinds.iter().filter(|(names, _)| !names.is_empty());
+        let listed: Vec<_> = listed.map(|(names, kind)| format!("{kind} {}", names.join(", "))).collect();
+        f.write_str(&listed.join(" and "))
+    }
+}
+
+fn suffix(number: u32) -> String {
+    if number == 0 { String::new() } else { format!("-{number}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Leftovers, TestDirectory};
+
+    #[test]
+    fn only_what_has_a_path_below_the_directory_belongs_to_the_run() {
+        let run = TestDirectory::create().unwrap();
+        let path = run.path().display();
+        let listing = format!(
+            "1\tby-label\t{path}/.tmpA/root/guests/x,\n2\tby-mount\t,/etc,{path}/.tmpB\n\
+             3\tservice\t/var/lib/trove/guests/y,/var/lib/trove\n4\tother-run\t{path}7/.tmpC,\n5\tplain\t,\n"
+        );
+        let leftovers = Leftovers { containers: run.below(&listing), ..Leftovers::default() };
+        assert_eq!(leftovers.to_string(), "container by-label, by-mount");
+    }
+
+    #[test]
+    fn directories_are_distinct_and_removed() {
+        let (one, other) = (TestDirectory::create().unwrap(), TestDirectory::create().unwrap());
+        assert_ne!(one.path(), other.path());
+        let path = one.path().to_owned();
+        drop(one);
+        assert!(!path.exists() && other.path().exists());
+    }
+}
