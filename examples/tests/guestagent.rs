@@ -36,7 +36,7 @@ use trove_drivers::{LocalPlatform, PostgreSql, conformance::LocalTestbed};
 const AGENT: &str = env!("CARGO_BIN_EXE_trove-guestagent");
 
 /// How long what is waited for may take. It bounds how long a broken test hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A directory with all that a service keeps, which is cleared even where a test panics.

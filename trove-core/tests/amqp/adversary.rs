@@ -26,4 +26,4 @@ mod wire;
 use std::time::Duration;
 
 /// How long may pass until something is seen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);

@@ -28,7 +28,7 @@ use trove_core::{
     secret::ExposeSecret,
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A world in memory whose agents are tasks that know what is in their files.
 #[derive(Clone)]

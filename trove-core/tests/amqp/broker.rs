@@ -22,7 +22,7 @@ use trove_core::{
 use uuid::Uuid;
 
 /// How long the broker may take to start.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 /// The longest message that it takes: twice the longest frame, so that those in between are seen to be refused too.
 pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_FRAME_BYTES;
 /// The port of its management.
@@ -79,13 +79,15 @@ impl RabbitMq {
         let container = format!("trove-test-rabbitmq-{}", Uuid::new_v4());
         let image = std::env::var("TROVE_IMAGE_RABBITMQ_4_0").expect("TROVE_IMAGE_RABBITMQ_4_0 names an image");
         let mount = format!("{}:/etc/broker:ro", configuration.path().display());
+        // By which a test run recognizes its containers.
+        let label = format!("io.trove.directory={}", configuration.path().display());
         docker(&[
             "run",
             "--detach",
             "--name",
             &container,
             "--label",
-            "io.trove.scope=test",
+            &label,
             "--entrypoint=",
             "--volume",
             &mount,

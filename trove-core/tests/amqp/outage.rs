@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long whatever is to happen may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// The way to a broker, of a service and its guests.
 struct Way {
