@@ -32,7 +32,7 @@ impl Site {
 
     /// The same with guest agents that are processes of their own, this program.
     pub fn with_agents(parent: &str, engine: Engine, program: &Path) -> Result<Self> {
-        Self::at(parent, engine, |platform| platform.agent_program(program))
+        Self::at(parent, engine, |platform| platform.agent_program(program).agent_environment(std::env::vars_os()))
     }
 
     fn at(parent: &str, engine: Engine, so: impl FnOnce(LocalPlatformBuilder) -> LocalPlatformBuilder) -> Result<Self> {

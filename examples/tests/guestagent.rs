@@ -61,7 +61,11 @@ impl Site {
     /// A service in this directory, as soon as the one before is gone.
     async fn serve(&self) -> (Trove, LocalPlatform) {
         let local = eventually("the directory is free", async || {
-            match LocalPlatform::builder(self.platform()).agent_program(AGENT).connect() {
+            match LocalPlatform::builder(self.platform())
+                .agent_program(AGENT)
+                .agent_environment(std::env::vars_os())
+                .connect()
+            {
                 Err(error) if error.kind() == Kind::Conflict => None,
                 local => Some(local.unwrap()),
             }

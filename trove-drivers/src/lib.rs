@@ -38,7 +38,7 @@ mod mariadb;
 mod mysql;
 mod mysql_family;
 mod postgresql;
-mod rules;
+mod reserved_names;
 
 pub use docker::Docker;
 pub use local::{LocalPlatform, LocalPlatformBuilder};

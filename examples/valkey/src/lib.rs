@@ -14,7 +14,9 @@ use tokio::{io::AsyncReadExt, sync::Mutex, time::timeout};
 use trove_core::datastore::{Accounts, Cx, GuestHost, Logins, Manifest, Prepare, Version};
 use trove_core::error::{Error, Result};
 use trove_core::{model::Settings, secret::ExposeSecret};
-use trove_drivers::container::{AGENT, Answer, ConfigFile, ContainerDriver, Engine, Parameters, SOCKETS, UpgradePath};
+use trove_drivers::container::{
+    AGENT, ConfigFile, ContainerDriver, Engine, Parameters, Readiness, SOCKETS, UpgradePath,
+};
 use trove_drivers::container::{admin_password, connect};
 
 /// The Valkey driver, for versions 8.1 and 9. Its images have `valkey-server` in `PATH`.
@@ -71,7 +73,7 @@ impl Engine for ValkeyEngine {
         ]
     }
 
-    fn serve(&self, _host: &GuestHost, data: &str) -> Vec<String> {
+    fn server_command(&self, _host: &GuestHost, data: &str) -> Vec<String> {
         ["sh", "-euc", SERVE, data].map(str::to_owned).into()
     }
 
@@ -87,22 +89,22 @@ impl Engine for ValkeyEngine {
         UpgradePath::forward(from, to, 2)
     }
 
-    async fn ask(&self) -> Answer {
+    async fn probe(&self) -> Readiness {
         let info: String = match self.call("INFO", &["server", "persistence"]).await {
             Ok(info) => info,
-            Err(error) => return Answer::No(error),
+            Err(error) => return Readiness::Unreachable(error),
         };
         let says = |line: &str| info.lines().find_map(|found| found.strip_prefix(line)).unwrap_or_default();
         let version = says("valkey_version:").to_owned();
         match (says("loading:"), says("aof_last_write_status:")) {
-            ("0", "ok") => Answer::Yes { version },
-            ("0", _) => Answer::ReadOnly { version },
-            _ => Answer::NotYet,
+            ("0", "ok") => Readiness::Ready { version },
+            ("0", _) => Readiness::ReadOnly { version },
+            _ => Readiness::Starting,
         }
     }
 
     /// It follows the line that it is about.
-    fn complaint(&self, output: &str) -> Option<String> {
+    fn startup_error(&self, output: &str) -> Option<String> {
         output.lines().skip_while(|line| !line.starts_with(">>>")).nth(1).map(str::to_owned)
     }
 

@@ -14,7 +14,7 @@ use trove_core::{
     error::Kind,
     id::InstanceId,
 };
-use trove_drivers::container::{Answer, Engine};
+use trove_drivers::container::{Engine, Readiness};
 use trove_valkey::ValkeyEngine;
 
 /// What the engine says when it logs in, and what it is told.
@@ -57,7 +57,7 @@ async fn a_server_that_talks_without_end_is_not_heard_without_end() {
             *said += 1_usize << 16;
         }
     });
-    assert!(matches!(engine.ask().await, Answer::No(_)));
+    assert!(matches!(engine.probe().await, Readiness::Unreachable(_)));
     assert!(*said.lock().await < 20 << 20);
 }
 
@@ -92,7 +92,7 @@ async fn a_session_that_broke_off_is_made_up_for() {
         }
     });
     for expected in ["8.1.1", "8.1.2"] {
-        let answer = engine.ask().await;
-        assert!(matches!(&answer, Answer::Yes { version } if version == expected), "{answer:?}");
+        let answer = engine.probe().await;
+        assert!(matches!(&answer, Readiness::Ready { version } if version == expected), "{answer:?}");
     }
 }

@@ -62,7 +62,7 @@ impl LocalTestbed {
     fn connect(&self) -> Result<LocalPlatform> {
         let builder = LocalPlatform::builder(self.root());
         match &self.apart {
-            Some(apart) => builder.agent_program(&apart.program).connect(),
+            Some(apart) => builder.agent_program(&apart.program).agent_environment(std::env::vars_os()).connect(),
             None => builder.connect(),
         }
     }

@@ -37,7 +37,7 @@ pub(crate) struct Containers {
 
 /// What came of a container that was run to its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Ran {
+pub(crate) enum CommandOutput {
     Ended {
         code: i64,
         output: String,
@@ -95,7 +95,7 @@ impl Containers {
 
     /// Runs a container to its end and removes it, also where the caller goes away. One that takes longer than the
     /// limit is a [`Timeout`](Kind::Timeout).
-    pub(crate) async fn run(&self, cx: &Cx, spec: ContainerSpec, limit: Duration) -> Result<Ran> {
+    pub(crate) async fn run(&self, cx: &Cx, spec: ContainerSpec, limit: Duration) -> Result<CommandOutput> {
         self.run_after(cx, spec, limit, async || Ok(())).await
     }
 
@@ -106,7 +106,7 @@ impl Containers {
         spec: ContainerSpec,
         limit: Duration,
         before: impl FnOnce() -> F + Send + 'static,
-    ) -> Result<Ran>
+    ) -> Result<CommandOutput>
     where
         F: Future<Output = Result<()>> + Send,
     {
@@ -156,17 +156,17 @@ impl Containers {
         Ok(())
     }
 
-    async fn run_made(&self, cx: &Cx, id: &str, limit: Duration) -> Result<Ran> {
+    async fn run_made(&self, cx: &Cx, id: &str, limit: Duration) -> Result<CommandOutput> {
         cx.check()?;
         if self.start(id).await? == Started::NoProgram {
-            return Ok(Ran::NoProgram);
+            return Ok(CommandOutput::NoProgram);
         }
         let code = tokio::select! {
             code = self.docker.ended(id) => code?,
             () = cx.cancelled() => return Err(Error::cancelled("running a program of the image was cancelled")),
             () = sleep(limit) => return Err(Error::timeout("a program of the image took too long")),
         };
-        Ok(Ran::Ended { code, output: self.docker.output(id, OUTPUT_BYTES).await? })
+        Ok(CommandOutput::Ended { code, output: self.docker.output(id, OUTPUT_BYTES).await? })
     }
 
     async fn remove_labelled(&self) -> Result<()> {

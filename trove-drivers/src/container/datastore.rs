@@ -1,23 +1,21 @@
 //! The life of a server in a container.
 
 mod adopt;
-mod bring_up;
 mod configuration;
-mod helper;
+mod helper_container;
 mod images;
-mod initialise;
-mod probe;
-mod relief;
+mod initialize;
+mod reclaim_space;
 mod resize;
-mod settings;
+mod scratch_server;
+mod settings_store;
+mod start;
 mod upgrade;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::MutexGuard,
     time::{Instant, timeout},
@@ -28,19 +26,19 @@ use trove_core::{
     model::Observed,
 };
 
-use self::settings::KnownSettings;
+use self::settings_store::SettingsStore;
 use super::{
-    Answer, Engine,
+    Engine, Readiness,
+    assess::{Observations, ProbeOutcome, assess},
     containers::Containers,
-    gauges::{KillGauge, Storage, StorageGauge, blocking},
-    observe::{Facts, Reply, judge},
-    places::Places,
+    host_paths::HostPaths,
+    monitors::{OomKillMonitor, Storage, StorageMonitor, blocking},
     spec,
 };
 use crate::docker::{Docker, State, Waker};
 
 /// How long one question to the server may take.
-const ASK_LIMIT: Duration = Duration::from_secs(3);
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long an observation waits for what a former process left.
 const ADOPT_LIMIT: Duration = Duration::from_secs(1);
@@ -60,8 +58,8 @@ pub(crate) struct ContainerDatastore<E> {
     /// Whether what a former process left was looked at.
     adopted: tokio::sync::Mutex<bool>,
     engine: Arc<E>,
-    specs: spec::Specs<E>,
-    places: Places,
+    specs: spec::ContainerSpecs<E>,
+    paths: HostPaths,
     containers: Containers,
     name: String,
     waker: Waker,
@@ -69,11 +67,11 @@ pub(crate) struct ContainerDatastore<E> {
     turn: tokio::sync::Mutex<()>,
     /// Held while files are copied, which may go on for a moment after a dropped call.
     copies: Arc<tokio::sync::Mutex<()>>,
-    settings: KnownSettings,
-    probe: probe::Turn,
-    relief: relief::Relief,
-    storage: StorageGauge,
-    kills: KillGauge,
+    settings: SettingsStore,
+    scratch: scratch_server::ScratchSlot,
+    reclaim_timer: reclaim_space::ReclaimTimer,
+    storage: StorageMonitor,
+    kills: OomKillMonitor,
     seen: Mutex<Seen>,
 }
 
@@ -81,26 +79,26 @@ impl<E: Engine> ContainerDatastore<E> {
     /// The datastore of one instance. Makes nothing.
     pub(crate) fn new(docker: Docker, host: GuestHost) -> Self {
         let engine = Arc::new(E::new(&host));
-        let places = Places::new(&host, engine.data_directory());
+        let paths = HostPaths::new(&host, engine.data_directory());
         let host = Arc::new(host);
         let name = spec::server_name(&host);
         Self {
             waker: docker.waker(&name),
             turn: tokio::sync::Mutex::default(),
             copies: Arc::default(),
-            settings: KnownSettings::new(places.settings()),
-            probe: probe::Turn::default(),
-            storage: StorageGauge::new(places.clone(), host.volume.clone()),
-            kills: KillGauge::default(),
+            settings: SettingsStore::new(paths.settings()),
+            scratch: scratch_server::ScratchSlot::default(),
+            storage: StorageMonitor::new(paths.clone(), host.volume.clone()),
+            kills: OomKillMonitor::default(),
             seen: Mutex::new(Seen { pid: 0, since: Instant::now(), answered: false }),
             containers: Containers::new(docker.clone(), Arc::clone(&host)),
             docker,
             host: RwLock::new(host),
             adopted: tokio::sync::Mutex::default(),
-            relief: relief::Relief::default(),
-            specs: spec::Specs::new(Arc::clone(&engine), places.clone()),
+            reclaim_timer: reclaim_space::ReclaimTimer::default(),
+            specs: spec::ContainerSpecs::new(Arc::clone(&engine), paths.clone()),
             engine,
-            places,
+            paths,
             name,
         }
     }
@@ -110,23 +108,23 @@ impl<E: Engine> ContainerDatastore<E> {
 impl<E: Engine> Datastore for ContainerDatastore<E> {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        let new = !self.on_disk(Places::has_data).await?;
+        let new = !self.on_disk(HostPaths::has_data).await?;
         match new {
             true => self.begin_anew().await,
             false => self.adopt().await?,
         }
-        self.on_disk(|places| places.note_stop(false)).await?;
+        self.on_disk(|paths| paths.note_stop(false)).await?;
         self.begin_settings(&spec.settings, new).await?;
         let image = self.ensure_image(cx, &self.host()).await?;
         if new {
-            self.bring_up_new(cx, &image).await?;
+            self.start_new(cx, &image).await?;
         } else {
             self.check_data().await?;
             if !self.serves(cx).await? {
-                self.bring_up(cx).await?;
+                self.start_server(cx).await?;
             }
         }
-        self.open(cx).await?;
+        self.allow_writes(cx).await?;
         cx.waiting("create databases and users", self.engine.provision(cx, spec)).await
     }
 
@@ -138,18 +136,18 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
 
     async fn stop(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        self.on_disk(|places| places.note_stop(true)).await?;
+        self.on_disk(|paths| paths.note_stop(true)).await?;
         self.take_down(cx, self.engine.stop_limit()).await.map(drop)
     }
 
     async fn remove(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
         cx.waiting("remove containers", async {
-            let _probe = self.probe.end().await?;
+            let _scratch = self.scratch.end().await?;
             let _settled = self.containers.remove_all().await?;
-            self.engine.forget();
+            self.engine.disconnect();
             self.settings.forget().await;
-            self.on_disk(Places::clear).await
+            self.on_disk(HostPaths::clear).await
         })
         .await
     }
@@ -164,18 +162,18 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
             Ok(Some(State::Running { pid })) => Some(pid),
             _ => None,
         };
-        let (answer, version) = match pid {
-            Some(_) => self.ask().await,
-            None => (Reply::Silent, None),
+        let (outcome, version) = match pid {
+            Some(_) => self.probe().await,
+            None => (ProbeOutcome::Unreachable, None),
         };
         let Storage { disk, data, stop_noted } = storage;
-        if answer.answered() {
-            self.relieve(disk).await;
+        if outcome.answered() {
+            self.reclaim_space(disk).await;
         }
-        let health = judge(&Facts {
+        let health = assess(&Observations {
             container: state,
-            answer,
-            coming_up: pid.is_some_and(|pid| self.coming_up(pid, answer.answered())),
+            outcome,
+            coming_up: pid.is_some_and(|pid| self.coming_up(pid, outcome.answered())),
             overdue: pid.is_some_and(|pid| self.overdue(pid)),
             stop_noted,
             data,
@@ -211,12 +209,12 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
 impl<E: Engine> ContainerDatastore<E> {
     /// The place of the instance as it is now.
     fn host(&self) -> Arc<GuestHost> {
-        Arc::clone(&self.host.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.host.read())
     }
 
     /// Makes the place of the instance another one, for all that is done from now on.
     fn change_host(&self, change: impl FnOnce(&mut GuestHost)) {
-        change(Arc::make_mut(&mut self.host.write().unwrap_or_else(PoisonError::into_inner)));
+        change(Arc::make_mut(&mut self.host.write()));
     }
 
     async fn turn(&self, cx: &Cx) -> Result<MutexGuard<'_, ()>> {
@@ -231,35 +229,38 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Runs what blocks on the instance's file system where it may.
-    async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Places) -> Result<T> + Send + 'static) -> Result<T> {
-        let places = self.places.clone();
-        blocking(move || work(&places)).await
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&HostPaths) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let paths = self.paths.clone();
+        blocking(move || work(&paths)).await
     }
 
     /// Brings the server to answering, whatever it does now, and opens it.
     async fn serve(&self, cx: &Cx) -> Result<()> {
         self.check_data().await?;
-        self.on_disk(|places| places.note_stop(false)).await?;
+        self.on_disk(|paths| paths.note_stop(false)).await?;
         if !self.serves(cx).await? {
             self.ensure_image(cx, &self.host()).await?;
-            self.bring_up(cx).await?;
+            self.start_server(cx).await?;
         }
-        self.open(cx).await
+        self.allow_writes(cx).await
     }
 
     /// What the server says, within a time limit.
-    async fn ask(&self) -> (Reply, Option<String>) {
-        match timeout(ASK_LIMIT, self.engine.ask()).await {
-            Ok(Answer::Yes { version }) => (Reply::Answered, Some(version)),
-            Ok(Answer::ReadOnly { version }) => (Reply::ReadOnly, Some(version)),
-            Ok(Answer::NotYet) => (Reply::NotYet, None),
-            Ok(Answer::No(error)) => {
+    async fn probe(&self) -> (ProbeOutcome, Option<String>) {
+        match timeout(PROBE_LIMIT, self.engine.probe()).await {
+            Ok(Readiness::Ready { version }) => (ProbeOutcome::Ready, Some(version)),
+            Ok(Readiness::ReadOnly { version }) => (ProbeOutcome::ReadOnly, Some(version)),
+            Ok(Readiness::Starting) => (ProbeOutcome::Starting, None),
+            Ok(Readiness::Unreachable(error)) => {
                 tracing::trace!(server = self.name, error = error.report(), "the server does not answer");
-                (Reply::Silent, None)
+                (ProbeOutcome::Unreachable, None)
             }
             Err(_) => {
-                self.engine.forget();
-                (Reply::Silent, None)
+                self.engine.disconnect();
+                (ProbeOutcome::Unreachable, None)
             }
         }
     }
@@ -275,14 +276,14 @@ impl<E: Engine> ContainerDatastore<E> {
         // From here on it is not one that serves, however long it still answers: the daemon stops it even where this
         // call is given up.
         let id = found.id.clone();
-        self.on_disk(move |places| places.note_leaving(&id)).await?;
+        self.on_disk(move |paths| paths.note_leaving(&id)).await?;
         // Some servers wait for sessions to go before they end.
-        self.engine.forget();
+        self.engine.disconnect();
         cx.waiting("stop server", self.docker.stop(&found.id, limit)).await?;
-        self.engine.forget();
+        self.engine.disconnect();
         let ended = self.containers.look(&self.name).await?;
         self.docker.remove(&found.id).await?;
-        self.on_disk(Places::note_gone).await?;
+        self.on_disk(HostPaths::note_gone).await?;
         Ok(ended.and_then(|ended| match ended.state {
             State::Exited { code, .. } => Some(code),
             State::Created | State::Running { .. } | State::Paused => None,
@@ -291,7 +292,7 @@ impl<E: Engine> ContainerDatastore<E> {
 
     /// Notes what was seen of the process, and says whether it may still be coming up.
     fn coming_up(&self, pid: u32, answered: bool) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if seen.pid != pid {
             *seen = Seen { pid, since: Instant::now(), answered };
         }
@@ -301,7 +302,7 @@ impl<E: Engine> ContainerDatastore<E> {
 
     /// True where the process was seen for longer than a start may take.
     fn overdue(&self, pid: u32) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         seen.pid == pid && seen.since.elapsed() > self.engine.start_limit()
     }
 }

@@ -5,7 +5,7 @@
 //! contract. `examples/valkey/GUIDE.md` goes from an empty file to a certified driver.
 //!
 //! Containers come and go, what counts is on the volume: every start makes a fresh container with freshly rendered
-//! files, and a stop removes it. The server sees three places of the host and nothing else:
+//! files, and a stop removes it. The server sees three paths of the host and nothing else:
 //!
 //! | host | container | for |
 //! |---|---|---|
@@ -16,24 +16,25 @@
 //! The agent reaches the server by [`connect`] only. A server that knows it by its socket needs no password; another has
 //! [one of its own](admin_password).
 
-mod calls;
+mod admin_calls;
+mod assess;
+mod bounded_read;
 mod containers;
-mod copies;
+mod data_copy;
 mod datastore;
 mod driver;
-mod gauges;
-mod notes;
-mod observe;
+mod host_paths;
+mod lock_file;
+mod monitors;
 mod password;
-mod places;
-mod probe;
-mod record;
-mod small;
+mod readiness_probe;
+mod safe_fs;
+mod settings_record;
 mod socket;
 mod spec;
+mod state_file;
 mod templates;
-mod tree;
-mod upgrade_note;
+mod upgrade_state;
 
 use std::{path::Path, time::Duration};
 
@@ -44,16 +45,17 @@ use trove_core::{
     model::{Flavor, Parameter, Setting, Settings},
 };
 
-pub(crate) use calls::{Calls, former_changes};
+pub(crate) use admin_calls::{AdminCalls, wait_for_earlier_change};
+pub(crate) use bounded_read::bounded_read;
 pub use driver::ContainerDriver;
-pub(crate) use gauges::{blocking, free};
+pub(crate) use host_paths::{failed, own};
+pub(crate) use lock_file::open_lock_file;
+pub(crate) use monitors::{blocking, free};
 pub use password::admin_password;
-pub(crate) use places::{failed, own};
-pub(crate) use probe::{Asked, Probe, Refusal};
-pub(crate) use small::read_small;
+pub(crate) use readiness_probe::{ConnectError, ConnectErrorReason, ProbeSession, ReadinessProbe};
+pub(crate) use safe_fs::remove_tree;
 pub use socket::connect;
 pub(crate) use spec::{INSTANCE_LABEL, SCOPE_LABEL};
-pub(crate) use tree::remove_tree;
 
 /// Where a server finds its rendered files.
 pub const CONFIGURATION: &str = "/etc/trove";
@@ -103,7 +105,7 @@ pub trait Engine: Sized + Send + Sync + 'static {
 
     /// The command that makes a new data directory at this path of the container; it runs without a network. `None`
     /// where an empty directory will do.
-    fn initialise(&self, _host: &GuestHost, _data: &str) -> Option<Vec<String>> {
+    fn init_command(&self, _host: &GuestHost, _data: &str) -> Option<Vec<String>> {
         None
     }
 
@@ -114,7 +116,7 @@ pub trait Engine: Sized + Send + Sync + 'static {
     }
 
     /// The command that serves the data directory at this path of the container.
-    fn serve(&self, host: &GuestHost, data: &str) -> Vec<String>;
+    fn server_command(&self, host: &GuestHost, data: &str) -> Vec<String>;
 
     /// Environment of all commands, as `NAME=value`. `PATH` belongs into it.
     fn environment(&self, _host: &GuestHost) -> Vec<String> {
@@ -153,33 +155,33 @@ pub trait Engine: Sized + Send + Sync + 'static {
     }
 
     /// The most processes and threads the server may have.
-    fn processes(&self, _host: &GuestHost) -> u32 {
+    fn max_processes(&self, _host: &GuestHost) -> u32 {
         1024
     }
 
     /// Asks the server an authenticated query. May hang where the server does; the caller limits it.
-    async fn ask(&self) -> Answer;
+    async fn probe(&self) -> Readiness;
 
     /// Lets clients write, where the server comes up read-only. Called once it answers and it is known that it should;
     /// may be repeated.
-    async fn open(&self) -> Result<()> {
+    async fn allow_writes(&self) -> Result<()> {
         Ok(())
     }
 
     /// The line in what a server wrote before it ended that tells what is wrong with its settings. It is told to the
     /// tenant; `None` where there is no such line, or it may hold more than the tenant should see.
-    fn complaint(&self, _output: &str) -> Option<String> {
+    fn startup_error(&self, _output: &str) -> Option<String> {
         None
     }
 
     /// Frees what the server keeps on its volume and nobody needs yet. Called while it answers and its volume is nearly
     /// full.
-    async fn relieve(&self) -> Result<()> {
+    async fn reclaim_space(&self) -> Result<()> {
         Ok(())
     }
 
     /// Lets go of connections to the server, which is stopped or gone.
-    fn forget(&self) {}
+    fn disconnect(&self) {}
 
     /// Creates what a new instance is asked to begin with. May be repeated: what exists already is made to fit.
     async fn provision(&self, _cx: &Cx, spec: &Prepare) -> Result<()> {
@@ -290,23 +292,23 @@ impl ConfigFile {
     }
 }
 
-/// What a server said when it was asked.
+/// The result of a readiness probe.
 #[derive(Debug)]
-pub enum Answer {
-    /// It answered the query and runs this version of itself.
-    Yes {
+pub enum Readiness {
+    /// The server answered the query and accepts writes.
+    Ready {
         /// The server's own version.
         version: String,
     },
-    /// It answered the query, and is read-only although nobody wants it so.
+    /// The server answered the query, but accepts no writes.
     ReadOnly {
         /// The server's own version.
         version: String,
     },
-    /// It is there and says that it is not ready yet.
-    NotYet,
-    /// It did not answer.
-    No(Error),
+    /// The server is running and reports that it is not ready yet.
+    Starting,
+    /// The server did not answer.
+    Unreachable(Error),
 }
 
 #[cfg(test)]

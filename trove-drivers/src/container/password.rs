@@ -4,7 +4,7 @@ use trove_core::{
     secret::{ExposeSecret, SecretString, generate_password},
 };
 
-use super::notes::{Note, read, write};
+use super::state_file::{StateFile, read, write};
 
 /// 43 letters and digits carry 256 bits.
 const LENGTH: usize = 43;
@@ -13,7 +13,7 @@ const LENGTH: usize = 43;
 /// of the server's reach, for as long as the instance is there. Made where there is none. Blocks.
 pub fn admin_password(host: &GuestHost) -> Result<SecretString> {
     let path = host.directory.join("password.json");
-    if let Note::Found(known) = read::<String>(&path)? {
+    if let StateFile::Found(known) = read::<String>(&path)? {
         return Ok(known.into());
     }
     let password = generate_password(LENGTH)?;

@@ -9,7 +9,7 @@ use std::{
 
 use trove_core::datastore::{GuestHost, Manifest};
 
-use super::{CONFIGURATION, Engine, SOCKETS, places::Places};
+use super::{CONFIGURATION, Engine, SOCKETS, host_paths::HostPaths};
 use crate::docker::{ContainerSpec, Mount, Network, PublishedPort};
 
 pub(crate) const INSTANCE_LABEL: &str = "io.trove.instance";
@@ -46,17 +46,17 @@ pub(crate) fn probe_name(host: &GuestHost) -> String {
 
 /// The containers of one instance of an engine.
 #[derive(Debug)]
-pub(crate) struct Specs<E> {
+pub(crate) struct ContainerSpecs<E> {
     datastore: String,
     port: u16,
     engine: Arc<E>,
-    places: Places,
+    paths: HostPaths,
 }
 
-impl<E: Engine> Specs<E> {
-    pub(crate) fn new(engine: Arc<E>, places: Places) -> Self {
+impl<E: Engine> ContainerSpecs<E> {
+    pub(crate) fn new(engine: Arc<E>, paths: HostPaths) -> Self {
         let Manifest { name, port, .. } = E::manifest();
-        Self { datastore: name, port, engine, places }
+        Self { datastore: name, port, engine, paths }
     }
 
     /// What the datastore is called.
@@ -83,7 +83,7 @@ impl<E: Engine> Specs<E> {
         };
         ContainerSpec {
             name: server_name(host),
-            command: self.engine.serve(host, &data),
+            command: self.engine.server_command(host, &data),
             network,
             ..self.base(host, cpus, "server")
         }
@@ -125,7 +125,7 @@ impl<E: Engine> Specs<E> {
             memory,
             shared_memory: (memory / 4).max(64 * MIB),
             cpus: host.flavor.vcpus.clamp(1, cpus),
-            processes: self.engine.processes(host),
+            processes: self.engine.max_processes(host),
             mounts: self.mounts(&host.volume),
             network: Network::None,
             stop_signal: self.engine.stop_signal().to_owned(),
@@ -136,9 +136,9 @@ impl<E: Engine> Specs<E> {
     fn mounts(&self, volume: &Path) -> Vec<Mount> {
         vec![
             Mount::new(volume, self.engine.volume_target()),
-            Mount::new(&self.places.conf(), CONFIGURATION).read_only(),
-            Mount::new(&self.places.run(), SOCKETS),
-            Mount::new(&self.places.passwd(), "/etc/passwd").read_only(),
+            Mount::new(&self.paths.conf(), CONFIGURATION).read_only(),
+            Mount::new(&self.paths.run(), SOCKETS),
+            Mount::new(&self.paths.passwd(), "/etc/passwd").read_only(),
         ]
     }
 }

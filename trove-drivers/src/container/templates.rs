@@ -24,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use trove_core::{datastore::ServerIdentity, error::Result, fs::replace};
 
 use super::{
-    Template, failed,
-    notes::{self, Note},
-    tree::{CopyRules, copy_tree_with_digest, remove_tree},
+    Template, failed, open_lock_file,
+    safe_fs::{CopyOptions, copy_tree_with_digest, remove_tree},
+    state_file::{self, StateFile},
 };
-use crate::hash::short_hash;
+use crate::{hash::short_hash, reserved_names::matches_pattern};
 
 /// How many are kept.
 const MOST: usize = 8;
@@ -38,7 +38,7 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// What has to be the same for a template to be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Subject {
+pub(crate) struct TemplateKey {
     /// What the datastore is called.
     pub(crate) engine: String,
     pub(crate) version: String,
@@ -49,8 +49,8 @@ pub(crate) struct Subject {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Seal {
-    subject: Subject,
+struct TemplateManifest {
+    key: TemplateKey,
     digest: String,
 }
 
@@ -66,36 +66,36 @@ impl Templates {
         Self { root: shared.join("templates") }
     }
 
-    /// True where there seems to be a template of this subject.
-    pub(crate) fn has(&self, subject: &Subject) -> bool {
-        self.place(subject).exists()
+    /// True where there seems to be a template of this key.
+    pub(crate) fn has(&self, key: &TemplateKey) -> bool {
+        self.path(key).exists()
     }
 
-    /// Makes a data directory of the template of this subject. False where there is none that can be used; nothing is
+    /// Makes a data directory of the template of this key. False where there is none that can be used; nothing is
     /// left at the path then.
     pub(crate) fn take(
         &self,
-        subject: &Subject,
+        key: &TemplateKey,
         to: &Path,
         owner: ServerIdentity,
         going_on: &dyn Fn(u64) -> bool,
     ) -> Result<bool> {
-        let place = self.place(subject);
-        let seal = match notes::read::<Seal>(&place.join("seal"))? {
-            Note::Absent => return Ok(false),
-            Note::Found(seal) if seal.subject == *subject => seal,
-            Note::Found(_) | Note::Damaged => return self.discard(&place).map(|()| false),
+        let path = self.path(key);
+        let manifest = match state_file::read::<TemplateManifest>(&path.join("seal"))? {
+            StateFile::Absent => return Ok(false),
+            StateFile::Found(manifest) if manifest.key == *key => manifest,
+            StateFile::Found(_) | StateFile::Damaged => return self.discard(&path).map(|()| false),
         };
         let owner = Some((owner.uid, owner.gid));
-        let how = CopyRules { owner, links: false, without: &|_| false, durable: true, going_on };
-        match copy_tree_with_digest(&place.join("data"), to, &how) {
-            Ok(digest) if digest == seal.digest => {
+        let how = CopyOptions { owner, links: false, without: &|_| false, durable: true, going_on };
+        match copy_tree_with_digest(&path.join("data"), to, &how) {
+            Ok(digest) if digest == manifest.digest => {
                 // What is used is kept; that it was is not worth an error.
-                let _ = File::open(&place).and_then(|place| place.set_modified(SystemTime::now()));
+                let _ = File::open(&path).and_then(|path| path.set_modified(SystemTime::now()));
                 return Ok(true);
             }
-            Ok(_) => self.discard(&place)?,
-            Err(error) => tracing::warn!(template = %place.display(), %error, "a template could not be copied"),
+            Ok(_) => self.discard(&path)?,
+            Err(error) => tracing::warn!(template = %path.display(), %error, "a template could not be copied"),
         }
         remove_tree(to).map_err(|error| failed("remove a half-made data directory", to, error))?;
         Ok(false)
@@ -103,21 +103,21 @@ impl Templates {
 
     /// Makes a template of a data directory that was just initialised and that no server had yet. Does nothing where
     /// there is one, or another is being made. Returns true where it made one.
-    pub(crate) fn keep(&self, subject: &Subject, from: &Path, template: &Template) -> Result<bool> {
+    pub(crate) fn keep(&self, key: &TemplateKey, from: &Path, template: &Template) -> Result<bool> {
         let make = || -> io::Result<bool> {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
-            let lock = File::options().create(true).truncate(false).write(true).open(self.root.join("lock"))?;
+            let lock = open_lock_file(&self.root.join("lock"))?;
             match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(false),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            let place = self.place(subject);
-            if place.try_exists()? {
+            let path = self.path(key);
+            if path.try_exists()? {
                 return Ok(false);
             }
-            let draft = place.with_extension("new");
-            let made = self.draft(subject, &draft, from, template).and_then(|()| fs::rename(&draft, &place));
+            let draft = path.with_extension("new");
+            let made = self.draft(key, &draft, from, template).and_then(|()| fs::rename(&draft, &path));
             if made.is_err() {
                 remove_tree(&draft)?;
             }
@@ -127,7 +127,7 @@ impl Templates {
     }
 
     /// Removes all but the ones used last, and returns the images of those.
-    pub(crate) fn sweep(&self) -> Result<Vec<Subject>> {
+    pub(crate) fn sweep(&self) -> Result<Vec<TemplateKey>> {
         let swept = || -> io::Result<Vec<(SystemTime, PathBuf)>> {
             let mut found = Vec::new();
             for entry in fs::read_dir(&self.root)? {
@@ -141,58 +141,50 @@ impl Templates {
         };
         let mut found = swept().map_err(|error| failed("look through the templates", &self.root, error))?;
         let surplus = found.len().saturating_sub(MOST);
-        for (_, place) in found.drain(..surplus) {
-            self.discard(&place)?;
+        for (_, path) in found.drain(..surplus) {
+            self.discard(&path)?;
         }
         let mut kept = Vec::new();
-        for (_, place) in found {
-            match notes::read::<Seal>(&place.join("seal"))? {
-                Note::Found(seal) => kept.push(seal.subject),
-                Note::Absent | Note::Damaged => self.discard(&place)?,
+        for (_, path) in found {
+            match state_file::read::<TemplateManifest>(&path.join("seal"))? {
+                StateFile::Found(manifest) => kept.push(manifest.key),
+                StateFile::Absent | StateFile::Damaged => self.discard(&path)?,
             }
         }
         Ok(kept)
     }
 
-    /// Removes the template of this subject.
-    pub(crate) fn drop_subject(&self, subject: &Subject) -> Result<()> {
-        self.discard(&self.place(subject))
+    /// Removes the template of this key.
+    pub(crate) fn remove(&self, key: &TemplateKey) -> Result<()> {
+        self.discard(&self.path(key))
     }
 
-    fn draft(&self, subject: &Subject, draft: &Path, from: &Path, template: &Template) -> io::Result<()> {
+    fn draft(&self, key: &TemplateKey, draft: &Path, from: &Path, template: &Template) -> io::Result<()> {
         // One of a maker that was killed.
         remove_tree(draft)?;
         DirBuilder::new().mode(0o700).create(draft)?;
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let how = CopyRules {
+        let how = CopyOptions {
             owner: Some(owner),
             links: false,
-            without: &|name| template.individual.iter().any(|pattern| fits(pattern, name)),
+            without: &|name| template.individual.iter().any(|pattern| matches_pattern(pattern, name)),
             // The seal tells where something of it is missing.
             durable: false,
             going_on: &|bytes| bytes <= MAX_BYTES,
         };
         let digest = copy_tree_with_digest(from, &draft.join("data"), &how)?;
-        let seal = serde_json::to_vec(&Seal { subject: subject.clone(), digest })?;
-        replace(&draft.join("seal"), &seal)
+        let manifest = serde_json::to_vec(&TemplateManifest { key: key.clone(), digest })?;
+        replace(&draft.join("seal"), &manifest)
     }
 
-    fn place(&self, subject: &Subject) -> PathBuf {
-        let Subject { engine, version, image, options } = subject;
+    fn path(&self, key: &TemplateKey) -> PathBuf {
+        let TemplateKey { engine, version, image, options } = key;
         let name = short_hash(format!("{version}\0{image}\0{options}").as_bytes());
         self.root.join(format!("{engine}-{name}"))
     }
 
-    fn discard(&self, place: &Path) -> Result<()> {
-        remove_tree(place).map_err(|error| failed("remove a template", place, error))
-    }
-}
-
-/// True where a name is that of the pattern, or ends as it does behind its star.
-fn fits(pattern: &str, name: &str) -> bool {
-    match pattern.strip_prefix('*') {
-        Some(end) => name.ends_with(end),
-        None => name == pattern,
+    fn discard(&self, path: &Path) -> Result<()> {
+        remove_tree(path).map_err(|error| failed("remove a template", path, error))
     }
 }
 
@@ -229,11 +221,11 @@ mod tests {
             Self { directory, templates, template, owner }
         }
 
-        fn keep(&self, subject: &Subject) -> bool {
+        fn keep(&self, subject: &TemplateKey) -> bool {
             self.templates.keep(subject, &self.directory.path().join("initialised"), &self.template).unwrap()
         }
 
-        fn take(&self, subject: &Subject) -> bool {
+        fn take(&self, subject: &TemplateKey) -> bool {
             let to = self.directory.path().join("copy");
             remove_tree(&to).unwrap();
             let taken = self.templates.take(subject, &to, self.owner, &|_| true).unwrap();
@@ -242,8 +234,8 @@ mod tests {
         }
     }
 
-    fn subject(image: &str) -> Subject {
-        Subject { engine: "e".into(), version: "1".into(), image: image.into(), options: String::new() }
+    fn subject(image: &str) -> TemplateKey {
+        TemplateKey { engine: "e".into(), version: "1".into(), image: image.into(), options: String::new() }
     }
 
     #[test]
@@ -282,7 +274,7 @@ mod tests {
         for (at, damage) in damages.into_iter().enumerate() {
             let bench = Bench::new();
             assert!(bench.keep(&subject));
-            damage(&bench.templates.place(&subject));
+            damage(&bench.templates.path(&subject));
             assert!(!bench.take(&subject), "damage {at}");
         }
     }
@@ -303,7 +295,7 @@ mod tests {
         for image in 0..=MOST {
             assert!(bench.keep(&subject(&image.to_string())));
         }
-        let first = File::open(bench.templates.place(&subject("3"))).unwrap();
+        let first = File::open(bench.templates.path(&subject("3"))).unwrap();
         first.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         let kept = bench.templates.sweep().unwrap();
         assert_eq!(kept.len(), MOST);

@@ -157,7 +157,7 @@ impl Docker {
         self.write(Action::Container(container.to_owned()), DEADLINE, (), unpause).await
     }
 
-    /// Kills and removes a container with the volumes the daemon made for it. One that is absent is `Ok`.
+    /// OomKills and removes a container with the volumes the daemon made for it. One that is absent is `Ok`.
     pub(crate) async fn remove(&self, container: &str) -> Result<()> {
         let name = container.to_owned();
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();

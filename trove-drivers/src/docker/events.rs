@@ -6,18 +6,21 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{Docker, Inner};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The bounds of the delay between two attempts to reach the daemon.
+const MIN_DELAY: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_secs(5);
 const ACTIONS: [&str; 6] = ["die", "oom", "pause", "unpause", "destroy", "kill"];
 
 /// The listeners of one handle and its stream, which is aborted with it.
@@ -45,7 +48,7 @@ impl Waker {
 impl Docker {
     /// Something to wait with for events of the container of this name.
     pub(crate) fn waker(&self, container: &str) -> Waker {
-        let mut wakers = self.0.events.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wakers = self.0.events.wakers.lock();
         wakers.retain(|_, notify| notify.strong_count() > 0);
         let known = wakers.get(container).and_then(Weak::upgrade);
         let notify = known.unwrap_or_else(|| {
@@ -57,7 +60,7 @@ impl Docker {
     }
 
     fn listen(&self) {
-        let mut stream = self.0.events.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = self.0.events.stream.lock();
         if stream.as_ref().is_none_or(JoinHandle::is_finished) {
             *stream = Some(tokio::spawn(follow(Arc::downgrade(&self.0))));
         }
@@ -66,21 +69,21 @@ impl Docker {
 
 impl Events {
     fn wake(&self, container: &str) {
-        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let wakers = self.wakers.lock();
         if let Some(notify) = wakers.get(container).and_then(Weak::upgrade) {
             notify.notify_one();
         }
     }
 
     fn wake_all(&self) {
-        let wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let wakers = self.wakers.lock();
         wakers.values().filter_map(Weak::upgrade).for_each(|notify| notify.notify_one());
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if let Some(stream) = self.stream.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(stream) = self.stream.get_mut() {
             stream.abort();
         }
     }
@@ -88,7 +91,9 @@ impl Drop for Events {
 
 /// Follows the stream for as long as there are handles, without being one.
 async fn follow(docker: Weak<Inner>) {
-    let mut pause = FIRST_PAUSE;
+    let reconnect =
+        ExponentialBuilder::new().with_min_delay(MIN_DELAY).with_max_delay(MAX_DELAY).with_jitter().without_max_times();
+    let mut delays = reconnect.build();
     loop {
         let Some(inner) = docker.upgrade() else { return };
         let connected = inner.client().await.ok().cloned();
@@ -97,7 +102,7 @@ async fn follow(docker: Weak<Inner>) {
             let kinds = HashMap::from([("type", vec!["container"]), ("event", ACTIONS.to_vec())]);
             let mut events = Box::pin(client.events(Some(EventsOptionsBuilder::new().filters(&kinds).build())));
             while let Some(Ok(event)) = events.next().await {
-                pause = FIRST_PAUSE;
+                delays = reconnect.build();
                 let Some(inner) = docker.upgrade() else { return };
                 let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
                 if let Some(name) = attributes.get("name") {
@@ -110,7 +115,6 @@ async fn follow(docker: Weak<Inner>) {
         // What happens while nobody listens is not told later, so that everyone looks for themselves.
         inner.events.wake_all();
         drop(inner);
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;
     }
 }

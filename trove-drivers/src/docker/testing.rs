@@ -11,7 +11,7 @@ impl Docker {
         Self::new(self.0.address.clone())
     }
 
-    /// Kills a container's processes.
+    /// OomKills a container's processes.
     pub(crate) async fn kill(&self, container: &str) -> Result<()> {
         let name = container.to_owned();
         let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();

@@ -3,20 +3,22 @@
 
 use std::{
     collections::HashMap,
-    env,
+    ffi::OsString,
     fs::{self, File, TryLockError},
     io,
     os::{
         fd::OwnedFd,
-        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+        unix::fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     process::{self, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use backon::{BackoffBuilder, ExponentialBuilder};
+use parking_lot::{Mutex, MutexGuard};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -37,7 +39,7 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-use crate::container::{blocking, failed};
+use crate::container::{blocking, failed, open_lock_file};
 
 /// What an agent is started with, in its directory.
 const CONFIGURATION: &str = "agent.json";
@@ -45,11 +47,12 @@ const CONFIGURATION: &str = "agent.json";
 const LOCK: &str = "agent.lock";
 
 /// What an agent gets of this process's environment, which may hold secrets.
-const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "TZ", "RUST_LOG", "RUST_BACKTRACE", "DOCKER_HOST"];
+pub(super) const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "TZ", "RUST_LOG", "RUST_BACKTRACE", "DOCKER_HOST"];
 
-/// How long to wait before an agent that ended is started again, at first and at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// An agent that ran for this long is started again after the first of them.
+/// The bounds of the delay before an agent that exited is restarted.
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(200);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
+/// An agent that ran for this long is restarted after the shortest delay.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// How long an agent may take to end when it is told to, before it is killed. Jobs that run are let know.
@@ -69,6 +72,7 @@ const WATCH_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Agents {
     program: PathBuf,
+    environment: Arc<[(String, OsString)]>,
     supervisors: Mutex<HashMap<InstanceId, Supervisor>>,
     /// Held while a configuration is written.
     writing: Arc<Mutex<()>>,
@@ -85,7 +89,7 @@ struct Supervisor {
 
 impl Agents {
     /// Those that are this program; [`Invalid`](trove_core::error::Kind::Invalid) where it cannot be run. Blocks.
-    pub(super) fn of(program: &Path) -> Result<Self> {
+    pub(super) fn new(program: &Path, environment: Vec<(String, OsString)>) -> Result<Self> {
         let refuse = |why: &str| Error::invalid(format!("the program of guest agents, {}, {why}", program.display()));
         let program = program.canonicalize().map_err(|error| refuse("is not there").because(error))?;
         let found = fs::metadata(&program).map_err(|error| refuse("cannot be looked at").because(error))?;
@@ -93,7 +97,8 @@ impl Agents {
             return Err(refuse("is no program"));
         }
         let (supervisors, writing) = Default::default();
-        Ok(Self { program, supervisors, writing, leave: CancellationToken::new().drop_guard() })
+        let leave = CancellationToken::new().drop_guard();
+        Ok(Self { program, environment: environment.into(), supervisors, writing, leave })
     }
 
     /// Makes sure that the agent in this directory runs from now on, with this configuration when it is started next.
@@ -101,7 +106,7 @@ impl Agents {
         let file = directory.join(CONFIGURATION);
         let writing = self.writing.clone();
         let write = move || {
-            let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _alone = writing.lock();
             replace(&file, told.expose_secret().as_bytes())
                 .map_err(|error| failed("write the configuration of an agent", &file, error))
         };
@@ -116,7 +121,8 @@ impl Agents {
             return Ok(());
         }
         let fresh = Supervisor { stop: CancellationToken::new(), task: TaskTracker::new() };
-        let charge = Charge { instance, program: self.program.clone(), directory: directory.to_owned() };
+        let (program, environment) = (self.program.clone(), Arc::clone(&self.environment));
+        let charge = Charge { instance, program, environment, directory: directory.to_owned() };
         let leave = self.leave.token().child_token();
         fresh.task.spawn(charge.keep(fresh.stop.clone(), leave));
         fresh.task.close();
@@ -136,7 +142,7 @@ impl Agents {
     }
 
     fn supervisors(&self) -> MutexGuard<'_, HashMap<InstanceId, Supervisor>> {
-        self.supervisors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.supervisors.lock()
     }
 }
 
@@ -154,8 +160,7 @@ pub(super) async fn end_others(directory: &Path) -> Result<()> {
 /// Keeps agents from beginning in a directory until what is returned is dropped; `None` where there is no such directory.
 /// Fails where one is there. Blocks.
 pub(super) fn keep_out(directory: &Path) -> io::Result<Option<File>> {
-    let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(directory.join(LOCK));
-    let lock = match open {
+    let lock = match open_lock_file(&directory.join(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -167,13 +172,19 @@ pub(super) fn keep_out(directory: &Path) -> io::Result<Option<File>> {
 struct Charge {
     instance: InstanceId,
     program: PathBuf,
+    environment: Arc<[(String, OsString)]>,
     directory: PathBuf,
 }
 
 impl Charge {
     /// Has an agent run until told to stop, which ends the agent, or to leave, which does not.
     async fn keep(self, stop: CancellationToken, leave: CancellationToken) {
-        let mut pause = PAUSES.0;
+        let restart = ExponentialBuilder::new()
+            .with_min_delay(MIN_RESTART_DELAY)
+            .with_max_delay(MAX_RESTART_DELAY)
+            .with_jitter()
+            .without_max_times();
+        let mut delays = restart.build();
         loop {
             let began = Instant::now();
             let ended = tokio::select! {
@@ -190,13 +201,14 @@ impl Charge {
             if stop.is_cancelled() {
                 return;
             }
-            pause = if began.elapsed() > STEADY { PAUSES.0 } else { pause };
+            if began.elapsed() > STEADY {
+                delays = restart.build();
+            }
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(delays.next().unwrap_or(MAX_RESTART_DELAY)) => {}
                 () = stop.cancelled() => return,
                 () = leave.cancelled() => return,
             }
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 
@@ -212,12 +224,11 @@ impl Charge {
         let failed = |error: io::Error| {
             Error::unavailable(format!("the guest agent {} cannot be run", self.program.display())).because(error)
         };
-        let passed = ENVIRONMENT.iter().filter_map(|name| env::var_os(name).map(|value| (name, value)));
         let mut child = Command::new(&self.program)
             .arg("--config")
             .arg(self.directory.join(CONFIGURATION))
             .env_clear()
-            .envs(passed)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -24,6 +24,7 @@ mod trash;
 mod volumes;
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
     io,
     ops::RangeInclusive,
@@ -41,7 +42,7 @@ use trove_core::{
 
 use self::{agents::Agents, trash::Trash};
 use crate::{
-    container::{failed, own},
+    container::{failed, open_lock_file, own},
     docker::Docker,
     hash::{short_hash, spread},
 };
@@ -75,7 +76,7 @@ struct Inner {
     docker: Docker,
     ports: RangeInclusive<u16>,
     /// Held by the one call at a time that chooses or gives back a port.
-    port_claims: std::sync::Mutex<networks::PortClaims>,
+    port_claims: parking_lot::Mutex<networks::PortClaims>,
     trash: Trash,
     agents: Option<Agents>,
     _lock: File,
@@ -88,6 +89,7 @@ pub struct LocalPlatformBuilder {
     docker: Docker,
     ports: RangeInclusive<u16>,
     agent_program: Option<PathBuf>,
+    agent_environment: Vec<(String, OsString)>,
 }
 
 impl LocalPlatform {
@@ -104,7 +106,13 @@ impl LocalPlatform {
 
     /// A platform of which more is to be said.
     pub fn builder(root: impl Into<PathBuf>) -> LocalPlatformBuilder {
-        LocalPlatformBuilder { root: root.into(), docker: Docker::connect(), ports: PORTS, agent_program: None }
+        LocalPlatformBuilder {
+            root: root.into(),
+            docker: Docker::connect(),
+            ports: PORTS,
+            agent_program: None,
+            agent_environment: Vec::new(),
+        }
     }
 
     /// What marks the containers and networks of this platform, in the label `io.trove.scope`. It belongs to the path
@@ -131,14 +139,24 @@ impl LocalPlatformBuilder {
 
     /// Runs the guest agent of each instance as a process of its own, this program, where the service calls its guests over
     /// a message broker. It is started with `--config FILE`, to be read by
-    /// [`Configuration::read`](trove_core::guest::Configuration::read), with this process's standard error, and of its
-    /// environment with `PATH`, `HOME`, `TZ`, `RUST_LOG`, `RUST_BACKTRACE` and `DOCKER_HOST`; it is to be
-    /// [`serve`](trove_core::guest::serve), to end on SIGTERM, and is started again when it ends.
+    /// [`Configuration::read`](trove_core::guest::Configuration::read), with this process's standard error and the
+    /// [environment](Self::agent_environment) that it is given; it is to be [`serve`](trove_core::guest::serve), to end on
+    /// SIGTERM, and is started again when it ends.
     ///
     /// Agents outlive this process, and are found again by the next. The default is none: agents live in this process.
     #[must_use]
     pub fn agent_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.agent_program = Some(program.into());
+        self
+    }
+
+    /// Starts agent processes with these environment variables, for example `std::env::vars_os()`. Only `PATH`,
+    /// `HOME`, `TZ`, `RUST_LOG`, `RUST_BACKTRACE` and `DOCKER_HOST` are passed on, because the others may hold
+    /// secrets. The default is an empty environment.
+    #[must_use]
+    pub fn agent_environment(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let passed = variables.into_iter().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        self.agent_environment = passed.filter(|(name, _)| agents::ENVIRONMENT.contains(&name.as_str())).collect();
         self
     }
 
@@ -148,7 +166,8 @@ impl LocalPlatformBuilder {
         if self.ports.is_empty() || *self.ports.start() == 0 {
             return Err(Error::invalid("the range of ports for instances is empty or holds port 0"));
         }
-        let agents = self.agent_program.as_deref().map(Agents::of).transpose()?;
+        let agents =
+            self.agent_program.as_deref().map(|program| Agents::new(program, self.agent_environment)).transpose()?;
         let root = make_root(&self.root)?;
         let lock = lock(&root)?;
         for part in ["volumes", "guests", "ports", "shared"] {
@@ -250,8 +269,7 @@ fn make_private(path: &Path) -> io::Result<()> {
 }
 
 fn lock(root: &Path) -> Result<File> {
-    let open = File::options().create(true).truncate(false).write(true).open(root.join(LOCK));
-    let file = open.map_err(|error| failed("lock the directory", root, error))?;
+    let file = open_lock_file(&root.join(LOCK)).map_err(|error| failed("lock the directory", root, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

@@ -8,7 +8,7 @@ use std::{
         unix::net::{SocketAddr, UnixListener},
     },
     path::Path,
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -78,7 +78,7 @@ impl Networks for LocalPlatform {
 
 impl Inner {
     fn ensure_port(&self, instance: InstanceId, public: bool) -> Result<u16> {
-        let mut claims = self.port_claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.port_claims.lock();
         let taken = self.reservations()?;
         let id = instance.to_string();
         if let Some((port, _)) = taken.iter().find(|(_, owner)| *owner == id) {
@@ -113,7 +113,7 @@ impl Inner {
 
     /// Gives back the instance's port; true where no port is left in use.
     fn release_port(&self, instance: InstanceId) -> Result<bool> {
-        let mut claims = self.port_claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.port_claims.lock();
         let (id, mut others) = (instance.to_string(), 0);
         for (port, owner) in self.reservations()? {
             if owner != id {
@@ -129,7 +129,7 @@ impl Inner {
 
     /// Claims the ports that instances were given before this process started.
     pub(super) fn claim_reserved_ports(&self) -> Result<()> {
-        let mut claims = self.port_claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.port_claims.lock();
         for (port, _) in self.reservations()? {
             // The reservation stands even if another platform on this machine has given out the same port meanwhile.
             claims.claim(port);

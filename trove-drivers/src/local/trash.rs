@@ -3,9 +3,9 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex, PoisonError},
 };
 
+use parking_lot::{Condvar, Mutex};
 use trove_core::{error::Result, id::InstanceId};
 
 use super::make_private;
@@ -68,8 +68,8 @@ impl Trash {
     }
 
     fn claim(&self, name: String) -> Claim<'_> {
-        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut busy = self.freed.wait_while(busy, |busy| busy.contains(&name)).unwrap_or_else(PoisonError::into_inner);
+        let mut busy = self.busy.lock();
+        self.freed.wait_while(&mut busy, |busy| busy.contains(&name));
         busy.insert(name.clone());
         Claim { trash: self, name }
     }
@@ -77,7 +77,7 @@ impl Trash {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.trash.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.trash.busy.lock().remove(&self.name);
         self.trash.freed.notify_all();
     }
 }

@@ -4,6 +4,7 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
+use super::MariaDbVariant;
 use crate::mysql_family::{Dialect, from_pattern, literal, pattern};
 
 /// The most letters the server can write down for a database that somebody may use.
@@ -15,32 +16,28 @@ const ROOT_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFEREN
     CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, \
     TRIGGER, DELETE HISTORY";
 
-/// MariaDB.
-#[derive(Debug)]
-pub(super) struct MariaDbDialect;
-
-impl Dialect for MariaDbDialect {
+impl Dialect for MariaDbVariant {
     const READ_ONLY: &str = "@@GLOBAL.read_only";
-    const UNLIMITED: &str = "SET SESSION max_statement_time = 0";
-    const OPEN: &[&str] = &["SET GLOBAL read_only = OFF"];
-    const REVOCABLE: &[&str] = &[];
-    const NO_HASH: &str = "invalid";
+    const UNLIMITED_STATEMENTS: &str = "SET SESSION max_statement_time = 0";
+    const ALLOW_WRITES: &[&str] = &["SET GLOBAL read_only = OFF"];
+    const PARTIALLY_REVOCABLE: &[&str] = &[];
+    const UNUSABLE_HASH: &str = "invalid";
     const IS_ROLE: &str = "is_role = 'Y'";
 
-    fn no_password() -> String {
-        with_hash(Self::NO_HASH)
+    fn unusable_password() -> String {
+        with_hash(Self::UNUSABLE_HASH)
     }
 
     fn password(password: &SecretString) -> Result<String> {
         Ok(with_hash(&hash(password.expose_secret())))
     }
 
-    fn granted(database: &str) -> String {
+    fn database_pattern(database: &str) -> String {
         pattern(database)
     }
 
-    fn database(granted: &str) -> String {
-        from_pattern(granted)
+    fn database_name(pattern: &str) -> String {
+        from_pattern(pattern)
     }
 
     fn check_database(name: &str) -> Result<()> {
@@ -55,7 +52,7 @@ impl Dialect for MariaDbDialect {
 
     /// No account is out of reach of one that may change accounts or the tables in which rights are kept, so root may do
     /// neither. Of the rights on all databases, those on one of them by name come first.
-    fn root_rights(account: &str) -> Vec<String> {
+    fn root_grants(account: &str) -> Vec<String> {
         vec![
             format!("GRANT SHOW DATABASES, PROCESS, BINLOG MONITOR ON *.* TO {account}"),
             format!("GRANT SHOW VIEW ON mysql.* TO {account}"),
@@ -88,8 +85,8 @@ mod tests {
     #[test]
     fn a_name_has_to_fit_as_a_pattern() {
         for fine in [&"x".repeat(64), &"_".repeat(32)] {
-            MariaDbDialect::check_database(fine).unwrap();
+            MariaDbVariant::check_database(fine).unwrap();
         }
-        assert!(MariaDbDialect::check_database(&"_".repeat(33)).is_err());
+        assert!(MariaDbVariant::check_database(&"_".repeat(33)).is_err());
     }
 }

@@ -2,10 +2,10 @@
 
 use trove_core::{datastore::Cx, error::Result};
 
-use super::accounts::MariaDbDialect;
+use super::MariaDbVariant;
 use crate::{
     container::{AGENT, Helper, SOCKETS},
-    mysql_family::{Admin, SOCKET},
+    mysql_family::{AdminConnector, SOCKET},
 };
 
 /// Whom the server's user is known as while the program runs.
@@ -13,11 +13,16 @@ const SERVER: &str = "server";
 
 /// Brings the data up to date. The program comes by the socket as the server's user does, who has an account only
 /// meanwhile.
-pub(super) async fn run(admin: &Admin<MariaDbDialect>, server: u32, cx: &Cx, helper: &dyn Helper) -> Result<()> {
-    if server == rustix::process::geteuid().as_raw() {
+pub(super) async fn run(
+    admin: &AdminConnector<MariaDbVariant>,
+    server_uid: u32,
+    cx: &Cx,
+    helper: &dyn Helper,
+) -> Result<()> {
+    if server_uid == rustix::process::geteuid().as_raw() {
         return upgrade(AGENT, cx, helper).await;
     }
-    forget(admin).await?;
+    drop_server_user(admin).await?;
     let mut session = admin.session().await?;
     for statement in [
         "SET SESSION sql_log_bin = 0".to_owned(),
@@ -28,8 +33,8 @@ pub(super) async fn run(admin: &Admin<MariaDbDialect>, server: u32, cx: &Cx, hel
     }
     drop(session);
     let upgraded = upgrade(SERVER, cx, helper).await;
-    let forgotten = forget(admin).await;
-    upgraded.and(forgotten)
+    let dropped = drop_server_user(admin).await;
+    upgraded.and(dropped)
 }
 
 async fn upgrade(user: &str, cx: &Cx, helper: &dyn Helper) -> Result<()> {
@@ -38,7 +43,7 @@ async fn upgrade(user: &str, cx: &Cx, helper: &dyn Helper) -> Result<()> {
     helper.run(cx, command.into_iter().chain(which).collect()).await.map(drop)
 }
 
-async fn forget(admin: &Admin<MariaDbDialect>) -> Result<()> {
+async fn drop_server_user(admin: &AdminConnector<MariaDbVariant>) -> Result<()> {
     let mut session = admin.session().await?;
     session.run("SET SESSION sql_log_bin = 0").await?;
     session.run(&format!("DROP USER IF EXISTS {SERVER}@localhost")).await

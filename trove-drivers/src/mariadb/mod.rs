@@ -13,9 +13,9 @@ use trove_core::{
 
 use crate::{
     container::ContainerDriver,
-    mysql_family::{self, PORT},
+    mysql_family::{self, FamilyEngine, PORT},
 };
-use engine::MariaDbEngine;
+pub(crate) use engine::MariaDbVariant;
 
 const NAME: &str = "mariadb";
 
@@ -32,16 +32,7 @@ const USER_BYTES: usize = 80;
 /// assert_eq!(driver.manifest().version(None)?.image, "registry.example/mariadb:11.8");
 /// # Ok::<_, trove_core::error::Error>(())
 /// ```
-pub type MariaDb = ContainerDriver<MariaDbEngine>;
-
-/// The files of a server, for what is true of both engines.
-#[cfg(test)]
-pub(crate) fn files(
-    host: &trove_core::datastore::GuestHost,
-    settings: &trove_core::model::Settings,
-) -> Vec<crate::container::ConfigFile> {
-    config::files(host, "/data", settings)
-}
+pub type MariaDb = ContainerDriver<FamilyEngine<MariaDbVariant>>;
 
 fn manifest() -> Manifest {
     let mut manifest = Manifest::new(NAME, Version::new("11.8", "mariadb:11.8"), PORT);

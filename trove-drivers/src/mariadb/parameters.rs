@@ -1,27 +1,27 @@
 //! The parameters of a server, as it tells them itself.
 
-use async_trait::async_trait;
 use trove_core::{
-    datastore::{Cx, GuestHost},
-    error::{Error, Result},
-    model::{Parameter, ParameterKind, Setting, Settings},
+    error::Result,
+    model::{Parameter, ParameterKind},
 };
 
-use super::{accounts::MariaDbDialect, config, engine::MariaDbEngine};
+use super::{MariaDbVariant, config};
 use crate::{
-    container::{Engine, Parameters},
-    mysql_family::{self, reserved},
-    rules::Rule,
+    mysql_family::{AdminConnector, reserved},
+    reserved_names::ReservedNames,
 };
 
 /// What only this engine has of the service's own.
-pub(super) const RULES: [Rule; 3] = [
-    Rule { reason: "it follows from the memory", names: &["performance_schema*", "innodb_buffer_pool_chunk_size"] },
-    Rule {
+const RULES: [ReservedNames; 3] = [
+    ReservedNames {
+        reason: "it follows from the memory",
+        names: &["performance_schema*", "innodb_buffer_pool_chunk_size"],
+    },
+    ReservedNames {
         reason: "it has no effect",
         names: &["date_format", "datetime_format", "time_format", "tcp_nodelay", "alter_algorithm"],
     },
-    Rule {
+    ReservedNames {
         reason: "it is another name for a part of another parameter",
         names: &[
             "expire_logs_days",
@@ -49,7 +49,7 @@ const OPTIONS: [&str; 11] = [
 
 /// Variables that a running server takes otherwise than one that starts: together with another one, or in place of a value
 /// that it then makes up itself. Of some it takes what it was started with for their default.
-const LATER: [&str; 13] = [
+pub(super) const START_ONLY: [&str; 13] = [
     "character_set_collations",
     "character_set_filesystem",
     "character_set_server",
@@ -65,32 +65,19 @@ const LATER: [&str; 13] = [
     "thread_cache_size",
 ];
 
-#[async_trait]
-impl Parameters for MariaDbEngine {
-    async fn read(&self, cx: &Cx) -> Result<Vec<Parameter>> {
-        let sql = "SELECT lower(variable_name), variable_type, numeric_min_value, numeric_max_value, enum_value_list, \
-                   read_only, default_value, global_value, variable_comment, \
-                   command_line_argument IS NOT NULL FROM information_schema.system_variables \
-                   WHERE variable_scope <> 'SESSION ONLY'";
-        let read = async {
-            let rows = self.accounts.admin().session().await?.rows(sql).await?;
-            let rows = rows.into_iter().map(|row| row.try_into().unwrap_or_default());
-            Ok(rows.filter_map(parameter).collect())
-        };
-        tokio::select! {
-            read = read => read,
-            () = cx.cancelled() => Err(Error::cancelled("reading the parameters was cancelled")),
-        }
-    }
-
-    async fn set(&self, host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
-        let unset = self.files(host, &Settings::new());
-        mysql_family::set::<MariaDbDialect>(self.accounts.admin(), &unset, &LATER, changes).await
-    }
+/// Reads all parameters from a scratch server.
+pub(super) async fn read(admin: &AdminConnector<MariaDbVariant>) -> Result<Vec<Parameter>> {
+    let sql = "SELECT lower(variable_name), variable_type, numeric_min_value, numeric_max_value, enum_value_list, \
+               read_only, default_value, global_value, variable_comment, \
+               command_line_argument IS NOT NULL FROM information_schema.system_variables \
+               WHERE variable_scope <> 'SESSION ONLY'";
+    let rows = admin.session().await?.rows(sql).await?;
+    let rows = rows.into_iter().map(|row| row.try_into().unwrap_or_default());
+    Ok(rows.filter_map(parameter).collect())
 }
 
 fn parameter(row: [Option<String>; 10]) -> Option<Parameter> {
-    let ours = |name: &str| config::defaults().iter().any(|(ours, _)| *ours == name);
+    let ours = |name: &str| config::DEFAULTS.iter().any(|(ours, _)| *ours == name);
     let [name, kind, least, most, words, read_only, default, present, description, option] = row;
     let name = name?;
     if option.as_deref() != Some("1") && !OPTIONS.contains(&name.as_str()) {
@@ -111,7 +98,7 @@ fn parameter(row: [Option<String>; 10]) -> Option<Parameter> {
         _ => ParameterKind::Text,
     };
     let mut parameter = Parameter::new(name, kind);
-    parameter.dynamic = read_only.as_deref() == Some("NO") && !LATER.contains(&parameter.name.as_str());
+    parameter.dynamic = read_only.as_deref() == Some("NO") && !START_ONLY.contains(&parameter.name.as_str());
     parameter.default = if ours(&parameter.name) { present } else { default };
     parameter.reserved = reserved(&parameter.name, &RULES).map(str::to_owned);
     parameter.description = description.unwrap_or_default();

@@ -3,11 +3,11 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-use super::password;
+use super::{MySqlVariant, password};
 use crate::mysql_family::{Dialect, literal};
 
 /// Like the one that the server's own accounts have. No password leads to it.
-const NO_HASH: &str = "$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUSTNEVERBRBEUSED";
+const UNUSABLE_HASH: &str = "$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUSTNEVERBRBEUSED";
 
 /// All rights on a database; those that change something come last.
 const RIGHTS: &[&str] = &[
@@ -35,20 +35,16 @@ const READS: usize = 3;
 /// What the tenant's root may do beside: see what goes on, and rule the tenant's accounts.
 const ROOT_RULES: &str = "SHOW DATABASES, PROCESS, REPLICATION CLIENT, CREATE USER, CREATE ROLE, DROP ROLE";
 
-/// MySQL.
-#[derive(Debug)]
-pub(super) struct MySqlDialect;
-
-impl Dialect for MySqlDialect {
+impl Dialect for MySqlVariant {
     const READ_ONLY: &str = "@@GLOBAL.super_read_only";
-    const UNLIMITED: &str = "SET SESSION max_execution_time = 0";
-    const OPEN: &[&str] = &["SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"];
-    const REVOCABLE: &[&str] = RIGHTS;
-    const NO_HASH: &str = NO_HASH;
+    const UNLIMITED_STATEMENTS: &str = "SET SESSION max_execution_time = 0";
+    const ALLOW_WRITES: &[&str] = &["SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"];
+    const PARTIALLY_REVOCABLE: &[&str] = RIGHTS;
+    const UNUSABLE_HASH: &str = UNUSABLE_HASH;
     const IS_ROLE: &str = "account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = ''";
 
-    fn no_password() -> String {
-        with_hash(NO_HASH)
+    fn unusable_password() -> String {
+        with_hash(UNUSABLE_HASH)
     }
 
     fn password(password: &SecretString) -> Result<String> {
@@ -56,12 +52,12 @@ impl Dialect for MySqlDialect {
     }
 
     /// With partial revokes no name is a pattern.
-    fn granted(database: &str) -> String {
+    fn database_pattern(database: &str) -> String {
         database.to_owned()
     }
 
-    fn database(granted: &str) -> String {
-        granted.to_owned()
+    fn database_name(pattern: &str) -> String {
+        pattern.to_owned()
     }
 
     fn check_database(_name: &str) -> Result<()> {
@@ -70,7 +66,7 @@ impl Dialect for MySqlDialect {
 
     /// Accounts with `SYSTEM_USER`, as the administrator is one, are out of its reach; so are the tables in which rights
     /// are kept, and what it gives to others cannot be more than it has.
-    fn root_rights(account: &str) -> Vec<String> {
+    fn root_grants(account: &str) -> Vec<String> {
         let (all, writes) = (RIGHTS.join(", "), RIGHTS[READS..].join(", "));
         vec![
             format!("GRANT {all}, {ROOT_RULES} ON *.* TO {account} WITH GRANT OPTION"),

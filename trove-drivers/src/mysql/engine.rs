@@ -1,150 +1,106 @@
 use std::path::Path;
 
-use async_trait::async_trait;
 use trove_core::{
-    datastore::{Accounts, Cx, GuestHost, Manifest, Prepare},
+    datastore::Manifest,
     error::{Error, Result},
-    model::{Flavor, Settings},
+    model::{Flavor, Parameter},
 };
 
-use super::{accounts::MySqlDialect, config, manifest};
+use super::{config, manifest, parameters};
 use crate::{
-    container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, Template, UpgradePath, read_small},
-    hash::short_hash,
-    mysql_family::{FamilyAccounts, Release, VOLUME, check_settings, complaint, processes, version_after},
+    container::bounded_read,
+    mysql_family::{AdminConnector, MemoryBudget, ServerVersion, Variant, server_command, version_after},
 };
 
-/// More than a server writes of its versions in years.
-const HISTORY_BYTES: u64 = 1 << 16;
+/// The maximum size of the server's upgrade history file.
+const MAX_HISTORY_BYTES: u64 = 1 << 16;
 
-/// The server of one instance.
+/// MySQL.
 #[derive(Debug)]
-pub struct MySqlEngine {
-    pub(super) accounts: FamilyAccounts<MySqlDialect>,
-}
+pub struct MySqlVariant;
 
-#[async_trait]
-impl Engine for MySqlEngine {
+impl Variant for MySqlVariant {
+    const NAME: &str = "MySQL";
+    const SERVER: &str = "mysqld";
+    const INDIVIDUAL_FILES: &[&str] = &["auto.cnf", "*.pem"];
+    const START_ONLY: &[&str] = &parameters::START_ONLY;
+    const DEFAULTS: &[(&str, &str)] = &config::DEFAULTS;
+    const FIXED: &[(&str, &str)] = &config::FIXED;
+
     fn manifest() -> Manifest {
         manifest()
     }
 
-    fn check_settings(flavor: &Flavor, settings: &Settings) -> Result<()> {
-        check_settings(flavor, config::server_mib(flavor), settings)
+    fn server_mib(flavor: &Flavor) -> u64 {
+        config::server_mib(flavor)
     }
 
-    fn new(host: &GuestHost) -> Self {
-        Self { accounts: FamilyAccounts::new(host.directory.join("run"), host.server.uid) }
+    fn sized_settings(flavor: &Flavor, budget: &MemoryBudget) -> Vec<(&'static str, String)> {
+        config::sized_settings(flavor, budget)
     }
 
-    fn volume_target(&self) -> &str {
-        VOLUME
+    fn init_sql() -> String {
+        config::init_sql()
     }
 
-    fn files(&self, host: &GuestHost, settings: &Settings) -> Vec<ConfigFile> {
-        config::files(host, &format!("{VOLUME}/{}", self.data_directory()), settings)
-    }
-
-    /// The redo log is small while there is little to write, and grows when the server is first started.
-    fn initialise(&self, host: &GuestHost, data: &str) -> Option<Vec<String>> {
-        let mut command = self.serve(host, data);
+    /// The redo log is small during initialization and grows at the first start.
+    fn init_command(data: &str, init_file: &str) -> Vec<String> {
+        let mut command = server_command::<Self>(data);
         command.extend(["--initialize-insecure", "--super-read-only=OFF", "--read-only=OFF"].map(str::to_owned));
         command.extend(["--skip-log-bin", "--innodb-redo-log-capacity=8M"].map(str::to_owned));
-        command.push(format!("--init-file={CONFIGURATION}/{}", config::INIT_SQL));
-        Some(command)
+        command.push(format!("--init-file={init_file}"));
+        command
     }
 
-    fn template(&self) -> Option<Template> {
-        let individual = ["auto.cnf", "*.pem"].map(str::to_owned).into();
-        Some(Template { options: short_hash(config::init_sql().as_bytes()), individual })
+    fn printed_version(output: &str) -> bool {
+        !output.contains("MariaDB")
     }
 
-    fn serve(&self, _host: &GuestHost, data: &str) -> Vec<String> {
-        vec!["mysqld".to_owned(), format!("--defaults-file={CONFIGURATION}/my.cnf"), format!("--datadir={data}")]
-    }
-
-    fn version_command(&self) -> Option<Vec<String>> {
-        Some(["mysqld", "--version"].map(str::to_owned).into())
-    }
-
-    fn read_version(&self, output: &str) -> Option<String> {
-        if output.contains("MariaDB") { None } else { version_after(output, "Ver ") }
-    }
-
-    fn check_data(&self, host: &GuestHost, data: &Path) -> Result<()> {
+    fn data_version(data: &Path) -> Result<String> {
         let path = data.join("mysql_upgrade_history");
-        let history = read_small(&path, HISTORY_BYTES).map_err(|error| {
-            Error::corrupt("the data directory is not MySQL's").with("path", path.display()).because(error)
+        let history = bounded_read(&path, MAX_HISTORY_BYTES).map_err(|error| {
+            Error::corrupt("the data directory is not a MySQL data directory")
+                .with("path", path.display())
+                .because(error)
         })?;
-        // The last entry is of the version that used it last.
+        // The last entry is the version that used the data last.
         let last = history.rsplit_once("\"version\"").and_then(|(_, rest)| version_after(rest, "\""));
-        let found = last.ok_or_else(|| {
-            Error::corrupt("the data directory does not tell its version").with("path", path.display())
-        })?;
-        self.upgrade_path(&found, &host.version).map(drop).map_err(|error| {
-            let wanted = &host.version;
-            Error::conflict(format!("the data directory is MySQL {found}'s, not MySQL {wanted}'s")).because(error)
+        last.ok_or_else(|| {
+            Error::corrupt("the data directory does not record its version").with("path", path.display())
         })
     }
 
-    fn processes(&self, host: &GuestHost) -> u32 {
-        processes(&host.flavor)
+    fn can_upgrade(from: &ServerVersion, to: &ServerVersion) -> bool {
+        from.major == 9 && to.major == 9 && to.minor > from.minor
     }
 
-    async fn ask(&self) -> Answer {
-        self.accounts.admin().ask().await
-    }
-
-    async fn open(&self) -> Result<()> {
-        self.accounts.admin().open().await
-    }
-
-    async fn relieve(&self) -> Result<()> {
-        self.accounts.admin().purge_logs().await
-    }
-
-    fn complaint(&self, output: &str) -> Option<String> {
-        complaint(output)
-    }
-
-    fn forget(&self) {
-        self.accounts.admin().forget();
-    }
-
-    async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
-        self.accounts.provision(cx, spec).await
-    }
-
-    fn accounts(&self) -> Option<&dyn Accounts> {
-        Some(&self.accounts)
-    }
-
-    fn parameters(&self) -> Option<&dyn Parameters> {
-        Some(self)
-    }
-
-    fn upgrade_path(&self, from: &str, to: &str) -> Result<UpgradePath> {
-        let (old, new) = (Release::parse("MySQL", from)?, Release::parse("MySQL", to)?);
-        if old.same_series(&new) {
-            return Ok(UpgradePath::Compatible);
-        }
-        match old.major == 9 && new.major == 9 && new.minor > old.minor {
-            true => Ok(UpgradePath::Changing),
-            false => Err(Error::unsupported(format!("MySQL {from} cannot become MySQL {to} on the same data"))),
-        }
+    async fn read_parameters(admin: &AdminConnector<Self>) -> Result<Vec<Parameter>> {
+        parameters::read(admin).await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use trove_core::{datastore::GuestHost, error::Kind};
 
-    fn engine() -> MySqlEngine {
-        MySqlEngine::new(&GuestHost::new("9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap(), "/v", "/d"))
+    use super::*;
+    use crate::{
+        container::{Engine, UpgradePath},
+        mysql_family::FamilyEngine,
+    };
+
+    fn host() -> GuestHost {
+        let mut host = GuestHost::new("9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap(), "/v", "/d");
+        host.version = "9.7".to_owned();
+        host
+    }
+
+    fn engine() -> FamilyEngine<MySqlVariant> {
+        FamilyEngine::new(&host())
     }
 
     #[test]
-    fn its_programs_are_told_from_others() {
+    fn versions_are_read_from_mysql_binaries_only() {
         for (output, version) in [
             ("/usr/sbin/mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))", Some("9.7.4")),
             ("/usr/sbin/mysqld  Ver 8.4.5 for Linux on x86_64 (MySQL Community Server - GPL)", Some("8.4.5")),
@@ -157,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn releases_follow_each_other() {
+    fn upgrade_paths_are_within_a_series_or_to_a_later_9() {
         for (from, to, path) in [
             ("8.4.1", "8.4.9", Some(UpgradePath::Compatible)),
             ("8.4.9", "8.4", Some(UpgradePath::Compatible)),
@@ -173,22 +129,17 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_data_is_taken() {
+    fn data_of_other_servers_and_versions_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let mut host = GuestHost::new("9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap(), "/v", "/d");
-        host.version = "9.7".to_owned();
-        let check = || engine().check_data(&host, directory.path()).map_err(|error| error.kind());
-        assert_eq!(check(), Err(trove_core::error::Kind::Corrupt));
+        let check = || engine().check_data(&host(), directory.path()).map_err(|error| error.kind());
+        assert_eq!(check(), Err(Kind::Corrupt));
         for (history, outcome) in [
             (r#"{"upgrade_history":[{"version":"9.7.4"}]}"#, Ok(())),
             (r#"{"upgrade_history":[{"version":"8.4.1"},{"version": "9.6.0"}]}"#, Ok(())),
-            (
-                r#"{"upgrade_history":[{"version":"9.6.0"},{"version":"9.8.0"}]}"#,
-                Err(trove_core::error::Kind::Conflict),
-            ),
-            (r#"{"upgrade_history":[{"version":"8.4.1"}]}"#, Err(trove_core::error::Kind::Conflict)),
-            ("10.11.19-MariaDB", Err(trove_core::error::Kind::Corrupt)),
-            ("", Err(trove_core::error::Kind::Corrupt)),
+            (r#"{"upgrade_history":[{"version":"9.6.0"},{"version":"9.8.0"}]}"#, Err(Kind::Conflict)),
+            (r#"{"upgrade_history":[{"version":"8.4.1"}]}"#, Err(Kind::Conflict)),
+            ("10.11.19-MariaDB", Err(Kind::Corrupt)),
+            ("", Err(Kind::Corrupt)),
         ] {
             std::fs::write(directory.path().join("mysql_upgrade_history"), history).unwrap();
             assert_eq!(check(), outcome, "{history}");

@@ -13,9 +13,9 @@ use trove_core::{
 
 use crate::{
     container::ContainerDriver,
-    mysql_family::{self, PORT},
+    mysql_family::{self, FamilyEngine, PORT},
 };
-use engine::MySqlEngine;
+pub(crate) use engine::MySqlVariant;
 
 const NAME: &str = "mysql";
 
@@ -32,16 +32,7 @@ const USER_BYTES: usize = 32;
 /// assert_eq!(driver.manifest().version(None)?.image, "registry.example/mysql:9.7");
 /// # Ok::<_, trove_core::error::Error>(())
 /// ```
-pub type MySql = ContainerDriver<MySqlEngine>;
-
-/// The files of a server, for what is true of both engines.
-#[cfg(test)]
-pub(crate) fn files(
-    host: &trove_core::datastore::GuestHost,
-    settings: &trove_core::model::Settings,
-) -> Vec<crate::container::ConfigFile> {
-    config::files(host, "/data", settings)
-}
+pub type MySql = ContainerDriver<FamilyEngine<MySqlVariant>>;
 
 fn manifest() -> Manifest {
     let mut manifest = Manifest::new(NAME, Version::new("9.7", "mysql:9.7"), PORT);

@@ -1,22 +1,19 @@
 //! The parameters of a server, as it tells them itself. Which of them it takes while it runs it does not tell; so each
 //! one is set to what it is, on a server that nobody uses.
 
-use async_trait::async_trait;
 use trove_core::{
-    datastore::{Cx, GuestHost},
-    error::{Error, Result},
-    model::{Parameter, ParameterKind, Setting, Settings},
+    error::Result,
+    model::{Parameter, ParameterKind},
 };
 
-use super::{accounts::MySqlDialect, config, engine::MySqlEngine};
+use super::{MySqlVariant, config};
 use crate::{
-    container::{Engine, Parameters},
-    mysql_family::{self, Session, identifier, reserved},
-    rules::Rule,
+    mysql_family::{AdminConnector, AdminSession, identifier, literal, reserved},
+    reserved_names::ReservedNames,
 };
 
 /// What only this engine has of the service's own.
-pub(super) const RULES: [Rule; 1] = [Rule {
+const RULES: [ReservedNames; 1] = [ReservedNames {
     reason: "it follows from the memory",
     names: &[
         "performance_schema*",
@@ -58,7 +55,7 @@ const NO_OPTIONS: [&str; 26] = [
 ];
 
 /// What the server tells of itself and nobody can set.
-const FACTS: Rule = Rule {
+const FACTS: ReservedNames = ReservedNames {
     reason: "",
     names: &[
         "have_*",
@@ -78,7 +75,7 @@ const FACTS: Rule = Rule {
 
 /// Variables that a running server takes otherwise than one that starts: together with another one, or in place of a value
 /// that it then makes up itself. Of some it takes what it was started with for their default.
-const LATER: [&str; 10] = [
+pub(super) const START_ONLY: [&str; 10] = [
     "character_set_filesystem",
     "character_set_server",
     "collation_server",
@@ -94,46 +91,33 @@ const LATER: [&str; 10] = [
 /// More words than any variable takes.
 const MAX_WORDS: u32 = 64;
 
-#[async_trait]
-impl Parameters for MySqlEngine {
-    async fn read(&self, cx: &Cx) -> Result<Vec<Parameter>> {
-        let read = async {
-            let mut session = self.accounts.admin().session().await?;
-            let sql = "SELECT m.variable_name, m.data_type, m.min_value, m.max_value, m.documentation, g.variable_value, \
-                       i.variable_source FROM performance_schema.variables_metadata m \
-                       JOIN performance_schema.global_variables g ON g.variable_name = m.variable_name \
-                       LEFT JOIN performance_schema.variables_info i ON i.variable_name = m.variable_name \
-                       WHERE m.variable_scope <> 'SESSION_ONLY'";
-            let mut parameters = Vec::new();
-            for row in session.rows(sql).await? {
-                let row: [Option<String>; 7] = row.try_into().unwrap_or_default();
-                let row = row.map(Option::unwrap_or_default);
-                if !NO_OPTIONS.contains(&row[0].as_str()) && !FACTS.is_for(&row[0]) {
-                    parameters.push(parameter(&mut session, row).await?);
-                }
-            }
-            Ok(parameters)
-        };
-        tokio::select! {
-            read = read => read,
-            () = cx.cancelled() => Err(Error::cancelled("reading the parameters was cancelled")),
+/// Reads all parameters from a scratch server.
+pub(super) async fn read(admin: &AdminConnector<MySqlVariant>) -> Result<Vec<Parameter>> {
+    let mut session = admin.session().await?;
+    let sql = "SELECT m.variable_name, m.data_type, m.min_value, m.max_value, m.documentation, g.variable_value, \
+               i.variable_source FROM performance_schema.variables_metadata m \
+               JOIN performance_schema.global_variables g ON g.variable_name = m.variable_name \
+               LEFT JOIN performance_schema.variables_info i ON i.variable_name = m.variable_name \
+               WHERE m.variable_scope <> 'SESSION_ONLY'";
+    let mut parameters = Vec::new();
+    for row in session.rows(sql).await? {
+        let row: [Option<String>; 7] = row.try_into().unwrap_or_default();
+        let row = row.map(Option::unwrap_or_default);
+        if !NO_OPTIONS.contains(&row[0].as_str()) && !FACTS.matches(&row[0]) {
+            parameters.push(parameter(&mut session, row).await?);
         }
     }
-
-    async fn set(&self, host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
-        let unset = self.files(host, &Settings::new());
-        mysql_family::set::<MySqlDialect>(self.accounts.admin(), &unset, &LATER, changes).await
-    }
+    Ok(parameters)
 }
 
-async fn parameter(session: &mut Session, row: [String; 7]) -> Result<Parameter> {
+async fn parameter(session: &mut AdminSession, row: [String; 7]) -> Result<Parameter> {
     let [name, kind, least, most, description, present, source] = row;
     let reserved = reserved(&name, &RULES);
     let variable = identifier(&name);
     let mut parameter = Parameter::new(name, ParameterKind::Text);
     parameter.dynamic = reserved.is_none()
-        && !LATER.contains(&parameter.name.as_str())
-        && session.run_unless(&[], &format!("SET GLOBAL {variable} = @@GLOBAL.{variable}")).await.is_ok();
+        && !START_ONLY.contains(&parameter.name.as_str())
+        && session.run_ignoring(&[], &format!("SET GLOBAL {variable} = @@GLOBAL.{variable}")).await.is_ok();
     parameter.kind = match kind.as_str() {
         "Boolean" => ParameterKind::Boolean,
         "Integer" => {
@@ -152,7 +136,7 @@ async fn parameter(session: &mut Session, row: [String; 7]) -> Result<Parameter>
         }
         _ => ParameterKind::Text,
     };
-    let ours = config::defaults().iter().any(|(ours, _)| *ours == parameter.name);
+    let ours = config::DEFAULTS.iter().any(|(ours, _)| *ours == parameter.name);
     parameter.default = match source.as_str() {
         "COMPILED" | "" => Some(present),
         _ if ours => Some(present),
@@ -165,7 +149,7 @@ async fn parameter(session: &mut Session, row: [String; 7]) -> Result<Parameter>
 }
 
 /// The words that a variable takes, told by their numbers.
-async fn words(session: &mut Session, variable: &str, numbers: impl Iterator<Item = u64>) -> Result<Vec<String>> {
+async fn words(session: &mut AdminSession, variable: &str, numbers: impl Iterator<Item = u64>) -> Result<Vec<String>> {
     let before = value(session, variable).await?.unwrap_or_default();
     let mut words = Vec::new();
     for number in numbers {
@@ -179,12 +163,12 @@ async fn words(session: &mut Session, variable: &str, numbers: impl Iterator<Ite
             }
         }
     }
-    session.run(&format!("SET GLOBAL {variable} = {}", mysql_family::literal(&before))).await?;
+    session.run(&format!("SET GLOBAL {variable} = {}", literal(&before))).await?;
     Ok(words)
 }
 
 /// The value of a variable that nobody set.
-async fn default(session: &mut Session, variable: &str) -> Result<Option<String>> {
+async fn default(session: &mut AdminSession, variable: &str) -> Result<Option<String>> {
     session.run("SET @before = NULL").await?;
     session.run(&format!("SET @before = @@GLOBAL.{variable}")).await?;
     if session.run(&format!("SET GLOBAL {variable} = DEFAULT")).await.is_err() {
@@ -195,7 +179,7 @@ async fn default(session: &mut Session, variable: &str) -> Result<Option<String>
     Ok(default)
 }
 
-async fn value(session: &mut Session, variable: &str) -> Result<Option<String>> {
+async fn value(session: &mut AdminSession, variable: &str) -> Result<Option<String>> {
     let rows = session.rows(&format!("SELECT @@GLOBAL.{variable}")).await?;
     Ok(rows.into_iter().flatten().next().flatten())
 }

@@ -5,11 +5,14 @@
 //! socket that was looked at, knows no password, sends no file, runs one statement at a time, and hears a server out only
 //! so far.
 
-use std::{fmt, io};
+use std::io;
 
 use tokio::net::UnixStream;
 
-use super::packet::{Packet, Packets, malformed};
+use super::{
+    packet_stream::{Packet, PacketStream, malformed},
+    server_error::ServerError,
+};
 
 /// The protocol of version 4.1, with transactions, authentication by plug-in and nothing else.
 const CAPABILITIES: u32 = 0x0000_0200 | 0x0000_2000 | 0x0000_8000 | 0x0008_0000;
@@ -35,22 +38,13 @@ pub(crate) type Row = Vec<Option<String>>;
 /// A connection with a server.
 #[derive(Debug)]
 pub(super) struct Client {
-    packets: Packets,
-}
-
-/// Why a server was not talked to.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// The connection broke off, or is of no use any more.
-    Broken(io::Error),
-    /// The server refused, with this number and these words.
-    Refused { code: u16, message: String },
+    packets: PacketStream,
 }
 
 impl Client {
     /// Logs in by the credentials of the socket; hears the server for so many bytes in all.
-    pub(super) async fn login(stream: UnixStream, user: &str, budget: usize) -> Result<Self, Failure> {
-        let mut packets = Packets::new(stream, budget);
+    pub(super) async fn login(stream: UnixStream, user: &str, budget: usize) -> Result<Self, ServerError> {
+        let mut packets = PacketStream::new(stream, budget);
         let greeting = packets.read().await?;
         match greeting.first() {
             Some(ERROR) => return Err(refused(greeting)?),
@@ -71,8 +65,8 @@ impl Client {
         Err(malformed().into())
     }
 
-    /// Runs one statement and returns its rows. After a [`Failure::Broken`] nothing more can be run.
-    pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Failure> {
+    /// Runs one statement and returns its rows. After a [`ServerError::Connection`] nothing more can be run.
+    pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Row>, ServerError> {
         let mut command = vec![COM_QUERY];
         command.extend_from_slice(sql.as_bytes());
         self.packets.send(&command).await?;
@@ -130,33 +124,14 @@ fn response(user: &str) -> Vec<u8> {
     bytes
 }
 
-fn refused(mut packet: Packet) -> io::Result<Failure> {
+fn refused(mut packet: Packet) -> io::Result<ServerError> {
     packet.take(1)?;
     let code = u16::try_from(packet.number(2)?).map_err(|_| malformed())?;
     let text = String::from_utf8_lossy(packet.rest()).into_owned();
     // Before the handshake the message has no state.
     let message = text.strip_prefix('#').and_then(|text| text.get(5..)).unwrap_or(&text);
     let message = message.chars().filter(|letter| !letter.is_control()).take(MESSAGE_CHARS).collect();
-    Ok(Failure::Refused { code, message })
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(error) => error.fmt(f),
-            // Its words quote the statement.
-            Self::Refused { code: 1064, .. } => f.write_str("the statement is not understood (1064)"),
-            Self::Refused { code, message } => write!(f, "{message} ({code})"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Broken(error)
-    }
+    Ok(ServerError::Refused { code, message })
 }
 
 #[cfg(test)]
@@ -173,7 +148,7 @@ mod tests {
     }
 
     /// A server that says these things, one at a time, each after it was spoken to; then says the last for ever.
-    async fn against(says: Vec<Vec<u8>>, flood: bool, budget: usize) -> Result<Vec<Row>, Failure> {
+    async fn against(says: Vec<Vec<u8>>, flood: bool, budget: usize) -> Result<Vec<Row>, ServerError> {
         let (near, mut far) = UnixStream::pair().unwrap();
         let server = tokio::spawn(async move {
             let last = says.last().cloned().unwrap();
@@ -225,7 +200,7 @@ mod tests {
         ] {
             let failure = against(says, false, 1 << 16).await.unwrap_err();
             assert!(
-                matches!(&failure, Failure::Refused { code: 1040, message } if message == "Too many"),
+                matches!(&failure, ServerError::Refused { code: 1040, message } if message == "Too many"),
                 "{failure:?}"
             );
         }
@@ -257,10 +232,10 @@ mod tests {
             ],
         ] {
             let failure = against(says.clone(), true, 1 << 16).await.unwrap_err();
-            assert!(matches!(failure, Failure::Broken(_)), "{says:?}: {failure:?}");
+            assert!(matches!(failure, ServerError::Connection(_)), "{says:?}: {failure:?}");
         }
         let again = packet(2, b"\xfemysql_clear_password\0");
         let ways = vec![greeting(), again.clone(), again.clone(), again.clone(), again];
-        assert!(matches!(against(ways, false, 1 << 16).await, Err(Failure::Broken(_))));
+        assert!(matches!(against(ways, false, 1 << 16).await, Err(ServerError::Connection(_))));
     }
 }

@@ -2,42 +2,45 @@ use std::fmt::Debug;
 
 use trove_core::{error::Result, secret::SecretString};
 
-/// How MySQL and MariaDB differ for who administers them.
+/// The differences between the SQL that administers MySQL and MariaDB.
 pub(crate) trait Dialect: Debug + Send + Sync + 'static {
-    /// The variable that tells whether a server takes no writes at all.
+    /// The variable that is 0 if the server accepts writes.
     const READ_ONLY: &str;
 
-    /// The statement by which a session's statements may take their time.
-    const UNLIMITED: &str;
+    /// The statement that lifts the time limit of statements in a session.
+    const UNLIMITED_STATEMENTS: &str;
 
     /// The statements that let clients write.
-    const OPEN: &[&str];
+    const ALLOW_WRITES: &[&str];
 
-    /// The rights that who has them on all databases can lose on one.
-    const REVOCABLE: &[&str];
+    /// The privileges on all databases that can be revoked on a single one.
+    const PARTIALLY_REVOCABLE: &[&str];
 
-    /// What the server keeps of a password that nobody has.
-    const NO_HASH: &str;
+    /// The stored hash of an account that nobody can log in to.
+    const UNUSABLE_HASH: &str;
 
-    /// The condition by which a row of `mysql.user` is no user but a role.
+    /// The condition that selects roles in `mysql.user`.
     const IS_ROLE: &str;
 
-    /// The clause by which an account has a password that nobody has.
-    fn no_password() -> String;
+    /// Returns the clause that gives an account a password that nobody has.
+    fn unusable_password() -> String;
 
-    /// The clause by which an account has this password, of which it holds no more than the server would keep. Takes a
-    /// while.
+    /// Returns the clause that sets a password, with only the hash that the server stores. Takes CPU time.
     fn password(password: &SecretString) -> Result<String>;
 
-    /// How a database is named where rights on it are given.
-    fn granted(database: &str) -> String;
+    /// Returns the name of a database as `GRANT` takes it.
+    fn database_pattern(database: &str) -> String;
 
-    /// The database that is so named.
-    fn database(granted: &str) -> String;
+    /// Returns the database that a pattern of [`database_pattern`](Self::database_pattern) names.
+    fn database_name(pattern: &str) -> String;
 
-    /// [`Invalid`](trove_core::error::Kind::Invalid) where rights on a database of this name could not be given.
+    /// Checks that privileges on a database of this name can be granted.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](trove_core::error::Kind::Invalid) if they cannot.
     fn check_database(name: &str) -> Result<()>;
 
-    /// The statements that give the tenant's root what it may have, to an account that has nothing.
-    fn root_rights(account: &str) -> Vec<String>;
+    /// Returns the statements that grant the tenant's root its privileges, to an account that has none.
+    fn root_grants(account: &str) -> Vec<String>;
 }

@@ -6,7 +6,7 @@ use trove_core::{
     model::{ByteSize, Flavor, Settings},
 };
 
-use super::config::{SESSION_MIB, Shares};
+use super::memory_budget::{MemoryBudget, SESSION_MIB};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -84,7 +84,7 @@ pub(super) fn most_threads() -> u64 {
 
 /// [`Invalid`](trove_core::error::Kind::Invalid) for settings that are more than the memory allows.
 pub(super) fn check(flavor: &Flavor, server_mib: u64, settings: &Settings) -> Result<()> {
-    let shares = Shares::new(flavor, ByteSize::default(), server_mib);
+    let budget = MemoryBudget::new(flavor, ByteSize::default(), server_mib);
     let bounds = THREADS.map(|(name, most)| (name, 1, most));
     for (name, least, most) in
         [("max_connections", LEAST_CONNECTIONS, most_connections(flavor))].into_iter().chain(bounds)
@@ -118,13 +118,13 @@ pub(super) fn check(flavor: &Flavor, server_mib: u64, settings: &Settings) -> Re
             flavor.memory
         ))),
     };
-    let pool = mib("innodb_buffer_pool_size").unwrap_or(shares.buffer_pool_mib as f64);
+    let pool = mib("innodb_buffer_pool_size").unwrap_or(budget.buffer_pool_mib as f64);
     fits("innodb_buffer_pool_size", pool, memory * 0.7)?;
     let once: f64 = SERVER_BUFFERS.iter().filter_map(|name| mib(name)).sum();
-    let connections = number(settings, "max_connections").unwrap_or(f64::from(shares.max_connections));
+    let connections = number(settings, "max_connections").unwrap_or(f64::from(budget.max_connections));
     let more: f64 = SESSION_BUFFERS.iter().filter_map(|(name, usual)| Some((mib(name)? - usual).max(0.0))).sum();
     let all = pool + once + connections * (SESSION_MIB as f64 + more);
-    let limit = (memory - server_mib as f64).max(pool + f64::from(shares.max_connections) * SESSION_MIB as f64);
+    let limit = (memory - server_mib as f64).max(pool + f64::from(budget.max_connections) * SESSION_MIB as f64);
     fits("innodb_buffer_pool_size, other caches and the buffers of every connection", all, limit.max(memory * 0.7))
 }
 

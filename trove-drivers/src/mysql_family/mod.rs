@@ -5,37 +5,43 @@
 
 mod accounts;
 mod client;
-mod complaint;
 mod config;
 mod connection;
 mod dialect;
+mod engine;
 mod limits;
-mod packet;
+mod memory_budget;
+mod packet_stream;
 mod parameters;
-mod release;
 mod reserved;
+mod server_error;
 mod sql;
+mod startup_error;
+mod version;
 
 use trove_core::{
     datastore::AccountRules,
     error::{Error, Result},
 };
 
-pub(crate) use accounts::FamilyAccounts;
-pub(crate) use complaint::complaint;
-pub(crate) use config::{Shares, check_settings, main_file, processes, settings_file, size_file};
-pub(crate) use connection::{Admin, Session};
+use accounts::FamilyAccounts;
+use config::{check_settings, main_file, max_processes, settings_file, size_file};
+pub(crate) use connection::{AdminConnector, AdminSession};
 pub(crate) use dialect::Dialect;
-pub(crate) use parameters::set;
-pub(crate) use release::{Release, version_after};
+#[cfg(test)]
+pub(crate) use engine::files;
+pub(crate) use engine::{FamilyEngine, Variant, server_command};
+pub(crate) use memory_budget::MemoryBudget;
 pub(crate) use reserved::reserved;
 pub(crate) use sql::{from_pattern, identifier, literal, pattern};
+use startup_error::startup_error;
+pub(crate) use version::{ServerVersion, version_after};
 
 /// The port a server listens on in its own network.
 pub(crate) const PORT: u16 = 3306;
 
 /// The path at which a server sees its volume.
-pub(crate) const VOLUME: &str = "/var/lib/mysql";
+const DATA_VOLUME: &str = "/var/lib/mysql";
 
 /// The name of the socket.
 pub(crate) const SOCKET: &str = "mysql.sock";
@@ -44,7 +50,7 @@ pub(crate) const SOCKET: &str = "mysql.sock";
 pub(crate) const ADMIN: &str = "trove_admin@localhost";
 
 /// The tenant's root.
-pub(crate) const ROOT: &str = "root";
+const ROOT: &str = "root";
 
 /// The longest name of a database, in characters and, to be safe, in bytes.
 const DATABASE_BYTES: usize = 64;

@@ -1,21 +1,21 @@
 //! The change of parameters while a server runs, which both engines take one by one.
 
 use trove_core::{
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     model::Setting,
 };
 
-use super::{Admin, Dialect, Session, identifier, literal};
+use super::{AdminConnector, AdminSession, Dialect, identifier, literal, server_error::ServerError};
 use crate::container::ConfigFile;
 
 /// The server's numbers for a parameter that it takes only when it starts, and for a value of another type.
-const READ_ONLY: &str = "1238";
-const WRONG_TYPE: &str = "1232";
+const READ_ONLY: u16 = 1238;
+const WRONG_TYPE: u16 = 1232;
 
 /// Has a server use these values at once, and returns the names of those that it can use only after a restart: what it
 /// says so of, and these. Where no value is given it is the one of these files, or else the server's own.
 pub(crate) async fn set<D: Dialect>(
-    admin: &Admin<D>,
+    admin: &AdminConnector<D>,
     unset: &[ConfigFile],
     after_restart: &[&str],
     changes: &[(String, Option<Setting>)],
@@ -36,15 +36,15 @@ pub(crate) async fn set<D: Dialect>(
             Ok(Outcome::Taken) => {}
             Ok(Outcome::Later) => later.push(name.clone()),
             Ok(Outcome::Adjusted) => again.push((name, setting, values, None)),
-            Err(error) if refuses(&error) => again.push((name, setting, values, Some(error))),
-            Err(error) => return Err(error),
+            Err(error) if error.is_rejection() => again.push((name, setting, values, Some(error))),
+            Err(error) => return Err(error.into()),
         }
     }
     // A value that does not go with another one's former value.
     for (name, setting, values, refused) in again {
         match (assign(&mut session, name, &values).await, refused) {
-            (Err(error), Some(_)) if refuses(&error) => return Err(refusal(name, setting.as_ref(), error)),
-            (Err(error), _) if !refuses(&error) => return Err(error),
+            (Err(error), Some(_)) if error.is_rejection() => return Err(refusal(name, setting.as_ref(), error)),
+            (Err(error), _) if !error.is_rejection() => return Err(error.into()),
             _ => {}
         }
     }
@@ -59,19 +59,24 @@ enum Outcome {
 }
 
 /// Sets a variable to the first of these values that is of its type.
-async fn assign(session: &mut Session, name: &str, values: &[String]) -> Result<Outcome> {
-    let mut outcome = Err(Error::internal("there is no value to set"));
+async fn assign(session: &mut AdminSession, name: &str, values: &[String]) -> Result<Outcome, ServerError> {
+    let mut wrong_type = None;
     for value in values {
-        outcome = session.run(&format!("SET GLOBAL {} = {value}", identifier(name))).await;
-        match &outcome {
-            Err(error) if is(error, READ_ONLY) => return Ok(Outcome::Later),
-            Err(error) if is(error, WRONG_TYPE) => {}
-            _ => break,
+        match session.query(&format!("SET GLOBAL {} = {value}", identifier(name))).await {
+            Err(ServerError::Refused { code: READ_ONLY, .. }) => return Ok(Outcome::Later),
+            Err(error @ ServerError::Refused { code: WRONG_TYPE, .. }) => wrong_type = Some(error),
+            Err(error) => return Err(error),
+            Ok(_) => {
+                wrong_type = None;
+                break;
+            }
         }
     }
-    outcome?;
+    if let Some(error) = wrong_type {
+        return Err(error);
+    }
     let adjusted =
-        session.rows("SHOW WARNINGS").await?.iter().any(|row| row.first() == Some(&Some("Warning".to_owned())));
+        session.query("SHOW WARNINGS").await?.iter().any(|row| row.first() == Some(&Some("Warning".to_owned())));
     Ok(if adjusted { Outcome::Adjusted } else { Outcome::Taken })
 }
 
@@ -103,22 +108,12 @@ fn in_full(value: &str) -> String {
     }
 }
 
-fn refusal(name: &str, setting: Option<&Setting>, error: Error) -> Error {
+fn refusal(name: &str, setting: Option<&Setting>, error: ServerError) -> Error {
     let refused = match setting {
         Some(setting) => format!("the server does not allow parameter {name} to be {:?}", setting.to_string()),
         None => format!("the server does not allow parameter {name} to be what it is without a setting"),
     };
-    Error::invalid(refused).because(error)
-}
-
-/// True where the server answered that it does not want to, and not that it cannot just now.
-fn refuses(error: &Error) -> bool {
-    let now = [Kind::Unavailable, Kind::Timeout, Kind::Busy, Kind::NoSpace, Kind::Cancelled];
-    !now.contains(&error.kind()) && error.context().any(|(key, _)| key == "code")
-}
-
-fn is(error: &Error, code: &str) -> bool {
-    error.context().any(|(key, value)| key == "code" && value == code)
+    Error::invalid(refused).because(Error::from(error))
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! The parameters that are the service's own on both engines, and why. Pure.
 
-use crate::rules::Rule;
+use crate::reserved_names::ReservedNames;
 
-pub(crate) const RULES: [Rule; 13] = [
-    Rule {
+const RULES: [ReservedNames; 13] = [
+    ReservedNames {
         reason: "it has no effect, or the server changes it itself",
         names: &["flush_time", "innodb_thread_sleep_delay"],
     },
-    Rule {
+    ReservedNames {
         reason: "the service decides where files are",
         names: &[
             "*_dir",
@@ -30,11 +30,11 @@ pub(crate) const RULES: [Rule; 13] = [
             "symbolic_links",
         ],
     },
-    Rule {
+    ReservedNames {
         reason: "code is loaded by the service only",
         names: &["plugin_*", "allow_suspicious_udfs", "component*", "*secondary_engine*", "external_table_*"],
     },
-    Rule {
+    ReservedNames {
         reason: "it would run statements of one user as another",
         names: &[
             "init_connect",
@@ -45,7 +45,7 @@ pub(crate) const RULES: [Rule; 13] = [
             "automatic_sp_privileges",
         ],
     },
-    Rule {
+    ReservedNames {
         reason: "how the server is reached is the service's",
         names: &[
             "bind_address",
@@ -72,7 +72,7 @@ pub(crate) const RULES: [Rule; 13] = [
             "tls_*",
         ],
     },
-    Rule {
+    ReservedNames {
         reason: "who may do what is told to the service",
         names: &[
             "auth_*",
@@ -100,7 +100,7 @@ pub(crate) const RULES: [Rule; 13] = [
             "xa_detach_on_prepare",
         ],
     },
-    Rule {
+    ReservedNames {
         reason: "replication is the service's",
         names: &[
             "server_id*",
@@ -148,7 +148,7 @@ pub(crate) const RULES: [Rule; 13] = [
             "rbr_exec_mode",
         ],
     },
-    Rule {
+    ReservedNames {
         reason: "the service opens and closes the server",
         names: &[
             "read_only",
@@ -159,7 +159,7 @@ pub(crate) const RULES: [Rule; 13] = [
             "innodb_read_only*",
         ],
     },
-    Rule {
+    ReservedNames {
         reason: "statements may hold passwords, which are not to reach a log",
         names: &[
             "general_log",
@@ -171,11 +171,11 @@ pub(crate) const RULES: [Rule; 13] = [
             "sql_log_off",
         ],
     },
-    Rule {
+    ReservedNames {
         reason: "the service reads the log",
         names: &["log_error_*", "log_timestamps", "log_warnings", "feedback*", "log_tc_size"],
     },
-    Rule {
+    ReservedNames {
         reason: "without it a crash would lose data, or the server not start",
         names: &[
             "innodb_doublewrite*",
@@ -217,11 +217,11 @@ pub(crate) const RULES: [Rule; 13] = [
             "secure_timestamp",
         ],
     },
-    Rule {
+    ReservedNames {
         reason: "encryption needs keys that the service does not have",
         names: &["*encrypt*", "keyring*", "*scrub*"],
     },
-    Rule {
+    ReservedNames {
         reason: "it depends on the host, which is the service's",
         names: &[
             "innodb_use_native_aio",
@@ -243,7 +243,7 @@ pub(crate) const RULES: [Rule; 13] = [
 ];
 
 /// What does something when it is set, and has no value to speak of.
-pub(crate) const ACTIONS: Rule = Rule {
+const ACTIONS: ReservedNames = ReservedNames {
     reason: "it is no setting but something to do",
     names: &[
         "*_now",
@@ -257,8 +257,8 @@ pub(crate) const ACTIONS: Rule = Rule {
 };
 
 /// Why a parameter cannot be set, where it cannot.
-pub(crate) fn reserved(name: &str, own: &[Rule]) -> Option<&'static str> {
-    own.iter().chain(&RULES).chain([&ACTIONS]).find(|rule| rule.is_for(name)).map(|rule| rule.reason)
+pub(crate) fn reserved(name: &str, own: &[ReservedNames]) -> Option<&'static str> {
+    own.iter().chain(&RULES).chain([&ACTIONS]).find(|rule| rule.matches(name)).map(|rule| rule.reason)
 }
 
 #[cfg(test)]
@@ -266,12 +266,15 @@ mod tests {
     use trove_core::{datastore::GuestHost, model::Settings};
 
     use super::*;
-    use crate::{mariadb, mysql};
+    use crate::{mariadb::MariaDbVariant, mysql::MySqlVariant, mysql_family::files};
 
     #[test]
     fn all_that_the_service_fixes_is_reserved() {
         let host = GuestHost::new("9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap(), "/v", "/d");
-        for files in [mysql::files(&host, &Settings::new()), mariadb::files(&host, &Settings::new())] {
+        for files in [
+            files::<MySqlVariant>(&host, "/data", &Settings::new()),
+            files::<MariaDbVariant>(&host, "/data", &Settings::new()),
+        ] {
             let (defaults, fixed) = files[0].content.split_once("!includedir").unwrap();
             let names = |text: &str| -> Vec<String> {
                 let names = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);

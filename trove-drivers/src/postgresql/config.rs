@@ -4,7 +4,7 @@ use std::fmt;
 
 use trove_core::{datastore::GuestHost, model::Settings};
 
-use super::{ADMIN, PORT, major::Major, size::Derived};
+use super::{ADMIN, PORT, derived_settings::DerivedSettings, version::MajorVersion};
 use crate::container::{AGENT, CONFIGURATION, ConfigFile, SOCKETS};
 
 /// The settings that are ours and may be changed.
@@ -21,10 +21,10 @@ pub(super) const DEFAULTS: [(&str, &str); 5] = [
 ///
 /// The last setting of a name counts: what stands before the include may be changed by files there, of which the later
 /// in order of name counts, and what stands after may not.
-pub(super) fn files(host: &GuestHost, data: &str, major: Major, settings: &Settings) -> Vec<ConfigFile> {
+pub(super) fn files(host: &GuestHost, data: &str, major: MajorVersion, settings: &Settings) -> Vec<ConfigFile> {
     let defaults = lines(DEFAULTS.map(|(name, value)| (name, value.to_owned())));
     let fixed = lines(fixed(host, data, major));
-    let derived = Derived::new(&host.flavor, host.volume_size);
+    let derived = DerivedSettings::new(&host.flavor, host.volume_size);
     let own = settings.iter().filter(|(name, _)| is_name(name)).map(|(name, value)| (name, value.to_string()));
     vec![
         ConfigFile::new("postgresql.conf", format!("{defaults}include_dir 'conf.d'\n{fixed}")),
@@ -36,7 +36,7 @@ pub(super) fn files(host: &GuestHost, data: &str, major: Major, settings: &Setti
 }
 
 /// The settings that are ours and stay as they are.
-pub(super) fn fixed(host: &GuestHost, data: &str, major: Major) -> Vec<(&'static str, String)> {
+pub(super) fn fixed(host: &GuestHost, data: &str, major: MajorVersion) -> Vec<(&'static str, String)> {
     let mut fixed = vec![
         ("data_directory", data.to_owned()),
         ("hba_file", format!("{CONFIGURATION}/pg_hba.conf")),
@@ -117,7 +117,7 @@ mod tests {
         let order: Vec<_> = hba.lines().collect();
         assert!(order.iter().position(|line| line.starts_with("host all trove_admin all reject")) < Some(3));
         let id = "9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap();
-        let files = files(&GuestHost::new(id, "/v", "/d"), "/data", Major::of("17"), &Settings::new());
+        let files = files(&GuestHost::new(id, "/v", "/d"), "/data", MajorVersion::of("17"), &Settings::new());
         let (_, fixed) = files[0].content.split_once("include_dir").unwrap();
         assert!(fixed.contains("allow_alter_system = 'off'") && fixed.contains("log_min_error_statement = 'panic'"));
     }

@@ -14,15 +14,17 @@ use tokio_postgres::{
 };
 use trove_core::error::{Effect, Error, Result};
 
-use super::{ADMIN, PORT, major::Major, metered::Metered};
-use crate::container::{self, Answer, Asked, Probe, Refusal, former_changes};
+use super::{ADMIN, PORT, byte_limited_stream::ByteLimitedStream, version::MajorVersion};
+use crate::container::{
+    self, ConnectError, ConnectErrorReason, ProbeSession, Readiness, ReadinessProbe, wait_for_earlier_change,
+};
 
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many sessions may be open at once, beside the one that asks whether the server answers: fewer than the server
 /// keeps for the administrator.
-const SESSIONS: usize = 3;
+const MAX_SESSIONS: usize = 3;
 
 /// How many bytes the server is heard for in a session that asks whether it answers.
 const PROBE_BUDGET: usize = 1 << 20;
@@ -47,93 +49,95 @@ const TRANSACTION_OPTIONS: &str = " -c transaction_timeout=0";
 
 /// Opens sessions with one server.
 #[derive(Debug)]
-pub(super) struct Admin {
+pub(super) struct AdminConnector {
     sockets: PathBuf,
     /// The user of the host that the server runs as.
-    server: u32,
-    major: Major,
-    places: Arc<Semaphore>,
-    probe: Probe<Session>,
+    server_uid: u32,
+    major: MajorVersion,
+    permits: Arc<Semaphore>,
+    probe: ReadinessProbe<AdminSession>,
 }
 
 /// One session, closed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct AdminSession {
     pub(super) client: Client,
-    pub(super) major: Major,
+    pub(super) major: MajorVersion,
     io: JoinHandle<()>,
-    place: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Admin {
+impl AdminConnector {
     /// The administrator of the server that runs as this user and has its sockets in this directory of the host.
-    pub(super) fn new(sockets: PathBuf, server: u32, major: Major) -> Self {
-        Self { sockets, server, major, places: Arc::new(Semaphore::new(SESSIONS)), probe: Probe::new() }
+    pub(super) fn new(sockets: PathBuf, server_uid: u32, major: MajorVersion) -> Self {
+        Self {
+            sockets,
+            server_uid,
+            major,
+            permits: Arc::new(Semaphore::new(MAX_SESSIONS)),
+            probe: ReadinessProbe::new(),
+        }
     }
 
     /// A session with a database; `postgres` is the one that tenants cannot change.
-    pub(super) async fn session(&self, database: &str) -> Result<Session> {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|error| Error::internal("no session is opened any more").because(error))?;
+    pub(super) async fn session(&self, database: &str) -> Result<AdminSession> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|error| Error::internal("no session is opened any more").because(error))?;
         let connected = timeout(CONNECT_LIMIT, self.connect(database, NAME, BUDGET)).await;
-        let late = |_| Err(Error::unavailable("the database server does not answer in time"));
+        let late = |_| Err(Error::unavailable("the database server does not answer in time").into());
         let mut session = connected.unwrap_or_else(late)?;
-        session.place = Some(place);
+        session.permit = Some(permit);
         Ok(session)
     }
 
     /// A session that may change accounts, once all that is older has ended.
-    pub(super) async fn changing(&self) -> Result<Session> {
+    pub(super) async fn change_session(&self) -> Result<AdminSession> {
         let (session, since) = (self.session("postgres").await?, Instant::now());
-        while session.is_preceded().await? {
-            former_changes(since).await?;
+        while session.has_predecessor().await? {
+            wait_for_earlier_change(since).await?;
         }
         Ok(session)
     }
 
     /// Whether the server answers, and its version.
-    pub(super) async fn ask(&self) -> Answer {
-        let refusal = |error: &Error| match error {
-            error if says(error, &SqlState::CANNOT_CONNECT_NOW) => Refusal::NotYet,
-            error if says(error, &SqlState::TOO_MANY_CONNECTIONS) => Refusal::Full,
-            _ => Refusal::Other,
-        };
-        self.probe.ask(self.connect("postgres", PROBE_NAME, PROBE_BUDGET), refusal).await
+    pub(super) async fn probe(&self) -> Readiness {
+        self.probe.probe(self.connect("postgres", PROBE_NAME, PROBE_BUDGET)).await
     }
 
     /// Closes the session that is kept.
-    pub(super) fn forget(&self) {
-        self.probe.forget();
+    pub(super) fn disconnect(&self) {
+        self.probe.disconnect();
     }
 
-    async fn connect(&self, database: &str, name: &str, budget: usize) -> Result<Session> {
-        let stream = container::connect(&self.sockets, &format!(".s.PGSQL.{PORT}"), self.server)
+    async fn connect(&self, database: &str, name: &str, budget: usize) -> Result<AdminSession, ConnectError> {
+        let stream = container::connect(&self.sockets, &format!(".s.PGSQL.{PORT}"), self.server_uid)
             .await
             .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
         let mut config = Config::new();
         let more = if self.major.limits_transactions() { TRANSACTION_OPTIONS } else { "" };
         config.user(ADMIN).dbname(database).application_name(name).options(format!("{OPTIONS}{more}"));
-        let (client, connection) = config.connect_raw(Metered::new(stream, budget), NoTls).await.map_err(translate)?;
+        let connected = config.connect_raw(ByteLimitedStream::new(stream, budget), NoTls).await;
+        let (client, connection) = connected.map_err(refused)?;
         let io = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a session with a database server broke off");
             }
         });
-        let session = Session { client, major: self.major, io, place: None };
+        let session = AdminSession { client, major: self.major, io, permit: None };
         // A database's owner may have set a role for every session in it.
         session.run("SET ROLE NONE").await?;
         Ok(session)
     }
 }
 
-impl Session {
+impl AdminSession {
     /// Runs statements that return nothing.
     pub(super) async fn run(&self, sql: &str) -> Result<()> {
         self.client.batch_execute(sql).await.map_err(translate)
     }
 
     /// Whether the administrator has an older session, beside the one that is kept.
-    async fn is_preceded(&self) -> Result<bool> {
+    async fn has_predecessor(&self) -> Result<bool> {
         let sql = "SELECT FROM pg_stat_activity former JOIN pg_stat_activity own ON own.pid = pg_backend_pid() \
             WHERE former.usename = own.usename AND former.application_name = $1 \
             AND (former.backend_start, former.pid) < (own.backend_start, own.pid)";
@@ -152,26 +156,26 @@ impl Session {
     }
 }
 
-impl Asked for Session {
-    async fn answer(&mut self) -> Result<Answer> {
-        Ok(Answer::Yes { version: self.version().await? })
+impl ProbeSession for AdminSession {
+    async fn readiness(&mut self) -> Result<Readiness> {
+        Ok(Readiness::Ready { version: self.version().await? })
     }
 }
 
-impl Drop for Session {
+impl Drop for AdminSession {
     fn drop(&mut self) {
         // The server hangs up on its own once the socket is closed; nothing is waited for.
         self.io.abort();
-        drop(self.place.take());
+        drop(self.permit.take());
     }
 }
 
 /// A text of the catalog. One that is no UTF-8 has signs in place of what is not: it was given from within a database
 /// of another character set, by the tenant's root, and cannot be asked for.
 #[derive(Debug)]
-pub(super) struct Shown(pub(super) String);
+pub(super) struct LossyText(pub(super) String);
 
-impl<'a> FromSql<'a> for Shown {
+impl<'a> FromSql<'a> for LossyText {
     fn from_sql(_: &Type, raw: &'a [u8]) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         Ok(Self(String::from_utf8_lossy(raw).into_owned()))
     }
@@ -183,8 +187,18 @@ impl<'a> FromSql<'a> for Shown {
 
 /// The texts in the first column that can be asked for.
 pub(super) fn addressable(rows: &[Row]) -> Vec<String> {
-    let texts = rows.iter().map(|row| row.get::<_, Shown>(0).0);
+    let texts = rows.iter().map(|row| row.get::<_, LossyText>(0).0);
     texts.filter(|text| !text.contains(char::REPLACEMENT_CHARACTER)).collect()
+}
+
+/// Classifies a refused connection.
+fn refused(error: tokio_postgres::Error) -> ConnectError {
+    let reason = match error.code() {
+        Some(&SqlState::CANNOT_CONNECT_NOW) => ConnectErrorReason::NotReady,
+        Some(&SqlState::TOO_MANY_CONNECTIONS) => ConnectErrorReason::TooManyConnections,
+        _ => ConnectErrorReason::Other,
+    };
+    ConnectError { reason, error: translate(error) }
 }
 
 /// The server's error as ours. What it says is for the operator.
@@ -211,8 +225,4 @@ pub(super) fn translate(error: tokio_postgres::Error) -> Error {
         _ => Error::internal("the database server refused a statement"),
     };
     found.with("sqlstate", code.code()).because(error)
-}
-
-fn says(error: &Error, code: &SqlState) -> bool {
-    error.context().any(|(key, value)| key == "sqlstate" && value == code.code())
 }

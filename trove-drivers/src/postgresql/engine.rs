@@ -8,10 +8,10 @@ use trove_core::{
 };
 
 use super::{
-    ADMIN, accounts::PostgreSqlAccounts, config, connection::Admin, limits::Limits, major::Major, manifest,
-    parameters::PostgreSqlParameters,
+    ADMIN, accounts::PostgreSqlAccounts, config, connection::AdminConnector, limits::Limits, manifest,
+    parameters::PostgreSqlParameters, startup_error::startup_error, version::MajorVersion,
 };
-use crate::container::{Answer, CONFIGURATION, ConfigFile, Engine, Parameters, UpgradePath, read_small};
+use crate::container::{CONFIGURATION, ConfigFile, Engine, Parameters, Readiness, UpgradePath, bounded_read};
 
 const DATA: &str = "pgdata";
 
@@ -24,8 +24,8 @@ const TELL_VERSION: &str = "for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:
 /// The server of one instance.
 #[derive(Debug)]
 pub struct PostgreSqlEngine {
-    major: Major,
-    admin: Arc<Admin>,
+    major: MajorVersion,
+    admin: Arc<AdminConnector>,
     accounts: PostgreSqlAccounts,
     parameters: PostgreSqlParameters,
 }
@@ -41,8 +41,8 @@ impl Engine for PostgreSqlEngine {
     }
 
     fn new(host: &GuestHost) -> Self {
-        let major = Major::of(&host.version);
-        let admin = Arc::new(Admin::new(host.directory.join("run"), host.server.uid, major));
+        let major = MajorVersion::of(&host.version);
+        let admin = Arc::new(AdminConnector::new(host.directory.join("run"), host.server.uid, major));
         Self {
             major,
             accounts: PostgreSqlAccounts::new(Arc::clone(&admin)),
@@ -63,7 +63,7 @@ impl Engine for PostgreSqlEngine {
         config::files(host, &format!("{}/{DATA}", self.volume_target()), self.major, settings)
     }
 
-    fn initialise(&self, _host: &GuestHost, data: &str) -> Option<Vec<String>> {
+    fn init_command(&self, _host: &GuestHost, data: &str) -> Option<Vec<String>> {
         let provider = if self.major.has_builtin_locales() { "builtin" } else { "libc" };
         let command = [
             "initdb",
@@ -82,7 +82,7 @@ impl Engine for PostgreSqlEngine {
         Some(command.map(str::to_owned).into())
     }
 
-    fn serve(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
+    fn server_command(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
         vec!["postgres".to_owned(), "-c".to_owned(), format!("config_file={CONFIGURATION}/postgresql.conf")]
     }
 
@@ -124,20 +124,20 @@ impl Engine for PostgreSqlEngine {
         "SIGINT"
     }
 
-    fn processes(&self, host: &GuestHost) -> u32 {
+    fn max_processes(&self, host: &GuestHost) -> u32 {
         Limits::new(&host.flavor).processes()
     }
 
-    async fn ask(&self) -> Answer {
-        self.admin.ask().await
+    async fn probe(&self) -> Readiness {
+        self.admin.probe().await
     }
 
-    fn complaint(&self, output: &str) -> Option<String> {
-        complaint(output)
+    fn startup_error(&self, output: &str) -> Option<String> {
+        startup_error(output)
     }
 
-    fn forget(&self) {
-        self.admin.forget();
+    fn disconnect(&self) {
+        self.admin.disconnect();
     }
 
     async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
@@ -154,7 +154,7 @@ impl Engine for PostgreSqlEngine {
 
     /// A minor version uses what any other of the same major version has written, also an earlier one.
     fn upgrade_path(&self, from: &str, to: &str) -> Result<UpgradePath> {
-        Major::of(from).upgrade_path(Major::of(to))
+        MajorVersion::of(from).upgrade_path(MajorVersion::of(to))
     }
 }
 
@@ -167,40 +167,16 @@ fn told_version(output: &str) -> Option<String> {
 
 /// The few letters of the file.
 fn read_version(path: &Path) -> io::Result<String> {
-    let text = read_small(path, VERSION_BYTES)?;
+    let text = bounded_read(path, VERSION_BYTES)?;
     let version = text.trim();
     let is_version = !version.is_empty() && version.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
     // It is told to the user and so must be nothing else.
     is_version.then(|| version.to_owned()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// What a server said was wrong before it ended, without what every line begins with.
-fn complaint(output: &str) -> Option<String> {
-    let said = |severity: &str, about: &str| {
-        let told = output.lines().filter_map(|line| line.split_once(severity)).map(|(_, text)| text.trim());
-        told.filter(|text| text.contains(about)).map(str::to_owned).next()
-    };
-    match said("FATAL:", "") {
-        // Each of the errors is told before.
-        Some(fatal) if fatal.contains("contains errors") => said("LOG:", "parameter").or(Some(fatal)),
-        fatal => fatal,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_wrong_with_a_setting_is_told() {
-        let file = "2026-01-01 00:00:00.1 GMT [7] LOG:  invalid value for parameter \"work_mem\": \"x\"\n\
-            2026-01-01 00:00:00.2 GMT [7] FATAL:  configuration file \"/etc/trove/conf.d/50.conf\" contains errors\n";
-        assert_eq!(complaint(file).as_deref(), Some("invalid value for parameter \"work_mem\": \"x\""));
-        let memory = "GMT [1] FATAL:  could not map anonymous shared memory: Cannot allocate memory\n\
-            GMT [1] HINT:  This error usually means that ...\n";
-        assert_eq!(complaint(memory).as_deref(), Some("could not map anonymous shared memory: Cannot allocate memory"));
-        assert_eq!(complaint("GMT [1] LOG:  database system is shut down\n"), None);
-    }
 
     #[test]
     fn programs_tell_their_version() {

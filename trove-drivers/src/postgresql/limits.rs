@@ -6,7 +6,7 @@ use trove_core::{
     model::{ByteSize, Flavor, Settings, mib},
 };
 
-use super::size::{Derived, SERVER_MIB, SESSION_MIB};
+use super::derived_settings::{DerivedSettings, SERVER_MIB, SESSION_MIB};
 
 const KIB: f64 = 1024.0;
 
@@ -45,7 +45,7 @@ const SHARED: [(&str, &str); 9] = [
 #[derive(Debug)]
 pub(super) struct Limits {
     memory: ByteSize,
-    derived: Derived,
+    derived: DerivedSettings,
     connections: u64,
     workers: u64,
 }
@@ -54,7 +54,7 @@ impl Limits {
     /// The bounds for a server of this size.
     pub(super) fn new(flavor: &Flavor) -> Self {
         // What depends on the volume is of no matter here.
-        let derived = Derived::new(flavor, ByteSize::default());
+        let derived = DerivedSettings::new(flavor, ByteSize::default());
         let connections = (flavor.memory.as_mib() / CONNECTION_SHARE_MIB).clamp(20, 5000);
         let workers = WORKERS.max(u64::from(derived.max_worker_processes));
         Self { memory: flavor.memory, derived, connections, workers }
@@ -170,7 +170,7 @@ mod tests {
     fn what_a_server_has_without_settings_fits_every_size() {
         for memory in [mib(128), mib(256), mib(512), gib(1), gib(4), gib(64), gib(1024)] {
             check(memory, &[]).unwrap();
-            let derived = Derived::new(&Flavor::new("f", memory, 2), gib(10)).settings();
+            let derived = DerivedSettings::new(&Flavor::new("f", memory, 2), gib(10)).settings();
             let derived: Settings =
                 derived.into_iter().map(|(name, value)| (name.to_owned(), Setting::from(value))).collect();
             Limits::new(&Flavor::new("f", memory, 2)).check(&derived).unwrap();

@@ -4,19 +4,20 @@
 //! by the credentials of the process at the other end. Tenants' databases are owned by roles of the service's, one a
 //! database, in whose name their users act there; so what one user of a database makes the others may use.
 //!
-//! What the versions do differently is in `major`.
+//! What differs between major versions is in `version`.
 
 mod accounts;
+mod byte_limited_stream;
 mod config;
 mod connection;
+mod derived_settings;
 mod engine;
 mod limits;
-mod major;
-mod metered;
 mod parameters;
 mod reserved;
-mod size;
 mod sql;
+mod startup_error;
+mod version;
 
 use trove_core::{
     datastore::{AccountRules, Manifest, Version},

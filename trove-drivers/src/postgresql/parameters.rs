@@ -13,7 +13,7 @@ use trove_core::{
 
 use super::{
     config,
-    connection::{Admin, Session, translate},
+    connection::{AdminConnector, AdminSession, translate},
     reserved::{offered, reserved},
 };
 use crate::container::Parameters;
@@ -36,11 +36,11 @@ const POLL: Duration = Duration::from_millis(20);
 /// What can be set of one server.
 #[derive(Debug)]
 pub(super) struct PostgreSqlParameters {
-    admin: Arc<Admin>,
+    admin: Arc<AdminConnector>,
 }
 
 impl PostgreSqlParameters {
-    pub(super) fn new(admin: Arc<Admin>) -> Self {
+    pub(super) fn new(admin: Arc<AdminConnector>) -> Self {
         Self { admin }
     }
 
@@ -66,7 +66,7 @@ impl PostgreSqlParameters {
     }
 
     /// Has the server read its files, and returns a session that begins with what it has read.
-    async fn reload(&self, session: Session) -> Result<Session> {
+    async fn reload(&self, session: AdminSession) -> Result<AdminSession> {
         let loaded = "SELECT pg_conf_load_time()::text";
         let before: String = session.client.query_one(loaded, &[]).await.map_err(translate)?.get(0);
         session.run("SELECT pg_reload_conf()").await?;
@@ -108,7 +108,7 @@ impl Parameters for PostgreSqlParameters {
 }
 
 /// A line of the files that the server does not like.
-struct Wrong {
+struct FileSettingError {
     name: Option<String>,
     why: String,
 }
@@ -116,14 +116,14 @@ struct Wrong {
 /// What the server would not take of its files, if it read them now.
 ///
 /// It says of a value that has to wait for a restart the same as of one that is wrong, and notes which ones have to wait.
-async fn wrong(session: &Session) -> Result<Vec<Wrong>> {
+async fn wrong(session: &AdminSession) -> Result<Vec<FileSettingError>> {
     let sql = "SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL ORDER BY seqno";
     let rows = session.client.query(sql, &[]).await.map_err(translate)?;
     let waiting = "SELECT lower(name) FROM pg_settings WHERE pending_restart";
     let waiting = session.client.query(waiting, &[]).await.map_err(translate)?;
     let waiting: Vec<String> = waiting.iter().map(|row| row.get(0)).collect();
-    let found = rows.iter().map(|row| Wrong { name: row.get(0), why: row.get(1) });
-    let waits = |wrong: &Wrong| match &wrong.name {
+    let found = rows.iter().map(|row| FileSettingError { name: row.get(0), why: row.get(1) });
+    let waits = |wrong: &FileSettingError| match &wrong.name {
         Some(name) => waiting.contains(&name.to_ascii_lowercase()),
         // One that is set no more has no line of its own.
         None => wrong.why.ends_with(WAITS),
@@ -131,7 +131,7 @@ async fn wrong(session: &Session) -> Result<Vec<Wrong>> {
     Ok(found.filter(|wrong| !waits(wrong)).collect())
 }
 
-impl Wrong {
+impl FileSettingError {
     /// What the user is told.
     fn refusal(&self, changes: &[(String, Option<Setting>)]) -> Error {
         let Some(name) = &self.name else {

@@ -3,10 +3,10 @@
 //! The server sorts its parameters into categories, and a later version may sort them otherwise or have more of them. So
 //! a parameter is reserved by its category, by its name, or by what names like it have always been for.
 
-use crate::rules::fits;
+use crate::reserved_names::matches_pattern;
 
 /// Why these cannot be set.
-struct Rule {
+struct ReservedCategory {
     reason: &'static str,
     /// What the server calls the kind of parameter.
     categories: &'static [&'static str],
@@ -14,13 +14,13 @@ struct Rule {
     names: &'static [&'static str],
 }
 
-const RULES: [Rule; 13] = [
-    Rule {
+const RULES: [ReservedCategory; 13] = [
+    ReservedCategory {
         reason: "code is loaded by the service only",
         categories: &["Client Connection Defaults / Shared Library Preloading"],
         names: &["*librar*", "*preload*", "jit_provider", "extension_*"],
     },
-    Rule {
+    ReservedCategory {
         reason: "backups and replication are the service's",
         categories: &[
             "Write-Ahead Log / Archiving",
@@ -31,27 +31,27 @@ const RULES: [Rule; 13] = [
         ],
         names: &["archive_*", "recovery_target*", "primary_*", "*_command", "synchronous_standby_names", "sync*_slots"],
     },
-    Rule {
+    ReservedCategory {
         reason: "the service decides where files are",
         categories: &["File Locations"],
         names: &["*_file", "*_dir", "*_directory", "*_directories", "stats_temp_*"],
     },
-    Rule {
+    ReservedCategory {
         reason: "how the server is reached is the service's",
         categories: &["Connections and Authentication / SSL"],
         names: &["listen_addresses", "port", "unix_socket_*", "bonjour*", "ssl", "ssl_*"],
     },
-    Rule {
+    ReservedCategory {
         reason: "who may connect is told to the service",
         categories: &["Connections and Authentication / Authentication"],
         names: &["authentication_timeout", "password_encryption", "db_user_namespace", "krb_*", "gss_*", "oauth_*"],
     },
-    Rule {
+    ReservedCategory {
         reason: "some connections are kept for the service",
         categories: &[],
         names: &["superuser_reserved_connections", "reserved_connections"],
     },
-    Rule {
+    ReservedCategory {
         reason: "statements may hold passwords, which are not to reach the log",
         categories: &[],
         names: &[
@@ -67,29 +67,29 @@ const RULES: [Rule; 13] = [
             "debug_pretty_print",
         ],
     },
-    Rule {
+    ReservedCategory {
         reason: "the service reads the log",
         categories: &["Reporting and Logging / Where to Log"],
         names: &["log_destination", "logging_collector", "log_line_prefix", "log_timezone", "cluster_name", "syslog_*"],
     },
     // The engine of containers may kill a server at any time, as the service itself may.
-    Rule {
+    ReservedCategory {
         reason: "without it a crash would lose data",
         categories: &[],
         names: &["fsync", "full_page_writes", "data_sync_retry", "restart_after_crash"],
     },
-    Rule {
+    ReservedCategory {
         reason: "it depends on the host, which is the service's",
         categories: &[],
         names: &["huge_page*", "dynamic_shared_memory_type", "shared_memory_type"],
     },
-    Rule { reason: "the service administers the server", categories: &[], names: &["allow_*"] },
-    Rule {
+    ReservedCategory { reason: "the service administers the server", categories: &[], names: &["allow_*"] },
+    ReservedCategory {
         reason: "it is for those who develop the server",
         categories: &["Developer Options"],
         names: &["ignore_*", "zero_damaged_pages", "trace_*", "wal_consistency_checking"],
     },
-    Rule {
+    ReservedCategory {
         reason: "it belongs to a session or a transaction",
         categories: &[],
         names: &[
@@ -114,7 +114,9 @@ pub(super) fn reserved(name: &str, category: &str) -> Option<&'static str> {
     if OPEN.contains(&name) {
         return None;
     }
-    let of = |rule: &&Rule| rule.categories.contains(&category) || rule.names.iter().any(|pattern| fits(pattern, name));
+    let of = |rule: &&ReservedCategory| {
+        rule.categories.contains(&category) || rule.names.iter().any(|pattern| matches_pattern(pattern, name))
+    };
     RULES.iter().find(of).map(|rule| rule.reason)
 }
 
@@ -131,17 +133,17 @@ mod tests {
     };
 
     use super::*;
-    use crate::postgresql::{config, major::Major, size::Derived};
+    use crate::postgresql::{config, derived_settings::DerivedSettings, version::MajorVersion};
 
     #[test]
     fn all_that_the_service_fixes_is_reserved() {
         let id = "9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap();
         for version in ["15", "16", "17", "18"] {
-            for (name, _) in config::fixed(&GuestHost::new(id, "/v", "/d"), "/data", Major::of(version)) {
+            for (name, _) in config::fixed(&GuestHost::new(id, "/v", "/d"), "/data", MajorVersion::of(version)) {
                 assert!(reserved(name, "").is_some(), "{name}");
             }
         }
-        let derived = Derived::new(&Flavor::new("f", gib(1), 1), gib(10)).settings();
+        let derived = DerivedSettings::new(&Flavor::new("f", gib(1), 1), gib(10)).settings();
         for name in derived.iter().map(|(name, _)| *name).chain(config::DEFAULTS.map(|(name, _)| name)) {
             assert_eq!(reserved(name, ""), None, "{name} is meant to be changed");
         }

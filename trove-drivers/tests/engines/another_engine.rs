@@ -9,7 +9,7 @@ use trove_core::{
     error::{Error, Kind},
     model::{Condition, Health, NewDatabase, Settings},
 };
-use trove_drivers::container::{Answer, ConfigFile, ContainerDriver, Engine};
+use trove_drivers::container::{ConfigFile, ContainerDriver, Engine, Readiness};
 
 /// Serves by keeping a file where the agent sees it, or does not, by one of the scripts.
 struct Greeter<const SCRIPT: usize> {
@@ -48,11 +48,11 @@ impl<const SCRIPT: usize> Engine for Greeter<SCRIPT> {
         vec![ConfigFile::new("words/greeting", "hello\n")]
     }
 
-    fn initialise(&self, _host: &GuestHost, _data: &str) -> Option<Vec<String>> {
+    fn init_command(&self, _host: &GuestHost, _data: &str) -> Option<Vec<String>> {
         (SCRIPT == NOT_INITIALISED).then(|| shell("printf '\\033[2Jno words\\n' >&2; exit 7"))
     }
 
-    fn serve(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
+    fn server_command(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
         shell(SCRIPTS[SCRIPT])
     }
 
@@ -60,11 +60,11 @@ impl<const SCRIPT: usize> Engine for Greeter<SCRIPT> {
         Duration::from_secs(2)
     }
 
-    async fn ask(&self) -> Answer {
+    async fn probe(&self) -> Readiness {
         match std::fs::read_to_string(self.run.join("ready")) {
-            Ok(greetings) => Answer::Yes { version: greetings.lines().count().to_string() },
-            Err(_) if self.run.join("later").exists() => Answer::NotYet,
-            Err(error) => Answer::No(Error::unavailable("nobody greets").because(error)),
+            Ok(greetings) => Readiness::Ready { version: greetings.lines().count().to_string() },
+            Err(_) if self.run.join("later").exists() => Readiness::Starting,
+            Err(error) => Readiness::Unreachable(Error::unavailable("nobody greets").because(error)),
         }
     }
 }

@@ -6,7 +6,7 @@ use trove_core::{
     datastore::{GuestHost, Manifest, Version},
     error::{Error, Result},
 };
-use trove_drivers::container::{Answer, ContainerDriver, Engine, SOCKETS, connect};
+use trove_drivers::container::{ContainerDriver, Engine, Readiness, SOCKETS, connect};
 
 /// What is registered with the service: `.datastore(Cache::new())`.
 pub type Cache = ContainerDriver<CacheEngine>;
@@ -27,15 +27,15 @@ impl Engine for CacheEngine {
         Self { run: host.directory.join("run"), server: host.server.uid }
     }
 
-    fn serve(&self, _host: &GuestHost, data: &str) -> Vec<String> {
+    fn server_command(&self, _host: &GuestHost, data: &str) -> Vec<String> {
         let command = format!("valkey-server --port 0 --unixsocket {SOCKETS}/cache.sock --dir {data} --appendonly yes");
         command.split(' ').map(str::to_owned).collect()
     }
 
-    async fn ask(&self) -> Answer {
+    async fn probe(&self) -> Readiness {
         match self.say("PING").await {
-            Ok(_) => Answer::Yes { version: "any".to_owned() },
-            Err(error) => Answer::No(error),
+            Ok(_) => Readiness::Ready { version: "any".to_owned() },
+            Err(error) => Readiness::Unreachable(error),
         }
     }
 }

@@ -6,7 +6,7 @@ use trove_core::{
     datastore::{GuestHost, Manifest, Version},
     error::{Error, Result},
 };
-use trove_drivers::container::{Answer, ContainerDriver, Engine, SOCKETS, connect};
+use trove_drivers::container::{ContainerDriver, Engine, Readiness, SOCKETS, connect};
 
 /// What is registered with the service: `.datastore(Cache::new())`.
 pub type Cache = ContainerDriver<CacheEngine>;
@@ -27,19 +27,19 @@ impl Engine for CacheEngine {
         Self { run: host.directory.join("run"), server: host.server.uid }
     }
 
-    fn serve(&self, _host: &GuestHost, data: &str) -> Vec<String> {
+    fn server_command(&self, _host: &GuestHost, data: &str) -> Vec<String> {
         let command = format!("valkey-server --port 0 --unixsocket {SOCKETS}/cache.sock --dir {data} --appendonly yes");
         command.split(' ').map(str::to_owned).collect()
     }
 
-    async fn ask(&self) -> Answer {
+    async fn probe(&self) -> Readiness {
         match self.say("INFO server").await {
-            Ok(info) if info.starts_with("-LOADING") => Answer::NotYet,
+            Ok(info) if info.starts_with("-LOADING") => Readiness::Starting,
             Ok(info) => match info.lines().find_map(|line| line.strip_prefix("valkey_version:")) {
-                Some(version) => Answer::Yes { version: version.to_owned() },
-                None => Answer::No(Error::unavailable("the server does not tell its version")),
+                Some(version) => Readiness::Ready { version: version.to_owned() },
+                None => Readiness::Unreachable(Error::unavailable("the server does not tell its version")),
             },
-            Err(error) => Answer::No(error),
+            Err(error) => Readiness::Unreachable(error),
         }
     }
 }

@@ -7,14 +7,14 @@ use trove_core::{error::Result, model::Flavor};
 use super::ContainerDatastore;
 use crate::container::{
     Engine,
-    notes::{self, Note},
-    places::Places,
-    upgrade_note::Named,
+    host_paths::HostPaths,
+    state_file::{self, StateFile},
+    upgrade_state::ReleaseId,
 };
 
 /// A change of the flavor that was made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Resized {
+pub(super) struct ResizeState {
     pub(super) from: Flavor,
     pub(super) to: Flavor,
 }
@@ -27,20 +27,20 @@ impl<E: Engine> ContainerDatastore<E> {
         if *adopted {
             return Ok(());
         }
-        let upgraded = self.on_disk(Places::upgrade_note).await?.filter(|note| note.concluded);
-        let resized = self.on_disk(|places| notes::read::<Resized>(&places.resized())).await?;
+        let upgraded = self.on_disk(HostPaths::upgrade_note).await?.filter(|note| note.concluded);
+        let resized = self.on_disk(|paths| state_file::read::<ResizeState>(&paths.resized())).await?;
         self.change_host(|host| {
-            if let Some(note) = upgraded.filter(|note| note.from == Named::from(&*host)) {
+            if let Some(note) = upgraded.filter(|note| note.from == ReleaseId::from(&*host)) {
                 (host.version, host.image) = (note.to.version, note.to.image);
             }
-            if let Note::Found(Resized { from, to }) = resized
+            if let StateFile::Found(ResizeState { from, to }) = resized
                 && host.flavor == from
             {
                 host.flavor = to;
             }
         });
         self.containers.remove_beside(&self.name).await?;
-        self.on_disk(Places::sweep_probe).await?;
+        self.on_disk(HostPaths::sweep_probe).await?;
         *adopted = true;
         Ok(())
     }

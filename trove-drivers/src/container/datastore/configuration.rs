@@ -12,7 +12,7 @@ use trove_core::{
 
 use super::ContainerDatastore;
 use crate::{
-    container::{Engine, Parameters, record::Record},
+    container::{Engine, Parameters, settings_record::SettingsRecord},
     docker::State,
 };
 
@@ -57,10 +57,10 @@ impl<E: Engine> ContainerDatastore<E> {
         &self,
         cx: &Cx,
         parameters: &dyn Parameters,
-        record: &mut Record,
+        record: &mut SettingsRecord,
         settings: &Settings,
     ) -> Result<()> {
-        if !self.ask().await.0.answered() {
+        if !self.probe().await.0.answered() {
             return Err(Error::unavailable("the server does not answer"));
         }
         record.answered();
@@ -96,7 +96,7 @@ impl<E: Engine> ContainerDatastore<E> {
     ) -> Result<Vec<String>> {
         let host = self.host();
         let files = self.engine.files(&host, settings);
-        self.on_disk(move |places| places.render(&files)).await?;
+        self.on_disk(move |paths| paths.render(&files)).await?;
         if changes.is_empty() {
             return Ok(Vec::new());
         }

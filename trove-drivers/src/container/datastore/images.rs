@@ -8,7 +8,7 @@ use trove_core::{
 };
 
 use super::ContainerDatastore;
-use crate::container::{Engine, containers::Ran};
+use crate::container::{Engine, containers::CommandOutput};
 
 /// How long a program may take to tell its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
@@ -43,8 +43,10 @@ impl<E: Engine> ContainerDatastore<E> {
         let spec = self.specs.version(host, cpus, command);
         let ran = self.containers.run(cx, spec, VERSION_LIMIT);
         Ok(match cx.waiting("look at the image", ran).await? {
-            Ran::Ended { code: 0, output } => self.engine.read_version(&output).filter(|version| is_version(version)),
-            Ran::Ended { .. } | Ran::NoProgram => None,
+            CommandOutput::Ended { code: 0, output } => {
+                self.engine.read_version(&output).filter(|version| is_version(version))
+            }
+            CommandOutput::Ended { .. } | CommandOutput::NoProgram => None,
         })
     }
 

@@ -7,8 +7,8 @@ use trove_core::{
     model::Flavor,
 };
 
-use super::{ContainerDatastore, adopt::Resized};
-use crate::container::{Engine, notes};
+use super::{ContainerDatastore, adopt::ResizeState};
+use crate::container::{Engine, state_file};
 
 #[async_trait]
 impl<E: Engine> Resize for ContainerDatastore<E> {
@@ -25,7 +25,7 @@ impl<E: Engine> Resize for ContainerDatastore<E> {
         }
         self.serve(cx).await?;
         // Before the caller comes to write it down, another process may begin with what it was.
-        let note = Resized { from: before, to: flavor.clone() };
-        self.on_disk(move |places| notes::write(&places.resized(), &note)).await
+        let note = ResizeState { from: before, to: flavor.clone() };
+        self.on_disk(move |paths| state_file::write(&paths.resized(), &note)).await
     }
 }

@@ -17,14 +17,14 @@ use trove_core::{
     model::ByteSize,
 };
 
-use super::{ContainerDatastore, helper::Beside};
+use super::{ContainerDatastore, helper_container::HelperContainer};
 use crate::container::{
     Engine, UpgradePath,
-    gauges::{blocking, free},
-    observe::least_free,
-    places::Places,
-    tree::occupied,
-    upgrade_note::{Named, UpgradeNote},
+    assess::least_free,
+    host_paths::HostPaths,
+    monitors::{blocking, free},
+    safe_fs::occupied,
+    upgrade_state::{ReleaseId, UpgradeState},
 };
 
 #[async_trait]
@@ -47,40 +47,40 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
                 note
             }
             Some(_) => return Err(Error::conflict("another upgrade has to be finished or reverted first")),
-            None if Named::from(&*self.host()) == to.into() => return self.serve(cx).await,
+            None if ReleaseId::from(&*self.host()) == to.into() => return self.serve(cx).await,
             None => self.begin(cx, to).await?,
         };
-        if note.changing && !self.on_disk(Places::has_copy).await? {
+        if note.changing && !self.on_disk(HostPaths::has_copy).await? {
             self.bring_to_rest(cx, true).await?;
             self.copy_aside(cx).await?;
         }
         self.change_host(|host| *host = moved(host, to));
         if !self.serves(cx).await? {
-            self.bring_up(cx).await?;
+            self.start_server(cx).await?;
         }
-        cx.waiting("migrate data", self.engine.migrate(cx, &Beside(self))).await?;
-        self.open(cx).await
+        cx.waiting("migrate data", self.engine.migrate(cx, &HelperContainer(self))).await?;
+        self.allow_writes(cx).await
     }
 
     async fn revert(&self, cx: &Cx, from: &Release) -> Result<()> {
         let _turn = self.turn(cx).await?;
         self.adopt().await?;
         cx.phase("go back");
-        match self.on_disk(Places::upgrade_note).await? {
-            Some(note) if note.concluded && Named::from(from) != note.to => {
+        match self.on_disk(HostPaths::upgrade_note).await? {
+            Some(note) if note.concluded && ReleaseId::from(from) != note.to => {
                 return Err(Error::conflict("the upgrade was concluded, so that there is no way back"));
             }
             Some(note) if !note.concluded && note.from != from.into() => {
                 return Err(Error::conflict("the upgrade that has begun is one from another release"));
             }
             Some(note) if !note.concluded => {
-                if note.changing && self.on_disk(Places::has_copy).await? {
+                if note.changing && self.on_disk(HostPaths::has_copy).await? {
                     // What it has not written yet is thrown away with the rest.
                     self.containers.make_way(&self.name).await?;
-                    self.engine.forget();
-                    cx.waiting("go back", self.on_disk(Places::put_copy_back)).await?;
+                    self.engine.disconnect();
+                    cx.waiting("go back", self.on_disk(HostPaths::put_copy_back)).await?;
                 }
-                cx.waiting("go back", self.on_disk(Places::forget_upgrade)).await?;
+                cx.waiting("go back", self.on_disk(HostPaths::forget_upgrade)).await?;
             }
             Some(_) | None => {}
         }
@@ -90,14 +90,14 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
 
     async fn conclude(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        cx.waiting("drop the copy of the data", self.on_disk(Places::conclude_upgrade)).await
+        cx.waiting("drop the copy of the data", self.on_disk(HostPaths::conclude_upgrade)).await
     }
 }
 
 impl<E: Engine> ContainerDatastore<E> {
     /// The upgrade that has begun and is not concluded, if there is one.
-    pub(super) async fn upgrade_note(&self) -> Result<Option<UpgradeNote>> {
-        Ok(self.on_disk(Places::upgrade_note).await?.filter(|note| !note.concluded))
+    pub(super) async fn upgrade_note(&self) -> Result<Option<UpgradeState>> {
+        Ok(self.on_disk(HostPaths::upgrade_note).await?.filter(|note| !note.concluded))
     }
 
     /// The way from what the instance runs to this release, from what their images hold.
@@ -119,21 +119,21 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Brings the server to rest and notes the upgrade.
-    async fn begin(&self, cx: &Cx, to: &Release) -> Result<UpgradeNote> {
+    async fn begin(&self, cx: &Cx, to: &Release) -> Result<UpgradeState> {
         let changing = self.path(cx, to).await? == UpgradePath::Changing;
         self.check_data().await?;
-        let stopped = self.on_disk(|places| Ok(places.stop_noted().unwrap_or(false))).await?;
+        let stopped = self.on_disk(|paths| Ok(paths.stop_noted().unwrap_or(false))).await?;
         if changing && !stopped && !self.serves(cx).await? {
             // It ended as it should not have. Only the release that wrote the data can bring it in order.
-            self.bring_up(cx).await?;
+            self.start_server(cx).await?;
         }
-        self.on_disk(|places| places.note_stop(false)).await?;
+        self.on_disk(|paths| paths.note_stop(false)).await?;
         self.bring_to_rest(cx, changing).await?;
         // What a former upgrade left is not to be taken for this one's.
-        self.on_disk(Places::forget_upgrade).await?;
-        let note = UpgradeNote { from: (&*self.host()).into(), to: to.into(), changing, concluded: false };
+        self.on_disk(HostPaths::forget_upgrade).await?;
+        let note = UpgradeState { from: (&*self.host()).into(), to: to.into(), changing, concluded: false };
         let noted = note.clone();
-        self.on_disk(move |places| places.note_upgrade(&noted)).await?;
+        self.on_disk(move |paths| paths.note_upgrade(&noted)).await?;
         Ok(note)
     }
 
@@ -148,12 +148,12 @@ impl<E: Engine> ContainerDatastore<E> {
 
     async fn copy_aside(&self, cx: &Cx) -> Result<()> {
         self.refuse_too_full().await?;
-        let places = self.places.clone();
-        self.copying(cx, "copy data", move |going_on| places.copy_aside(going_on)).await
+        let paths = self.paths.clone();
+        self.copying(cx, "copy data", move |going_on| paths.copy_aside(going_on)).await
     }
 
     async fn refuse_too_full(&self) -> Result<()> {
-        let (host, data) = (self.host(), self.places.data());
+        let (host, data) = (self.host(), self.paths.data());
         blocking(move || match (free(&host.volume), occupied(&data)) {
             (Some(free), Some(used))
                 if free.as_bytes() < used.saturating_add(least_free(host.volume_size).as_bytes()) =>

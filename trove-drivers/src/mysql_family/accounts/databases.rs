@@ -3,13 +3,13 @@ use trove_core::{
     model::{Database, NewDatabase, Page, PageRequest},
 };
 
-use super::{definers, users};
+use super::{definers, privileges, sessions::end_sessions};
 use crate::mysql_family::{
-    Dialect, OWN_DATABASES, Session, check_directory, check_letters, identifier, literal, rules,
+    AdminSession, Dialect, OWN_DATABASES, check_directory, check_letters, identifier, literal, rules,
 };
 
 /// Creates databases that do not exist yet.
-pub(super) async fn create<D: Dialect>(session: &mut Session, databases: &[NewDatabase]) -> Result<()> {
+pub(super) async fn create<D: Dialect>(session: &mut AdminSession, databases: &[NewDatabase]) -> Result<()> {
     let mut missing = Vec::new();
     for database in databases {
         allow::<D>(database)?;
@@ -39,7 +39,7 @@ pub(super) async fn create<D: Dialect>(session: &mut Session, databases: &[NewDa
 }
 
 /// Tenants' databases in order of name.
-pub(super) async fn list(session: &mut Session, page: &PageRequest) -> Result<Page<Database>> {
+pub(super) async fn list(session: &mut AdminSession, page: &PageRequest) -> Result<Page<Database>> {
     let after = page.after.as_ref().map(|after| format!("AND {} > {}", bytes("SCHEMA_NAME"), bytes(&literal(after))));
     let limit = page.limit.clamp(1, 1000);
     let sql = format!(
@@ -54,7 +54,7 @@ pub(super) async fn list(session: &mut Session, page: &PageRequest) -> Result<Pa
 }
 
 /// Drops a database with its sessions, and the rights on it.
-pub(super) async fn remove<D: Dialect>(session: &mut Session, name: &str) -> Result<()> {
+pub(super) async fn remove<D: Dialect>(session: &mut AdminSession, name: &str) -> Result<()> {
     if is_reserved(name) {
         return Err(Error::invalid(format!("the database name {name:?} is reserved")));
     }
@@ -62,22 +62,22 @@ pub(super) async fn remove<D: Dialect>(session: &mut Session, name: &str) -> Res
         return Ok(());
     }
     if find(session, name).await?.is_some() {
-        users::end_sessions(session, |found| found.database.as_deref() == Some(name)).await?;
+        end_sessions(session, |found| found.database.as_deref() == Some(name)).await?;
         session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await?;
     }
     // Whoever could use it could otherwise use the next one of its name.
-    users::forget_database::<D>(session, name).await?;
+    privileges::revoke_from_everyone::<D>(session, name).await?;
     definers::sweep::<D>(session).await
 }
 
 /// The names of all tenants' databases.
-pub(super) async fn names(session: &mut Session) -> Result<Vec<String>> {
+pub(super) async fn names(session: &mut AdminSession) -> Result<Vec<String>> {
     let rows = session.rows(&format!("{SELECT} WHERE {}", is_tenants())).await?;
     Ok(rows.into_iter().filter_map(from_row).map(|database| database.name).collect())
 }
 
 /// [`NotFound`](trove_core::error::Kind::NotFound) unless all these are databases of the tenant's.
-pub(super) async fn require(session: &mut Session, databases: &[String]) -> Result<()> {
+pub(super) async fn require(session: &mut AdminSession, databases: &[String]) -> Result<()> {
     for name in databases {
         if is_reserved(name) || find(session, name).await?.is_none() {
             return Err(Error::not_found(format!("there is no database {name:?}")));
@@ -89,7 +89,7 @@ pub(super) async fn require(session: &mut Session, databases: &[String]) -> Resu
 const SELECT: &str = "SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME \
                       FROM information_schema.SCHEMATA";
 
-async fn find(session: &mut Session, name: &str) -> Result<Option<Database>> {
+async fn find(session: &mut AdminSession, name: &str) -> Result<Option<Database>> {
     if check_letters(name).is_err() {
         return Ok(None);
     }

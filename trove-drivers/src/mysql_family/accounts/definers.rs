@@ -6,17 +6,14 @@
 
 use trove_core::error::Result;
 
-use super::{
-    names::{Account, is_shut_out},
-    users,
-};
-use crate::mysql_family::{Dialect, Session, literal};
+use super::account::{Account, is_locked_out, query_accounts};
+use crate::mysql_family::{AdminSession, Dialect, literal};
 
 /// How many are looked at in one call.
 const SWEEP: u32 = 100;
 
 /// True where anything runs as this account.
-pub(super) async fn needs(session: &mut Session, account: &Account) -> Result<bool> {
+pub(super) async fn is_definer(session: &mut AdminSession, account: &Account) -> Result<bool> {
     let definer = literal(&account.mark());
     for kind in ["VIEWS", "ROUTINES", "TRIGGERS", "EVENTS"] {
         if session.any(&format!("SELECT 1 FROM information_schema.{kind} WHERE DEFINER = {definer} LIMIT 1")).await? {
@@ -27,15 +24,15 @@ pub(super) async fn needs(session: &mut Session, account: &Account) -> Result<bo
 }
 
 /// Keeps everybody from logging in as this account.
-pub(super) async fn shut_out<D: Dialect>(session: &mut Session, account: &Account) -> Result<()> {
-    session.run(&format!("ALTER USER {} {} ACCOUNT LOCK", account.quoted(), D::no_password())).await
+pub(super) async fn lock_out<D: Dialect>(session: &mut AdminSession, account: &Account) -> Result<()> {
+    session.run(&format!("ALTER USER {} {} ACCOUNT LOCK", account.quoted(), D::unusable_password())).await
 }
 
 /// Drops the accounts that nothing runs as any more.
-pub(super) async fn sweep<D: Dialect>(session: &mut Session) -> Result<()> {
-    let sql = format!("SELECT User, Host FROM mysql.user WHERE {} LIMIT {SWEEP}", is_shut_out::<D>());
-    for account in users::accounts(session, &sql).await? {
-        if !needs(session, &account).await? {
+pub(super) async fn sweep<D: Dialect>(session: &mut AdminSession) -> Result<()> {
+    let sql = format!("SELECT User, Host FROM mysql.user WHERE {} LIMIT {SWEEP}", is_locked_out::<D>());
+    for account in query_accounts(session, &sql).await? {
+        if !is_definer(session, &account).await? {
             session.run(&format!("DROP USER IF EXISTS {}", account.quoted())).await?;
         }
     }

@@ -3,10 +3,12 @@
 //! None of the statements that change accounts can be undone as one. So what is being made has a name of the service's
 //! and gets its own when it is complete; what a call that broke off has left is removed by the next.
 
+mod account;
 mod databases;
 mod definers;
-mod names;
+mod privileges;
 mod root;
+mod sessions;
 mod users;
 
 use std::path::PathBuf;
@@ -19,23 +21,23 @@ use trove_core::{
     secret::SecretString,
 };
 
-use super::{Admin, Dialect};
-use crate::container::{Calls, blocking};
+use super::{AdminConnector, Dialect};
+use crate::container::{AdminCalls, blocking};
 
 /// The accounts of one server.
 #[derive(Debug)]
 pub(crate) struct FamilyAccounts<D> {
-    admin: Admin<D>,
-    calls: Calls,
+    admin: AdminConnector<D>,
+    calls: AdminCalls,
 }
 
 impl<D: Dialect> FamilyAccounts<D> {
     /// The accounts of the server that runs as this user and has its sockets in this directory of the host.
     pub(crate) fn new(sockets: PathBuf, server: u32) -> Self {
-        Self { admin: Admin::new(sockets, server), calls: Calls::default() }
+        Self { admin: AdminConnector::new(sockets, server), calls: AdminCalls::default() }
     }
 
-    pub(crate) fn admin(&self) -> &Admin<D> {
+    pub(crate) fn admin(&self) -> &AdminConnector<D> {
         &self.admin
     }
 
@@ -43,7 +45,7 @@ impl<D: Dialect> FamilyAccounts<D> {
     pub(crate) async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         self.calls
             .change(cx, async {
-                let mut session = self.admin.changing().await?;
+                let mut session = self.admin.change_session().await?;
                 databases::create::<D>(&mut session, &spec.databases).await?;
                 users::ensure::<D>(&mut session, &spec.users).await
             })
@@ -54,7 +56,7 @@ impl<D: Dialect> FamilyAccounts<D> {
 #[async_trait]
 impl<D: Dialect> Accounts for FamilyAccounts<D> {
     async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
-        let work = async { databases::create::<D>(&mut self.admin.changing().await?, databases).await };
+        let work = async { databases::create::<D>(&mut self.admin.change_session().await?, databases).await };
         self.calls.change(cx, work).await
     }
 
@@ -63,12 +65,12 @@ impl<D: Dialect> Accounts for FamilyAccounts<D> {
     }
 
     async fn drop_database(&self, cx: &Cx, name: &str) -> Result<()> {
-        let work = async { databases::remove::<D>(&mut self.admin.changing().await?, name).await };
+        let work = async { databases::remove::<D>(&mut self.admin.change_session().await?, name).await };
         self.calls.change(cx, work).await
     }
 
     async fn create_users(&self, cx: &Cx, users: &[NewUser]) -> Result<()> {
-        let work = async { users::create::<D>(&mut self.admin.changing().await?, users).await };
+        let work = async { users::create::<D>(&mut self.admin.change_session().await?, users).await };
         self.calls.change(cx, work).await
     }
 
@@ -81,37 +83,37 @@ impl<D: Dialect> Accounts for FamilyAccounts<D> {
     }
 
     async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
-        let work = async { users::rename::<D>(&mut self.admin.changing().await?, user, to).await };
+        let work = async { users::rename::<D>(&mut self.admin.change_session().await?, user, to).await };
         self.calls.change(cx, work).await
     }
 
     async fn set_password(&self, cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
-        let work = async { users::set_password::<D>(&mut self.admin.changing().await?, user, password).await };
+        let work = async { users::set_password::<D>(&mut self.admin.change_session().await?, user, password).await };
         self.calls.change(cx, work).await
     }
 
     async fn grant(&self, cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
-        let work = async { users::grant::<D>(&mut self.admin.changing().await?, user, databases).await };
+        let work = async { users::grant::<D>(&mut self.admin.change_session().await?, user, databases).await };
         self.calls.change(cx, work).await
     }
 
     async fn revoke(&self, cx: &Cx, user: &UserName, database: &str) -> Result<()> {
-        let work = async { users::revoke::<D>(&mut self.admin.changing().await?, user, database).await };
+        let work = async { users::revoke::<D>(&mut self.admin.change_session().await?, user, database).await };
         self.calls.change(cx, work).await
     }
 
     async fn drop_user(&self, cx: &Cx, user: &UserName) -> Result<()> {
-        let work = async { users::remove::<D>(&mut self.admin.changing().await?, user).await };
+        let work = async { users::remove::<D>(&mut self.admin.change_session().await?, user).await };
         self.calls.change(cx, work).await
     }
 
     async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String> {
-        let work = async { root::enable::<D>(&mut self.admin.changing().await?, password).await };
+        let work = async { root::enable::<D>(&mut self.admin.change_session().await?, password).await };
         self.calls.change(cx, work).await
     }
 
     async fn disable_root(&self, cx: &Cx) -> Result<()> {
-        self.calls.change(cx, async { root::disable::<D>(&mut self.admin.changing().await?).await }).await
+        self.calls.change(cx, async { root::disable::<D>(&mut self.admin.change_session().await?).await }).await
     }
 
     async fn root_enabled(&self, cx: &Cx) -> Result<bool> {

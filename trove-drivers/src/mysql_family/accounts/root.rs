@@ -3,18 +3,22 @@
 
 use trove_core::{error::Result, secret::SecretString};
 
-use super::{definers, names::Account, password, users};
-use crate::mysql_family::{Dialect, ROOT, Session, literal};
+use super::{
+    account::{Account, sweep_drafts},
+    definers, password,
+    sessions::end_sessions,
+};
+use crate::mysql_family::{AdminSession, Dialect, ROOT, literal};
 
 /// Gives root this password and lets it log in.
-pub(super) async fn enable<D: Dialect>(session: &mut Session, secret: &SecretString) -> Result<String> {
+pub(super) async fn enable<D: Dialect>(session: &mut AdminSession, secret: &SecretString) -> Result<String> {
     let (root, password) = (Account::root(), password::<D>(secret).await?);
     if !exists(session).await? {
-        users::sweep_drafts(session).await?;
+        sweep_drafts(session).await?;
         let draft = Account::draft(0).quoted();
-        session.run(&format!("CREATE USER {draft} {} ACCOUNT LOCK", D::no_password())).await?;
-        for right in D::root_rights(&draft) {
-            session.run(&right).await?;
+        session.run(&format!("CREATE USER {draft} {} ACCOUNT LOCK", D::unusable_password())).await?;
+        for grant in D::root_grants(&draft) {
+            session.run(&grant).await?;
         }
         session.run(&format!("RENAME USER {draft} TO {}", root.quoted())).await?;
     }
@@ -23,24 +27,24 @@ pub(super) async fn enable<D: Dialect>(session: &mut Session, secret: &SecretStr
 }
 
 /// Keeps root from logging in and ends its sessions.
-pub(super) async fn disable<D: Dialect>(session: &mut Session) -> Result<()> {
+pub(super) async fn disable<D: Dialect>(session: &mut AdminSession) -> Result<()> {
     // A session of root's may let itself in again until it is ended.
     for _ in 0..2 {
         if exists(session).await? {
-            definers::shut_out::<D>(session, &Account::root()).await?;
-            users::end_sessions(session, |found| found.user == ROOT).await?;
+            definers::lock_out::<D>(session, &Account::root()).await?;
+            end_sessions(session, |found| found.user == ROOT).await?;
         }
     }
     Ok(())
 }
 
 /// True where root may log in.
-pub(super) async fn enabled<D: Dialect>(session: &mut Session) -> Result<bool> {
-    let no_hash = literal(D::NO_HASH);
-    let is = Account::root().is();
+pub(super) async fn enabled<D: Dialect>(session: &mut AdminSession) -> Result<bool> {
+    let no_hash = literal(D::UNUSABLE_HASH);
+    let is = Account::root().condition();
     session.any(&format!("SELECT 1 FROM mysql.user WHERE {is} AND authentication_string <> {no_hash}")).await
 }
 
-async fn exists(session: &mut Session) -> Result<bool> {
-    session.any(&format!("SELECT 1 FROM mysql.user WHERE {}", Account::root().is())).await
+async fn exists(session: &mut AdminSession) -> Result<bool> {
+    session.any(&format!("SELECT 1 FROM mysql.user WHERE {}", Account::root().condition())).await
 }

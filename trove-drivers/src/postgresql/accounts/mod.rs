@@ -4,9 +4,12 @@
 //! make the user a member of that role and let the user's sessions there begin as that role: so all that is made in a
 //! database belongs to all who use it, and nothing is lost with a user.
 //!
-//! What the tenant's root makes beside the service is taken up when it is first asked for: see `databases::owner`.
+//! What the tenant's root makes beside the service is taken up when it is first asked for: see `owners::owner`.
 
 mod databases;
+mod drops;
+mod owners;
+mod roles;
 mod root;
 mod text;
 mod users;
@@ -21,19 +24,19 @@ use trove_core::{
     secret::{ExposeSecret, SecretString},
 };
 
-use super::connection::Admin;
-use crate::container::Calls;
+use super::connection::AdminConnector;
+use crate::container::AdminCalls;
 
 /// The accounts of one server.
 #[derive(Debug)]
 pub(super) struct PostgreSqlAccounts {
-    admin: Arc<Admin>,
-    calls: Calls,
+    admin: Arc<AdminConnector>,
+    calls: AdminCalls,
 }
 
 impl PostgreSqlAccounts {
-    pub(super) fn new(admin: Arc<Admin>) -> Self {
-        Self { admin, calls: Calls::default() }
+    pub(super) fn new(admin: Arc<AdminConnector>) -> Self {
+        Self { admin, calls: AdminCalls::default() }
     }
 
     /// Makes databases and users what they are asked to be, whether they exist already or not.
@@ -41,7 +44,7 @@ impl PostgreSqlAccounts {
         self.calls
             .change(cx, async {
                 // The engine's own databases are nobody's but the administrator's.
-                let session = self.admin.changing().await?;
+                let session = self.admin.change_session().await?;
                 session
                     .run(
                         "REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC; \
@@ -62,7 +65,7 @@ impl Accounts for PostgreSqlAccounts {
     async fn create_databases(&self, cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
         self.calls
             .change(cx, async {
-                let session = self.admin.changing().await?;
+                let session = self.admin.change_session().await?;
                 for database in databases {
                     databases::create(&session, database).await?;
                 }
@@ -80,7 +83,7 @@ impl Accounts for PostgreSqlAccounts {
     }
 
     async fn create_users(&self, cx: &Cx, users: &[NewUser]) -> Result<()> {
-        self.calls.change(cx, async { users::create(self.admin.changing().await?, users).await }).await
+        self.calls.change(cx, async { users::create(self.admin.change_session().await?, users).await }).await
     }
 
     async fn users(&self, cx: &Cx, page: &PageRequest) -> Result<Page<User>> {
@@ -92,21 +95,27 @@ impl Accounts for PostgreSqlAccounts {
     }
 
     async fn rename_user(&self, cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
-        self.calls.change(cx, async { users::rename(&self.admin.changing().await?, &user.name, &to.name).await }).await
+        self.calls
+            .change(cx, async { users::rename(&self.admin.change_session().await?, &user.name, &to.name).await })
+            .await
     }
 
     async fn set_password(&self, cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
         self.calls
-            .change(cx, async { users::set_password(&self.admin.changing().await?, &user.name, password).await })
+            .change(cx, async { users::set_password(&self.admin.change_session().await?, &user.name, password).await })
             .await
     }
 
     async fn grant(&self, cx: &Cx, user: &UserName, databases: &[String]) -> Result<()> {
-        self.calls.change(cx, async { users::grant(self.admin.changing().await?, &user.name, databases).await }).await
+        self.calls
+            .change(cx, async { users::grant(self.admin.change_session().await?, &user.name, databases).await })
+            .await
     }
 
     async fn revoke(&self, cx: &Cx, user: &UserName, database: &str) -> Result<()> {
-        self.calls.change(cx, async { users::revoke(self.admin.changing().await?, &user.name, database).await }).await
+        self.calls
+            .change(cx, async { users::revoke(self.admin.change_session().await?, &user.name, database).await })
+            .await
     }
 
     async fn drop_user(&self, cx: &Cx, user: &UserName) -> Result<()> {
@@ -114,11 +123,11 @@ impl Accounts for PostgreSqlAccounts {
     }
 
     async fn enable_root(&self, cx: &Cx, password: &SecretString) -> Result<String> {
-        self.calls.change(cx, async { root::enable(self.admin.changing().await?, password).await }).await
+        self.calls.change(cx, async { root::enable(self.admin.change_session().await?, password).await }).await
     }
 
     async fn disable_root(&self, cx: &Cx) -> Result<()> {
-        self.calls.change(cx, async { root::disable(&self.admin.changing().await?).await }).await
+        self.calls.change(cx, async { root::disable(&self.admin.change_session().await?).await }).await
     }
 
     async fn root_enabled(&self, cx: &Cx) -> Result<bool> {

@@ -5,12 +5,12 @@ use tokio_postgres::GenericClient;
 use trove_core::{error::Result, secret::SecretString};
 
 use super::{
-    users::{TENANT_ROLES, terminate},
+    roles::{TENANT_ROLES, exists, terminate},
     verifier,
 };
 use crate::postgresql::{
     ROOT,
-    connection::{Session, addressable, translate},
+    connection::{AdminSession, addressable, translate},
     sql::{identifier, literal},
 };
 
@@ -21,12 +21,12 @@ use crate::postgresql::{
 ///
 /// Who may maintain everything may lock the catalog, and with it everybody else out; so root may not, nor keep what
 /// it was given of that before.
-pub(super) async fn enable(mut session: Session, password: &SecretString) -> Result<String> {
+pub(super) async fn enable(mut session: AdminSession, password: &SecretString) -> Result<String> {
     let verifier = verifier(password).await?;
     let major = session.major;
     let change = session.client.transaction().await.map_err(translate)?;
     let (role, password) = (identifier(ROOT), literal(&verifier));
-    let verb = if exists(&change).await? { "ALTER" } else { "CREATE" };
+    let verb = if exists(&change, ROOT).await? { "ALTER" } else { "CREATE" };
     let makes_roles = if major.bounds_role_makers() { "CREATEROLE" } else { "NOCREATEROLE" };
     let mut sql = format!(
         "{verb} ROLE {role} WITH LOGIN CREATEDB {makes_roles} INHERIT NOSUPERUSER NOREPLICATION NOBYPASSRLS \
@@ -47,8 +47,8 @@ pub(super) async fn enable(mut session: Session, password: &SecretString) -> Res
 }
 
 /// Keeps root from logging in and ends its sessions.
-pub(super) async fn disable(session: &Session) -> Result<()> {
-    if exists(&session.client).await? {
+pub(super) async fn disable(session: &AdminSession) -> Result<()> {
+    if exists(&session.client, ROOT).await? {
         session.run(&format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", identifier(ROOT))).await?;
         terminate(session, ROOT, None).await?;
     }
@@ -56,22 +56,17 @@ pub(super) async fn disable(session: &Session) -> Result<()> {
 }
 
 /// True where root may log in.
-pub(super) async fn enabled(session: &Session) -> Result<bool> {
+pub(super) async fn enabled(session: &AdminSession) -> Result<bool> {
     let sql = "SELECT FROM pg_roles WHERE rolname = $1::text AND rolcanlogin";
     Ok(session.client.query_opt(sql, &[&ROOT]).await.map_err(translate)?.is_some())
 }
 
 /// Makes root a member of a new role, where there is a root.
 pub(super) async fn include(client: &impl GenericClient, role: &str) -> Result<()> {
-    if exists(client).await? { join(client, role).await } else { Ok(()) }
+    if exists(client, ROOT).await? { join(client, role).await } else { Ok(()) }
 }
 
 async fn join(client: &impl GenericClient, role: &str) -> Result<()> {
     let sql = format!("GRANT {} TO {} WITH ADMIN OPTION", identifier(role), identifier(ROOT));
     client.batch_execute(&sql).await.map_err(translate)
-}
-
-async fn exists(client: &impl GenericClient) -> Result<bool> {
-    let found = client.query_opt("SELECT FROM pg_roles WHERE rolname = $1::text", &[&ROOT]).await;
-    Ok(found.map_err(translate)?.is_some())
 }

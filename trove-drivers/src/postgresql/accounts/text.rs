@@ -8,9 +8,9 @@ use trove_core::{
 };
 
 use crate::postgresql::{
-    connection::{Session, Shown, translate},
-    major::Major,
+    connection::{AdminSession, LossyText, translate},
     sql::literal,
+    version::MajorVersion,
 };
 
 /// What a database has that is asked for nothing.
@@ -31,7 +31,7 @@ const MAX_NAME_BYTES: usize = 64;
 /// # Errors
 ///
 /// [`Invalid`](trove_core::error::Kind::Invalid) for what the server does not know.
-pub(super) async fn options(session: &Session, database: &NewDatabase) -> Result<String> {
+pub(super) async fn options(session: &AdminSession, database: &NewDatabase) -> Result<String> {
     if database.character_set.is_none() && database.collation.is_none() {
         return Ok(String::new());
     }
@@ -42,14 +42,14 @@ pub(super) async fn options(session: &Session, database: &NewDatabase) -> Result
 }
 
 /// [`Conflict`](trove_core::error::Kind::Conflict) where a database that exists has not what is asked for.
-pub(super) async fn check(session: &Session, database: &NewDatabase) -> Result<()> {
+pub(super) async fn check(session: &AdminSession, database: &NewDatabase) -> Result<()> {
     let sql = format!(
         "SELECT {}, {} FROM pg_database d WHERE d.datname = $1::text",
         CHARACTER_SET_OF,
         collation_of(session.major)
     );
     let Some(row) = session.client.query_opt(&sql, &[&database.name]).await.map_err(translate)? else { return Ok(()) };
-    let [set, collation] = [0, 1].map(|column| row.get::<_, Shown>(column).0);
+    let [set, collation] = [0, 1].map(|column| row.get::<_, LossyText>(column).0);
     if let Some(asked) = &database.character_set
         && character_set(session, asked).await? != set
     {
@@ -71,7 +71,7 @@ pub(super) async fn check(session: &Session, database: &NewDatabase) -> Result<(
 pub(super) const CHARACTER_SET_OF: &str = "pg_encoding_to_char(d.encoding)::text";
 
 /// The collation of `pg_database d`, as SQL: by the name that [`options`] takes.
-pub(super) fn collation_of(major: Major) -> String {
+pub(super) fn collation_of(major: MajorVersion) -> String {
     let (locale, known) = columns(major);
     let icu = format!(
         "coalesce((SELECT min(c.collname::text) FROM pg_collation c WHERE c.collprovider = 'i' \
@@ -101,7 +101,7 @@ pub(super) fn refused(database: &NewDatabase, error: tokio_postgres::Error) -> E
 }
 
 /// The server's own name of a character set.
-async fn character_set(session: &Session, name: &str) -> Result<String> {
+async fn character_set(session: &AdminSession, name: &str) -> Result<String> {
     let sql =
         "SELECT pg_char_to_encoding($1::text::name), pg_encoding_to_char(pg_char_to_encoding($1::text::name))::text";
     let row = session.client.query_one(sql, &[&name]).await.map_err(translate)?;
@@ -112,7 +112,7 @@ async fn character_set(session: &Session, name: &str) -> Result<String> {
 }
 
 /// The options for a collation, by the way the server offers it: by itself, by ICU or by the system.
-async fn locale(session: &Session, name: &str, set: &str) -> Result<String> {
+async fn locale(session: &AdminSession, name: &str, set: &str) -> Result<String> {
     let same = |own: &&str| folded(own) == folded(name);
     if let Some(builtin) = session.major.builtin_locales().iter().copied().find(same) {
         return Ok(format!(
@@ -130,7 +130,7 @@ async fn locale(session: &Session, name: &str, set: &str) -> Result<String> {
          AND c.collnamespace = 'pg_catalog'::regnamespace"
     );
     if let Some(row) = session.client.query_opt(&sql, &[&name]).await.map_err(translate)? {
-        let (icu, system) = (row.get::<_, Shown>(0).0, if set == CHARACTER_SET { COLLATION } else { PLAIN });
+        let (icu, system) = (row.get::<_, LossyText>(0).0, if set == CHARACTER_SET { COLLATION } else { PLAIN });
         return Ok(format!("LOCALE_PROVIDER icu ICU_LOCALE {} LOCALE {}", literal(&icu), literal(system)));
     }
     // The system looks for its locales in files.
@@ -149,7 +149,7 @@ fn system(name: &str) -> String {
 }
 
 /// The columns of `pg_database` and of `pg_collation` that hold locales which are not the system's.
-fn columns(major: Major) -> (&'static str, &'static str) {
+fn columns(major: MajorVersion) -> (&'static str, &'static str) {
     if major.has_builtin_locales() { ("datlocale", "colllocale") } else { ("daticulocale", "colliculocale") }
 }
 

@@ -6,23 +6,19 @@ use trove_core::{
 };
 
 use super::{
-    databases::{self, TENANTS},
-    fetch_limit, root, verifier,
+    drops::finish_drops,
+    fetch_limit,
+    owners::{self, TENANT_DATABASES},
+    roles::{TENANT_USERS, exists, terminate},
+    root, verifier,
 };
 use crate::postgresql::{
-    connection::{Admin, Session, Shown, addressable, translate},
+    connection::{AdminConnector, AdminSession, LossyText, addressable, translate},
     sql::{identifier, literal},
 };
 
-/// Roles that are not the server's own, the administrator or root. 16384 is the first number the server gives to what
-/// is made after its initialisation.
-pub(super) const TENANT_ROLES: &str = "NOT r.rolsuper AND r.oid >= 16384 AND r.rolname <> 'root'";
-
-/// Of those, the ones that are users.
-const TENANT_USERS: &str = "r.rolcanlogin AND NOT r.rolsuper AND r.oid >= 16384 AND r.rolname <> 'root'";
-
 /// Creates users, all or none.
-pub(super) async fn create(mut session: Session, users: &[NewUser]) -> Result<()> {
+pub(super) async fn create(mut session: AdminSession, users: &[NewUser]) -> Result<()> {
     let change = session.client.transaction().await.map_err(translate)?;
     for user in users {
         if exists(&change, &user.user.name).await? {
@@ -34,7 +30,7 @@ pub(super) async fn create(mut session: Session, users: &[NewUser]) -> Result<()
 }
 
 /// Creates users, or gives those that exist the password and the rights they should have.
-pub(super) async fn ensure(mut session: Session, users: &[NewUser]) -> Result<()> {
+pub(super) async fn ensure(mut session: AdminSession, users: &[NewUser]) -> Result<()> {
     let change = session.client.transaction().await.map_err(translate)?;
     for user in users {
         let verb = if exists(&change, &user.user.name).await? { "ALTER" } else { "CREATE" };
@@ -44,7 +40,7 @@ pub(super) async fn ensure(mut session: Session, users: &[NewUser]) -> Result<()
 }
 
 /// Users in order of name.
-pub(super) async fn list(session: &Session, page: &PageRequest) -> Result<Page<User>> {
+pub(super) async fn list(session: &AdminSession, page: &PageRequest) -> Result<Page<User>> {
     let sql = format!(
         "{} AND ($1::text IS NULL OR r.rolname::text COLLATE \"C\" > $1) \
          ORDER BY r.rolname::text COLLATE \"C\" LIMIT $2",
@@ -56,17 +52,17 @@ pub(super) async fn list(session: &Session, page: &PageRequest) -> Result<Page<U
 }
 
 /// One user.
-pub(super) async fn find(session: &Session, name: &str) -> Result<User> {
+pub(super) async fn find(session: &AdminSession, name: &str) -> Result<User> {
     let sql = format!("{} AND r.rolname = $1::text", select());
     let found = session.client.query_opt(&sql, &[&name]).await.map_err(translate)?;
     found.as_ref().map(from_row).ok_or_else(|| missing(name))
 }
 
-/// Calls a user otherwise. Its sessions go on, and its password, its rights and its settings stay: they belong to its
+/// AdminCalls a user otherwise. Its sessions go on, and its password, its rights and its settings stay: they belong to its
 /// number and not to its name. Only an MD5 hash would be lost, with which nobody is let in here anyway.
-pub(super) async fn rename(session: &Session, name: &str, to: &str) -> Result<()> {
+pub(super) async fn rename(session: &AdminSession, name: &str, to: &str) -> Result<()> {
     require(&session.client, name).await?;
-    if databases::is_owner(&session.client, name).await? {
+    if owners::is_owner(&session.client, name).await? {
         return Err(Error::conflict(format!("{name:?} owns a database in the name of all who use it")));
     }
     if name == to {
@@ -79,7 +75,7 @@ pub(super) async fn rename(session: &Session, name: &str, to: &str) -> Result<()
 }
 
 /// Changes a password.
-pub(super) async fn set_password(session: &Session, name: &str, password: &SecretString) -> Result<()> {
+pub(super) async fn set_password(session: &AdminSession, name: &str, password: &SecretString) -> Result<()> {
     require(&session.client, name).await?;
     let verifier = verifier(password).await?;
     session.run(&format!("ALTER ROLE {} PASSWORD {}", identifier(name), literal(&verifier))).await?;
@@ -87,7 +83,7 @@ pub(super) async fn set_password(session: &Session, name: &str, password: &Secre
 }
 
 /// Lets a user use databases, all or none.
-pub(super) async fn grant(mut session: Session, name: &str, databases: &[String]) -> Result<()> {
+pub(super) async fn grant(mut session: AdminSession, name: &str, databases: &[String]) -> Result<()> {
     let change = session.client.transaction().await.map_err(translate)?;
     require(&change, name).await?;
     for database in databases {
@@ -97,15 +93,15 @@ pub(super) async fn grant(mut session: Session, name: &str, databases: &[String]
 }
 
 /// Takes a database from a user and ends its sessions there.
-pub(super) async fn revoke(mut session: Session, name: &str, database: &str) -> Result<()> {
+pub(super) async fn revoke(mut session: AdminSession, name: &str, database: &str) -> Result<()> {
     let keeps_grantors = session.major.keeps_grantors();
     let change = session.client.transaction().await.map_err(translate)?;
     require(&change, name).await?;
-    let sql = format!("SELECT FROM pg_database d WHERE d.datname = $1::text AND {TENANTS}");
+    let sql = format!("SELECT FROM pg_database d WHERE d.datname = $1::text AND {TENANT_DATABASES}");
     if change.query_opt(&sql, &[&database]).await.map_err(translate)?.is_none() {
         return Ok(());
     }
-    let owner = databases::owner(&change, database).await?;
+    let owner = owners::owner(&change, database).await?;
     shut_out_public(&change, name, database).await?;
     let (user, quoted) = (identifier(name), identifier(database));
     if keeps_grantors {
@@ -134,13 +130,13 @@ pub(super) async fn revoke(mut session: Session, name: &str, database: &str) -> 
 }
 
 /// Drops a user and ends its sessions; what it owned goes to the owners of the databases.
-pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
-    let session = admin.changing().await?;
+pub(super) async fn remove(admin: &AdminConnector, name: &str) -> Result<()> {
+    let session = admin.change_session().await?;
     if !exists(&session.client, name).await? {
         return Ok(());
     }
     require(&session.client, name).await?;
-    if databases::is_owner(&session.client, name).await? {
+    if owners::is_owner(&session.client, name).await? {
         return Err(Error::conflict(format!("{name:?} owns a database in the name of all who use it")));
     }
     session.run(&format!("ALTER ROLE {} CONNECTION LIMIT 0", identifier(name))).await?;
@@ -149,18 +145,19 @@ pub(super) async fn remove(admin: &Admin, name: &str) -> Result<()> {
 }
 
 /// Drops a role after what it owns and has been given was handed on, database by database.
-pub(super) async fn drop_role(admin: &Admin, session: &Session, name: &str) -> Result<()> {
+pub(super) async fn drop_role(admin: &AdminConnector, session: &AdminSession, name: &str) -> Result<()> {
     let role = identifier(name);
-    databases::finish_drops(session).await?;
-    let owned = format!("SELECT d.datname::text FROM pg_database d WHERE d.datdba = $1::text::regrole AND {TENANTS}");
+    finish_drops(session).await?;
+    let owned =
+        format!("SELECT d.datname::text FROM pg_database d WHERE d.datdba = $1::text::regrole AND {TENANT_DATABASES}");
     for database in addressable(&session.client.query(&owned, &[&role]).await.map_err(translate)?) {
-        databases::owner(&session.client, &database).await?;
+        owners::owner(&session.client, &database).await?;
     }
     let concerned = "SELECT DISTINCT d.datname::text, d.datdba, s.refobjid, d.datallowconn FROM pg_shdepend s \
                      JOIN pg_database d ON d.oid = s.dbid \
                      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = $1::text::regrole";
     for found in session.client.query(concerned, &[&role]).await.map_err(translate)? {
-        let (Shown(database), owner, own): (_, u32, u32) = (found.get(0), found.get(1), found.get(2));
+        let (LossyText(database), owner, own): (_, u32, u32) = (found.get(0), found.get(1), found.get(2));
         // To drop what a role owns in favour of itself would be to drop all that is in the database.
         if owner == own {
             return Err(Error::conflict(format!("{name:?} owns database {database:?}")));
@@ -189,13 +186,6 @@ fn hand_on(from: u32, to: u32) -> String {
     )
 }
 
-/// Ends the sessions of a role, in one database or everywhere.
-pub(super) async fn terminate(session: &Session, role: &str, database: Option<&str>) -> Result<()> {
-    let sql = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
-               WHERE usename = $1::text AND ($2::text IS NULL OR datname = $2::text)";
-    session.client.query(sql, &[&role, &database]).await.map(drop).map_err(translate)
-}
-
 async fn write(change: &impl GenericClient, verb: &str, user: &NewUser) -> Result<()> {
     let (name, password) = (identifier(&user.user.name), literal(&verifier(&user.password).await?));
     let sql = format!("{verb} ROLE {name} LOGIN PASSWORD {password}");
@@ -219,7 +209,7 @@ async fn readmit(client: &impl GenericClient, name: &str) -> Result<()> {
 }
 
 async fn admit(change: &impl GenericClient, user: &str, database: &str) -> Result<()> {
-    let owner = databases::owner(change, database).await?;
+    let owner = owners::owner(change, database).await?;
     let sql = format!(
         "GRANT {role} TO {user}; ALTER ROLE {user} IN DATABASE {database} SET role = {value}",
         role = identifier(&owner),
@@ -249,20 +239,15 @@ async fn shut_out_public(change: &impl GenericClient, but: &str, database: &str)
 
 fn select() -> String {
     format!(
-        "SELECT r.rolname::text, ARRAY(SELECT d.datname::text FROM pg_database d WHERE {TENANTS} \
+        "SELECT r.rolname::text, ARRAY(SELECT d.datname::text FROM pg_database d WHERE {TENANT_DATABASES} \
          AND has_database_privilege(r.oid, d.oid, 'CONNECT') ORDER BY d.datname::text COLLATE \"C\") \
          FROM pg_roles r WHERE {TENANT_USERS}"
     )
 }
 
 fn from_row(row: &Row) -> User {
-    let databases: Vec<Shown> = row.get(1);
-    User::new(row.get::<_, Shown>(0).0, databases.into_iter().map(|database| database.0).collect())
-}
-
-async fn exists(client: &impl GenericClient, name: &str) -> Result<bool> {
-    let found = client.query_opt("SELECT FROM pg_roles WHERE rolname = $1::text", &[&name]).await;
-    Ok(found.map_err(translate)?.is_some())
+    let databases: Vec<LossyText> = row.get(1);
+    User::new(row.get::<_, LossyText>(0).0, databases.into_iter().map(|database| database.0).collect())
 }
 
 /// [`NotFound`](trove_core::error::Kind::NotFound) unless there is a user of the tenant's of this name.

@@ -17,7 +17,7 @@ use trove_core::{
     model::{Parameter, ParameterKind, Setting, Settings},
 };
 use trove_drivers::container::{
-    Answer, ConfigFile, ContainerDriver, Engine, Helper, Parameters, Template, UpgradePath,
+    ConfigFile, ContainerDriver, Engine, Helper, Parameters, Readiness, Template, UpgradePath,
 };
 
 pub use images::Images;
@@ -105,7 +105,7 @@ impl Engine for Scripted {
         ]
     }
 
-    fn initialise(&self, _host: &GuestHost, data: &str) -> Option<Vec<String>> {
+    fn init_command(&self, _host: &GuestHost, data: &str) -> Option<Vec<String>> {
         Some(["sh", "-c", INITIALISE, data].map(str::to_owned).into())
     }
 
@@ -113,7 +113,7 @@ impl Engine for Scripted {
         Some(Template { options: "x".to_owned(), individual: vec!["*.id".to_owned()] })
     }
 
-    fn serve(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
+    fn server_command(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
         ["sh", "-c", SERVE].map(str::to_owned).into()
     }
 
@@ -137,25 +137,25 @@ impl Engine for Scripted {
         Duration::from_secs(3)
     }
 
-    async fn ask(&self) -> Answer {
+    async fn probe(&self) -> Readiness {
         match fs::read_to_string(self.run.join("ready")) {
             Ok(version) if version.ends_with('\n') => {
                 let version = version.trim().to_owned();
                 match self.run.join("open").exists() {
-                    true => Answer::Yes { version },
-                    false => Answer::ReadOnly { version },
+                    true => Readiness::Ready { version },
+                    false => Readiness::ReadOnly { version },
                 }
             }
-            Ok(_) => Answer::NotYet,
-            Err(error) => Answer::No(Error::unavailable("nothing answers").because(error)),
+            Ok(_) => Readiness::Starting,
+            Err(error) => Readiness::Unreachable(Error::unavailable("nothing answers").because(error)),
         }
     }
 
-    async fn open(&self) -> Result<()> {
+    async fn allow_writes(&self) -> Result<()> {
         fs::write(self.run.join("open"), "").map_err(|error| Error::unavailable("cannot be opened").because(error))
     }
 
-    fn complaint(&self, output: &str) -> Option<String> {
+    fn startup_error(&self, output: &str) -> Option<String> {
         output.lines().find(|line| line.starts_with("wrong: ")).map(str::to_owned)
     }
 

@@ -18,12 +18,12 @@ const FORMER_PAUSE: Duration = Duration::from_millis(20);
 
 /// The calls to one server that read or change what is in it.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
+pub(crate) struct AdminCalls {
     /// Held by the one call at a time that changes anything: servers let two of them fail each other.
     changes: Mutex<()>,
 }
 
-impl Calls {
+impl AdminCalls {
     /// Does what only reads, for as long as its limit allows and nobody gives it up.
     pub(crate) async fn read<T>(&self, cx: &Cx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
         cx.check()?;
@@ -47,7 +47,7 @@ impl Calls {
 
 /// Waits a moment, for as long as is right, for former changes to end: a server goes on with a statement whose caller is
 /// gone, and what is found before it ends is not what there is after.
-pub(crate) async fn former_changes(since: Instant) -> Result<()> {
+pub(crate) async fn wait_for_earlier_change(since: Instant) -> Result<()> {
     if since.elapsed() > FORMER_LIMIT {
         return Err(Error::busy("the database server is still making a change that was given up"));
     }

@@ -1,11 +1,7 @@
 //! Small files in which the agent keeps what it has to know after it was replaced. The server cannot reach them.
 //! Everything here blocks.
 
-use std::{
-    fs::{self, File},
-    io::{self, Read},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use serde::{Serialize, de::DeserializeOwned};
 use trove_core::{
@@ -13,14 +9,14 @@ use trove_core::{
     fs::{replace, sync_directory},
 };
 
-use super::failed;
+use super::{bounded_read, failed};
 
 /// Far more than any of them has.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// What was found in the place of a note.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Note<T> {
+pub(crate) enum StateFile<T> {
     Absent,
     Found(T),
     /// There is a file that says nothing.
@@ -28,16 +24,11 @@ pub(crate) enum Note<T> {
 }
 
 /// What a note says.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Note<T>> {
-    let text = || -> io::Result<String> {
-        let mut text = String::new();
-        File::open(path)?.take(MAX_BYTES).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    match text() {
-        Ok(text) => Ok(serde_json::from_str(&text).map_or(Note::Damaged, Note::Found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Note::Absent),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Note::Damaged),
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<StateFile<T>> {
+    match bounded_read(path, MAX_BYTES) {
+        Ok(text) => Ok(serde_json::from_str(&text).map_or(StateFile::Damaged, StateFile::Found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StateFile::Absent),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(StateFile::Damaged),
         Err(error) => Err(failed("read what was noted", path, error)),
     }
 }
@@ -52,7 +43,7 @@ pub(crate) fn write(path: &Path, note: &impl Serialize) -> Result<()> {
 }
 
 /// Removes a note, durably. One that is absent is `Ok`.
-pub(crate) fn erase(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     let done = || -> io::Result<()> {
         match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -71,16 +62,16 @@ mod tests {
     fn a_note_is_there_whole_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("guest/note");
-        assert_eq!(read::<Vec<u8>>(&path).unwrap(), Note::Absent);
-        erase(&path).unwrap();
+        assert_eq!(read::<Vec<u8>>(&path).unwrap(), StateFile::Absent);
+        remove(&path).unwrap();
         write(&path, &[1, 2]).unwrap();
         write(&path, &[3]).unwrap();
-        assert_eq!(read(&path).unwrap(), Note::Found(vec![3]));
+        assert_eq!(read(&path).unwrap(), StateFile::Found(vec![3]));
         for damage in [&b"[1"[..], b"", b"\xff"] {
             fs::write(&path, damage).unwrap();
-            assert_eq!(read::<Vec<u8>>(&path).unwrap(), Note::Damaged);
+            assert_eq!(read::<Vec<u8>>(&path).unwrap(), StateFile::Damaged);
         }
-        erase(&path).unwrap();
+        remove(&path).unwrap();
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
     }
 }

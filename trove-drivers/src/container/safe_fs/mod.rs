@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use copy::{CopyRules, copy_tree, copy_tree_with_digest};
+pub(crate) use copy::{CopyOptions, copy_tree, copy_tree_with_digest};
 use rustix::{
     fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat},
     io::Errno,

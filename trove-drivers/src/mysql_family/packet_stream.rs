@@ -1,4 +1,4 @@
-//! Packets of the protocol, of which no more than so many bytes are read.
+//! PacketStream of the protocol, of which no more than so many bytes are read.
 
 use std::io;
 
@@ -13,13 +13,13 @@ const HEADER: usize = 4;
 
 /// A stream of packets.
 #[derive(Debug)]
-pub(super) struct Packets {
+pub(super) struct PacketStream {
     stream: BufReader<UnixStream>,
     left: usize,
     sequence: u8,
 }
 
-impl Packets {
+impl PacketStream {
     /// Hears the other side for so many bytes.
     pub(super) fn new(stream: UnixStream, budget: usize) -> Self {
         Self { stream: BufReader::new(stream), left: budget, sequence: 0 }

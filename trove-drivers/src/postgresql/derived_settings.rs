@@ -18,7 +18,7 @@ const WORK_MEMS: u64 = 4;
 
 /// The settings that follow from the size of an instance, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Derived {
+pub(super) struct DerivedSettings {
     pub(super) shared_buffers_mib: u64,
     effective_cache_size_mib: u64,
     pub(super) work_mem_kib: u64,
@@ -34,7 +34,7 @@ pub(super) struct Derived {
     max_parallel_maintenance_workers: u32,
 }
 
-impl Derived {
+impl DerivedSettings {
     /// The settings for this flavor and volume.
     pub(super) fn new(flavor: &Flavor, volume: ByteSize) -> Self {
         let (memory, volume, vcpus) = (flavor.memory.as_mib().max(64), volume.as_mib(), flavor.vcpus.max(1));
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn settings_follow_the_size() {
-        let of = |memory, vcpus, volume| Derived::new(&Flavor::new("f", memory, vcpus), volume);
+        let of = |memory, vcpus, volume| DerivedSettings::new(&Flavor::new("f", memory, vcpus), volume);
         // memory, vcpus, volume: shared_buffers, work_mem kB, maintenance, connections, max_wal, min_wal, gather
         for (memory, vcpus, volume, expected) in [
             (mib(128), 1, gib(1), (16, 256, 8, 20, 102, 32, 0)),
@@ -129,7 +129,7 @@ mod tests {
             (gib(8), gib(8)),
             (gib(64), gib(64)),
         ] {
-            let found = Derived::new(&Flavor::new("f", memory, 1), gib(10));
+            let found = DerivedSettings::new(&Flavor::new("f", memory, 1), gib(10));
             let sessions = u64::from(found.max_connections);
             let kib = found.shared_buffers_mib * 1024
                 + 64 * 1024
@@ -143,7 +143,7 @@ mod tests {
     fn no_size_is_out_of_the_servers_range() {
         for memory in [0, 1, 64, 128, 1 << 20, 1 << 30] {
             for volume in [0, 1, 1 << 10, 1 << 30] {
-                let found = Derived::new(&Flavor::new("f", mib(memory), 0), mib(volume));
+                let found = DerivedSettings::new(&Flavor::new("f", mib(memory), 0), mib(volume));
                 assert!(found.shared_buffers_mib >= 8 && found.max_connections >= 20 && found.min_wal_size_mib >= 32);
                 assert!(found.max_wal_size_mib >= found.min_wal_size_mib && found.work_mem_kib >= 256);
                 assert!(found.autovacuum_work_mem_mib >= 1);

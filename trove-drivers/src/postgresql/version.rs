@@ -8,9 +8,9 @@ use crate::container::UpgradePath;
 
 /// The major version of a server, on which the format of its data depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Major(u32);
+pub(super) struct MajorVersion(u32);
 
-impl Major {
+impl MajorVersion {
     /// That of a version such as `17` or `17.5`.
     pub(super) fn of(version: &str) -> Self {
         Self(version.split('.').next().and_then(|number| number.parse().ok()).unwrap_or_default())
@@ -74,7 +74,7 @@ impl Major {
     }
 }
 
-impl fmt::Display for Major {
+impl fmt::Display for MajorVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -89,11 +89,11 @@ mod tests {
     #[test]
     fn only_the_same_major_version_uses_the_data() {
         for (from, to) in [("17", "17.5"), ("17.9", "17.2"), ("15.1", "15")] {
-            assert_eq!(Major::of(from).upgrade_path(Major::of(to)).unwrap(), UpgradePath::Compatible);
+            assert_eq!(MajorVersion::of(from).upgrade_path(MajorVersion::of(to)).unwrap(), UpgradePath::Compatible);
         }
-        let error = Major::of("15.3").upgrade_path(Major::of("17")).unwrap_err();
+        let error = MajorVersion::of("15.3").upgrade_path(MajorVersion::of("17")).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.to_string().contains("PostgreSQL 17 cannot use the data of PostgreSQL 15"), "{error}");
-        assert!(Major::of("18").upgrade_path(Major::of("17")).is_err());
+        assert!(MajorVersion::of("18").upgrade_path(MajorVersion::of("17")).is_err());
     }
 }

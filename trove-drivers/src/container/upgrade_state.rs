@@ -8,9 +8,9 @@ use trove_core::{
 
 /// An upgrade that has begun, or was concluded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct UpgradeNote {
-    pub(crate) from: Named,
-    pub(crate) to: Named,
+pub(crate) struct UpgradeState {
+    pub(crate) from: ReleaseId,
+    pub(crate) to: ReleaseId,
     /// True where the new release changes the data, so that a copy of it is made before.
     pub(crate) changing: bool,
     /// True where there is no way back. It is kept for a caller who did not come to write that down, and who takes the
@@ -21,32 +21,32 @@ pub(crate) struct UpgradeNote {
 
 /// A release without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Named {
+pub(crate) struct ReleaseId {
     pub(crate) version: String,
     pub(crate) image: String,
 }
 
-impl UpgradeNote {
+impl UpgradeState {
     /// Refuses to start a release on data that may be the other one's. `copied` tells whether there is the whole copy of
     /// the data from before, which there is before the new release is started and until the data is put back.
-    pub(crate) fn may_start(&self, release: &Named, copied: bool) -> Result<()> {
+    pub(crate) fn may_start(&self, release: &ReleaseId, copied: bool) -> Result<()> {
         let known = *release == self.from || *release == self.to;
         let fits = release == if copied { &self.to } else { &self.from };
         if known && (fits || !self.changing) {
             return Ok(());
         }
-        let Named { version, .. } = &self.to;
+        let ReleaseId { version, .. } = &self.to;
         Err(Error::conflict(format!("the upgrade to version {version} has to be finished or reverted first")))
     }
 }
 
-impl From<&GuestHost> for Named {
+impl From<&GuestHost> for ReleaseId {
     fn from(host: &GuestHost) -> Self {
         Self { version: host.version.clone(), image: host.image.clone() }
     }
 }
 
-impl From<&Release> for Named {
+impl From<&Release> for ReleaseId {
     fn from(release: &Release) -> Self {
         Self { version: release.version.clone(), image: release.image.clone() }
     }
@@ -69,7 +69,7 @@ mod tests {
             (false, false, &other, false),
             (true, true, &other, false),
         ] {
-            let note = UpgradeNote { from: (&old).into(), to: (&new).into(), changing, concluded: false };
+            let note = UpgradeState { from: (&old).into(), to: (&new).into(), changing, concluded: false };
             let started = note.may_start(&release.into(), copied);
             assert_eq!(started.is_ok(), may, "{changing} {copied} {release:?}");
         }

@@ -1,12 +1,9 @@
 //! The throw-away server from which the catalog is read. It has the instance's image and a place of its own below the
 //! agent's directory, and goes whatever comes of it.
 
-use std::{
-    fs,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fs, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 use tokio_util::sync::CancellationToken;
 use trove_core::{
@@ -17,7 +14,7 @@ use trove_core::{
 
 use super::ContainerDatastore;
 use crate::container::{
-    Engine, containers::carried, failed, gauges::blocking, own, places::PROBE, spec, tree::remove_tree,
+    Engine, containers::carried, failed, host_paths::PROBE, monitors::blocking, own, safe_fs::remove_tree, spec,
 };
 
 /// How long a removal waits for a probe to be cleared away.
@@ -25,16 +22,16 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// Whose turn it is to probe, and how they are told to end.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct ScratchSlot {
     turn: Arc<tokio::sync::Mutex<()>>,
     end: Mutex<CancellationToken>,
 }
 
-impl Turn {
+impl ScratchSlot {
     async fn take(&self) -> (OwnedMutexGuard<()>, CancellationToken) {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let end = CancellationToken::new();
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end.clone();
+        *self.end.lock() = end.clone();
         (turn, end)
     }
 
@@ -45,7 +42,7 @@ impl Turn {
 
     /// Ends a probe that is under way. None is begun while what is returned is held.
     pub(super) async fn end(&self) -> Result<OwnedMutexGuard<()>> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        self.end.lock().cancel();
         let turn = timeout(END_LIMIT, Arc::clone(&self.turn).lock_owned()).await;
         turn.map_err(|_| Error::busy("the parameters of the server are still being read"))
     }
@@ -59,7 +56,7 @@ impl<E: Engine> ContainerDatastore<E> {
         let probe_host = probe_host(&host);
         let docker = self.docker.clone();
         let (turn, end) = tokio::select! {
-            turn = cx.waiting("wait for another look", self.probe.take()) => turn,
+            turn = cx.waiting("wait for another look", self.scratch.take()) => turn,
             () = cx.cancelled() => return Err(Error::cancelled("reading the parameters was cancelled")),
         };
         carried(cx, move |cx| async move {
@@ -94,7 +91,7 @@ impl<E: Engine> ContainerDatastore<E> {
         let mut parameters = cx.waiting("read parameters", parameters.read(cx)).await?;
         // What is the service's own may tell of this one server, and is nobody else's default.
         parameters.iter_mut().filter(|found| found.reserved.is_some()).for_each(|found| found.default = None);
-        let version = self.ask().await.1;
+        let version = self.probe().await.1;
         let version = version.ok_or_else(|| Error::unavailable("the server does not answer"))?;
         Ok(ParameterCatalog::new(digest, version, parameters))
     }
@@ -104,7 +101,7 @@ impl<E: Engine> ContainerDatastore<E> {
         let host = self.host();
         let names = [spec::server_name(&host), spec::init_name(&host), spec::version_name(&host)];
         self.containers.remove_named(&names).await?;
-        self.engine.forget();
+        self.engine.disconnect();
         blocking(move || {
             remove_tree(&host.directory)
                 .map_err(|error| failed("remove the files of a throw-away server", &host.directory, error))

@@ -9,11 +9,11 @@ use crate::docker::State;
 
 /// What was found out at one moment.
 #[derive(Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct Observations<'a> {
     /// What the daemon says of the container; `None` where there is none.
     pub(crate) container: Result<Option<State>, &'a Error>,
     /// What the server said.
-    pub(crate) answer: Reply,
+    pub(crate) outcome: ProbeOutcome,
     /// True where the server is young and never answered yet.
     pub(crate) coming_up: bool,
     /// True where the server has been there for longer than a start may take.
@@ -32,23 +32,22 @@ pub(crate) struct Facts<'a> {
 
 /// What a server said, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
-    Answered,
-    /// It answered, and lets nobody write.
+pub(crate) enum ProbeOutcome {
+    Ready,
     ReadOnly,
-    NotYet,
-    Silent,
+    Starting,
+    Unreachable,
 }
 
-impl Reply {
+impl ProbeOutcome {
     /// True where it answered the query.
     pub(crate) fn answered(self) -> bool {
-        matches!(self, Self::Answered | Self::ReadOnly)
+        matches!(self, Self::Ready | Self::ReadOnly)
     }
 }
 
 /// The health that the facts amount to.
-pub(crate) fn judge(facts: &Facts<'_>) -> Health {
+pub(crate) fn assess(facts: &Observations<'_>) -> Health {
     let state = match facts.container {
         Ok(state) => state,
         Err(error) => return Health::Unknown(Problem::new(Condition::RuntimeUnavailable, error.to_string())),
@@ -101,25 +100,29 @@ fn exited(code: i64, out_of_memory: bool, full: bool) -> Health {
     }
 }
 
-fn running(facts: &Facts<'_>, full: bool) -> Health {
+fn running(facts: &Observations<'_>, full: bool) -> Health {
     let out_of_memory = "the kernel killed a part of the server because its memory was used up";
     let used = facts.disk.and_then(|disk| disk.used);
     let outgrown = used.is_some_and(|used| used > facts.volume_size);
-    match facts.answer {
+    match facts.outcome {
         // A start mends this, whatever else is wrong; and who is to delete something must be able to write.
-        Reply::ReadOnly => impaired(Condition::ReadOnly, "the server answers and lets nobody write"),
-        Reply::Answered if full => impaired(Condition::DiskFull, "the volume has no room left"),
-        Reply::Answered if outgrown => impaired(Condition::DiskFull, "the volume holds more than its size"),
-        Reply::Answered if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
-        Reply::Answered => Health::Healthy,
+        ProbeOutcome::ReadOnly => impaired(Condition::ReadOnly, "the server answers and lets nobody write"),
+        ProbeOutcome::Ready if full => impaired(Condition::DiskFull, "the volume has no room left"),
+        ProbeOutcome::Ready if outgrown => impaired(Condition::DiskFull, "the volume holds more than its size"),
+        ProbeOutcome::Ready if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
+        ProbeOutcome::Ready => Health::Healthy,
         _ if facts.stop_noted == Some(true) => down(Condition::NotAnswering, "the server is being stopped"),
         _ if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
         // A server says the same while it shuts down.
-        Reply::NotYet if facts.overdue => down(Condition::NotAnswering, "the server has not been ready for too long"),
-        Reply::NotYet => Health::Starting,
-        Reply::Silent if facts.coming_up => Health::Starting,
-        Reply::Silent if full => down(Condition::DiskFull, "the server does not answer; its volume is full"),
-        Reply::Silent => down(Condition::NotAnswering, "the server runs but does not answer"),
+        ProbeOutcome::Starting if facts.overdue => {
+            down(Condition::NotAnswering, "the server has not been ready for too long")
+        }
+        ProbeOutcome::Starting => Health::Starting,
+        ProbeOutcome::Unreachable if facts.coming_up => Health::Starting,
+        ProbeOutcome::Unreachable if full => {
+            down(Condition::DiskFull, "the server does not answer; its volume is full")
+        }
+        ProbeOutcome::Unreachable => down(Condition::NotAnswering, "the server runs but does not answer"),
     }
 }
 
@@ -137,10 +140,10 @@ mod tests {
 
     use super::*;
 
-    fn facts(container: Option<State>, answer: Reply) -> Facts<'static> {
-        Facts {
+    fn facts(container: Option<State>, outcome: ProbeOutcome) -> Observations<'static> {
+        Observations {
             container: Ok(container),
-            answer,
+            outcome,
             coming_up: false,
             overdue: false,
             stop_noted: Some(false),
@@ -151,8 +154,8 @@ mod tests {
         }
     }
 
-    fn word(facts: &Facts<'_>) -> String {
-        match judge(facts) {
+    fn word(facts: &Observations<'_>) -> String {
+        match assess(facts) {
             Health::Unknown(problem) => format!("unknown {:?}", problem.condition),
             Health::Impaired(problem) => format!("impaired {:?}", problem.condition),
             Health::Down(problem) => format!("down {:?}", problem.condition),
@@ -168,47 +171,47 @@ mod tests {
         let at_size = Some(Disk { used: Some(gib(5)), free: gib(1) });
         let outgrown = Some(Disk { used: Some(ByteSize::bytes(gib(5).as_bytes() + 1)), free: gib(1) });
         let away = Error::unavailable("the Docker daemon does not answer");
-        let (answered, not_yet, silent) = (Reply::Answered, Reply::NotYet, Reply::Silent);
-        let read_only = Reply::ReadOnly;
+        let (answered, not_yet, silent) = (ProbeOutcome::Ready, ProbeOutcome::Starting, ProbeOutcome::Unreachable);
+        let read_only = ProbeOutcome::ReadOnly;
         for (facts, expected) in [
             (facts(running, answered), "Healthy"),
             (facts(running, not_yet), "Starting"),
-            (Facts { overdue: true, ..facts(running, answered) }, "Healthy"),
-            (Facts { overdue: true, ..facts(running, not_yet) }, "down NotAnswering"),
+            (Observations { overdue: true, ..facts(running, answered) }, "Healthy"),
+            (Observations { overdue: true, ..facts(running, not_yet) }, "down NotAnswering"),
             (facts(running, read_only), "impaired ReadOnly"),
-            (Facts { disk: full, ..facts(running, read_only) }, "impaired ReadOnly"),
-            (Facts { killed_lately: true, ..facts(running, read_only) }, "impaired ReadOnly"),
-            (Facts { data: Some(false), ..facts(running, read_only) }, "down DataMissing"),
+            (Observations { disk: full, ..facts(running, read_only) }, "impaired ReadOnly"),
+            (Observations { killed_lately: true, ..facts(running, read_only) }, "impaired ReadOnly"),
+            (Observations { data: Some(false), ..facts(running, read_only) }, "down DataMissing"),
             (facts(running, silent), "down NotAnswering"),
-            (Facts { coming_up: true, ..facts(running, silent) }, "Starting"),
-            (Facts { disk: full, ..facts(running, answered) }, "impaired DiskFull"),
-            (Facts { disk: full, ..facts(running, silent) }, "down DiskFull"),
-            (Facts { disk: outgrown, ..facts(running, answered) }, "impaired DiskFull"),
-            (Facts { disk: outgrown, ..facts(running, silent) }, "down NotAnswering"),
-            (Facts { disk: at_size, ..facts(running, answered) }, "Healthy"),
-            (Facts { disk: None, ..facts(running, answered) }, "Healthy"),
-            (Facts { killed_lately: true, ..facts(running, answered) }, "impaired OutOfMemory"),
-            (Facts { killed_lately: true, ..facts(running, not_yet) }, "impaired OutOfMemory"),
-            (Facts { data: Some(false), ..facts(running, answered) }, "down DataMissing"),
-            (Facts { data: None, ..facts(running, answered) }, "Healthy"),
-            (Facts { stop_noted: Some(true), ..facts(running, answered) }, "Healthy"),
-            (Facts { stop_noted: Some(true), ..facts(running, not_yet) }, "down NotAnswering"),
+            (Observations { coming_up: true, ..facts(running, silent) }, "Starting"),
+            (Observations { disk: full, ..facts(running, answered) }, "impaired DiskFull"),
+            (Observations { disk: full, ..facts(running, silent) }, "down DiskFull"),
+            (Observations { disk: outgrown, ..facts(running, answered) }, "impaired DiskFull"),
+            (Observations { disk: outgrown, ..facts(running, silent) }, "down NotAnswering"),
+            (Observations { disk: at_size, ..facts(running, answered) }, "Healthy"),
+            (Observations { disk: None, ..facts(running, answered) }, "Healthy"),
+            (Observations { killed_lately: true, ..facts(running, answered) }, "impaired OutOfMemory"),
+            (Observations { killed_lately: true, ..facts(running, not_yet) }, "impaired OutOfMemory"),
+            (Observations { data: Some(false), ..facts(running, answered) }, "down DataMissing"),
+            (Observations { data: None, ..facts(running, answered) }, "Healthy"),
+            (Observations { stop_noted: Some(true), ..facts(running, answered) }, "Healthy"),
+            (Observations { stop_noted: Some(true), ..facts(running, not_yet) }, "down NotAnswering"),
             (facts(Some(State::Paused), silent), "down Paused"),
-            (Facts { stop_noted: Some(true), ..facts(Some(State::Paused), silent) }, "down Paused"),
+            (Observations { stop_noted: Some(true), ..facts(Some(State::Paused), silent) }, "down Paused"),
             (facts(None, silent), "down Removed"),
-            (Facts { stop_noted: Some(true), ..facts(None, silent) }, "Stopped"),
-            (Facts { stop_noted: Some(true), ..facts(exit(0, false), silent) }, "Stopped"),
-            (Facts { stop_noted: None, ..facts(None, silent) }, "unknown RuntimeUnavailable"),
-            (Facts { stop_noted: None, ..facts(exit(1, false), silent) }, "down Exited"),
-            (Facts { stop_noted: None, ..facts(running, answered) }, "Healthy"),
-            (Facts { data: Some(false), ..facts(None, silent) }, "down DataMissing"),
+            (Observations { stop_noted: Some(true), ..facts(None, silent) }, "Stopped"),
+            (Observations { stop_noted: Some(true), ..facts(exit(0, false), silent) }, "Stopped"),
+            (Observations { stop_noted: None, ..facts(None, silent) }, "unknown RuntimeUnavailable"),
+            (Observations { stop_noted: None, ..facts(exit(1, false), silent) }, "down Exited"),
+            (Observations { stop_noted: None, ..facts(running, answered) }, "Healthy"),
+            (Observations { data: Some(false), ..facts(None, silent) }, "down DataMissing"),
             (facts(Some(State::Created), silent), "down Exited"),
             (facts(exit(0, false), silent), "down Exited"),
             (facts(exit(1, false), silent), "down Exited"),
             (facts(exit(137, false), silent), "down Killed"),
             (facts(exit(137, true), silent), "down OutOfMemory"),
-            (Facts { disk: full, ..facts(exit(1, false), silent) }, "down DiskFull"),
-            (Facts { container: Err(&away), ..facts(None, answered) }, "unknown RuntimeUnavailable"),
+            (Observations { disk: full, ..facts(exit(1, false), silent) }, "down DiskFull"),
+            (Observations { container: Err(&away), ..facts(None, answered) }, "unknown RuntimeUnavailable"),
         ] {
             assert_eq!(word(&facts), expected, "{facts:?}");
         }

@@ -2,7 +2,7 @@
 
 use trove_core::{error::Result, model::UserName};
 
-use crate::mysql_family::{Dialect, ROOT, check_letters, check_quotes, literal, rules};
+use crate::mysql_family::{AdminSession, Dialect, ROOT, check_letters, check_quotes, literal, rules};
 
 /// Where an account comes from that may come from anywhere.
 const ANYWHERE: &str = "%";
@@ -53,7 +53,7 @@ impl Account {
     }
 
     /// The condition that a row is about it.
-    pub(super) fn is(&self) -> String {
+    pub(super) fn condition(&self) -> String {
         format!("User = {} AND Host = {}", literal(&self.name), literal(&self.host))
     }
 
@@ -71,16 +71,16 @@ impl Account {
 /// The condition by which a row of `mysql.user` is a user of the tenant's. Whoever comes from `localhost` comes by the
 /// socket, as the service and the server do.
 pub(super) fn is_tenants<D: Dialect>() -> String {
-    format!("{} AND authentication_string <> {}", is_foreign::<D>(), literal(D::NO_HASH))
+    format!("{} AND authentication_string <> {}", is_foreign::<D>(), literal(D::UNUSABLE_HASH))
 }
 
 /// The condition by which it is one that was dropped, and that something still runs as.
-pub(super) fn is_shut_out<D: Dialect>() -> String {
-    format!("{} AND authentication_string = {}", is_foreign::<D>(), literal(D::NO_HASH))
+pub(super) fn is_locked_out<D: Dialect>() -> String {
+    format!("{} AND authentication_string = {}", is_foreign::<D>(), literal(D::UNUSABLE_HASH))
 }
 
 /// The condition by which it was never finished.
-pub(super) fn is_draft() -> String {
+fn is_draft() -> String {
     format!("LEFT(User, {}) = {}", DRAFT.len(), literal(DRAFT))
 }
 
@@ -90,6 +90,23 @@ fn is_foreign<D: Dialect>() -> String {
         literal(ROOT),
         D::IS_ROLE
     )
+}
+
+/// Returns the accounts that a query of user and host finds.
+pub(super) async fn query_accounts(session: &mut AdminSession, sql: &str) -> Result<Vec<Account>> {
+    let rows = session.rows(sql).await?.into_iter().filter_map(|row| match <[_; 2]>::try_from(row) {
+        Ok([Some(name), Some(host)]) => Some(Account { name, host }),
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
+/// Drops the draft accounts that an interrupted call left behind.
+pub(super) async fn sweep_drafts(session: &mut AdminSession) -> Result<()> {
+    for draft in query_accounts(session, &format!("SELECT User, Host FROM mysql.user WHERE {}", is_draft())).await? {
+        session.run(&format!("DROP USER IF EXISTS {}", draft.quoted())).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

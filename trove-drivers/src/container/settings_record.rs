@@ -16,7 +16,7 @@ use trove_core::model::{Setting, Settings, SettingsState};
 
 /// The record of one instance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct SettingsRecord {
     /// The settings that the instance should have.
     wanted: Settings,
     /// Those its server has, or had when it was there last; `None` before it ever answered.
@@ -24,7 +24,7 @@ pub(crate) struct Record {
     #[serde(default)]
     applying: Option<Settings>,
     #[serde(default)]
-    starting: Option<Attempt>,
+    starting: Option<StartAttempt>,
     /// Why wanted settings were given up.
     #[serde(default)]
     rejected: Option<String>,
@@ -32,12 +32,12 @@ pub(crate) struct Record {
 
 /// The start of a server with these settings, in place of others for this reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Attempt {
+struct StartAttempt {
     settings: Settings,
     because: Option<String>,
 }
 
-impl Record {
+impl SettingsRecord {
     /// The record of an instance that is being prepared with these settings.
     pub(crate) fn new(wanted: Settings) -> Self {
         Self { wanted, ..Self::default() }
@@ -74,13 +74,13 @@ impl Record {
     pub(crate) fn start(&mut self, settings: Settings, because: Option<String>) {
         self.applying = None;
         let other = because.is_some() || self.running.as_ref() != Some(&settings);
-        self.starting = other.then_some(Attempt { settings, because });
+        self.starting = other.then_some(StartAttempt { settings, because });
     }
 
     /// Notes that the server answers.
     pub(crate) fn answered(&mut self) {
         match self.starting.take() {
-            Some(Attempt { settings, because }) => {
+            Some(StartAttempt { settings, because }) => {
                 if because.is_some() {
                     self.rejected = because;
                     self.wanted = settings.clone();
@@ -164,8 +164,8 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), Setting::from(*value))).collect()
     }
 
-    fn running(pairs: &[(&str, i64)]) -> Record {
-        Record { wanted: settings(pairs), running: Some(settings(pairs)), ..Record::default() }
+    fn running(pairs: &[(&str, i64)]) -> SettingsRecord {
+        SettingsRecord { wanted: settings(pairs), running: Some(settings(pairs)), ..SettingsRecord::default() }
     }
 
     fn change(name: &str, value: Option<i64>) -> (String, Option<Setting>) {
@@ -221,7 +221,7 @@ mod tests {
         record.start(settings(&[("a", 2)]), None);
         record.answered();
         assert_eq!((record.state(true).restart_required.len(), record.fallback()), (0, None));
-        let mut fresh = Record::new(settings(&[("a", 1)]));
+        let mut fresh = SettingsRecord::new(settings(&[("a", 1)]));
         assert_eq!((fresh.came_up(), fresh.fallback()), (false, None));
         fresh.answered();
         assert_eq!(fresh, running(&[("a", 1)]));

@@ -4,17 +4,18 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use trove_core::{
     error::Error,
     model::{ByteSize, Disk},
 };
 
-use super::{places::Places, tree::occupied};
+use super::{host_paths::HostPaths, safe_fs::occupied};
 
 /// How old a measurement of what the files take up may be.
 const USED_MAX_AGE: Duration = Duration::from_secs(30);
@@ -35,22 +36,22 @@ pub(crate) struct Storage {
 
 /// Reads the file system, at most once at a time: one that hangs costs one thread.
 #[derive(Debug)]
-pub(crate) struct StorageGauge {
-    places: Places,
+pub(crate) struct StorageMonitor {
+    paths: HostPaths,
     volume: PathBuf,
-    used: Arc<Mutex<Used>>,
+    used: Arc<Mutex<UsedSpace>>,
     reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Used {
+struct UsedSpace {
     measured: Option<(Instant, Option<ByteSize>)>,
     measuring: bool,
 }
 
-impl StorageGauge {
-    pub(crate) fn new(places: Places, volume: PathBuf) -> Self {
-        Self { places, volume, used: Arc::default(), reading: Arc::default() }
+impl StorageMonitor {
+    pub(crate) fn new(paths: HostPaths, volume: PathBuf) -> Self {
+        Self { paths, volume, used: Arc::default(), reading: Arc::default() }
     }
 
     /// What the file system says, as far as that is known within the limit. Reads that meet follow each other.
@@ -58,21 +59,21 @@ impl StorageGauge {
         self.measure();
         let read = async {
             let reading = Arc::clone(&self.reading).lock_owned().await;
-            let (places, volume) = (self.places.clone(), self.volume.clone());
+            let (paths, volume) = (self.paths.clone(), self.volume.clone());
             let read = tokio::task::spawn_blocking(move || {
                 let _reading = reading;
-                (free(&volume), places.has_data().ok(), places.stop_noted().ok())
+                (free(&volume), paths.has_data().ok(), paths.stop_noted().ok())
             });
             read.await
         };
         let Ok(Ok((free, data, stop_noted))) = timeout(READ_LIMIT, read).await else { return Storage::default() };
-        let used = lock(&self.used).measured.and_then(|(_, used)| used);
+        let used = self.used.lock().measured.and_then(|(_, used)| used);
         Storage { disk: free.map(|free| Disk { used, free }), data, stop_noted }
     }
 
     /// Begins to add up what the files take up, unless that was done lately or is being done.
     fn measure(&self) {
-        let mut used = lock(&self.used);
+        let mut used = self.used.lock();
         if used.measuring || used.measured.is_some_and(|(at, _)| at.elapsed() < USED_MAX_AGE) {
             return;
         }
@@ -80,7 +81,7 @@ impl StorageGauge {
         let (volume, used) = (self.volume.clone(), Arc::clone(&self.used));
         tokio::task::spawn_blocking(move || {
             let bytes = occupied(&volume);
-            let mut used = lock(&used);
+            let mut used = used.lock();
             used.measuring = false;
             used.measured = Some((Instant::now(), bytes.map(ByteSize::bytes)));
         });
@@ -98,24 +99,24 @@ const KILL_SHOWN: Duration = Duration::from_secs(30);
 
 /// Watches for kills by the kernel inside a running container, of which the daemon says nothing.
 #[derive(Debug, Default)]
-pub(crate) struct KillGauge(Mutex<Kills>);
+pub(crate) struct OomKillMonitor(Mutex<OomKills>);
 
 #[derive(Debug, Default)]
-struct Kills {
+struct OomKills {
     pid: u32,
     count: u64,
     seen: Option<Instant>,
 }
 
-impl KillGauge {
+impl OomKillMonitor {
     /// True where the kernel was seen to kill a part of the server within the last half minute. `pid` is the first
     /// process of the server, where it runs.
     pub(crate) fn recent(&self, pid: Option<u32>) -> bool {
         let count = pid.and_then(kill_count);
-        let mut kills = lock(&self.0);
+        let mut kills = self.0.lock();
         match (pid, count) {
             // What happened before this process was watched is over.
-            (Some(pid), count) if kills.pid != pid => *kills = Kills { pid, count: count.unwrap_or(0), seen: None },
+            (Some(pid), count) if kills.pid != pid => *kills = OomKills { pid, count: count.unwrap_or(0), seen: None },
             (_, Some(count)) if count > kills.count => (kills.count, kills.seen) = (count, Some(Instant::now())),
             _ => {}
         }
@@ -147,10 +148,6 @@ fn parse_kill_count(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Runs what blocks where it may.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> trove_core::error::Result<T> + Send + 'static,
@@ -165,12 +162,12 @@ mod tests {
 
     use super::*;
 
-    fn gauge(directory: &Path) -> StorageGauge {
+    fn gauge(directory: &Path) -> StorageMonitor {
         let host = GuestHost::new(InstanceId::new_v4(), directory.join("volume"), directory.join("guest"));
-        let places = Places::new(&host, "data");
-        fs::create_dir_all(places.data()).unwrap();
-        places.note_stop(true).unwrap();
-        StorageGauge::new(places, host.volume.clone())
+        let paths = HostPaths::new(&host, "data");
+        fs::create_dir_all(paths.data()).unwrap();
+        paths.note_stop(true).unwrap();
+        StorageMonitor::new(paths, host.volume.clone())
     }
 
     #[tokio::test]

@@ -4,13 +4,13 @@ use trove_core::error::{Error, Result};
 
 /// A version: its series, and what comes after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Release {
+pub(crate) struct ServerVersion {
     pub(crate) major: u32,
     /// `None` stands for any.
     pub(crate) minor: Option<u32>,
 }
 
-impl Release {
+impl ServerVersion {
     /// The numbers of a version; [`Unsupported`](trove_core::error::Kind::Unsupported) where these are none.
     pub(crate) fn parse(engine: &str, version: &str) -> Result<Self> {
         let mut parts = version.split('.').map(str::parse);

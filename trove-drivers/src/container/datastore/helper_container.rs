@@ -8,7 +8,7 @@ use trove_core::{
 
 use super::ContainerDatastore;
 use crate::{
-    container::{Engine, Helper, containers::Ran},
+    container::{Engine, Helper, containers::CommandOutput},
     docker::printable_tail,
 };
 
@@ -16,21 +16,23 @@ use crate::{
 const HELPER_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Runs programs of an instance's image beside its server.
-pub(super) struct Beside<'a, E>(pub(super) &'a ContainerDatastore<E>);
+pub(super) struct HelperContainer<'a, E>(pub(super) &'a ContainerDatastore<E>);
 
 #[async_trait]
-impl<E: Engine> Helper for Beside<'_, E> {
+impl<E: Engine> Helper for HelperContainer<'_, E> {
     async fn run(&self, cx: &Cx, command: Vec<String>) -> Result<String> {
         let Self(datastore) = self;
         let cpus = datastore.docker.host().await?.cpus;
         let spec = datastore.specs.helper(&datastore.host(), cpus, command);
         match datastore.containers.run(cx, spec, HELPER_LIMIT).await? {
-            Ran::Ended { code: 0, output } => Ok(output),
-            Ran::Ended { code, output } => {
+            CommandOutput::Ended { code: 0, output } => Ok(output),
+            CommandOutput::Ended { code, output } => {
                 let failed = Error::internal(format!("a program of the image ended with exit code {code}"));
                 Err(failed.with("output", printable_tail(&output)))
             }
-            Ran::NoProgram => Err(Error::internal("the image lacks a program that is needed beside its server")),
+            CommandOutput::NoProgram => {
+                Err(Error::internal("the image lacks a program that is needed beside its server"))
+            }
         }
     }
 }

@@ -13,10 +13,10 @@ use super::ContainerDatastore;
 use crate::{
     container::{
         Engine,
-        gauges::{blocking, free},
-        observe::{Reply, least_free},
-        places::Places,
-        record::Record,
+        assess::{ProbeOutcome, least_free},
+        host_paths::HostPaths,
+        monitors::{blocking, free},
+        settings_record::SettingsRecord,
         spec,
     },
     docker::{Container, Started, State},
@@ -29,48 +29,56 @@ const POLL: Duration = Duration::from_millis(20);
 const HANGING_STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a server that answers may take to let clients write.
-const OPEN_LIMIT: Duration = Duration::from_secs(60);
+const ALLOW_WRITES_LIMIT: Duration = Duration::from_secs(60);
 
 /// The most letters of what a server says that are told.
-const LONGEST_COMPLAINT: usize = 300;
+const MAX_STARTUP_ERROR_CHARS: usize = 300;
 
-/// Why a server did not come up.
+/// Why a server did not start.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// It ended or did not answer, which may be for how it was configured.
-    Server(Error),
-    /// Something that has nothing to do with that.
+pub(super) enum StartError {
+    /// The server exited or did not answer, possibly because of its settings.
+    Server(FailedStart),
+    /// A failure that has nothing to do with the settings.
     Other(Error),
+}
+
+/// A server that exited or did not answer, and what it wrote.
+#[derive(Debug)]
+pub(super) struct FailedStart {
+    pub(super) error: Error,
+    pub(super) output: String,
 }
 
 impl<E: Engine> ContainerDatastore<E> {
     /// Makes a server on the data that is there, and waits until it answers. One that does not come up with the settings
     /// wanted is started with those that it had last.
-    pub(super) async fn bring_up(&self, cx: &Cx) -> Result<()> {
+    pub(super) async fn start_server(&self, cx: &Cx) -> Result<()> {
         let mut record = self.record().await?;
-        let failure = match self.attempt(cx, &mut record, None).await {
-            Err(Failure::Server(error)) => error,
+        let failed = match self.attempt(cx, &mut record, None).await {
+            Err(StartError::Server(failed)) => failed,
             done => return done.map_err(Error::from),
         };
         if record.fallback().is_none() {
-            return Err(failure);
+            return Err(failed.into());
         }
-        let why = self.complaint(&failure);
-        tracing::warn!(server = self.name, error = failure.report(), "the server does not start with its settings");
+        let why = self.rejection(&failed);
+        let error = Error::from(failed);
+        tracing::warn!(server = self.name, error = error.report(), "the server does not start with its settings");
         match self.attempt(cx, &mut record, Some(why)).await {
             Ok(()) => Ok(()),
-            Err(Failure::Other(error)) => Err(error),
-            Err(Failure::Server(_)) => {
-                // So it was not the settings.
+            Err(StartError::Other(error)) => Err(error),
+            Err(StartError::Server(_)) => {
+                // The settings were not the cause.
                 record.failed();
                 self.keep(&record).await?;
-                Err(failure)
+                Err(error)
             }
         }
     }
 
     /// Starts a server with the settings wanted, or with the former ones for this reason.
-    async fn attempt(&self, cx: &Cx, record: &mut Record, because: Option<String>) -> Result<(), Failure> {
+    async fn attempt(&self, cx: &Cx, record: &mut SettingsRecord, because: Option<String>) -> Result<(), StartError> {
         let settings = match (&because, record.fallback()) {
             (Some(_), Some(former)) => former.clone(),
             _ => record.wanted().clone(),
@@ -88,13 +96,13 @@ impl<E: Engine> ContainerDatastore<E> {
     pub(super) async fn lay_out(&self, cx: &Cx, settings: &Settings) -> Result<()> {
         cx.check()?;
         self.containers.make_way(&self.name).await?;
-        if let Some(_turn) = self.probe.idle() {
+        if let Some(_turn) = self.scratch.idle() {
             // What a process that was killed had asked for may come later than another looked for it.
             self.containers.remove_beside(&self.name).await?;
         }
-        self.engine.forget();
+        self.engine.disconnect();
         let files = self.engine.files(&self.host(), settings);
-        self.on_disk(move |places| places.lay_out(&files)).await
+        self.on_disk(move |paths| paths.lay_out(&files)).await
     }
 
     /// Makes a container that is ready to be started.
@@ -118,7 +126,7 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Starts the container that was made and waits until the server answers.
-    pub(super) async fn launch(&self, cx: &Cx, id: &str) -> Result<(), Failure> {
+    pub(super) async fn launch(&self, cx: &Cx, id: &str) -> Result<(), StartError> {
         cx.check()?;
         let started = match self.containers.start(id).await {
             Err(error) if error.kind() == Kind::NotFound => {
@@ -135,9 +143,9 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Waits until the server answers, for as long as it lives and its limit allows.
-    async fn answering(&self, cx: &Cx) -> Result<(), Failure> {
+    async fn answering(&self, cx: &Cx) -> Result<(), StartError> {
         let answered = async {
-            while !self.ask().await.0.answered() {
+            while !self.probe().await.0.answered() {
                 sleep(POLL).await;
             }
         };
@@ -146,51 +154,51 @@ impl<E: Engine> ContainerDatastore<E> {
             code = self.docker.ended(&self.name) => Err(self.start_failed(code?).await),
             () = cx.cancelled() => Err(Error::cancelled("waiting for the server was cancelled").into()),
             () = sleep(self.engine.start_limit()) => {
-                let error = Error::timeout("the server did not begin to answer in time");
-                Err(Failure::Server(error.with(OUTPUT, self.docker.log_tail(&self.name).await)))
+                let error = Error::timeout("the server did not answer in time");
+                let output = self.docker.log_tail(&self.name).await;
+                Err(StartError::Server(FailedStart { error, output }))
             }
         }
     }
 
     /// Lets clients write. The server answers, and is the one that should be written to.
-    pub(super) async fn open(&self, cx: &Cx) -> Result<()> {
+    pub(super) async fn allow_writes(&self, cx: &Cx) -> Result<()> {
         tokio::select! {
-            opened = cx.waiting("open server", self.engine.open()) => opened,
+            opened = cx.waiting("open server", self.engine.allow_writes()) => opened,
             () = cx.cancelled() => Err(Error::cancelled("opening the server was cancelled")),
-            () = sleep(OPEN_LIMIT) => Err(Error::timeout("the server did not begin to take writes in time")),
+            () = sleep(ALLOW_WRITES_LIMIT) => Err(Error::timeout("the server did not begin to take writes in time")),
         }
     }
 
-    async fn start_failed(&self, code: i64) -> Failure {
+    async fn start_failed(&self, code: i64) -> StartError {
         let output = self.docker.log_tail(&self.name).await;
         if self.is_full().await {
             let full = Error::no_space("the server does not start: its volume is full");
-            return Failure::Other(full.with(OUTPUT, output));
+            return StartError::Other(full.with("output", output));
         }
-        let failed = Error::internal(format!("the server does not start: it ended with exit code {code}"));
-        Failure::Server(failed.with(OUTPUT, output))
+        let error = Error::internal(format!("the server does not start: it ended with exit code {code}"));
+        StartError::Server(FailedStart { error, output })
     }
 
-    /// Why the settings are given up, in words for the tenant.
-    fn complaint(&self, failure: &Error) -> String {
-        match self.said(failure) {
-            Some(line) => format!("{failure}; it says: {line}"),
-            None => failure.to_string(),
+    /// Returns why the settings were rejected, in a sentence for the tenant.
+    fn rejection(&self, failed: &FailedStart) -> String {
+        match self.startup_error(failed) {
+            Some(line) => format!("{}; it says: {line}", failed.error),
+            None => failed.error.to_string(),
         }
     }
 
-    /// What a server that did not come up said of its settings.
-    pub(super) fn said(&self, failure: &Error) -> Option<String> {
-        let (_, output) = failure.context().find(|(key, _)| *key == OUTPUT)?;
-        let line = self.engine.complaint(output)?;
-        Some(line.chars().filter(|letter| !letter.is_control()).take(LONGEST_COMPLAINT).collect())
+    /// Returns the error that a server reported before it failed to start.
+    pub(super) fn startup_error(&self, failed: &FailedStart) -> Option<String> {
+        let line = self.engine.startup_error(&failed.output)?;
+        Some(line.chars().filter(|letter| !letter.is_control()).take(MAX_STARTUP_ERROR_CHARS).collect())
     }
 
     /// True where the server is there and either answers or is on its way to.
     pub(super) async fn serves(&self, cx: &Cx) -> Result<bool> {
         let Some(found) = self.containers.look(&self.name).await? else { return Ok(false) };
         let id = found.id.clone();
-        if found.image != self.host().image || self.on_disk(move |places| places.is_leaving(&id)).await? {
+        if found.image != self.host().image || self.on_disk(move |paths| paths.is_leaving(&id)).await? {
             // A stop broke off, or an upgrade, or the way back from one.
             self.take_down(cx, self.engine.stop_limit()).await?;
             return Ok(false);
@@ -217,12 +225,12 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn comes_round(&self, cx: &Cx, found: Container) -> Result<bool> {
         let pid = if let State::Running { pid } = found.state { pid } else { 0 };
         loop {
-            match self.ask().await.0 {
-                Reply::Answered | Reply::ReadOnly => return Ok(true),
+            match self.probe().await.0 {
+                ProbeOutcome::Ready | ProbeOutcome::ReadOnly => return Ok(true),
                 // It recovers: to replace it would begin that again.
-                Reply::NotYet => return self.answering(cx).await.map(|()| true).map_err(Error::from),
-                Reply::Silent if self.coming_up(pid, false) => sleep(POLL).await,
-                Reply::Silent => {
+                ProbeOutcome::Starting => return self.answering(cx).await.map(|()| true).map_err(Error::from),
+                ProbeOutcome::Unreachable if self.coming_up(pid, false) => sleep(POLL).await,
+                ProbeOutcome::Unreachable => {
                     return self.take_down(cx, HANGING_STOP_LIMIT).await.map(|_| false);
                 }
             }
@@ -239,30 +247,34 @@ impl<E: Engine> ContainerDatastore<E> {
     /// Refuses data that is missing, another engine's, or that of a release that an upgrade left.
     pub(super) async fn check_data(&self) -> Result<()> {
         if let Some(note) = self.upgrade_note().await? {
-            let copied = self.on_disk(Places::has_copy).await?;
+            let copied = self.on_disk(HostPaths::has_copy).await?;
             note.may_start(&(&*self.host()).into(), copied)?;
         }
-        if !self.on_disk(Places::has_data).await? {
-            return Err(Error::corrupt("the data directory is missing").with("path", self.places.data().display()));
+        if !self.on_disk(HostPaths::has_data).await? {
+            return Err(Error::corrupt("the data directory is missing").with("path", self.paths.data().display()));
         }
-        let (engine, host, data) = (self.engine.clone(), self.host(), self.places.data());
+        let (engine, host, data) = (self.engine.clone(), self.host(), self.paths.data());
         blocking(move || engine.check_data(&host, &data)).await
     }
 }
 
-/// Where an error has what the server wrote.
-pub(super) const OUTPUT: &str = "output";
-
-impl From<Error> for Failure {
+impl From<Error> for StartError {
     fn from(error: Error) -> Self {
         Self::Other(error)
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Server(error) | Failure::Other(error) => error,
+impl From<StartError> for Error {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Server(failed) => failed.into(),
+            StartError::Other(error) => error,
         }
+    }
+}
+
+impl From<FailedStart> for Error {
+    fn from(FailedStart { error, output }: FailedStart) -> Self {
+        error.with("output", output)
     }
 }

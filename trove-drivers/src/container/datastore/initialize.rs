@@ -19,16 +19,16 @@ use trove_core::{
 
 use super::{
     ContainerDatastore,
-    bring_up::{Failure, OUTPUT},
+    start::{FailedStart, StartError},
 };
 use crate::{
     container::{
         Engine, Template,
-        containers::Ran,
-        gauges::blocking,
-        places::Places,
+        containers::CommandOutput,
+        host_paths::HostPaths,
+        monitors::blocking,
         spec,
-        templates::{Subject, Templates},
+        templates::{TemplateKey, Templates},
     },
     docker::printable_tail,
 };
@@ -44,40 +44,40 @@ const NO_PROGRAM: i64 = 127;
 
 /// The template that a new data directory may come from, or may become.
 #[derive(Clone)]
-struct Pattern {
+struct TemplateSource {
     templates: Templates,
-    subject: Subject,
+    key: TemplateKey,
     template: Template,
 }
 
 impl<E: Engine> ContainerDatastore<E> {
     /// Makes a new data directory and the first server on it, from the image of this id.
-    pub(super) async fn bring_up_new(&self, cx: &Cx, image: &str) -> Result<()> {
+    pub(super) async fn start_new(&self, cx: &Cx, image: &str) -> Result<()> {
         let mut record = self.record().await?;
         self.lay_out(cx, record.wanted()).await?;
         // Making a container takes the daemon about as long as the initialisation, so both are done at once.
-        let (created, initialised) = tokio::join!(self.create_server(cx), self.initialise(cx, image, record.wanted()));
+        let (created, initialised) = tokio::join!(self.create_server(cx), self.initialize(cx, image, record.wanted()));
         if let (Err(_), Ok(id)) = (&initialised, &created) {
             self.containers.give_up(id).await;
         }
         initialised?;
         self.launch(cx, &created?).await.map_err(|failure| match failure {
-            Failure::Server(error) => self.of_settings(error, record.wanted()),
-            Failure::Other(error) => error,
+            StartError::Server(failed) => self.settings_error(failed, record.wanted()),
+            StartError::Other(error) => error,
         })?;
         record.answered();
         self.keep(&record).await
     }
 
     /// Fills the staging directory and makes it the data directory.
-    async fn initialise(&self, cx: &Cx, image: &str, settings: &Settings) -> Result<()> {
+    async fn initialize(&self, cx: &Cx, image: &str, settings: &Settings) -> Result<()> {
         let host = self.host();
         // What an attempt that was killed began may still write there.
         self.containers.make_way(&spec::init_name(&host)).await?;
-        self.on_disk(Places::sweep).await?;
+        self.on_disk(HostPaths::sweep).await?;
         cx.check()?;
-        match self.engine.initialise(&host, &self.specs.inside(&self.places.staging_name())) {
-            None => self.on_disk(Places::stage_empty).await?,
+        match self.engine.init_command(&host, &self.specs.inside(&self.paths.staging_name())) {
+            None => self.on_disk(HostPaths::stage_empty).await?,
             Some(command) => {
                 // The command may read the settings, and what it makes with them is nothing for others.
                 let pattern = if settings.is_empty() { self.pattern(&host, image) } else { None };
@@ -89,46 +89,46 @@ impl<E: Engine> ContainerDatastore<E> {
                 }
             }
         }
-        self.on_disk(Places::commit).await
+        self.on_disk(HostPaths::commit).await
     }
 
-    /// The error for a first start, which nobody who chose the settings could try before.
-    fn of_settings(&self, error: Error, settings: &Settings) -> Error {
-        match self.said(&error) {
+    /// Returns the error of a first start, which has no earlier settings to fall back to.
+    fn settings_error(&self, failed: FailedStart, settings: &Settings) -> Error {
+        match self.startup_error(&failed) {
             Some(line) if !settings.is_empty() => {
-                Error::invalid(format!("the server does not start with these settings: {line}")).because(error)
+                Error::invalid(format!("the server does not start with these settings: {line}"))
+                    .because(Error::from(failed))
             }
-            _ => error,
+            _ => failed.into(),
         }
     }
 
-    fn pattern(&self, host: &GuestHost, image: &str) -> Option<Pattern> {
+    fn pattern(&self, host: &GuestHost, image: &str) -> Option<TemplateSource> {
         let (shared, template) = (host.shared.as_ref()?, self.engine.template()?);
-        let subject = Subject {
+        let key = TemplateKey {
             engine: self.specs.datastore().to_owned(),
             version: host.version.clone(),
             image: image.to_owned(),
             options: template.options.clone(),
         };
-        Some(Pattern { templates: Templates::new(shared), subject, template })
+        Some(TemplateSource { templates: Templates::new(shared), key, template })
     }
 
     /// Fills the staging directory from the template, where there is one that can be used.
-    async fn stage_template(&self, cx: &Cx, pattern: Option<&Pattern>) -> Result<bool> {
-        let Some(Pattern { templates, subject, .. }) = pattern.cloned() else { return Ok(false) };
-        let (known, wanted) = (templates.clone(), subject.clone());
+    async fn stage_template(&self, cx: &Cx, pattern: Option<&TemplateSource>) -> Result<bool> {
+        let Some(TemplateSource { templates, key, .. }) = pattern.cloned() else { return Ok(false) };
+        let (known, wanted) = (templates.clone(), key.clone());
         if !blocking(move || Ok(known.has(&wanted))).await? {
             return Ok(false);
         }
-        let (staging, server) = (self.places.staging(), self.host().server);
-        let taken =
-            self.copying(cx, "copy template", move |going_on| templates.take(&subject, &staging, server, going_on));
+        let (staging, server) = (self.paths.staging(), self.host().server);
+        let taken = self.copying(cx, "copy template", move |going_on| templates.take(&key, &staging, server, going_on));
         match taken.await {
             Ok(taken) => Ok(taken),
             Err(error) if error.kind() == Kind::Cancelled => Err(error),
             Err(error) => {
                 tracing::warn!(server = self.name, error = error.report(), "the template is not used");
-                self.on_disk(Places::sweep).await.map(|()| false)
+                self.on_disk(HostPaths::sweep).await.map(|()| false)
             }
         }
     }
@@ -137,14 +137,14 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn stage_new(&self, cx: &Cx, command: Vec<String>, settings: &Settings) -> Result<()> {
         let (host, cpus) = (self.host(), self.docker.host().await?.cpus);
         let spec = self.specs.init(&host, cpus, command);
-        let places = self.places.clone();
-        let sweep = move || blocking(move || places.sweep());
+        let paths = self.paths.clone();
+        let sweep = move || blocking(move || paths.sweep());
         let ran = self.containers.run_after(cx, spec, INIT_LIMIT, sweep);
         match cx.waiting("initialise data directory", ran).await? {
-            Ran::Ended { code: 0, .. } => {}
-            Ran::NoProgram => return Err(self.wrong_image(cx, &host).await),
-            Ran::Ended { code: NO_PROGRAM, .. } => return Err(self.wrong_image(cx, &host).await),
-            Ran::Ended { code, output } => {
+            CommandOutput::Ended { code: 0, .. } => {}
+            CommandOutput::NoProgram => return Err(self.wrong_image(cx, &host).await),
+            CommandOutput::Ended { code: NO_PROGRAM, .. } => return Err(self.wrong_image(cx, &host).await),
+            CommandOutput::Ended { code, output } => {
                 let output = printable_tail(&output);
                 let failed = if self.is_full().await {
                     Error::no_space("the volume is too full for a new data directory")
@@ -156,12 +156,12 @@ impl<E: Engine> ContainerDatastore<E> {
                     error
                 } else {
                     let why = format!("the data directory could not be initialised (exit code {code})");
-                    return Err(self.of_settings(Error::internal(why).with(OUTPUT, output), settings));
+                    return Err(self.settings_error(FailedStart { error: Error::internal(why), output }, settings));
                 };
-                return Err(failed.with(OUTPUT, output));
+                return Err(failed.with("output", output));
             }
         }
-        let (engine, staging) = (Arc::clone(&self.engine), self.places.staging());
+        let (engine, staging) = (Arc::clone(&self.engine), self.paths.staging());
         let checked = {
             let host = Arc::clone(&host);
             blocking(move || engine.check_data(&host, &staging)).await
@@ -173,11 +173,11 @@ impl<E: Engine> ContainerDatastore<E> {
     }
 
     /// Keeps the staging directory as a template. No server had it yet, so that nobody but the image could write to it.
-    async fn keep_template(&self, pattern: Pattern) {
-        let Pattern { templates, subject, template } = pattern;
-        let (keeper, staging) = (templates.clone(), self.places.staging());
+    async fn keep_template(&self, pattern: TemplateSource) {
+        let TemplateSource { templates, key, template } = pattern;
+        let (keeper, staging) = (templates.clone(), self.paths.staging());
         let kept = blocking(move || {
-            if !keeper.keep(&subject, &staging, &template)? {
+            if !keeper.keep(&key, &staging, &template)? {
                 return Ok(Vec::new());
             }
             keeper.sweep()
@@ -188,12 +188,12 @@ impl<E: Engine> ContainerDatastore<E> {
                 return tracing::warn!(server = self.name, error = error.report(), "no template could be kept");
             }
         };
-        for subject in others {
-            let gone = self.docker.image_id(&subject.image).await;
+        for key in others {
+            let gone = self.docker.image_id(&key.image).await;
             if gone.is_err_and(|error| error.kind() == Kind::NotFound) {
                 let templates = templates.clone();
                 // The next one who keeps a template tries again.
-                let _ = blocking(move || templates.drop_subject(&subject)).await;
+                let _ = blocking(move || templates.remove(&key)).await;
             }
         }
     }

@@ -29,7 +29,7 @@ const BATCH: usize = 128;
 const WRITERS: usize = 8;
 
 /// How a copy is made.
-pub(crate) struct CopyRules<'a> {
+pub(crate) struct CopyOptions<'a> {
     /// Whose the copy is to be; only root may make it another's.
     pub(crate) owner: Option<(u32, u32)>,
     /// Whether links are copied, as what they are. Otherwise they, and all that is neither a file nor a directory, are
@@ -44,13 +44,13 @@ pub(crate) struct CopyRules<'a> {
 }
 
 /// Copies a directory with all it holds to a path at which there is nothing.
-pub(crate) fn copy_tree(from: &Path, to: &Path, how: &CopyRules<'_>) -> io::Result<()> {
+pub(crate) fn copy_tree(from: &Path, to: &Path, how: &CopyOptions<'_>) -> io::Result<()> {
     let mut copying = Copying { how, digest: None, bytes: 0, entries: 0, written: Vec::new() };
     copying.top(from, to)
 }
 
 /// The same, and returns a digest of names, modes and contents.
-pub(crate) fn copy_tree_with_digest(from: &Path, to: &Path, how: &CopyRules<'_>) -> io::Result<String> {
+pub(crate) fn copy_tree_with_digest(from: &Path, to: &Path, how: &CopyOptions<'_>) -> io::Result<String> {
     let mut copying = Copying { how, digest: Some(Sha256::new()), bytes: 0, entries: 0, written: Vec::new() };
     copying.top(from, to)?;
     let digest = copying.digest.take().map(Sha256::finalize).unwrap_or_default();
@@ -58,7 +58,7 @@ pub(crate) fn copy_tree_with_digest(from: &Path, to: &Path, how: &CopyRules<'_>)
 }
 
 struct Copying<'a> {
-    how: &'a CopyRules<'a>,
+    how: &'a CopyOptions<'a>,
     digest: Option<Sha256>,
     bytes: u64,
     entries: usize,
@@ -231,8 +231,8 @@ mod tests {
 
     use super::*;
 
-    fn rules(links: bool) -> CopyRules<'static> {
-        CopyRules { owner: None, links, without: &|_| false, durable: true, going_on: &|_| true }
+    fn rules(links: bool) -> CopyOptions<'static> {
+        CopyOptions { owner: None, links, without: &|_| false, durable: true, going_on: &|_| true }
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
             asked.set(bytes);
             bytes < 2 * BLOCK as u64
         };
-        copy_tree_with_digest(&from, &to, &CopyRules { going_on: &going_on, ..rules(false) }).unwrap_err();
+        copy_tree_with_digest(&from, &to, &CopyOptions { going_on: &going_on, ..rules(false) }).unwrap_err();
         assert_eq!(asked.get(), 2 * BLOCK as u64);
         let deep = from.join("d/".repeat(BOUNDS.depth));
         fs::create_dir_all(deep).unwrap();

@@ -1,21 +1,21 @@
-//! Rules by which parameters are the service's own: a reason, and whom it concerns.
+//! ReservedNamess by which parameters are the service's own: a reason, and whom it concerns.
 
 /// Why the parameters of these names cannot be set.
-pub(crate) struct Rule {
+pub(crate) struct ReservedNames {
     pub(crate) reason: &'static str,
     /// `*` stands for anything: at an end, at both, or once within.
     pub(crate) names: &'static [&'static str],
 }
 
-impl Rule {
+impl ReservedNames {
     /// True where the rule is about a parameter of this name.
-    pub(crate) fn is_for(&self, name: &str) -> bool {
-        self.names.iter().any(|pattern| fits(pattern, name))
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        self.names.iter().any(|pattern| matches_pattern(pattern, name))
     }
 }
 
 /// True where a name is of a pattern.
-pub(crate) fn fits(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches_pattern(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => name == pattern,
         Some(("", rest)) => match rest.strip_suffix('*') {
@@ -42,7 +42,7 @@ mod tests {
             ("sync*_slots", "synchronized_standby_slots", true),
             ("a*a", "a", false),
         ] {
-            assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
+            assert_eq!(matches_pattern(pattern, name), fit, "{pattern} {name}");
         }
     }
 }

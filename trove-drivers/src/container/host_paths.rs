@@ -27,8 +27,8 @@ use trove_core::{
 
 use super::{
     AGENT, ConfigFile,
-    notes::{self, Note},
-    tree::remove_tree,
+    safe_fs::remove_tree,
+    state_file::{self, StateFile},
 };
 
 /// The name of the directory of a throw-away server.
@@ -50,14 +50,14 @@ const OWN: [&str; 10] = [
 
 /// The paths of one instance.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub(crate) struct HostPaths {
     volume: PathBuf,
     directory: PathBuf,
     server: ServerIdentity,
     data_name: String,
 }
 
-impl Places {
+impl HostPaths {
     pub(crate) fn new(host: &GuestHost, data_name: &str) -> Self {
         let (volume, directory) = (host.volume.clone(), host.directory.clone());
         Self { volume, directory, server: host.server, data_name: data_name.to_owned() }
@@ -176,17 +176,17 @@ impl Places {
 
     /// Notes that a container was told to stop. The daemon does that even where whoever asked is gone.
     pub(crate) fn note_leaving(&self, container: &str) -> Result<()> {
-        notes::write(&self.leaving(), &container)
+        state_file::write(&self.leaving(), &container)
     }
 
     /// Forgets the container that was told to stop, which is gone.
     pub(crate) fn note_gone(&self) -> Result<()> {
-        notes::erase(&self.leaving())
+        state_file::remove(&self.leaving())
     }
 
     /// True where this container was told to stop.
     pub(crate) fn is_leaving(&self, container: &str) -> Result<bool> {
-        Ok(notes::read(&self.leaving())? == Note::Found(container.to_owned()))
+        Ok(state_file::read(&self.leaving())? == StateFile::Found(container.to_owned()))
     }
 
     /// Removes what the agent's directory has of the server.
@@ -305,7 +305,7 @@ mod tests {
             fs::write(directory.path().join(name), "").unwrap();
         }
         fs::write(directory.path().join("settings.json.new"), "").unwrap();
-        Places::new(&host, "data").clear().unwrap();
+        HostPaths::new(&host, "data").clear().unwrap();
         let left = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
         left.sort();

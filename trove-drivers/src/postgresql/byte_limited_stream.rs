@@ -19,7 +19,7 @@ const HEADER: usize = 5;
 /// The client makes room for a whole message, as long as its header claims it to be, and waits for its end; so a
 /// header that claims more than is left ends the connection before the client sees it.
 #[derive(Debug)]
-pub(super) struct Metered {
+pub(super) struct ByteLimitedStream {
     stream: UnixStream,
     left: usize,
     header: Vec<u8>,
@@ -27,7 +27,7 @@ pub(super) struct Metered {
     body: usize,
 }
 
-impl Metered {
+impl ByteLimitedStream {
     pub(super) fn new(stream: UnixStream, budget: usize) -> Self {
         Self { stream, left: budget, header: Vec::with_capacity(HEADER), body: 0 }
     }
@@ -64,7 +64,7 @@ fn too_much() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the database server says more than it is heard for")
 }
 
-impl AsyncRead for Metered {
+impl AsyncRead for ByteLimitedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
@@ -72,7 +72,7 @@ impl AsyncRead for Metered {
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for ByteLimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -99,7 +99,7 @@ mod tests {
     async fn what_fits_is_passed_on_however_it_is_cut() {
         for piece in 1..GREETING.len() {
             let (near, mut far) = UnixStream::pair().unwrap();
-            let mut metered = Metered::new(near, GREETING.len());
+            let mut metered = ByteLimitedStream::new(near, GREETING.len());
             for part in GREETING.chunks(piece) {
                 far.write_all(part).await.unwrap();
                 let mut read = vec![0; part.len()];
@@ -130,7 +130,7 @@ mod tests {
             });
             let mut config = Config::new();
             config.user("x");
-            let (client, connection) = config.connect_raw(Metered::new(near, 1 << 16), NoTls).await.unwrap();
+            let (client, connection) = config.connect_raw(ByteLimitedStream::new(near, 1 << 16), NoTls).await.unwrap();
             let connection = tokio::spawn(connection);
             assert!(client.simple_query("SELECT 1").await.is_err());
             assert!(connection.await.unwrap().is_err());

@@ -19,40 +19,40 @@ use trove_core::error::{Error, Result};
 
 use super::{
     failed,
-    notes::{self, Note},
-    places::Places,
-    tree::{CopyRules, copy_tree, remove_tree},
-    upgrade_note::UpgradeNote,
+    host_paths::HostPaths,
+    safe_fs::{CopyOptions, copy_tree, remove_tree},
+    state_file::{self, StateFile},
+    upgrade_state::UpgradeState,
 };
 
-impl Places {
+impl HostPaths {
     /// The upgrade that has begun or was concluded last, if one was.
-    pub(crate) fn upgrade_note(&self) -> Result<Option<UpgradeNote>> {
-        match notes::read(&self.upgrade())? {
-            Note::Absent => Ok(None),
-            Note::Found(note) => Ok(Some(note)),
-            Note::Damaged => {
+    pub(crate) fn upgrade_note(&self) -> Result<Option<UpgradeState>> {
+        match state_file::read(&self.upgrade())? {
+            StateFile::Absent => Ok(None),
+            StateFile::Found(note) => Ok(Some(note)),
+            StateFile::Damaged => {
                 let why = "the note of an upgrade is damaged, so that it is unknown which release the data belongs to";
                 Err(Error::corrupt(why).with("path", self.upgrade().display()))
             }
         }
     }
 
-    pub(crate) fn note_upgrade(&self, note: &UpgradeNote) -> Result<()> {
-        notes::write(&self.upgrade(), note)
+    pub(crate) fn note_upgrade(&self, note: &UpgradeState) -> Result<()> {
+        state_file::write(&self.upgrade(), note)
     }
 
     /// Notes that there is no way back, and drops what only that would need.
     pub(crate) fn conclude_upgrade(&self) -> Result<()> {
         if let Some(note) = self.upgrade_note()? {
-            self.note_upgrade(&UpgradeNote { concluded: true, ..note })?;
+            self.note_upgrade(&UpgradeState { concluded: true, ..note })?;
         }
         self.drop_copies()
     }
 
     /// Forgets the upgrade and drops what only the way back would need.
     pub(crate) fn forget_upgrade(&self) -> Result<()> {
-        notes::erase(&self.upgrade())?;
+        state_file::remove(&self.upgrade())?;
         self.drop_copies()
     }
 
@@ -74,7 +74,7 @@ impl Places {
             remove_tree(&self.draft())?;
             let server = self.server();
             let owner = Some((server.uid, server.gid));
-            let how = CopyRules { owner, links: true, without: &|_| false, durable: true, going_on };
+            let how = CopyOptions { owner, links: true, without: &|_| false, durable: true, going_on };
             copy_tree(&self.data(), &self.draft(), &how)?;
             fs::rename(self.draft(), self.copy())?;
             self.sync_volume()

@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 
 /// The beginning of a small text file that the server owns and that is not trusted: whatever else is put in its place
 /// is refused.
-pub(crate) fn read_small(path: &Path, limit: u64) -> io::Result<String> {
+pub(crate) fn bounded_read(path: &Path, limit: u64) -> io::Result<String> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     if !file.metadata()?.is_file() {
