@@ -30,7 +30,7 @@ pub(super) async fn measure(slot: &mut Option<Site>) -> Result<Memory> {
     broker.serves().await?;
     let site = slot.insert(Site::with_agents(env!("CARGO_TARGET_TMPDIR"), Engine::PostgreSql, &program().await?)?);
     let (place, login) = broker.control();
-    let trove = site.service().bus(RabbitMq::new(place, login, broker.management()?)).start().await?;
+    let trove = site.service().message_broker(RabbitMq::new(place, login, broker.management()?)).start().await?;
     let instance = trove.create(NewInstance::new("bench", "postgresql")).await?.active().await?;
     sleep(REST).await;
     let lock = site.path().join(format!("root/guests/{}/agent.lock", instance.id));

@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::sleep;
 use trove_benches::{Result, container_memory, container_processor_time};
-use trove_core::rpc::{self, Login, Management};
+use trove_core::rpc::{self, BrokerLogin, Management};
 use uuid::Uuid;
 
 /// How long it may take to start.
@@ -81,10 +81,10 @@ impl Broker {
     }
 
     /// Where it is, and who may do everything there.
-    pub(super) fn control(&self) -> (rpc::Broker, Login) {
+    pub(super) fn control(&self) -> (rpc::Broker, BrokerLogin) {
         let mut broker = rpc::Broker::at(Ipv4Addr::LOCALHOST.to_string());
         broker.port = self.port;
-        (broker, Login::new(USER, PASSWORD))
+        (broker, BrokerLogin::new(USER, PASSWORD))
     }
 
     /// The same as clients that know nothing of the library are told it.
@@ -94,7 +94,7 @@ impl Broker {
 
     pub(super) fn management(&self) -> Result<Management> {
         let url = format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.management);
-        Ok(Management::new(&url, "/", Login::new(USER, PASSWORD))?)
+        Ok(Management::new(&url, "/", BrokerLogin::new(USER, PASSWORD))?)
     }
 
     /// The seconds that it has kept a processor busy.

@@ -7,7 +7,7 @@ use tokio::{process::Command, task::spawn_blocking};
 use trove_benches::{Result, processor_time};
 use trove_core::{
     id::InstanceId,
-    rpc::{self, InstanceKey, Login},
+    rpc::{self, BrokerLogin, InstanceKey},
     secret::{ExposeSecret, SecretString},
 };
 
@@ -66,7 +66,7 @@ pub(super) async fn serve() -> Result<()> {
     let floor = Arc::new(Floor::guest(&setup.uri, &setup.floor_key).await?);
     let mut broker = rpc::Broker::at(setup.host);
     broker.port = setup.port;
-    let login = Login::new(setup.user, setup.password);
+    let login = BrokerLogin::new(setup.user, setup.password);
     let key = InstanceKey::from_text(1, &SecretString::from(setup.key))?;
     let ours = Arc::new(Guest::serve(broker, Identity { instance: setup.instance, key, login })?);
     let text = Arc::new(payload());

@@ -1,7 +1,7 @@
 //! What messages between the control plane and a guest cost over RabbitMQ: calls that are answered with what they
 //! asked, and reports of the guest that are confirmed, of 1 KiB each.
 //!
-//! **Ours**: `rpc::Line` and `rpc::Service` over `rpc::Amqp`. Sealed, in order, once; calls are repeated until they are
+//! **Ours**: `rpc::RpcClient` and `rpc::RpcServer` over `rpc::Amqp`. Sealed, in order, once; calls are repeated until they are
 //! answered, and what the broker did not take is sent again.
 //!
 //! **Floor**: AES-256-GCM, publisher confirms and acknowledgements over the same client library, with nothing of that.

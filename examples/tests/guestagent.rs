@@ -75,7 +75,7 @@ impl Site {
             std::env::var("TROVE_IMAGE_POSTGRESQL_17").unwrap_or_else(|_| "trove-local/postgresql:17".to_owned());
         let trove = Trove::builder()
             .store(format!("sqlite:{}", self.directory.path().join("trove.db").display()))
-            .bus(self.broker.clone().bus())
+            .message_broker(self.broker.clone().bus())
             .platform(local.clone())
             .datastore(PostgreSql::new().image("17", image))
             .flavor(Flavor::new("tiny", mib(256), 1))

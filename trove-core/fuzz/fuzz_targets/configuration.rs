@@ -1,4 +1,4 @@
-//! The configuration file of an agent.
+//! Parses the configuration file of an agent.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Frames from the control plane's side, as a guest hears them.
+//! Delivers frames from the control plane to a guest.
 
 #![no_main]
 

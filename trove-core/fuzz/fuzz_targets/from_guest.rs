@@ -1,4 +1,4 @@
-//! Frames from a guest's side, as the control plane hears them.
+//! Delivers frames from a guest to the control plane.
 
 #![no_main]
 

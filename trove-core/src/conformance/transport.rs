@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{Error, Kind, Result},
     id::InstanceId,
-    rpc::{Address, Delivery, InProcess, MAILBOX_BYTES, MAILBOX_FRAMES, MAX_FRAME_BYTES, Mailbox, Transport},
+    rpc::{Address, Delivery, InProcess, MAX_FRAME_BYTES, QUEUE_BYTES, QUEUE_FRAMES, QueueConsumer, Transport},
 };
 
 /// How long one case may take.
@@ -128,12 +128,12 @@ impl Trial {
     }
 
     /// What the guest receives with.
-    async fn inbox(&self) -> Box<dyn Mailbox> {
+    async fn inbox(&self) -> Box<dyn QueueConsumer> {
         self.opened(&self.guest, &self.to_guest).await
     }
 
     /// Opens what a former receiver may have let go of just now.
-    async fn opened(&self, transport: &Arc<dyn Transport>, address: &Address) -> Box<dyn Mailbox> {
+    async fn opened(&self, transport: &Arc<dyn Transport>, address: &Address) -> Box<dyn QueueConsumer> {
         let opening = async {
             loop {
                 match transport.open(address).await {
@@ -153,15 +153,15 @@ impl Trial {
 }
 
 /// The next delivery, which has to come.
-async fn next(inbox: &mut Box<dyn Mailbox>) -> Delivery {
+async fn next(inbox: &mut Box<dyn QueueConsumer>) -> Delivery {
     timeout(PATIENCE, inbox.receive()).await.expect("nothing arrived").unwrap()
 }
 
 /// The next frame as text; it is done.
-async fn take(inbox: &mut Box<dyn Mailbox>) -> String {
+async fn take(inbox: &mut Box<dyn QueueConsumer>) -> String {
     let delivery = next(inbox).await;
     let text = String::from_utf8(delivery.frame().to_vec()).unwrap();
-    delivery.done().await.unwrap();
+    delivery.acknowledge().await.unwrap();
     text
 }
 
@@ -178,7 +178,7 @@ async fn a_frame_arrives_as_it_was_sent(trial: &Trial) {
         trial.control.send(&trial.to_guest, frame.clone()).await.unwrap();
         let delivery = next(&mut inbox).await;
         assert!(delivery.frame() == frame, "{} bytes arrived as {}", frame.len(), delivery.frame().len());
-        delivery.done().await.unwrap();
+        delivery.acknowledge().await.unwrap();
     }
 }
 
@@ -261,9 +261,9 @@ async fn frames_may_be_done_in_any_order(trial: &Trial) {
     }
     let mut inbox = trial.inbox().await;
     let (a, b, c) = (next(&mut inbox).await, next(&mut inbox).await, next(&mut inbox).await);
-    c.done().await.unwrap();
+    c.acknowledge().await.unwrap();
     drop(b);
-    a.done().await.unwrap();
+    a.acknowledge().await.unwrap();
     assert_eq!(take(&mut inbox).await, "b");
     trial.send("d").await;
     assert_eq!(take(&mut inbox).await, "d");
@@ -298,15 +298,15 @@ async fn where_there_is_no_mailbox_nothing_is_sent_or_received(trial: &Trial) {
 }
 
 async fn a_full_mailbox_is_busy_and_keeps_what_it_has(trial: &Trial) {
-    for number in 0..MAILBOX_FRAMES {
+    for number in 0..QUEUE_FRAMES {
         trial.send(&number.to_string()).await;
     }
     let full = async || kind(trial.control.send(&trial.to_guest, b"more".to_vec()).await);
     assert_eq!(full().await, Some(Kind::Busy));
     let mut inbox = trial.inbox().await;
-    next(&mut inbox).await.done().await.unwrap();
+    next(&mut inbox).await.acknowledge().await.unwrap();
     trial.send("room again").await;
-    for number in 1..MAILBOX_FRAMES {
+    for number in 1..QUEUE_FRAMES {
         assert_eq!(take(&mut inbox).await, number.to_string());
     }
     assert_eq!(take(&mut inbox).await, "room again");
@@ -314,12 +314,12 @@ async fn a_full_mailbox_is_busy_and_keeps_what_it_has(trial: &Trial) {
 
 async fn a_mailbox_holds_only_so_many_bytes(trial: &Trial) {
     let long = vec![1; MAX_FRAME_BYTES];
-    for _ in 0..MAILBOX_BYTES / MAX_FRAME_BYTES {
+    for _ in 0..QUEUE_BYTES / MAX_FRAME_BYTES {
         trial.control.send(&trial.to_guest, long.clone()).await.unwrap();
     }
     assert_eq!(kind(trial.control.send(&trial.to_guest, long.clone()).await), Some(Kind::Busy));
     let mut inbox = trial.inbox().await;
-    next(&mut inbox).await.done().await.unwrap();
+    next(&mut inbox).await.acknowledge().await.unwrap();
     trial.control.send(&trial.to_guest, long.clone()).await.unwrap();
 }
 
@@ -413,7 +413,7 @@ async fn a_broken_connection_loses_nothing_that_was_sent(trial: &Trial) {
         interrupted => interrupted.unwrap(),
     }
     // Nobody else's frame is done by it, and it comes again.
-    drop(held.done().await);
+    drop(held.acknowledge().await);
     // Which end has noticed when is left open.
     let sent = async {
         while let Err(error) = trial.control.send(&trial.to_guest, b"after".to_vec()).await {
@@ -427,7 +427,7 @@ async fn a_broken_connection_loses_nothing_that_was_sent(trial: &Trial) {
         let delivery = next(&mut inbox).await;
         seen.push(String::from_utf8(delivery.frame().to_vec()).unwrap());
         // What was fetched before may come again.
-        drop(delivery.done().await);
+        drop(delivery.acknowledge().await);
     }
     assert!(seen.ends_with(&["held", "waiting", "after"].map(str::to_owned)), "{seen:?}");
 }

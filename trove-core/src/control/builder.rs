@@ -18,7 +18,7 @@ use crate::{
     guest::{self, Guests},
     model::{ByteSize, DatastoreVersion, Flavor, gib, mib},
     platform::Platform,
-    rpc::{Bus, InProcess},
+    rpc::{InProcess, MessageBroker},
     secret::KeyProvider,
     store::{Store, StoredVersion},
     taskmanager::{ControlPlane, keep_guests, registry, reseal},
@@ -56,7 +56,7 @@ pub struct Builder {
     flavors: Vec<Flavor>,
     limits: RequestLimits,
     keys: Option<Arc<dyn KeyProvider>>,
-    bus: Option<Arc<dyn Bus>>,
+    message_broker: Option<Arc<dyn MessageBroker>>,
     flow: flow::Settings,
     guest: guest::Settings,
     clock: Clock,
@@ -128,9 +128,9 @@ impl Builder {
         self
     }
 
-    /// Sets the message bus to the guests. By default, guests and bus are in this process.
-    pub fn bus(mut self, bus: impl Bus) -> Self {
-        self.bus = Some(Arc::new(bus));
+    /// Sets the message broker between the control plane and its guests. The default is [`InProcess`].
+    pub fn message_broker(mut self, broker: impl MessageBroker) -> Self {
+        self.message_broker = Some(Arc::new(broker));
         self
     }
 
@@ -192,8 +192,8 @@ impl Builder {
         let events = Events::new();
         let (shutdown, reports_closed) = (CancellationToken::new(), CancellationToken::new());
         let (reports, conductor) = conductor::start(store.clone(), events.clone(), reports_closed.clone());
-        let bus = self.bus.unwrap_or_else(|| Arc::new(InProcess::new()));
-        let guests = Guests::new(drivers, bus, self.guest, self.clock.clone(), reports);
+        let broker = self.message_broker.unwrap_or_else(|| Arc::new(InProcess::new()));
+        let guests = Guests::new(drivers, broker, self.guest, self.clock.clone(), reports);
         let control = Arc::new(ControlPlane {
             store: store.clone(),
             platform,

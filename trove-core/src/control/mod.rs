@@ -35,7 +35,7 @@ use crate::{
     id::{InstanceId, OperationId},
     lifecycle::{self, Action, State},
     model::{AssignedSettings, Condition, Event, EventKind, Flavor, Health, Instance, Operation, Problem},
-    rpc::Refusals,
+    rpc::DropCounters,
     store::{InsertOutcome, NewOperation},
     taskmanager::{ControlPlane, CreateInstance, DeleteInstance},
     time::{Clock, elapsed},
@@ -192,15 +192,15 @@ impl Trove {
     ///
     /// ```
     /// # async fn example(trove: trove_core::Trove) {
-    /// use trove_core::rpc::Refusal;
+    /// use trove_core::rpc::DropReason;
     ///
-    /// for reason in Refusal::ALL {
-    ///     println!("trove_refused_frames{{reason=\"{reason:?}\"}} {}", trove.refusals().count(reason));
+    /// for reason in DropReason::ALL {
+    ///     println!("trove_dropped_frames{{reason=\"{reason:?}\"}} {}", trove.dropped_frames().count(reason));
     /// }
     /// # }
     /// ```
-    pub fn refusals(&self) -> Refusals {
-        self.0.control.guests.refusals()
+    pub fn dropped_frames(&self) -> DropCounters {
+        self.0.control.guests.drops()
     }
 
     /// Returns the offered datastores and the registry of their versions.

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    credentials::{Credentials, Standing},
+    GuestIdentity,
     heal::{Healer, Remedy},
     message::{self, Notice},
     notes::{Became, Intent, Notes},
@@ -26,7 +26,7 @@ use crate::{
     id::{InstanceId, OperationId},
     layer::{Deadline, Layered},
     model::{Condition, Health, Observed, Problem},
-    rpc::Teller,
+    rpc::{KeyRing, Notifier, Transport},
 };
 
 /// How long the end of a job waits until what it came to is on its way to the control plane.
@@ -64,8 +64,9 @@ pub(super) struct Agent {
 /// What an agent lives with.
 pub(super) struct Surroundings {
     pub(super) settings: Settings,
-    pub(super) teller: Teller,
-    pub(super) standing: Standing,
+    pub(super) notifier: Notifier,
+    pub(super) keys: KeyRing,
+    pub(super) transport: Arc<dyn Transport>,
     pub(super) stop: CancellationToken,
 }
 
@@ -88,7 +89,7 @@ impl Agent {
             tasks: TaskTracker::new(),
         });
         let (renewed, stop) = (agent.clone(), agent.surroundings.stop.clone());
-        agent.tasks.spawn(async move { stop.run_until_cancelled(renewed.drop_former_credentials()).await });
+        agent.tasks.spawn(async move { stop.run_until_cancelled(renewed.drop_former_identities()).await });
         let watcher = agent.clone();
         agent.tasks.spawn(async move {
             while AssertUnwindSafe(watcher.watch()).catch_unwind().await.is_err() {
@@ -114,7 +115,9 @@ impl Agent {
         }
         let agent = self.clone();
         let cx = Cx::new(operation, epoch).with_step(work.name()).with_cancel(cancel).with_progress(Arc::new(
-            move |progress| agent.surroundings.teller.tell(message::write(&Notice::Progress { operation, progress })),
+            move |progress| {
+                agent.surroundings.notifier.notify(message::write(&Notice::Progress { operation, progress }))
+            },
         ));
         let agent = self.clone();
         self.tasks.spawn(async move {
@@ -125,7 +128,7 @@ impl Agent {
             // Where it cannot be written down, and is forgotten, the job is done again.
             agent.keep_notes().await;
             agent.notes.known().kept(&key);
-            agent.surroundings.teller.tell(message::write(&Notice::JobEnded));
+            agent.surroundings.notifier.notify(message::write(&Notice::JobEnded));
         });
         Ok(JobEnd::Running)
     }
@@ -142,28 +145,32 @@ impl Agent {
     }
 
     /// Takes others too, for itself and whoever is the agent after it.
-    async fn renew(&self, credentials: Credentials) -> Result<()> {
-        self.notes.known().wallet.add(credentials);
+    async fn renew(&self, identity: GuestIdentity) -> Result<()> {
+        self.notes.known().identities.insert(identity);
         self.notes.keep().await?;
-        self.surroundings.standing.apply(&self.notes.known().wallet);
+        self.apply_identities();
         Ok(())
     }
 
     /// Drops what the control plane does not use any more.
-    async fn drop_former_credentials(&self) {
-        let standing = &self.surroundings.standing;
+    async fn drop_former_identities(&self) {
         let mut number = 0;
         loop {
-            number = standing.keys.used_above(number).await;
-            self.notes.known().wallet.drop_before(number);
+            number = self.surroundings.keys.activated_above(number).await;
+            self.notes.known().identities.remove_before(number);
             self.keep_notes().await;
-            standing.apply(&self.notes.known().wallet);
+            self.apply_identities();
         }
+    }
+
+    fn apply_identities(&self) {
+        let Surroundings { keys, transport, .. } = &self.surroundings;
+        self.notes.known().identities.apply(keys, &**transport);
     }
 
     async fn work(&self, cx: &Cx, work: Work) -> Result<()> {
         let work = match work {
-            Work::Renew(credentials) => return self.renew(credentials).await,
+            Work::Renew(identity) => return self.renew(identity).await,
             work => work,
         };
         let _server = self.server.write().await;
@@ -238,7 +245,7 @@ impl Agent {
         }
         // What the caller hears as done it was told of before, unless it is away.
         let told = message::write(&Notice::Seen { observed: self.observe().await, settled: true });
-        let _ = tokio::time::timeout(TOLD_PATIENCE, self.surroundings.teller.told(told)).await;
+        let _ = tokio::time::timeout(TOLD_PATIENCE, self.surroundings.notifier.notify_and_flush(told)).await;
         Ok(())
     }
 
@@ -322,7 +329,7 @@ impl Agent {
                 if stale && self.intent() == intent {
                     last = Some((observed.clone(), Instant::now()));
                     let seen = Notice::Seen { observed: observed.clone(), settled: false };
-                    self.surroundings.teller.tell(message::write(&seen));
+                    self.surroundings.notifier.notify(message::write(&seen));
                 }
                 if self.mend(intent, &observed.health, &mut healer, &mut start_failure).await {
                     continue;

@@ -16,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Configuration, Settings,
     agent::{Agent, Surroundings},
-    credentials::{Credentials, Standing, Wallet},
     desk::Desk,
+    identity::GuestIdentities,
     notes::Notes,
 };
 use crate::{
     datastore::Driver,
     error::{Error, Kind, Result},
-    rpc::{Refusals, Service, Teller},
+    rpc::{DropCounters, KeyRing, Notifier, RpcServer},
 };
 
 /// How long to wait before the control plane is tried again.
@@ -51,7 +51,7 @@ pub async fn serve(
     settings: Settings,
     stop: CancellationToken,
 ) -> Result<()> {
-    let Configuration { instance, datastore, key, access, serves, epoch, mut host } = configuration;
+    let Configuration { instance, datastore, identity, endpoint, serves, epoch, mut host } = configuration;
     if driver.manifest().name != datastore {
         let own = &driver.manifest().name;
         return Err(Error::invalid(format!("the instance is of datastore {datastore:?}, and the driver of {own:?}")));
@@ -60,8 +60,8 @@ pub async fn serve(
     let alone = tokio::task::spawn_blocking(move || alone(&directory)).await;
     let _alone = alone.unwrap_or_else(|error| Err(Error::internal("the lock could not be taken").because(error)))?;
     let file = host.directory.join(NOTES);
-    let wallet = Wallet::of(Credentials::new(key, &access));
-    let notes = tokio::task::spawn_blocking(move || Notes::kept_in(file, serves, epoch, wallet)).await;
+    let identities = GuestIdentities::new(identity);
+    let notes = tokio::task::spawn_blocking(move || Notes::kept_in(file, serves, epoch, identities)).await;
     let notes = notes.unwrap_or_else(|error| Err(Error::internal("the notes could not be read").because(error)))?;
     // Its file says what it was at first.
     let became = notes.known().became.clone();
@@ -69,18 +69,25 @@ pub async fn serve(
     if let Some((version, image)) = became.release {
         (host.version, host.image) = (version, image);
     }
-    let teller = Teller::new();
+    let notifier = Notifier::new();
     let ending = stop.child_token();
-    let standing = Standing::new(&access, &notes.known().wallet);
-    let (keys, transport) = (standing.keys.clone(), standing.entrance.transport());
-    let surroundings = Surroundings { settings, teller: teller.clone(), standing, stop: ending.clone() };
+    let identities = notes.known().identities.clone();
+    let (keys, transport) = (KeyRing::default(), endpoint.connect(identities.logins()));
+    identities.apply(&keys, &*transport);
+    let surroundings = Surroundings {
+        settings,
+        notifier: notifier.clone(),
+        keys: keys.clone(),
+        transport: transport.clone(),
+        stop: ending.clone(),
+    };
     let agent = Agent::spawn(instance, driver.attach(host)?, notes, surroundings);
-    let (desk, refusals) = (Arc::new(Desk(agent.clone())), Refusals::new());
+    let (desk, drops) = (Arc::new(Desk(agent.clone())), DropCounters::new());
     let (mut pause, mut taken): (_, Option<Instant>) = (PAUSES.0, None);
     let ended = loop {
         let (transport, keys, desk) = (transport.clone(), keys.clone(), desk.clone());
         let since = Instant::now();
-        let service = Service::new(transport, instance, keys, desk, teller.clone(), refusals.clone());
+        let service = RpcServer::new(transport, instance, keys, desk, notifier.clone(), drops.clone());
         let error = match service {
             Ok(service) => match service.run(ending.clone()).await {
                 Ok(()) => break Ok(()),

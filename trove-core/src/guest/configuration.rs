@@ -8,14 +8,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Identity, clear, local::serves};
+use super::{GuestIdentity, local::serves, wire};
 use crate::{
     datastore::{GuestHost, RegistryLogin},
     error::{Error, Result},
     id::InstanceId,
     model::Instance,
     platform::AgentSetup,
-    rpc::{Access, Broker, InstanceKey, Login},
+    rpc::{Broker, BrokerEndpoint, BrokerLogin, InstanceKey},
     secret::SecretString,
 };
 
@@ -37,10 +37,10 @@ pub struct Configuration {
     pub instance: InstanceId,
     /// The name of its driver.
     pub datastore: String,
-    /// What messages are sealed with.
-    pub(super) key: InstanceKey,
-    /// How it reaches the control plane.
-    pub(super) access: Access,
+    /// The identity of the guest.
+    pub(super) identity: GuestIdentity,
+    /// The message broker to which it connects.
+    pub(super) endpoint: BrokerEndpoint,
     /// Whether the server should run, or be stopped, until a job says otherwise; `None` where it is being made or removed.
     pub(super) serves: Option<bool>,
     /// Callers of a lower epoch are refused.
@@ -56,10 +56,10 @@ struct Guest {
     datastore: String,
     serves: Option<bool>,
     epoch: u64,
-    #[serde(with = "clear::key")]
+    #[serde(with = "wire::key")]
     key: InstanceKey,
     broker: Reached,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "clear::login")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "wire::registry_login")]
     login: Option<RegistryLogin>,
 }
 
@@ -70,7 +70,7 @@ struct Reached {
     port: u16,
     vhost: String,
     user: String,
-    #[serde(with = "clear::secret")]
+    #[serde(with = "wire::secret")]
     password: SecretString,
 }
 
@@ -84,13 +84,13 @@ struct Whole {
 /// What the agent of an instance is told that lives elsewhere; `None` where it could not reach the control plane.
 pub(crate) fn setup(
     instance: &Instance,
-    identity: &Identity,
-    access: &Access,
+    identity: &GuestIdentity,
+    endpoint: &BrokerEndpoint,
     login: Option<RegistryLogin>,
 ) -> Option<AgentSetup> {
-    let Access::Amqp { broker, login: own } = access else { return None };
+    let BrokerEndpoint::Amqp(broker) = endpoint else { return None };
     let Broker { host, port, vhost } = broker.clone();
-    let Login { user, password } = own.clone();
+    let BrokerLogin { user, password } = identity.login.clone();
     let guest = Guest {
         instance: instance.id,
         datastore: instance.datastore.clone(),
@@ -139,8 +139,9 @@ impl Configuration {
             return Err(wrong("two instances in"));
         }
         let Reached { host: at, port, vhost, user, password } = guest.broker;
-        let access = Access::Amqp { broker: Broker { host: at, port, vhost }, login: Login { user, password } };
+        let endpoint = BrokerEndpoint::Amqp(Broker { host: at, port, vhost });
         let Guest { instance, datastore, serves, epoch, key, .. } = guest;
-        Ok(Self { instance, datastore, key, access, serves, epoch, host })
+        let identity = GuestIdentity { key, login: BrokerLogin { user, password } };
+        Ok(Self { instance, datastore, identity, endpoint, serves, epoch, host })
     }
 }

@@ -12,20 +12,20 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    rpc::{Answerer, MAX_TEXT_BYTES},
+    rpc::{MAX_PAYLOAD_BYTES, RequestHandler},
 };
 
 /// Hands requests to the agent.
 pub(super) struct Desk(pub(super) Arc<Agent>);
 
 #[async_trait]
-impl Answerer for Desk {
-    async fn answer(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+impl RequestHandler for Desk {
+    async fn handle(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
         let answer = AssertUnwindSafe(self.take(&text)).catch_unwind().await;
         let answer = answer.unwrap_or_else(|_| Err(Error::internal("the guest panicked")));
         let answer: std::result::Result<Answer, Failure> = answer.map_err(Failure::from);
         let told = message::write(&answer);
-        if told.len() <= MAX_TEXT_BYTES {
+        if told.len() <= MAX_PAYLOAD_BYTES {
             return told;
         }
         let long = Error::invalid("the answer is too long for one message; ask for less at once");

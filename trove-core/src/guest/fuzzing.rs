@@ -1,8 +1,9 @@
-//! What reads bytes that somebody else may have written, as fuzzing calls it. Not a part of the interface.
+//! Entry points for fuzzing the parsers of untrusted bytes. Not part of the public API.
 //!
-//! Each takes any bytes, panics where something is not as it should be, and returns how much of it made sense.
+//! Each function takes arbitrary bytes, panics if a property is violated, and returns the number of
+//! messages that were valid.
 
-#![allow(clippy::unwrap_used, reason = "what does not hold is to be seen")]
+#![allow(clippy::unwrap_used, reason = "a violated property must fail the test")]
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
@@ -15,30 +16,30 @@ use super::{
 };
 use crate::{
     error::Error,
-    rpc::{Side, play},
+    rpc::{Side, run_script},
 };
 
-/// What a guest hears by a script of `rpc/play.rs`, and what it makes of it.
+/// Runs a script of `rpc/fuzz_harness.rs` and parses the requests that the guest accepts.
 pub fn from_control(script: &[u8]) -> usize {
     if is_text(script) {
         return usize::from(request(script));
     }
-    let mut sensible = 0;
-    play(Side::Guest, script, |text| sensible += usize::from(request(text)));
-    sensible
+    let mut valid = 0;
+    run_script(Side::Guest, script, |payload| valid += usize::from(request(payload)));
+    valid
 }
 
-/// What the control plane hears of a guest by such a script, and what it makes of it.
+/// Runs such a script and parses the replies and notifications that the control plane accepts.
 pub fn from_guest(script: &[u8]) -> usize {
     if is_text(script) {
         return usize::from(answer(script)) + usize::from(notice(script));
     }
-    let mut sensible = 0;
-    play(Side::Control, script, |text| sensible += usize::from(answer(text)) + usize::from(notice(text)));
-    sensible
+    let mut valid = 0;
+    run_script(Side::Control, script, |payload| valid += usize::from(answer(payload)) + usize::from(notice(payload)));
+    valid
 }
 
-/// What an agent is told by its configuration file.
+/// Parses the configuration file of an agent.
 #[cfg(feature = "amqp")]
 pub fn configuration(text: &[u8]) -> usize {
     let Ok(text) = std::str::from_utf8(text) else { return 0 };
@@ -51,40 +52,40 @@ pub fn configuration(text: &[u8]) -> usize {
     1
 }
 
-/// A text by itself is tried without a wire, which takes far longer.
+/// Returns true for a single message, which is parsed without the slower harness.
 fn is_text(script: &[u8]) -> bool {
     script.starts_with(b"{")
 }
 
 fn request(text: &[u8]) -> bool {
-    let Some(request) = same_again::<Request>(text) else { return false };
-    // Of this a job is known.
+    let Some(request) = round_trip::<Request>(text) else { return false };
+    // The agent identifies jobs by this text.
     assert!(!format!("{request:?}").is_empty());
     true
 }
 
 fn answer(text: &[u8]) -> bool {
-    let Some(answer) = same_again::<Result<Answer, Failure>>(text) else { return false };
+    let Some(answer) = round_trip::<Result<Answer, Failure>>(text) else { return false };
     if let Err(failure) = answer {
         let error = Error::from(failure);
-        for told in [error.to_string(), std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()]
+        for text in [error.to_string(), std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()]
         {
-            assert!(is_plain(&told, message::MAX_TEXT), "{told:?}");
+            assert!(is_plain(&text, message::MAX_TEXT), "{text:?}");
         }
     }
     true
 }
 
 fn notice(text: &[u8]) -> bool {
-    let Some(notice) = same_again::<Notice>(text) else { return false };
+    let Some(notice) = round_trip::<Notice>(text) else { return false };
     if let Notice::Seen { observed, .. } = notice {
         assert_plain(&serde_json::to_value(remote::plain(observed)).unwrap());
     }
     true
 }
 
-/// What is read is written so that it is read as the same.
-fn same_again<T: Serialize + DeserializeOwned>(text: &[u8]) -> Option<T> {
+/// Parses a message, and checks that it survives a round trip through serialization.
+fn round_trip<T: Serialize + DeserializeOwned>(text: &[u8]) -> Option<T> {
     let read: T = message::read(text).ok()?;
     let written = message::write(&read);
     let again: T = message::read(&written).unwrap();
@@ -92,7 +93,7 @@ fn same_again<T: Serialize + DeserializeOwned>(text: &[u8]) -> Option<T> {
     Some(read)
 }
 
-/// All texts in it may be stored and shown.
+/// Checks that all texts may be stored and displayed.
 fn assert_plain(value: &Json) {
     match value {
         Json::String(text) => assert!(is_plain(text, remote::MAX_TEXT), "{text:?}"),
@@ -116,7 +117,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::rpc::MAX_TEXT_BYTES;
+    use crate::rpc::MAX_PAYLOAD_BYTES;
 
     type Target = (&'static str, fn(&[u8]) -> usize);
 
@@ -127,27 +128,27 @@ mod tests {
         ("configuration", configuration),
     ];
 
-    /// The files of a target, in this directory beside its source.
+    /// Returns the files of a target in a subdirectory of `fuzz/`.
     fn files(directory: &str, target: &str) -> Vec<PathBuf> {
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(directory).join(target);
         fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
     }
 
     #[test]
-    fn what_fuzzing_begins_with_makes_sense() {
+    fn seeds_contain_valid_messages() {
         for (target, run) in TARGETS {
             let seeds = files("seeds", target);
             assert!(seeds.len() > 1, "{target} has no seeds");
             for seed in seeds {
-                assert!(run(&fs::read(&seed).unwrap()) > 0, "{} makes no sense", seed.display());
+                assert!(run(&fs::read(&seed).unwrap()) > 0, "{} contains no valid message", seed.display());
             }
         }
     }
 
     #[test]
-    fn what_fuzzing_has_found_holds() {
+    fn fuzzing_findings_stay_fixed() {
         for (target, run) in TARGETS {
-            // There is some only where it was fuzzed.
+            // These directories exist only on machines where the target was fuzzed.
             for found in ["corpus", "artifacts"].into_iter().flat_map(|directory| files(directory, target)) {
                 run(&fs::read(&found).unwrap());
             }
@@ -155,47 +156,47 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_without_end_is_refused() {
+    fn deeply_nested_json_is_rejected() {
         for open in ["[", "{\"Ok\":", "{\"Job\":{\"work\":{\"Configure\":{\"a\":"] {
-            let text = open.repeat(MAX_TEXT_BYTES / open.len());
+            let text = open.repeat(MAX_PAYLOAD_BYTES / open.len());
             assert!(!request(text.as_bytes()) && !answer(text.as_bytes()) && !notice(text.as_bytes()));
             #[cfg(feature = "amqp")]
             assert_eq!(configuration(text.as_bytes()), 0);
         }
     }
 
-    /// A script of acts that have what they take.
+    /// Generates scripts of complete actions.
     fn script() -> impl Strategy<Value = Vec<u8>> {
-        let which = || prop_oneof![3 => 0u8..4, 2 => 0u8..30, 1 => any::<u8>()];
-        let long = |bytes: Vec<u8>| [&u16::try_from(bytes.len()).unwrap().to_le_bytes(), bytes.as_slice()].concat();
-        let act = prop_oneof![
-            4 => prop::sample::select(vec![0u8, 1, 10, 11, 12, 13, 14, 15]).prop_map(|act| vec![act]),
+        let index = || prop_oneof![3 => 0u8..4, 2 => 0u8..30, 1 => any::<u8>()];
+        let prefixed = |bytes: Vec<u8>| [&u16::try_from(bytes.len()).unwrap().to_le_bytes(), bytes.as_slice()].concat();
+        let action = prop_oneof![
+            4 => prop::sample::select(vec![0u8, 1, 10, 11, 12, 13, 14, 15]).prop_map(|action| vec![action]),
             6 => Just(vec![4]),
-            6 => which().prop_map(|which| vec![3, which]),
-            4 => (0u8..4, vec(any::<u8>(), 0..9)).prop_map(move |(kind, text)| [vec![2, kind], long(text)].concat()),
-            1 => which().prop_map(|which| vec![5, which]),
-            1 => (which(), any::<u8>(), 1u8..).prop_map(|(which, place, by)| vec![6, which, place, 0, by]),
-            1 => (which(), any::<u8>()).prop_map(|(which, length)| vec![7, which, length, 0]),
-            1 => vec(any::<u8>(), 0..200).prop_map(move |bytes| [vec![8], long(bytes)].concat()),
-            1 => (which(), vec(any::<u8>(), 0..60)).prop_map(move |(which, tail)| [vec![9, which], long(tail)].concat()),
-            1 => any::<u8>().prop_map(|what| vec![16, what]),
+            6 => index().prop_map(|index| vec![3, index]),
+            4 => (0u8..4, vec(any::<u8>(), 0..9)).prop_map(move |(kind, payload)| [vec![2, kind], prefixed(payload)].concat()),
+            1 => index().prop_map(|index| vec![5, index]),
+            1 => (index(), any::<u8>(), 1u8..).prop_map(|(index, offset, mask)| vec![6, index, offset, 0, mask]),
+            1 => (index(), any::<u8>()).prop_map(|(index, length)| vec![7, index, length, 0]),
+            1 => vec(any::<u8>(), 0..200).prop_map(move |bytes| [vec![8], prefixed(bytes)].concat()),
+            1 => (index(), vec(any::<u8>(), 0..60)).prop_map(move |(index, tail)| [vec![9, index], prefixed(tail)].concat()),
+            1 => any::<u8>().prop_map(|selector| vec![16, selector]),
         ];
-        vec(act, 0..60).prop_map(|acts| acts.concat())
+        vec(action, 0..60).prop_map(|actions| actions.concat())
     }
 
     proptest! {
         #[test]
-        fn a_guest_hears_what_it_is_told_once_and_in_order(script in script()) {
+        fn a_guest_accepts_requests_once_and_in_order(script in script()) {
             from_control(&script);
         }
 
         #[test]
-        fn the_control_plane_hears_what_a_guest_tells_once_and_in_order(script in script()) {
+        fn the_control_plane_accepts_messages_of_a_guest_once_and_in_order(script in script()) {
             from_guest(&script);
         }
 
         #[test]
-        fn a_script_that_begins_with_sense_ends_with_it(
+        fn seeds_with_a_random_tail_violate_no_property(
             seed in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(), tail in script(),
         ) {
             for (target, run) in TARGETS {
@@ -206,7 +207,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in vec(any::<u8>(), 0..300)) {
+        fn arbitrary_text_is_parsed_or_rejected(text in vec(any::<u8>(), 0..300)) {
             request(&text);
             answer(&text);
             notice(&text);

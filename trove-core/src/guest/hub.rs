@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Identity, Telling,
+    GuestIdentity, Telling,
     agent::Settings,
     lifeline::Lifeline,
     local::LocalGuest,
@@ -25,7 +25,10 @@ use crate::{
     id::{InstanceId, OperationId},
     model::Instance,
     platform::Placement,
-    rpc::{Access, Address, Bus, InstanceKey, Line, Refusals, Repeat, Transport},
+    rpc::{
+        Address, BrokerEndpoint, BrokerLogin, DropCounters, InstanceKey, MessageBroker, OnGuestRestart, RpcClient,
+        Transport,
+    },
     time::Clock,
 };
 
@@ -36,16 +39,16 @@ const ACCOUNTS_LIMIT: Duration = Duration::from_secs(90);
 /// How often the end of a job is asked for where nobody tells of it.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
-/// The guests of a control plane. It calls each over a sealed [`Line`]; those of this process it hosts.
+/// The guests of a control plane. It calls each over a sealed [`RpcClient`]; those of this process it hosts.
 pub struct Guests {
     drivers: HashMap<String, Arc<dyn Driver>>,
     guests: Mutex<HashMap<InstanceId, Arc<Guest>>>,
-    bus: Arc<dyn Bus>,
+    bus: Arc<dyn MessageBroker>,
     transport: Arc<dyn Transport>,
     settings: Settings,
     clock: Clock,
     reports: mpsc::Sender<Telling>,
-    refusals: Refusals,
+    drops: DropCounters,
     /// Some guest cannot be called any more.
     lost: Arc<Notify>,
     stop: CancellationToken,
@@ -55,7 +58,7 @@ pub struct Guests {
 
 /// One guest, as the control plane has it.
 struct Guest {
-    line: Line,
+    line: RpcClient,
     remote: Arc<Remote>,
     lifeline: Lifeline,
     /// The agent, where it is in this process.
@@ -77,7 +80,7 @@ impl Guests {
     /// No guests yet; those to come are of these datastores, are called over this bus and report here.
     pub fn new(
         drivers: HashMap<String, Arc<dyn Driver>>,
-        bus: Arc<dyn Bus>,
+        bus: Arc<dyn MessageBroker>,
         settings: Settings,
         clock: Clock,
         reports: mpsc::Sender<Telling>,
@@ -91,7 +94,7 @@ impl Guests {
             settings,
             clock,
             reports,
-            refusals: Refusals::new(),
+            drops: DropCounters::new(),
             lost: Arc::default(),
             _guard: stop.clone().drop_guard(),
             stop,
@@ -99,8 +102,8 @@ impl Guests {
     }
 
     /// What counts the frames that were dropped.
-    pub fn refusals(&self) -> Refusals {
-        self.refusals.clone()
+    pub fn drops(&self) -> DropCounters {
+        self.drops.clone()
     }
 
     /// The driver of this name; [`NotFound`](crate::error::Kind::NotFound) lists those there are.
@@ -113,7 +116,7 @@ impl Guests {
     }
 
     /// Makes sure that the guest of an instance has its mailboxes and may use them.
-    pub async fn admit(&self, instance: InstanceId, identity: &Identity) -> Result<Access> {
+    pub async fn admit(&self, instance: InstanceId, identity: &GuestIdentity) -> Result<BrokerEndpoint> {
         admit(&*self.bus, instance, identity).await
     }
 
@@ -122,8 +125,8 @@ impl Guests {
     pub async fn attach(
         &self,
         instance: &Instance,
-        identity: &Identity,
-        access: &Access,
+        identity: &GuestIdentity,
+        endpoint: &BrokerEndpoint,
         placement: Placement,
         login: Option<RegistryLogin>,
     ) -> Result<()> {
@@ -145,10 +148,12 @@ impl Guests {
         let lifeline = Lifeline::new(self.stop.child_token(), self.lost.clone());
         let (reports, clock) = (self.reports.clone(), self.clock.clone());
         let remote = Arc::new(Remote::new(instance.id, reports, clock, lifeline.clone()));
-        let (transport, key, refusals) = (self.transport.clone(), identity.key.clone(), self.refusals.clone());
-        let line = Line::open(transport, instance.id, key.clone(), remote.clone(), refusals.clone()).await?;
-        let begin =
-            |datastore| LocalGuest::begin(instance, datastore, key, access, self.settings, refusals, lifeline.clone());
+        let (transport, identity, drops) = (self.transport.clone(), identity.clone(), self.drops.clone());
+        let key = identity.key.clone();
+        let line = RpcClient::open(transport, instance.id, key, remote.clone(), drops.clone()).await?;
+        let begin = |datastore| {
+            LocalGuest::begin(instance, datastore, identity, endpoint, self.settings, drops, lifeline.clone())
+        };
         let local = datastore.map(begin).transpose()?;
         self.guests().insert(instance.id, Arc::new(Guest { line, remote, lifeline, local }));
         Ok(())
@@ -182,15 +187,15 @@ impl Guests {
     /// Goes on with another key, of which the guest was told; it has answered with it then.
     pub async fn renew(&self, instance: InstanceId, key: InstanceKey, patience: Duration) -> Result<()> {
         let guest = self.guest(instance)?;
-        guest.line.renew(key, patience).await?;
+        guest.line.rotate_key(key, patience).await?;
         // Which job it is does not matter.
         let anything = Request::JobEnd { operation: OperationId::new_v4(), work: String::new() };
-        guest.ask(&anything, Repeat::Again, ANSWER_LIMIT).await.map(drop)
+        guest.ask(&anything, OnGuestRestart::Resend, ANSWER_LIMIT).await.map(drop)
     }
 
     /// Takes a login of an instance's guest away.
     pub async fn retire(&self, instance: InstanceId, number: u32) -> Result<()> {
-        self.bus.dismiss(instance, number).await
+        self.bus.revoke(&BrokerLogin::guest_user(instance, number)).await
     }
 
     /// Begins a job or joins the one of the same key, and waits for its end for up to `patience` or until told to stop.
@@ -211,7 +216,7 @@ impl Guests {
             let mut request = &begin;
             loop {
                 let told = guest.remote.job_ended();
-                match guest.ask(request, Repeat::Again, ANSWER_LIMIT).await? {
+                match guest.ask(request, OnGuestRestart::Resend, ANSWER_LIMIT).await? {
                     Answer::Job(JobEnd::Done) => return Ok(JobEnd::Done),
                     Answer::Job(JobEnd::Running) => {
                         request = &ask;
@@ -232,7 +237,7 @@ impl Guests {
 
     /// Asks about accounts, or changes them. A caller that goes away does not stop a change half-way.
     pub async fn accounts(&self, instance: InstanceId, call: Call, question: AccountsCall) -> Result<AccountsReply> {
-        let repeat = if question.action().is_some() { Repeat::GiveUp } else { Repeat::Again };
+        let repeat = if question.action().is_some() { OnGuestRestart::Fail } else { OnGuestRestart::Resend };
         let request = Request::Accounts { operation: call.operation, epoch: call.epoch, question };
         match self.guest(instance)?.ask(&request, repeat, ACCOUNTS_LIMIT).await? {
             Answer::Accounts(reply) => Ok(reply),
@@ -265,7 +270,7 @@ impl Guest {
         }
     }
 
-    async fn ask(&self, request: &Request, repeat: Repeat, limit: Duration) -> Result<Answer> {
+    async fn ask(&self, request: &Request, repeat: OnGuestRestart, limit: Duration) -> Result<Answer> {
         let answer = self.line.call(&message::write(request), repeat, limit).await?;
         match message::read::<std::result::Result<Answer, Failure>>(&answer) {
             Ok(answer) => answer.map_err(Error::from),
@@ -275,17 +280,21 @@ impl Guest {
 }
 
 /// Makes sure that the guest of an instance has its mailboxes on a bus and may use them.
-pub(crate) async fn admit(bus: &dyn Bus, instance: InstanceId, identity: &Identity) -> Result<Access> {
+pub(crate) async fn admit(
+    bus: &dyn MessageBroker,
+    instance: InstanceId,
+    identity: &GuestIdentity,
+) -> Result<BrokerEndpoint> {
     for address in mailboxes(instance) {
         bus.control().create(&address).await?;
     }
-    bus.admit(instance, identity.number(), &identity.password).await
+    bus.authorize(instance, &identity.login).await
 }
 
 /// Takes an instance's mailboxes on a bus away, and its logins of these numbers.
-pub(crate) async fn dismiss(bus: &dyn Bus, instance: InstanceId, numbers: &[u32]) -> Result<()> {
+pub(crate) async fn dismiss(bus: &dyn MessageBroker, instance: InstanceId, numbers: &[u32]) -> Result<()> {
     for number in numbers {
-        bus.dismiss(instance, *number).await?;
+        bus.revoke(&BrokerLogin::guest_user(instance, *number)).await?;
     }
     for address in mailboxes(instance) {
         bus.control().remove(&address).await?;

@@ -6,8 +6,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     agent::{Agent, Settings, Surroundings},
-    credentials::{Credentials, Standing, Wallet},
     desk::Desk,
+    identity::{GuestIdentities, GuestIdentity},
     lifeline::Lifeline,
     notes::Notes,
 };
@@ -16,7 +16,7 @@ use crate::{
     error::Result,
     lifecycle,
     model::Instance,
-    rpc::{Access, InstanceKey, Refusals, Service, Teller},
+    rpc::{BrokerEndpoint, DropCounters, KeyRing, Notifier, RpcServer},
 };
 
 /// Whether an instance's server should run, or be stopped; `None` where it is being made or removed.
@@ -38,23 +38,28 @@ impl LocalGuest {
     pub(super) fn begin(
         instance: &Instance,
         datastore: Arc<dyn Datastore>,
-        key: InstanceKey,
-        access: &Access,
+        identity: GuestIdentity,
+        endpoint: &BrokerEndpoint,
         settings: Settings,
-        refusals: Refusals,
+        drops: DropCounters,
         lifeline: Lifeline,
     ) -> Result<Self> {
-        let (teller, stop) = (Teller::new(), lifeline.stop.clone());
-        let wallet = Wallet::of(Credentials::new(key, access));
-        let standing = Standing::new(access, &wallet);
-        let (keys, transport) = (standing.keys.clone(), standing.entrance.transport());
-        let surroundings = Surroundings { settings, teller: teller.clone(), standing, stop: stop.clone() };
-        let notes = Notes::of(serves(instance), instance.epoch, wallet);
+        let (notifier, stop) = (Notifier::new(), lifeline.stop.clone());
+        let (keys, identities) = (KeyRing::new(identity.key.clone()), GuestIdentities::new(identity));
+        let transport = endpoint.connect(identities.logins());
+        let surroundings = Surroundings {
+            settings,
+            notifier: notifier.clone(),
+            keys: keys.clone(),
+            transport: transport.clone(),
+            stop: stop.clone(),
+        };
+        let notes = Notes::of(serves(instance), instance.epoch, identities);
         let agent = Agent::spawn(instance.id, datastore, notes, surroundings);
         let desk = Arc::new(Desk(agent.clone()));
         // Without it nobody would end the agent.
         let service =
-            Service::new(transport, instance.id, keys, desk, teller, refusals).inspect_err(|_| stop.cancel())?;
+            RpcServer::new(transport, instance.id, keys, desk, notifier, drops).inspect_err(|_| stop.cancel())?;
         let (id, tasks) = (instance.id, TaskTracker::new());
         let served = stop.clone();
         tasks.spawn(async move {

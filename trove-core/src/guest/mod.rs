@@ -15,10 +15,8 @@
 mod agent;
 #[cfg(feature = "amqp")]
 mod apart;
-mod clear;
 #[cfg(feature = "amqp")]
 mod configuration;
-mod credentials;
 mod desk;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -35,15 +33,15 @@ mod remote;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use agent::Settings;
 #[cfg(feature = "amqp")]
 pub use apart::serve;
 #[cfg(feature = "amqp")]
 pub use configuration::Configuration;
-pub use credentials::Credentials;
 pub use hub::{Call, Guests};
-pub use identity::Identity;
+pub use identity::{GuestIdentity, SealedGuestIdentity};
 pub use protocol::{AccountsCall, AccountsReply, JobEnd, Work};
 pub use telling::Telling;
 
@@ -63,8 +61,8 @@ pub(crate) fn host_in(_text: &str) -> crate::error::Result<crate::datastore::Gue
 #[cfg(not(feature = "amqp"))]
 pub(crate) fn setup(
     _instance: &crate::model::Instance,
-    _identity: &Identity,
-    _access: &crate::rpc::Access,
+    _identity: &GuestIdentity,
+    _endpoint: &crate::rpc::BrokerEndpoint,
     _login: Option<crate::datastore::RegistryLogin>,
 ) -> Option<crate::platform::AgentSetup> {
     None

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    credentials::Wallet,
+    identity::GuestIdentities,
     protocol::{JobEnd, Work},
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(super) struct Known {
     pub(super) intent: Intent,
     pub(super) epoch: u64,
     pub(super) became: Became,
-    pub(super) wallet: Wallet,
+    pub(super) identities: GuestIdentities,
     jobs: VecDeque<Job>,
 }
 
@@ -77,27 +77,32 @@ struct Written {
     intent: Intent,
     epoch: u64,
     became: Became,
-    wallet: Wallet,
+    identities: GuestIdentities,
     /// Those that are done. One that failed is tried again when it is asked for again, and so is one that was broken off.
     done: Vec<(Key, String)>,
 }
 
 impl Notes {
     /// Those of an agent that knows no more than it was told, and writes nothing down.
-    pub(super) fn of(serves: Option<bool>, epoch: u64, wallet: Wallet) -> Self {
+    pub(super) fn of(serves: Option<bool>, epoch: u64, identities: GuestIdentities) -> Self {
         let intent = match serves {
             None => Intent::None,
             Some(true) => Intent::Run,
             Some(false) => Intent::Stop,
         };
-        let known = Known { intent, epoch, became: Became::default(), wallet, jobs: VecDeque::new() };
+        let known = Known { intent, epoch, became: Became::default(), identities, jobs: VecDeque::new() };
         Self { known: Arc::new(Mutex::new(known)), file: None, writing: tokio::sync::Mutex::default() }
     }
 
     /// Those of an agent that was there before, or may be again. Blocks on the file system.
     #[cfg(feature = "amqp")]
-    pub(super) fn kept_in(file: PathBuf, serves: Option<bool>, epoch: u64, wallet: Wallet) -> Result<Self> {
-        let mut notes = Self::of(serves, epoch, wallet);
+    pub(super) fn kept_in(
+        file: PathBuf,
+        serves: Option<bool>,
+        epoch: u64,
+        identities: GuestIdentities,
+    ) -> Result<Self> {
+        let mut notes = Self::of(serves, epoch, identities);
         let failed = |error: io::Error| {
             Error::internal(format!("cannot read the notes of the agent, {}", file.display())).because(error)
         };
@@ -109,8 +114,8 @@ impl Notes {
                 let mut known = notes.known();
                 (known.intent, known.epoch) = (written.intent, written.epoch.max(epoch));
                 known.became = written.became;
-                let told = std::mem::replace(&mut known.wallet, written.wallet);
-                known.wallet.take_newer(told);
+                let told = std::mem::replace(&mut known.identities, written.identities);
+                known.identities.add_newer(told);
                 known.jobs.extend(written.done.into_iter().map(|(key, work)| Job {
                     end: Some(Ok(())),
                     kept: true,
@@ -205,7 +210,7 @@ impl Known {
             intent: self.intent,
             epoch: self.epoch,
             became: self.became.clone(),
-            wallet: self.wallet.clone(),
+            identities: self.identities.clone(),
             done,
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Credentials, clear};
+use super::{GuestIdentity, wire};
 use crate::{
     datastore::{Accounts, Cx, Prepare, Release},
     error::{Error, Result},
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Work {
     /// From an empty volume to a running server.
-    Prepare(#[serde(with = "clear::prepare")] Prepare),
+    Prepare(#[serde(with = "wire::prepare")] Prepare),
     /// To a running server.
     Start,
     /// To a stopped server.
@@ -32,17 +32,17 @@ pub enum Work {
     /// To the flavor before.
     RevertResize(Flavor),
     /// To nothing else; refuses an upgrade that cannot be.
-    CheckUpgrade(#[serde(with = "clear::release")] Release),
+    CheckUpgrade(#[serde(with = "wire::release")] Release),
     /// To nothing else; the agent keeps it running.
     KeepRunning,
     /// To a server of another release.
-    Upgrade(#[serde(with = "clear::release")] Release),
+    Upgrade(#[serde(with = "wire::release")] Release),
     /// To a server of the release before.
-    RevertUpgrade(#[serde(with = "clear::release")] Release),
+    RevertUpgrade(#[serde(with = "wire::release")] Release),
     /// To a server without a way back.
     ConcludeUpgrade,
     /// To a guest with other credentials, beside those it has.
-    Renew(Credentials),
+    Renew(#[serde(with = "wire::identity")] GuestIdentity),
 }
 
 impl Work {
@@ -83,7 +83,7 @@ pub enum AccountsCall {
     CreateDatabases(Vec<NewDatabase>),
     Databases(PageRequest),
     DropDatabase(String),
-    CreateUsers(#[serde(with = "clear::users")] Vec<NewUser>),
+    CreateUsers(#[serde(with = "wire::users")] Vec<NewUser>),
     Users(PageRequest),
     User(UserName),
     RenameUser {
@@ -92,7 +92,7 @@ pub enum AccountsCall {
     },
     SetPassword {
         user: UserName,
-        #[serde(with = "clear::secret")]
+        #[serde(with = "wire::secret")]
         password: SecretString,
     },
     Grant {
@@ -104,7 +104,7 @@ pub enum AccountsCall {
         database: String,
     },
     DropUser(UserName),
-    EnableRoot(#[serde(with = "clear::secret")] SecretString),
+    EnableRoot(#[serde(with = "wire::secret")] SecretString),
     DisableRoot,
     RootEnabled,
 }

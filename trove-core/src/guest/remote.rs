@@ -21,7 +21,7 @@ use crate::{
     datastore::ProgressSink,
     id::{InstanceId, OperationId},
     model::{Health, Observed},
-    rpc::Listener,
+    rpc::NotificationHandler,
     store::InstanceReport,
     time::Clock,
 };
@@ -77,8 +77,8 @@ impl Remote {
 }
 
 #[async_trait]
-impl Listener for Remote {
-    async fn told(&self, text: &[u8]) {
+impl NotificationHandler for Remote {
+    async fn handle(&self, text: &[u8]) {
         match message::read(text) {
             Ok(Notice::Seen { observed, settled }) => {
                 let report =
@@ -116,7 +116,7 @@ impl Listener for Remote {
         }
     }
 
-    async fn lost(&self) {
+    async fn queue_deleted(&self) {
         tracing::error!(instance = %self.instance, "a mailbox is gone");
         self.lifeline.cut();
     }

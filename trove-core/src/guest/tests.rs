@@ -14,16 +14,15 @@ use tokio::sync::{Notify, mpsc};
 #[cfg(feature = "amqp")]
 use tokio_util::sync::CancellationToken;
 
-use super::{AccountsCall, Call, Guests, Identity, JobEnd, Settings, Telling, Work};
+use super::{AccountsCall, Call, GuestIdentity, Guests, JobEnd, Settings, Telling, Work};
 #[cfg(feature = "amqp")]
 use super::{
-    Credentials,
     agent::{Agent, Surroundings},
-    credentials::{Standing, Wallet},
+    identity::GuestIdentities,
     notes::Notes,
 };
 #[cfg(feature = "amqp")]
-use crate::rpc::{Access, InstanceKey, Teller};
+use crate::rpc::{KeyRing, Notifier};
 use crate::{
     datastore::{Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Version},
     error::{Error, Kind, Result},
@@ -102,7 +101,7 @@ impl Fixture {
         let flavor = Flavor::new("small", ByteSize::default(), 1);
         let id = InstanceId::new_v4();
         let instance = Instance::new(id, "x", "odd", flavor, ByteSize::default(), Timestamp::UNIX_EPOCH);
-        let identity = Identity::generate(1).unwrap();
+        let identity = GuestIdentity::generate(id, 1).unwrap();
         let access = guests.admit(id, &identity).await.unwrap();
         let host = GuestHost::new(id, "/nonexistent", "/nonexistent");
         let placement = Placement::InProcess(Box::new(host));
@@ -154,14 +153,14 @@ async fn a_former_owner_is_refused() {
 /// An agent in this directory, as it is after each start of its process.
 #[cfg(feature = "amqp")]
 fn agent_in(directory: &std::path::Path, removals: &Arc<AtomicUsize>) -> Arc<Agent> {
-    let access = Access::InProcess(InProcess::new());
-    let wallet = Wallet::of(Credentials::new(InstanceKey::generate(1).unwrap(), &access));
-    let standing = Standing::new(&access, &wallet);
-    let notes = Notes::kept_in(directory.join("agent.notes"), Some(true), 1, wallet).unwrap();
+    let instance = InstanceId::new_v4();
+    let identities = GuestIdentities::new(GuestIdentity::generate(instance, 1).unwrap());
+    let notes = Notes::kept_in(directory.join("agent.notes"), Some(true), 1, identities).unwrap();
     let datastore = Arc::new(OddDatastore { preparing: Arc::default(), removals: removals.clone() });
     let stop = CancellationToken::new();
-    let surroundings = Surroundings { settings: Settings::default(), teller: Teller::new(), standing, stop };
-    Agent::spawn(InstanceId::new_v4(), datastore, notes, surroundings)
+    let (settings, notifier, keys) = (Settings::default(), Notifier::new(), KeyRing::default());
+    let surroundings = Surroundings { settings, notifier, keys, transport: Arc::new(InProcess::new()), stop };
+    Agent::spawn(instance, datastore, notes, surroundings)
 }
 
 #[cfg(feature = "amqp")]

@@ -1,9 +1,10 @@
-//! The sealed envelope: what makes a frame genuine.
+//! The sealed envelope: encryption and authentication of frames.
 //!
-//! Everything a guest and the control plane say to each other is AES-256-GCM under a key that only the two have. There is
-//! no plaintext form and no way to ask for one.
+//! Each message between a guest and the control plane is encrypted with AES-256-GCM under a key that
+//! only those two have. There is no plaintext mode.
 //!
-//! The layout of a frame, its key and its nonce are told in [the page of this module](super#the-envelope).
+//! [The documentation of `rpc`](super#the-envelope) specifies the layout of a frame, its key and its
+//! nonce.
 
 #[cfg(test)]
 mod tests;
@@ -29,70 +30,71 @@ const VERSION: u8 = 1;
 pub(super) const HEADER_BYTES: usize = 79;
 const TAG_BYTES: usize = 16;
 
-/// The longest text that fits into a frame, in bytes.
-pub const MAX_TEXT_BYTES: usize = MAX_FRAME_BYTES - HEADER_BYTES - TAG_BYTES;
+/// The maximum size of the payload of a frame, in bytes.
+pub const MAX_PAYLOAD_BYTES: usize = MAX_FRAME_BYTES - HEADER_BYTES - TAG_BYTES;
 
-/// A random number that one side draws for one session.
+/// A random number that one side generates for one session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Token([u8; 16]);
 
-/// What a frame is for.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A guest has no session.
+pub(super) enum FrameKind {
+    /// A guest announces that it has no session.
     Wake,
     /// The control plane offers a session.
     Hello,
-    /// A guest takes the offer.
+    /// A guest accepts the offer.
     Welcome,
-    /// The session stands.
+    /// The control plane confirms the session.
     Confirm,
-    /// A request, and its answer.
+    /// A request.
     Call,
+    /// The response to a request.
     Reply,
-    /// What is not answered.
-    Cast,
+    /// A message without a response.
+    Notification,
 }
 
-/// Whose keys these are: an instance, a direction and the two numbers of a session.
+/// What a session key is derived for: an instance, a direction and the tokens of a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
     pub(super) instance: InstanceId,
-    /// Who receives.
+    /// The side that receives.
     pub(super) to: Side,
     pub(super) sender: Token,
-    /// [`Token::NONE`] before a session.
+    /// [`Token::NONE`] outside of a session.
     pub(super) receiver: Token,
 }
 
-/// What can be read of a frame without a key. Nothing of it is true before the frame was opened.
+/// The part of a frame that is not encrypted. It is not trusted until the frame has been opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
-    pub(super) kind: Kind,
+    pub(super) kind: FrameKind,
     pub(super) key: u32,
     pub(super) route: Route,
     pub(super) sequence: u64,
     pub(super) correlation: Uuid,
 }
 
-/// Why a frame was dropped.
+/// The reason why a frame was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// It is longer than a frame may be.
+pub enum DropReason {
+    /// The frame exceeds [`MAX_FRAME_BYTES`].
     TooLong,
-    /// It is no frame of this version.
+    /// The bytes are not a frame of this version.
     Malformed,
-    /// It is another instance's, or goes the other way.
+    /// The frame is for another instance, or for the other direction.
     Misdirected,
-    /// It names a key that there is not, or no longer.
+    /// The key that the frame names does not exist, or no longer.
     UnknownKey,
-    /// It belongs to no session, or one that is over.
+    /// The frame belongs to no session, or to one that has ended.
     NoSession,
-    /// It was not sealed with the key that it names, or was changed.
+    /// Authentication failed: the frame was sealed with another key, or modified.
     Forged,
-    /// It was seen before, or comes after a later one.
+    /// The frame was received before, or follows one that was sent after it.
     Replayed,
-    /// It was opened, and nobody waits for what it says.
+    /// The frame is authentic, but nothing waits for it.
     Unexpected,
 }
 
@@ -104,7 +106,7 @@ pub(super) struct Sealer {
     next: u64,
 }
 
-/// Opens them.
+/// Opens the frames of one session in one direction.
 pub(super) struct Opener {
     cipher: Aes256Gcm,
     key: u32,
@@ -115,7 +117,7 @@ pub(super) struct Opener {
 impl Token {
     pub(super) const NONE: Self = Self([0; 16]);
 
-    pub(super) fn draw() -> Result<Self> {
+    pub(super) fn generate() -> Result<Self> {
         let mut token = [0; 16];
         crate::secret::fill_random(&mut token)?;
         Ok(Self(token))
@@ -126,8 +128,8 @@ impl Token {
     }
 }
 
-impl Refusal {
-    /// Every reason there is.
+impl DropReason {
+    /// All reasons.
     pub const ALL: [Self; 8] = [
         Self::TooLong,
         Self::Malformed,
@@ -145,18 +147,18 @@ impl Sealer {
         Ok(Self { cipher: cipher(key, &route)?, key: key.id(), route, next: 1 })
     }
 
-    /// The next frame.
-    pub(super) fn seal(&mut self, kind: Kind, correlation: Uuid, text: &[u8]) -> Result<Vec<u8>> {
-        if text.len() > MAX_TEXT_BYTES {
-            let bytes = text.len();
-            return Err(Error::invalid(format!("a message has at most {MAX_TEXT_BYTES} bytes; this one has {bytes}")));
+    /// Seals the next frame.
+    pub(super) fn seal(&mut self, kind: FrameKind, correlation: Uuid, payload: &[u8]) -> Result<Vec<u8>> {
+        let bytes = payload.len();
+        if bytes > MAX_PAYLOAD_BYTES {
+            let message = format!("a message of {bytes} bytes exceeds the limit of {MAX_PAYLOAD_BYTES} bytes");
+            return Err(Error::invalid(message));
         }
         let header = Header { kind, key: self.key, route: self.route, sequence: self.next, correlation }.to_bytes();
-        // Before it is used: no failure lets a number be used twice.
+        // Incremented before its use, so that no failure makes a nonce repeat.
         self.next += 1;
-        let payload = Payload { msg: text, aad: &header };
-        let sealed = self.cipher.encrypt(&nonce(self.next - 1), payload);
-        let sealed = sealed.map_err(|_| Error::internal("a message could not be sealed"))?;
+        let sealed = self.cipher.encrypt(&nonce(self.next - 1), Payload { msg: payload, aad: &header });
+        let sealed = sealed.map_err(|_| Error::internal("could not encrypt a message"))?;
         Ok([header.as_slice(), &sealed].concat())
     }
 }
@@ -166,53 +168,53 @@ impl Opener {
         Ok(Self { cipher: cipher(key, &route)?, key: key.id(), route, highest: 0 })
     }
 
-    /// What is in a frame of this session and direction.
-    pub(super) fn open(&mut self, frame: &[u8]) -> std::result::Result<(Header, Zeroizing<Vec<u8>>), Refusal> {
+    /// Authenticates and decrypts a frame of this session and direction.
+    pub(super) fn open(&mut self, frame: &[u8]) -> std::result::Result<(Header, Zeroizing<Vec<u8>>), DropReason> {
         let header = Header::read(frame)?;
         let route = header.route;
         if route.instance != self.route.instance || route.to != self.route.to {
-            return Err(Refusal::Misdirected);
+            return Err(DropReason::Misdirected);
         }
         if header.key != self.key {
-            return Err(Refusal::UnknownKey);
+            return Err(DropReason::UnknownKey);
         }
         if (route.sender, route.receiver) != (self.route.sender, self.route.receiver) {
-            return Err(Refusal::NoSession);
+            return Err(DropReason::NoSession);
         }
         let payload = Payload { msg: &frame[HEADER_BYTES..], aad: &frame[..HEADER_BYTES] };
-        let text = self.cipher.decrypt(&nonce(header.sequence), payload).map_err(|_| Refusal::Forged)?;
+        let payload = self.cipher.decrypt(&nonce(header.sequence), payload).map_err(|_| DropReason::Forged)?;
         if header.sequence <= self.highest {
-            return Err(Refusal::Replayed);
+            return Err(DropReason::Replayed);
         }
         self.highest = header.sequence;
-        Ok((header, Zeroizing::new(text)))
+        Ok((header, Zeroizing::new(payload)))
     }
 }
 
 impl Header {
-    /// What a frame says of itself.
-    pub(super) fn read(frame: &[u8]) -> std::result::Result<Self, Refusal> {
+    /// Parses the header of a frame.
+    pub(super) fn read(frame: &[u8]) -> std::result::Result<Self, DropReason> {
         if frame.len() > MAX_FRAME_BYTES {
-            return Err(Refusal::TooLong);
+            return Err(DropReason::TooLong);
         }
-        let (header, rest) = frame.split_first_chunk::<HEADER_BYTES>().ok_or(Refusal::Malformed)?;
+        let (header, rest) = frame.split_first_chunk::<HEADER_BYTES>().ok_or(DropReason::Malformed)?;
         if header[0] != VERSION || rest.len() < TAG_BYTES {
-            return Err(Refusal::Malformed);
+            return Err(DropReason::Malformed);
         }
-        let kind = Kind::ALL.into_iter().find(|kind| kind.code() == header[1]).ok_or(Refusal::Malformed)?;
+        let kind = FrameKind::ALL.into_iter().find(|kind| kind.code() == header[1]).ok_or(DropReason::Malformed)?;
         let to = [Side::Guest, Side::Control].into_iter().find(|side| code(*side) == header[2]);
         let route = Route {
-            instance: InstanceId::from_untyped_uuid(Uuid::from_bytes(part(header, 7))),
-            to: to.ok_or(Refusal::Malformed)?,
-            sender: Token(part(header, 23)),
-            receiver: Token(part(header, 39)),
+            instance: InstanceId::from_untyped_uuid(Uuid::from_bytes(field(header, 7))),
+            to: to.ok_or(DropReason::Malformed)?,
+            sender: Token(field(header, 23)),
+            receiver: Token(field(header, 39)),
         };
         Ok(Self {
             kind,
-            key: u32::from_be_bytes(part(header, 3)),
+            key: u32::from_be_bytes(field(header, 3)),
             route,
-            sequence: u64::from_be_bytes(part(header, 55)),
-            correlation: Uuid::from_bytes(part(header, 63)),
+            sequence: u64::from_be_bytes(field(header, 55)),
+            correlation: Uuid::from_bytes(field(header, 63)),
         })
     }
 
@@ -229,8 +231,9 @@ impl Header {
     }
 }
 
-impl Kind {
-    const ALL: [Self; 7] = [Self::Wake, Self::Hello, Self::Welcome, Self::Confirm, Self::Call, Self::Reply, Self::Cast];
+impl FrameKind {
+    const ALL: [Self; 7] =
+        [Self::Wake, Self::Hello, Self::Welcome, Self::Confirm, Self::Call, Self::Reply, Self::Notification];
 
     fn code(self) -> u8 {
         self as u8
@@ -244,11 +247,11 @@ fn code(side: Side) -> u8 {
     }
 }
 
-/// `N` bytes of a header from this one on.
-fn part<const N: usize>(header: &[u8; HEADER_BYTES], from: usize) -> [u8; N] {
-    let mut part = [0; N];
-    part.copy_from_slice(&header[from..from + N]);
-    part
+/// Returns the `N` bytes of a header at this offset.
+fn field<const N: usize>(header: &[u8; HEADER_BYTES], offset: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&header[offset..offset + N]);
+    field
 }
 
 fn cipher(key: &InstanceKey, route: &Route) -> Result<Aes256Gcm> {
@@ -258,7 +261,7 @@ fn cipher(key: &InstanceKey, route: &Route) -> Result<Aes256Gcm> {
     let derived = Hkdf::<Sha256>::new(Some(&salt), key.bytes());
     let info: [&[u8]; 4] = [b"trove rpc 1", &direction, &id, route.instance.as_untyped_uuid().as_bytes()];
     let expanded = derived.expand_multi_info(&info, subkey.as_mut_slice());
-    expanded.map_err(|_| Error::internal("a session's key could not be derived"))?;
+    expanded.map_err(|_| Error::internal("could not derive a session key"))?;
     Ok(Aes256Gcm::new((&*subkey).into()))
 }
 

@@ -1,162 +1,165 @@
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     future::ready,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::transport::{
-    Address, Delivery, Keeper, MAILBOX_BYTES, MAILBOX_FRAMES, Mailbox, Sent, Transport, check_length,
+    Acknowledger, Address, Delivery, QUEUE_BYTES, QUEUE_FRAMES, QueueConsumer, SendFuture, Transport, check_length,
 };
 use crate::error::{Error, Result};
 
-/// The transport to guests that live in this process: mailboxes in memory. Clones are the same one.
+/// The transport to guests in this process: queues in memory. Clones share their queues.
+///
+/// It is also a [`MessageBroker`](super::MessageBroker), the default one of
+/// [`TroveBuilder`](crate::control::TroveBuilder).
 #[derive(Clone, Default)]
 pub struct InProcess {
     queues: Arc<Mutex<HashMap<Address, Arc<Queue>>>>,
 }
 
-/// What is in one mailbox.
 #[derive(Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    /// By the order in which they were sent.
-    waiting: BTreeMap<u64, Vec<u8>>,
-    /// How many were received and are not done.
-    out: usize,
-    /// How long all of them are together.
+struct QueueState {
+    /// The frames that wait, by sequence number.
+    ready: BTreeMap<u64, Vec<u8>>,
+    /// The number of frames that were received and not acknowledged.
+    unacknowledged: usize,
+    /// The total size of both, in bytes.
     bytes: usize,
     next: u64,
-    open: bool,
+    has_consumer: bool,
     removed: bool,
 }
 
-/// The receiver of a mailbox.
-struct Receiver(Arc<Queue>);
+struct InProcessConsumer(Arc<Queue>);
 
 impl InProcess {
-    /// A transport without mailboxes.
+    /// Creates a transport without queues.
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn put(&self, address: &Address, frame: Vec<u8>) -> Result<()> {
+    fn enqueue(&self, address: &Address, frame: Vec<u8>) -> Result<()> {
         check_length(&frame)?;
         let queue = self.queue(address)?;
-        let mut state = queue.state();
+        let mut state = queue.state.lock();
         if state.removed {
-            return Err(absent(address));
+            return Err(no_queue(address));
         }
-        let full = state.waiting.len() + state.out >= MAILBOX_FRAMES || state.bytes + frame.len() > MAILBOX_BYTES;
-        if full {
-            return Err(Error::busy(format!("the mailbox of {address} is full")));
+        let frames = state.ready.len() + state.unacknowledged;
+        if frames >= QUEUE_FRAMES || state.bytes + frame.len() > QUEUE_BYTES {
+            return Err(Error::busy(format!("the queue {address} is full")));
         }
-        let number = state.next;
+        let sequence = state.next;
         state.next += 1;
         state.bytes += frame.len();
-        state.waiting.insert(number, frame);
+        state.ready.insert(sequence, frame);
         queue.changed.notify_one();
         Ok(())
     }
 
     fn queue(&self, address: &Address) -> Result<Arc<Queue>> {
-        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.get(address).cloned().ok_or_else(|| absent(address))
+        self.queues.lock().get(address).cloned().ok_or_else(|| no_queue(address))
     }
 }
 
 #[async_trait]
 impl Transport for InProcess {
     async fn create(&self, address: &Address) -> Result<()> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).entry(*address).or_default();
+        self.queues.lock().entry(*address).or_default();
         Ok(())
     }
 
     async fn remove(&self, address: &Address) -> Result<()> {
-        let removed = self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+        let removed = self.queues.lock().remove(address);
         if let Some(queue) = removed {
-            let mut state = queue.state();
-            state.waiting.clear();
+            let mut state = queue.state.lock();
+            state.ready.clear();
             state.removed = true;
             queue.changed.notify_one();
         }
         Ok(())
     }
 
-    async fn open(&self, address: &Address) -> Result<Box<dyn Mailbox>> {
+    async fn open(&self, address: &Address) -> Result<Box<dyn QueueConsumer>> {
         let queue = self.queue(address)?;
-        let mut state = queue.state();
-        if state.open {
-            return Err(Error::conflict(format!("somebody else receives at {address}")));
+        {
+            let mut state = queue.state.lock();
+            if state.has_consumer {
+                return Err(Error::conflict(format!("the queue {address} has another consumer")));
+            }
+            state.has_consumer = true;
         }
-        state.open = true;
-        drop(state);
-        Ok(Box::new(Receiver(queue)))
+        Ok(Box::new(InProcessConsumer(queue)))
     }
 
-    fn send(&self, address: &Address, frame: Vec<u8>) -> Sent {
-        Box::pin(ready(self.put(address, frame)))
+    fn send(&self, address: &Address, frame: Vec<u8>) -> SendFuture {
+        Box::pin(ready(self.enqueue(address, frame)))
     }
 }
 
 #[async_trait]
-impl Mailbox for Receiver {
+impl QueueConsumer for InProcessConsumer {
     async fn receive(&mut self) -> Result<Delivery> {
         loop {
             {
-                let mut state = self.0.state();
+                let mut state = self.0.state.lock();
                 if state.removed {
-                    return Err(Error::not_found("the mailbox was removed"));
+                    return Err(Error::not_found("the queue was deleted"));
                 }
-                if let Some((number, frame)) = state.waiting.pop_first() {
-                    state.out += 1;
-                    return Ok(Delivery::new(frame, number, self.0.clone()));
+                if let Some((sequence, frame)) = state.ready.pop_first() {
+                    state.unacknowledged += 1;
+                    return Ok(Delivery::new(frame, sequence, self.0.clone()));
                 }
             }
-            // Keeps a permit, so that what came between the look and this is not waited for.
+            // `notify_one` stores a permit, so a frame that came after the check is not missed.
             self.0.changed.notified().await;
         }
     }
 }
 
-impl Drop for Receiver {
+impl Drop for InProcessConsumer {
     fn drop(&mut self) {
-        self.0.state().open = false;
+        self.0.state.lock().has_consumer = false;
     }
 }
 
 #[async_trait]
-impl Keeper for Queue {
-    async fn done(&self, _number: u64, bytes: usize) -> Result<()> {
-        let mut state = self.state();
-        state.out -= 1;
+impl Acknowledger for Queue {
+    async fn acknowledge(&self, _tag: u64, bytes: usize) -> Result<()> {
+        let mut state = self.state.lock();
+        state.unacknowledged -= 1;
         state.bytes -= bytes;
         Ok(())
     }
 
-    fn back(&self, number: u64, frame: Vec<u8>) {
-        let mut state = self.state();
-        state.out -= 1;
+    fn requeue(&self, tag: u64, frame: Vec<u8>) {
+        let mut state = self.state.lock();
+        state.unacknowledged -= 1;
         if !state.removed {
-            state.waiting.insert(number, frame);
+            state.ready.insert(tag, frame);
             self.changed.notify_one();
         }
     }
 }
 
-impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcess").finish_non_exhaustive()
     }
 }
 
-fn absent(address: &Address) -> Error {
-    Error::not_found(format!("there is no mailbox {address}"))
+fn no_queue(address: &Address) -> Error {
+    Error::not_found(format!("there is no queue {address}"))
 }

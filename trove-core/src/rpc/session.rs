@@ -1,9 +1,10 @@
-//! How the two ends agree on a session, without any input or output.
+//! The handshake that establishes a session, and what each side sends in it. Does no I/O.
 //!
-//! [The page of this module](super#the-session) shows how. Each number is drawn for one session and goes into its keys, so
-//! that nothing of an earlier session opens in a later one: not after a restart of either side either. An old `Hello` that
-//! comes again leads to an answer that nobody takes, and an old `Wake` to an offer that the guest takes: another session of
-//! the same two.
+//! [The documentation of `rpc`](super#the-session) describes the handshake. Each side generates a new
+//! token for each session, and both tokens are part of its keys, so frames of an earlier session do
+//! not open in a later one, even if either side was restarted in between. A replayed `Hello` leads to
+//! a `Welcome` that nobody accepts; a replayed `Wake` leads to an offer that the guest accepts, that
+//! is, to another session between the same two peers.
 
 use std::collections::VecDeque;
 
@@ -11,256 +12,254 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    InstanceKey, Keys, Side,
-    envelope::{Header, Kind, Opener, Refusal, Route, Sealer, Token},
+    InstanceKey, KeyRing, Side,
+    envelope::{DropReason, FrameKind, Header, Opener, Route, Sealer, Token},
 };
 use crate::{
     error::{Error, Result},
     id::InstanceId,
 };
 
-/// How many offers may be open at a time.
+/// The maximum number of pending offers.
 const OFFERS: usize = 4;
 
-type Heard<T> = std::result::Result<T, Refusal>;
+type Received<T> = std::result::Result<T, DropReason>;
 
-/// A session: both directions.
+/// An established session, in both directions.
 struct Session {
     /// The number of its key.
     key: u32,
-    /// The number that the other side drew.
-    other: Token,
+    /// The token of the other side.
+    peer: Token,
     sealer: Sealer,
     opener: Opener,
 }
 
-/// The control plane's end of the line to one guest.
-pub(super) struct ControlEnd {
+/// The control plane's side of the protocol with one guest.
+pub(super) struct ControlPeer {
     instance: InstanceId,
-    /// The newest at the end: one, or two while the guest is being given another.
+    /// In ascending order of their numbers: one key, or two during a rotation.
     keys: Vec<InstanceKey>,
-    /// The last offers, the newest at the end: an answer may come later than the next offer.
+    /// The pending offers and the numbers of their keys, in the order in which they were made. There
+    /// may be several, because a reply may come after the next offer was sent.
     offers: VecDeque<(Token, u32)>,
     session: Option<Session>,
-    /// The one before, which the guest uses until it knows that there is another.
-    former: Option<Session>,
+    /// The session before, which the guest uses until it knows of the current one.
+    previous: Option<Session>,
 }
 
-/// What the control plane hears.
+/// What the control plane receives from a guest.
 #[derive(Debug)]
-pub(super) enum FromGuest {
-    /// The guest, in this life of it, has no session; it is to be offered one.
-    Awake(Uuid),
-    /// The session stands, with this life of the guest.
+pub(super) enum GuestEvent {
+    /// The guest with this boot id has no session; the control plane must offer one.
+    Wake(Uuid),
+    /// A session is established with the guest of this boot id.
     Welcome(Uuid),
     Reply(Uuid, Zeroizing<Vec<u8>>),
-    Cast(Zeroizing<Vec<u8>>),
+    Notification(Zeroizing<Vec<u8>>),
 }
 
-/// A guest's end of its line to the control plane.
-pub(super) struct GuestEnd {
+/// A guest's side of the protocol with the control plane.
+pub(super) struct GuestPeer {
     instance: InstanceId,
-    /// Tells this life of the guest from others.
-    life: Uuid,
-    keys: Keys,
-    /// The last offer that was taken, and not yet confirmed.
+    /// Distinguishes this run of the guest from others.
+    boot_id: Uuid,
+    keys: KeyRing,
+    /// The last offer that was accepted and not yet confirmed.
     candidate: Option<Session>,
     session: Option<Session>,
 }
 
-/// What a guest hears.
+/// What a guest receives from the control plane.
 #[derive(Debug)]
-pub(super) enum FromControl {
-    /// An offer, and the answer to send.
+pub(super) enum ControlEvent {
+    /// An offer, with the `Welcome` frame to send.
     Offer(Vec<u8>),
-    /// The session stands.
+    /// The session is established.
     Confirmed,
     Call(Uuid, Zeroizing<Vec<u8>>),
 }
 
-impl ControlEnd {
+impl ControlPeer {
     pub(super) fn new(instance: InstanceId, key: InstanceKey) -> Self {
-        Self { instance, keys: vec![key], offers: VecDeque::new(), session: None, former: None }
+        Self { instance, keys: vec![key], offers: VecDeque::new(), session: None, previous: None }
     }
 
-    /// Offers sessions of this key too, in place of one of the same number.
-    pub(super) fn learn(&mut self, key: InstanceKey) {
+    /// Adds a key, or replaces the key with the same number.
+    pub(super) fn add_key(&mut self, key: InstanceKey) {
         self.keys.retain(|other| other.id() != key.id());
         self.keys.push(key);
         self.keys.sort_by_key(InstanceKey::id);
     }
 
-    /// Hears nothing of an earlier key any more, but for what is under way in a session.
-    pub(super) fn forget_before(&mut self, number: u32) {
+    /// Removes the keys with a lower number. Sessions under them continue until they are replaced.
+    pub(super) fn remove_keys_before(&mut self, number: u32) {
         self.keys.retain(|key| key.id() >= number);
         self.offers.retain(|(_, key)| *key >= number);
     }
 
-    /// The number of the key whose session stands.
-    pub(super) fn key_in_use(&self) -> Option<u32> {
+    /// Returns the number of the key of the current session.
+    pub(super) fn active_key(&self) -> Option<u32> {
         self.session.as_ref().map(|session| session.key)
     }
 
-    /// An offer to send, with the newest key.
+    /// Seals a `Hello` under the newest key.
     pub(super) fn offer(&mut self) -> Result<Vec<u8>> {
-        let key = self.keys.last().ok_or_else(no_key)?;
-        let own = Token::draw()?;
+        let key = self.keys.last().ok_or_else(|| Error::internal("the RPC client has no key"))?;
+        let own = Token::generate()?;
         if self.offers.len() == OFFERS {
             self.offers.pop_front();
         }
         self.offers.push_back((own, key.id()));
         let route = Route { instance: self.instance, to: Side::Guest, sender: own, receiver: Token::NONE };
-        Sealer::new(key, route)?.seal(Kind::Hello, Uuid::nil(), &[])
+        Sealer::new(key, route)?.seal(FrameKind::Hello, Uuid::nil(), &[])
     }
 
-    /// What to send once the session stands.
+    /// Seals a `Confirm`, to be sent once the session is established.
     pub(super) fn confirm(&mut self) -> Result<Vec<u8>> {
-        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Confirm, Uuid::nil(), &[])
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(FrameKind::Confirm, Uuid::nil(), &[])
     }
 
-    /// A call to send; [`Unavailable`](crate::error::Kind::Unavailable) without a session.
-    pub(super) fn call(&mut self, correlation: Uuid, text: &[u8]) -> Result<Vec<u8>> {
-        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Call, correlation, text)
+    /// Seals a `Call`. Fails with [`Unavailable`](crate::error::Kind::Unavailable) without a session.
+    pub(super) fn call(&mut self, correlation: Uuid, payload: &[u8]) -> Result<Vec<u8>> {
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(FrameKind::Call, correlation, payload)
     }
 
-    /// What a frame says.
-    pub(super) fn hear(&mut self, frame: &[u8]) -> Heard<FromGuest> {
+    /// Processes a frame from the guest.
+    pub(super) fn receive(&mut self, frame: &[u8]) -> Received<GuestEvent> {
         let header = Header::read(frame)?;
-        if header.kind == Kind::Wake {
+        if header.kind == FrameKind::Wake {
             let route = Route { instance: self.instance, to: Side::Control, receiver: Token::NONE, ..header.route };
             let key = find(&self.keys, header.key)?;
-            let mut opener = Opener::new(key, route).map_err(|_| Refusal::UnknownKey)?;
-            return opener.open(frame).and_then(|(_, life)| self::life(&life)).map(FromGuest::Awake);
+            let mut opener = Opener::new(key, route).map_err(|_| DropReason::UnknownKey)?;
+            return opener.open(frame).and_then(|(_, payload)| boot_id(&payload)).map(GuestEvent::Wake);
         }
-        if header.kind == Kind::Welcome {
-            return self.welcomed(&header, frame);
+        if header.kind == FrameKind::Welcome {
+            return self.receive_welcome(&header, frame);
         }
-        let of = |session: &Option<Session>| session.as_ref().is_some_and(|it| it.other == header.route.sender);
-        let session = if of(&self.former) { &mut self.former } else { &mut self.session };
-        let (header, text) = session.as_mut().ok_or(Refusal::NoSession)?.opener.open(frame)?;
-        if of(&self.session) {
-            self.former = None;
+        let is_from = |session: &Option<Session>| session.as_ref().is_some_and(|it| it.peer == header.route.sender);
+        let session = if is_from(&self.previous) { &mut self.previous } else { &mut self.session };
+        let (header, payload) = session.as_mut().ok_or(DropReason::NoSession)?.opener.open(frame)?;
+        if is_from(&self.session) {
+            self.previous = None;
         }
         match header.kind {
-            Kind::Reply => Ok(FromGuest::Reply(header.correlation, text)),
-            Kind::Cast => Ok(FromGuest::Cast(text)),
-            _ => Err(Refusal::Unexpected),
+            FrameKind::Reply => Ok(GuestEvent::Reply(header.correlation, payload)),
+            FrameKind::Notification => Ok(GuestEvent::Notification(payload)),
+            _ => Err(DropReason::Unexpected),
         }
     }
 
-    fn welcomed(&mut self, header: &Header, frame: &[u8]) -> Heard<FromGuest> {
-        let taken = self.offers.iter().position(|(own, key)| (*own, *key) == (header.route.receiver, header.key));
-        let at = taken.ok_or(Refusal::NoSession)?;
+    fn receive_welcome(&mut self, header: &Header, frame: &[u8]) -> Received<GuestEvent> {
+        let accepted = self.offers.iter().position(|(own, key)| (*own, *key) == (header.route.receiver, header.key));
+        let at = accepted.ok_or(DropReason::NoSession)?;
         let (own, key) = self.offers[at];
         let key = find(&self.keys, key)?;
         let mut session = Session::new(key, self.instance, Side::Control, own, header.route.sender)?;
-        let life = life(&session.opener.open(frame)?.1)?;
-        // Whatever was offered before it is over.
+        let boot_id = boot_id(&session.opener.open(frame)?.1)?;
+        // Earlier offers are void.
         self.offers.drain(..=at);
-        self.former = self.session.replace(session);
-        Ok(FromGuest::Welcome(life))
+        self.previous = self.session.replace(session);
+        Ok(GuestEvent::Welcome(boot_id))
     }
 }
 
-impl GuestEnd {
-    pub(super) fn new(instance: InstanceId, keys: Keys) -> Result<Self> {
-        let life = Token::draw()?.as_uuid();
-        Ok(Self { instance, life, keys, candidate: None, session: None })
+impl GuestPeer {
+    pub(super) fn new(instance: InstanceId, keys: KeyRing) -> Result<Self> {
+        let boot_id = Token::generate()?.as_uuid();
+        Ok(Self { instance, boot_id, keys, candidate: None, session: None })
     }
 
-    /// What to send when it begins: with each key, because the control plane may have heard of only one.
+    /// Seals a `Wake` under each key, because the control plane may know only one of them.
     pub(super) fn wake(&self) -> Result<Vec<Vec<u8>>> {
         let wake = |key: InstanceKey| {
-            let (sender, receiver) = (Token::draw()?, Token::NONE);
+            let (sender, receiver) = (Token::generate()?, Token::NONE);
             let route = Route { instance: self.instance, to: Side::Control, sender, receiver };
-            Sealer::new(&key, route)?.seal(Kind::Wake, Uuid::nil(), self.life.as_bytes())
+            Sealer::new(&key, route)?.seal(FrameKind::Wake, Uuid::nil(), self.boot_id.as_bytes())
         };
         self.keys.all().into_iter().map(wake).collect()
     }
 
-    /// An answer to send.
-    pub(super) fn reply(&mut self, correlation: Uuid, text: &[u8]) -> Result<Vec<u8>> {
-        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Reply, correlation, text)
+    /// Seals a `Reply`.
+    pub(super) fn reply(&mut self, correlation: Uuid, payload: &[u8]) -> Result<Vec<u8>> {
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(FrameKind::Reply, correlation, payload)
     }
 
-    /// What is told without being asked.
-    pub(super) fn cast(&mut self, text: &[u8]) -> Result<Vec<u8>> {
-        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(Kind::Cast, Uuid::nil(), text)
+    /// Seals a `Notification`.
+    pub(super) fn notify(&mut self, payload: &[u8]) -> Result<Vec<u8>> {
+        self.session.as_mut().ok_or_else(no_session)?.sealer.seal(FrameKind::Notification, Uuid::nil(), payload)
     }
 
-    /// What a frame says.
-    pub(super) fn hear(&mut self, frame: &[u8]) -> Heard<FromControl> {
+    /// Processes a frame from the control plane.
+    pub(super) fn receive(&mut self, frame: &[u8]) -> Received<ControlEvent> {
         let header = Header::read(frame)?;
-        if header.kind == Kind::Hello {
-            return self.offered(&header, frame);
+        if header.kind == FrameKind::Hello {
+            return self.receive_hello(&header, frame);
         }
-        let (header, text) = match &mut self.candidate {
-            Some(candidate) if candidate.other == header.route.sender => {
+        let (header, payload) = match &mut self.candidate {
+            Some(candidate) if candidate.peer == header.route.sender => {
                 let opened = candidate.opener.open(frame)?;
-                // Only whoever made the offer just now can use it.
-                self.keys.use_from(candidate.key);
+                // Only the sender of the current offer can have sealed this frame.
+                self.keys.activate(candidate.key);
                 self.session = self.candidate.take();
                 opened
             }
-            _ => self.session.as_mut().ok_or(Refusal::NoSession)?.opener.open(frame)?,
+            _ => self.session.as_mut().ok_or(DropReason::NoSession)?.opener.open(frame)?,
         };
         match header.kind {
-            Kind::Confirm => Ok(FromControl::Confirmed),
-            Kind::Call => Ok(FromControl::Call(header.correlation, text)),
-            _ => Err(Refusal::Unexpected),
+            FrameKind::Confirm => Ok(ControlEvent::Confirmed),
+            FrameKind::Call => Ok(ControlEvent::Call(header.correlation, payload)),
+            _ => Err(DropReason::Unexpected),
         }
     }
 
-    fn offered(&mut self, header: &Header, frame: &[u8]) -> Heard<FromControl> {
-        let other = header.route.sender;
-        let known = [&self.candidate, &self.session].into_iter().flatten().any(|session| session.other == other);
+    fn receive_hello(&mut self, header: &Header, frame: &[u8]) -> Received<ControlEvent> {
+        let peer = header.route.sender;
+        let known = [&self.candidate, &self.session].into_iter().flatten().any(|session| session.peer == peer);
         if known {
-            return Err(Refusal::Replayed);
+            return Err(DropReason::Replayed);
         }
-        let route = Route { instance: self.instance, to: Side::Guest, sender: other, receiver: Token::NONE };
-        let key = self.keys.find(header.key).ok_or(Refusal::UnknownKey)?;
-        let mut opener = Opener::new(&key, route).map_err(|_| Refusal::UnknownKey)?;
+        let route = Route { instance: self.instance, to: Side::Guest, sender: peer, receiver: Token::NONE };
+        let key = self.keys.get(header.key).ok_or(DropReason::UnknownKey)?;
+        let mut opener = Opener::new(&key, route).map_err(|_| DropReason::UnknownKey)?;
         opener.open(frame)?;
-        let own = Token::draw().map_err(|_| Refusal::NoSession)?;
-        let mut session = Session::new(&key, self.instance, Side::Guest, own, other)?;
-        let welcome =
-            session.sealer.seal(Kind::Welcome, Uuid::nil(), self.life.as_bytes()).map_err(|_| Refusal::NoSession)?;
+        let own = Token::generate().map_err(|_| DropReason::NoSession)?;
+        let mut session = Session::new(&key, self.instance, Side::Guest, own, peer)?;
+        let welcome = session.sealer.seal(FrameKind::Welcome, Uuid::nil(), self.boot_id.as_bytes());
+        let welcome = welcome.map_err(|_| DropReason::NoSession)?;
         self.candidate = Some(session);
-        Ok(FromControl::Offer(welcome))
+        Ok(ControlEvent::Offer(welcome))
     }
 }
 
 impl Session {
-    /// The session of these two numbers, at this side.
-    fn new(key: &InstanceKey, instance: InstanceId, at: Side, own: Token, other: Token) -> Heard<Self> {
-        let away = match at {
+    /// Creates the session of two tokens, as `side` has it.
+    fn new(key: &InstanceKey, instance: InstanceId, side: Side, own: Token, peer: Token) -> Received<Self> {
+        let other = match side {
             Side::Guest => Side::Control,
             Side::Control => Side::Guest,
         };
-        let out = Route { instance, to: away, sender: own, receiver: other };
-        let back = Route { instance, to: at, sender: other, receiver: own };
-        let (Ok(sealer), Ok(opener)) = (Sealer::new(key, out), Opener::new(key, back)) else {
-            return Err(Refusal::UnknownKey);
+        let outbound = Route { instance, to: other, sender: own, receiver: peer };
+        let inbound = Route { instance, to: side, sender: peer, receiver: own };
+        let (Ok(sealer), Ok(opener)) = (Sealer::new(key, outbound), Opener::new(key, inbound)) else {
+            return Err(DropReason::UnknownKey);
         };
-        Ok(Self { key: key.id(), other, sealer, opener })
+        Ok(Self { key: key.id(), peer, sealer, opener })
     }
 }
 
-fn find(keys: &[InstanceKey], id: u32) -> Heard<&InstanceKey> {
-    keys.iter().find(|key| key.id() == id).ok_or(Refusal::UnknownKey)
+fn find(keys: &[InstanceKey], id: u32) -> Received<&InstanceKey> {
+    keys.iter().find(|key| key.id() == id).ok_or(DropReason::UnknownKey)
 }
 
-/// What a guest calls its life; what is as long as it likes is not kept.
-fn life(text: &[u8]) -> Heard<Uuid> {
-    Uuid::from_slice(text).map_err(|_| Refusal::Unexpected)
+/// Parses a boot id. Any other length is rejected, so that a guest cannot make the control plane keep
+/// more than 16 bytes.
+fn boot_id(payload: &[u8]) -> Received<Uuid> {
+    Uuid::from_slice(payload).map_err(|_| DropReason::Unexpected)
 }
 
 fn no_session() -> Error {
-    Error::unavailable("there is no session with the other side yet")
-}
-
-fn no_key() -> Error {
-    Error::internal("the line has no key")
+    Error::unavailable("no RPC session is established yet")
 }
 
 #[cfg(test)]

@@ -1,105 +1,153 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::BoxFuture;
 
+use super::BrokerLogin;
 use crate::{
     error::{Error, Result},
     id::InstanceId,
 };
 
-/// The longest frame, in bytes.
+/// The maximum size of a frame, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
-/// How many frames a mailbox holds that nobody received. Those that were received and are not [done](Delivery::done) may
-/// count as well.
-pub const MAILBOX_FRAMES: usize = 1024;
+/// The maximum number of frames that wait in a queue. Frames that were received and not yet
+/// [acknowledged](Delivery::acknowledge) may count as well.
+pub const QUEUE_FRAMES: usize = 1024;
 
-/// How many bytes of them it holds at most.
-pub const MAILBOX_BYTES: usize = 16 << 20;
+/// The maximum total size of the frames in a queue, in bytes.
+pub const QUEUE_BYTES: usize = 16 << 20;
 
-/// Carries frames between the control plane and guests.
+/// Bounds of the delay before a transport that failed is tried again. Jitter at most doubles it.
+const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(50);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_millis(2500);
+
+/// Carries frames between the control plane and guests, through one queue for each [`Address`].
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use trove_core::{
+///     id::InstanceId,
+///     rpc::{Address, InProcess, Transport},
+/// };
+///
+/// let (transport, address) = (InProcess::new(), Address::guest(InstanceId::new_v4()));
+/// transport.create(&address).await?;
+/// transport.send(&address, b"frame".to_vec()).await?;
+///
+/// let mut consumer = transport.open(&address).await?;
+/// let delivery = consumer.receive().await?;
+/// assert_eq!(delivery.frame(), b"frame");
+/// delivery.acknowledge().await?;
+/// # Ok::<_, trove_core::error::Error>(())
+/// # }).unwrap();
+/// ```
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// Makes sure that there is a mailbox here. One that exists is left as it is.
+    /// Creates the queue of an address. An existing queue is left unchanged.
     async fn create(&self, address: &Address) -> Result<()>;
 
-    /// Removes the mailbox with all it holds; whoever receives from it hears
-    /// [`NotFound`](crate::error::Kind::NotFound). One that is absent is `Ok`.
+    /// Deletes the queue of an address with all its frames; its consumer then fails with
+    /// [`NotFound`](crate::error::Kind::NotFound). Deleting an absent queue is `Ok`.
     async fn remove(&self, address: &Address) -> Result<()>;
 
-    /// Receives from a mailbox, until what is returned is dropped.
+    /// Opens the exclusive consumer of a queue. Dropping the consumer closes it.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::error::Kind::NotFound) where there is no mailbox,
-    /// [`Conflict`](crate::error::Kind::Conflict) where somebody else receives from it.
-    async fn open(&self, address: &Address) -> Result<Box<dyn Mailbox>>;
+    /// [`NotFound`](crate::error::Kind::NotFound) if there is no such queue,
+    /// [`Conflict`](crate::error::Kind::Conflict) if the queue has another consumer.
+    async fn open(&self, address: &Address) -> Result<Box<dyn QueueConsumer>>;
 
-    /// Takes a frame for a mailbox, behind those that it was called with before, and tells what became of it: `Ok` once
-    /// it is there, from where it outlives whoever sent it, but not whoever keeps the mailbox. Nobody needs to wait for that;
-    /// it is sent or not.
+    /// Enqueues a frame and returns a future of the outcome.
+    ///
+    /// Frames arrive in the order in which this method is called. The outcome is `Ok` once the frame
+    /// is in the queue: from then on it survives its sender, but not a restart of the broker. The
+    /// future need not be polled; the frame is sent or not, regardless.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](crate::error::Kind::NotFound) where there is no mailbox, [`Busy`](crate::error::Kind::Busy) where it
-    /// holds [`MAILBOX_FRAMES`] already, or would hold more than [`MAILBOX_BYTES`], or where too many frames are on their
-    /// way, [`Invalid`](crate::error::Kind::Invalid) for more than [`MAX_FRAME_BYTES`]. Of any other error it is unknown
-    /// whether the frame arrived, unless its [effect](crate::error::Error::effect) says so.
-    fn send(&self, address: &Address, frame: Vec<u8>) -> Sent;
+    /// [`NotFound`](crate::error::Kind::NotFound) if there is no such queue,
+    /// [`Busy`](crate::error::Kind::Busy) if the queue has [`QUEUE_FRAMES`] frames, would exceed
+    /// [`QUEUE_BYTES`], or if too many frames are in flight,
+    /// [`Invalid`](crate::error::Kind::Invalid) if the frame exceeds [`MAX_FRAME_BYTES`]. After any
+    /// other error it is unknown whether the frame arrived, unless the
+    /// [effect](crate::error::Error::effect) of the error says so.
+    fn send(&self, address: &Address, frame: Vec<u8>) -> SendFuture;
+
+    /// Replaces the logins to use from the next connection on: the last one or, if the broker rejects
+    /// it, the one before it. Does nothing if the transport needs no login.
+    fn set_logins(&self, _logins: Vec<BrokerLogin>) {}
 }
 
-/// What becomes of a frame.
-pub type Sent = BoxFuture<'static, Result<()>>;
+/// The outcome of [`Transport::send`].
+pub type SendFuture = BoxFuture<'static, Result<()>>;
 
-/// Refuses a frame that is too long.
+/// Checks that a frame does not exceed [`MAX_FRAME_BYTES`].
 pub(super) fn check_length(frame: &[u8]) -> Result<()> {
-    let (bytes, most) = (frame.len(), MAX_FRAME_BYTES);
-    if bytes > most {
-        return Err(Error::invalid(format!("a frame has at most {most} bytes; this one has {bytes}")));
+    let bytes = frame.len();
+    if bytes > MAX_FRAME_BYTES {
+        return Err(Error::invalid(format!("a frame of {bytes} bytes exceeds the limit of {MAX_FRAME_BYTES} bytes")));
     }
     Ok(())
 }
 
-/// The one receiver of an address.
+/// Returns the delays between attempts to use a transport that failed.
+pub(super) fn reconnect_delays() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::new()
+        .with_min_delay(MIN_RECONNECT_DELAY)
+        .with_max_delay(MAX_RECONNECT_DELAY)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Returns the next of the [`reconnect_delays`].
+pub(super) fn next_delay(delays: &mut impl Iterator<Item = Duration>) -> Duration {
+    delays.next().unwrap_or(MAX_RECONNECT_DELAY)
+}
+
+/// The exclusive consumer of a queue.
 #[async_trait]
-pub trait Mailbox: Send {
-    /// Waits for the next frame. A call that is dropped loses none.
+pub trait QueueConsumer: Send {
+    /// Waits for the next frame. Cancelling a call loses no frame.
     async fn receive(&mut self) -> Result<Delivery>;
 }
 
-/// Where frames go.
+/// The address of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
-    /// Who receives.
+    /// The side that receives.
     pub side: Side,
-    /// Of which instance.
+    /// The instance.
     pub instance: InstanceId,
 }
 
-/// Who receives at an address.
+/// A side of the connection between the control plane and a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The instance's guest.
+    /// The guest of the instance.
     Guest,
-    /// The control plane, what the instance's guest sends. Each has a mailbox of its own here too, so that a guest that
-    /// floods it is in nobody's way.
+    /// The control plane. It has one queue for each guest, so that a guest that fills its queue does
+    /// not affect others.
     Control,
 }
 
 impl Address {
-    /// Where an instance's guest receives.
+    /// Returns the address at which the guest of an instance receives.
     pub fn guest(instance: InstanceId) -> Self {
         Self { side: Side::Guest, instance }
     }
 
-    /// Where the control plane receives what an instance's guest sends.
+    /// Returns the address at which the control plane receives from the guest of an instance.
     pub fn control(instance: InstanceId) -> Self {
         Self { side: Side::Control, instance }
     }
 }
 
-/// As queues and logs show it: `guest.9b2c7e1a-…`.
+/// Formats the address as the name of its queue: `guest.9b2c7e1a-…`.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = match self.side {
@@ -110,37 +158,38 @@ impl fmt::Display for Address {
     }
 }
 
-/// A frame that was received and is still the mailbox's: dropped, it is delivered again, before those behind it.
+/// A received frame. Dropping it without [acknowledging](Self::acknowledge) it requeues the frame
+/// before those that follow it.
 pub struct Delivery {
     frame: Vec<u8>,
-    keeper: Option<Arc<dyn Keeper>>,
-    number: u64,
+    acknowledger: Option<Arc<dyn Acknowledger>>,
+    tag: u64,
 }
 
-/// What takes deliveries back.
+/// Acknowledges or requeues deliveries.
 #[async_trait]
-pub(crate) trait Keeper: Send + Sync {
-    /// The frame of this delivery has had its effect.
-    async fn done(&self, number: u64, bytes: usize) -> Result<()>;
+pub(crate) trait Acknowledger: Send + Sync {
+    /// Acknowledges the delivery with this tag.
+    async fn acknowledge(&self, tag: u64, bytes: usize) -> Result<()>;
 
-    /// It has not.
-    fn back(&self, number: u64, frame: Vec<u8>);
+    /// Returns the frame of the delivery with this tag to the queue.
+    fn requeue(&self, tag: u64, frame: Vec<u8>);
 }
 
 impl Delivery {
-    pub(crate) fn new(frame: Vec<u8>, number: u64, keeper: Arc<dyn Keeper>) -> Self {
-        Self { frame, keeper: Some(keeper), number }
+    pub(crate) fn new(frame: Vec<u8>, tag: u64, acknowledger: Arc<dyn Acknowledger>) -> Self {
+        Self { frame, acknowledger: Some(acknowledger), tag }
     }
 
-    /// What was sent.
+    /// Returns the frame.
     pub fn frame(&self) -> &[u8] {
         &self.frame
     }
 
-    /// Says that the frame has had its effect and is not to come again. Where this fails, it may.
-    pub async fn done(mut self) -> Result<()> {
-        match self.keeper.take() {
-            Some(keeper) => keeper.done(self.number, self.frame.len()).await,
+    /// Acknowledges the frame: it is processed and must not be redelivered. After an error it may be.
+    pub async fn acknowledge(mut self) -> Result<()> {
+        match self.acknowledger.take() {
+            Some(acknowledger) => acknowledger.acknowledge(self.tag, self.frame.len()).await,
             None => Ok(()),
         }
     }
@@ -148,13 +197,13 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Some(keeper) = self.keeper.take() {
-            keeper.back(self.number, std::mem::take(&mut self.frame));
+        if let Some(acknowledger) = self.acknowledger.take() {
+            acknowledger.requeue(self.tag, std::mem::take(&mut self.frame));
         }
     }
 }
 
-/// Without what was sent, which may be anything.
+/// Formats the size of the frame, not its content.
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery").field("bytes", &self.frame.len()).finish_non_exhaustive()

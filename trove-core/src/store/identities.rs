@@ -3,47 +3,35 @@
 use super::{Store, db::Row, rows};
 use crate::{
     error::{Error, Result},
+    guest::SealedGuestIdentity,
     id::InstanceId,
     secret::Sealed,
 };
 
-/// A guest's identity as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredIdentity {
-    /// Which of the instance's it is, from 1 on.
-    pub number: u32,
-    /// The key that its messages are sealed with.
-    pub key: Sealed,
-    /// The password that it logs in to the bus with.
-    pub password: Sealed,
-    /// True where the guest knows it.
-    pub told: bool,
-}
-
 impl Store {
     /// Writes an identity down, unless the instance has one of that number already. It goes with the instance.
-    pub async fn insert_identity(&self, instance: InstanceId, identity: &StoredIdentity) -> Result<()> {
+    pub async fn insert_identity(&self, instance: InstanceId, identity: &SealedGuestIdentity) -> Result<()> {
         let sql = "INSERT INTO guest_identities (instance, number, rpc_key, password, told) VALUES ($1, $2, $3, $4, $5) \
             ON CONFLICT (instance, number) DO NOTHING";
-        let StoredIdentity { number, key, password, told } = identity;
+        let SealedGuestIdentity { number, key, password, delivered } = identity;
         let values = [
             instance.to_string().into(),
             i64::from(*number).into(),
             rows::word(key)?.into(),
             rows::word(password)?.into(),
-            i64::from(*told).into(),
+            i64::from(*delivered).into(),
         ];
         self.db().execute(sql, &values).await.map(drop)
     }
 
     /// The instance's identities, the newest last.
-    pub async fn identities(&self, instance: InstanceId) -> Result<Vec<StoredIdentity>> {
+    pub async fn identities(&self, instance: InstanceId) -> Result<Vec<SealedGuestIdentity>> {
         let sql = "SELECT number, rpc_key, password, told FROM guest_identities WHERE instance = $1 ORDER BY number";
         self.db().rows(sql, &[instance.to_string().into()]).await?.iter().map(identity).collect()
     }
 
     /// Notes that the guest knows the identity of this number.
-    pub async fn identity_is_told(&self, instance: InstanceId, number: u32) -> Result<()> {
+    pub async fn mark_identity_delivered(&self, instance: InstanceId, number: u32) -> Result<()> {
         let sql = "UPDATE guest_identities SET told = 1 WHERE instance = $1 AND number = $2";
         self.db().execute(sql, &[instance.to_string().into(), i64::from(number).into()]).await.map(drop)
     }
@@ -55,8 +43,13 @@ impl Store {
     }
 }
 
-pub(super) fn identity(row: &Row) -> Result<StoredIdentity> {
+pub(super) fn identity(row: &Row) -> Result<SealedGuestIdentity> {
     let number = u32::try_from(row.int("number")?).map_err(|_| Error::corrupt("the store has an impossible number"))?;
     let sealed = |column: &str| rows::from_word::<Sealed>(&row.text(column)?);
-    Ok(StoredIdentity { number, key: sealed("rpc_key")?, password: sealed("password")?, told: row.int("told")? != 0 })
+    Ok(SealedGuestIdentity {
+        number,
+        key: sealed("rpc_key")?,
+        password: sealed("password")?,
+        delivered: row.int("told")? != 0,
+    })
 }

@@ -30,7 +30,6 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 
-pub use identities::StoredIdentity;
 pub use instances::InstanceReport;
 pub use journal::{
     CancelMode, InsertOutcome, InstanceChange, InstanceRelease, Journal, JournalEntry, JournalRecord, NewOperation,

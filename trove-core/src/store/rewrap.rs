@@ -1,8 +1,9 @@
 //! Sealed values, which are rewrapped when the master key changes.
 
-use super::{Store, StoredIdentity, db::Value, identities, rows};
+use super::{Store, db::Value, identities, rows};
 use crate::{
     error::{Error, Result},
+    guest::SealedGuestIdentity,
     id::{InstanceId, OperationId},
     secret::{KeyId, Sealed},
 };
@@ -28,9 +29,9 @@ pub(crate) enum Rewrapped {
         /// The instance of the guest.
         instance: InstanceId,
         /// The former value.
-        before: StoredIdentity,
+        before: SealedGuestIdentity,
         /// The new value.
-        after: StoredIdentity,
+        after: SealedGuestIdentity,
     },
     /// The state of an operation.
     State {
@@ -60,7 +61,7 @@ impl Store {
         key: KeyId,
         after: Option<(InstanceId, u32)>,
         limit: u32,
-    ) -> Result<Vec<(InstanceId, StoredIdentity)>> {
+    ) -> Result<Vec<(InstanceId, SealedGuestIdentity)>> {
         let sql = "SELECT instance, number, rpc_key, password, told FROM guest_identities
             WHERE (rpc_key NOT LIKE $1 OR password NOT LIKE $1) AND (instance > $2 OR (instance = $2 AND number > $3))
             ORDER BY instance, number LIMIT $4";

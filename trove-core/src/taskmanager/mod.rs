@@ -45,12 +45,12 @@ use crate::{
     datastore::{RegistryLogin, Release},
     error::{Error, Result},
     flow::{Next, Registry, StepCx},
-    guest::{self, Call, Guests, Identity, JobEnd, Work},
+    guest::{self, Call, GuestIdentity, Guests, JobEnd, SealedGuestIdentity, Work},
     id::InstanceId,
     model::Instance,
     platform::{Ensured, Platform},
     secret::MasterKeys,
-    store::{InstanceRelease, Store, StoredIdentity, StoredVersion},
+    store::{InstanceRelease, Store, StoredVersion},
 };
 
 /// How long a step waits for a guest's job before it lets go and asks again.
@@ -116,29 +116,30 @@ impl ControlPlane {
     }
 
     /// Who the instance's guest knows that it is, made up and written down where it is nobody yet.
-    async fn identity(&self, id: InstanceId) -> Result<Identity> {
+    async fn identity(&self, id: InstanceId) -> Result<GuestIdentity> {
         let mut known = self.store.identities(id).await?;
         if known.is_empty() {
             // A guest begins with it.
-            let first = StoredIdentity { told: true, ..Identity::generate(1)?.wrap(&self.keys, id)? };
+            let first =
+                SealedGuestIdentity { delivered: true, ..GuestIdentity::generate(id, 1)?.wrap(&self.keys, id)? };
             self.store.insert_identity(id, &first).await?;
             known = self.store.identities(id).await?;
         }
-        let newest = known.iter().rfind(|identity| identity.told);
+        let newest = known.iter().rfind(|identity| identity.delivered);
         let newest = newest.ok_or_else(|| Error::not_found(format!("there is no instance {id}")))?;
-        Identity::unwrap(newest, &self.keys, id)
+        GuestIdentity::unwrap(newest, &self.keys, id)
     }
 
     /// The instance's identity of this number, which was written down.
-    async fn identity_of(&self, id: InstanceId, number: u32) -> Result<Identity> {
+    async fn identity_of(&self, id: InstanceId, number: u32) -> Result<GuestIdentity> {
         let known = self.store.identities(id).await?;
         let found = known.iter().find(|identity| identity.number == number);
-        Identity::unwrap(found.ok_or_else(|| Error::internal("an identity is missing"))?, &self.keys, id)
+        GuestIdentity::unwrap(found.ok_or_else(|| Error::internal("an identity is missing"))?, &self.keys, id)
     }
 
     /// Takes away the instance's identities of these numbers.
     async fn retire_identities(&self, id: InstanceId, which: impl Fn(u32) -> bool + Send) -> Result<()> {
-        for StoredIdentity { number, .. } in self.store.identities(id).await? {
+        for SealedGuestIdentity { number, .. } in self.store.identities(id).await? {
             if which(number) {
                 self.guests.retire(id, number).await?;
                 self.store.remove_identity(id, number).await?;

@@ -7,7 +7,7 @@ use super::{ControlPlane, guest_job};
 use crate::{
     error::Result,
     flow::{End, Flow, Limits, Next, StepCx},
-    guest::{Credentials, Identity, Work},
+    guest::{GuestIdentity, Work},
     lifecycle::State,
     model::OperationStatus,
     platform::Ensured,
@@ -65,17 +65,17 @@ impl Flow for RotateIdentity {
         match step {
             Step::Admit => {
                 self.number = control.identity(instance).await?.number() + 1;
-                let fresh = Identity::generate(self.number)?.wrap(&control.keys, instance)?;
+                let fresh = GuestIdentity::generate(instance, self.number)?.wrap(&control.keys, instance)?;
                 control.store.insert_identity(instance, &fresh).await?;
                 let identity = control.identity_of(instance, self.number).await?;
                 control.guests.admit(instance, &identity).await?;
             }
             Step::Tell => {
                 let identity = control.identity_of(instance, self.number).await?;
-                let access = control.guests.admit(instance, &identity).await?;
-                let told = guest_job(cx, Work::Renew(Credentials::new(identity.key, &access))).await?;
+                control.guests.admit(instance, &identity).await?;
+                let told = guest_job(cx, Work::Renew(identity)).await?;
                 if told == Next::Done {
-                    control.store.identity_is_told(instance, self.number).await?;
+                    control.store.mark_identity_delivered(instance, self.number).await?;
                 }
                 return Ok(told);
             }

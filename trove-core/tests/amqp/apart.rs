@@ -24,7 +24,7 @@ use trove_core::{
     id::InstanceId,
     model::{Condition, Endpoint, Health, Instance, NewUser, PageRequest, Problem},
     platform::{AgentSetup, Compute, Ensured, Placement, Platform},
-    rpc::{Address, Login, Transport},
+    rpc::{Address, BrokerLogin, Transport},
     secret::ExposeSecret,
 };
 
@@ -201,7 +201,7 @@ async fn an_agent_elsewhere_takes_another_identity_and_the_one_before_is_nobody(
     let login = |text: &[u8]| {
         let told: serde_json::Value = serde_json::from_slice(text).unwrap();
         let of = |name: &str| told["guest"]["broker"][name].as_str().unwrap().to_owned();
-        broker.log_in(Login::new(of("user"), of("password")))
+        broker.log_in(BrokerLogin::new(of("user"), of("password")))
     };
     assert!(login(&stolen).send(&Address::control(id), vec![0; 100]).await.is_ok());
 

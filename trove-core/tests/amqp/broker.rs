@@ -16,8 +16,7 @@ use trove_core::{
     conformance::transport::Testbed,
     error::Result,
     id::InstanceId,
-    rpc::{self, Access, Amqp, Broker, Bus, Login, MAX_FRAME_BYTES, Management, Transport},
-    secret::SecretString,
+    rpc::{self, Amqp, Broker, BrokerEndpoint, BrokerLogin, MAX_FRAME_BYTES, Management, MessageBroker, Transport},
 };
 use uuid::Uuid;
 
@@ -101,7 +100,7 @@ impl RabbitMq {
             "rabbitmq-server",
         ]);
         let host = address(&container);
-        let control = Login::new("control", password.as_str());
+        let control = BrokerLogin::new("control", password.as_str());
         let management = Management::new(&format!("http://{host}:{MANAGEMENT}"), "/", control).unwrap();
         Self { container, password, broker: Broker::at(host), management, _configuration: configuration }
     }
@@ -122,8 +121,8 @@ impl RabbitMq {
     }
 
     /// Who the control plane is to it.
-    pub fn control_login(&self) -> Login {
-        Login::new("control", self.password.as_str())
+    pub fn control_login(&self) -> BrokerLogin {
+        BrokerLogin::new("control", self.password.as_str())
     }
 
     /// The broker as the control plane has it.
@@ -169,14 +168,14 @@ impl RabbitMq {
     }
 
     /// The broker as somebody with this login has it.
-    pub fn log_in(&self, login: Login) -> Amqp {
+    pub fn log_in(&self, login: BrokerLogin) -> Amqp {
         Amqp::new(self.broker.clone(), login)
     }
 
     /// As a guest has it.
     pub async fn guest(&self, instance: InstanceId) -> Amqp {
-        let password = SecretString::from(Uuid::new_v4().to_string());
-        let login = self.management.ensure_guest(instance, 1, password).await.unwrap();
+        let login = BrokerLogin::for_guest(instance, 1, Uuid::new_v4().to_string());
+        self.management.ensure_guest(instance, &login).await.unwrap();
         Amqp::new(self.broker.clone(), login)
     }
 
@@ -205,17 +204,17 @@ pub struct Shared {
 }
 
 #[async_trait]
-impl Bus for Shared {
+impl MessageBroker for Shared {
     fn control(&self) -> Arc<dyn Transport> {
         self.bus.control()
     }
 
-    async fn admit(&self, instance: InstanceId, number: u32, password: &SecretString) -> Result<Access> {
-        self.bus.admit(instance, number, password).await
+    async fn authorize(&self, instance: InstanceId, login: &BrokerLogin) -> Result<BrokerEndpoint> {
+        self.bus.authorize(instance, login).await
     }
 
-    async fn dismiss(&self, instance: InstanceId, number: u32) -> Result<()> {
-        self.bus.dismiss(instance, number).await
+    async fn revoke(&self, user: &str) -> Result<()> {
+        self.bus.revoke(user).await
     }
 }
 

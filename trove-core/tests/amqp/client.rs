@@ -9,7 +9,7 @@ use lapin::{
     uri::{AMQPAuthority, AMQPUri, AMQPUserInfo},
 };
 use tracing::dispatcher::{self, DefaultGuard, Dispatch};
-use trove_core::{rpc::Login, secret::ExposeSecret};
+use trove_core::{rpc::BrokerLogin, secret::ExposeSecret};
 
 use crate::broker::RabbitMq;
 
@@ -19,8 +19,8 @@ thread_local! {
 
 impl RabbitMq {
     /// A connection with this login, to do with whatever the broker allows. It is not logged.
-    pub async fn connect(&self, login: &Login) -> lapin::Result<Connection> {
-        let Login { user, password } = login.clone();
+    pub async fn connect(&self, login: &BrokerLogin) -> lapin::Result<Connection> {
+        let BrokerLogin { user, password } = login.clone();
         let userinfo = AMQPUserInfo { username: user, password: password.expose_secret().to_owned() };
         let authority = AMQPAuthority { userinfo, host: self.host(), port: 5672 };
         let uri = AMQPUri { authority, vhost: "/".to_owned(), ..AMQPUri::default() };

@@ -32,7 +32,7 @@ use trove_core::{
 
 /// A service whose guests are called over the broker.
 async fn builder() -> Builder {
-    Trove::builder().bus(RabbitMq::shared().await.bus())
+    Trove::builder().message_broker(RabbitMq::shared().await.bus())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,8 +22,10 @@ use trove_core::{
     id::{InstanceId, OperationId},
     layer::Verdict,
     model::{EventKind, Flavor, NewDatabase, NewUser, OperationError, gib, mib},
-    rpc::{self, Address, Answerer, Bus, InstanceKey, Keys, Line, Listener, Refusals, Repeat, Service, Teller},
-    secret::SecretString,
+    rpc::{
+        self, Address, BrokerLogin, DropCounters, InstanceKey, KeyRing, MessageBroker, NotificationHandler, Notifier,
+        OnGuestRestart, RequestHandler, RpcClient, RpcServer,
+    },
 };
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -72,7 +74,7 @@ enum Guests {
 async fn start(way: &Way, apart: &Apart, guests: Guests) -> Trove {
     let platform = if guests == Guests::Apart { apart.platform() } else { apart.world.platform() };
     let service = Trove::builder()
-        .bus(way.bus())
+        .message_broker(way.bus())
         .store(format!("sqlite:{}", apart.directory.path().join("trove.db").display()))
         .platform(platform)
         .datastore(apart.world.driver())
@@ -306,14 +308,14 @@ async fn calls_in_silence() {
     for address in &mailboxes {
         control.create(address).await.unwrap();
     }
-    let password = SecretString::from(Uuid::new_v4().to_string());
-    let guest = bus.admit(instance, 1, &password).await.unwrap().enter().transport();
-    let (echo, refusals, stop) = (Arc::new(Echo::default()), Refusals::new(), CancellationToken::new());
-    let keys = Keys::new(key.clone());
-    let service = Service::new(guest, instance, keys, echo.clone(), Teller::new(), refusals.clone()).unwrap();
+    let login = BrokerLogin::for_guest(instance, 1, Uuid::new_v4().to_string());
+    let guest = bus.authorize(instance, &login).await.unwrap().connect(vec![login.clone()]);
+    let (echo, refusals, stop) = (Arc::new(Echo::default()), DropCounters::new(), CancellationToken::new());
+    let keys = KeyRing::new(key.clone());
+    let service = RpcServer::new(guest, instance, keys, echo.clone(), Notifier::new(), refusals.clone()).unwrap();
     let service = tokio::spawn(service.run(stop.clone()));
-    let line = Line::open(control.clone(), instance, key, Arc::new(Deaf), refusals).await.unwrap();
-    assert_eq!(*line.call(b"before", Repeat::GiveUp, LIMIT).await.unwrap(), b"before");
+    let line = RpcClient::open(control.clone(), instance, key, Arc::new(Deaf), refusals).await.unwrap();
+    assert_eq!(*line.call(b"before", OnGuestRestart::Fail, LIMIT).await.unwrap(), b"before");
 
     way.frames.set(Weather::Silent);
     way.management.set(Weather::Silent);
@@ -322,12 +324,12 @@ async fn calls_in_silence() {
         let (stranger, nobody) = (way.bus().control(), InstanceId::new_v4());
         let elsewhere = Address::guest(nobody);
         let failed = tokio::join!(
-            async { line.call(b"again", Repeat::Again, short).await.map(drop) },
-            async { line.call(b"once", Repeat::GiveUp, short).await.map(drop) },
+            async { line.call(b"again", OnGuestRestart::Resend, short).await.map(drop) },
+            async { line.call(b"once", OnGuestRestart::Fail, short).await.map(drop) },
             control.send(&mailboxes[0], b"no frame".to_vec()),
             control.create(&elsewhere),
             stranger.send(&mailboxes[0], b"no frame".to_vec()),
-            async { bus.admit(nobody, 1, &password).await.map(drop) },
+            async { bus.authorize(nobody, &login).await.map(drop) },
         );
         let (again, once, sent, created, connected, admitted) = failed;
         let failed = [again, once, sent, created, connected, admitted].map(|failed| failed.unwrap_err());
@@ -335,17 +337,17 @@ async fn calls_in_silence() {
         way.management.set(Weather::Fair);
         failed.map(|error| (error.kind(), error.is_transient()))
     };
-    let patient = line.call(b"patient", Repeat::GiveUp, LIMIT);
+    let patient = line.call(b"patient", OnGuestRestart::Fail, LIMIT);
     let (failed, answer) = timeout(LIMIT, async { tokio::join!(silence, patient) }).await.unwrap();
     let (late, away) = ((Kind::Timeout, true), (Kind::Unavailable, true));
     assert_eq!(failed, [late, late, late, away, away, away]);
     assert_eq!(*answer.unwrap(), b"patient");
-    assert_eq!(*line.call(b"after", Repeat::GiveUp, LIMIT).await.unwrap(), b"after");
+    assert_eq!(*line.call(b"after", OnGuestRestart::Fail, LIMIT).await.unwrap(), b"after");
     assert!(echo.heard().values().all(|times| *times == 1), "{:?}", echo.heard());
 
     stop.cancel();
     service.await.unwrap().unwrap();
-    bus.dismiss(instance, 1).await.unwrap();
+    bus.revoke(&login.user).await.unwrap();
     for address in &mailboxes {
         control.remove(address).await.unwrap();
     }
@@ -362,8 +364,8 @@ impl Echo {
 }
 
 #[async_trait]
-impl Answerer for Echo {
-    async fn answer(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+impl RequestHandler for Echo {
+    async fn handle(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
         let asked = String::from_utf8(text.to_vec()).unwrap();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(asked).or_default() += 1;
         text
@@ -373,8 +375,8 @@ impl Answerer for Echo {
 struct Deaf;
 
 #[async_trait]
-impl Listener for Deaf {
-    async fn told(&self, _text: &[u8]) {}
+impl NotificationHandler for Deaf {
+    async fn handle(&self, _text: &[u8]) {}
 }
 
 /// Waits until a try of an operation failed, and returns why.

@@ -5,11 +5,11 @@ use tokio::sync::Mutex;
 
 use crate::{
     error::{Error, Result},
-    guest::{self, Identity},
+    guest::{self, GuestIdentity},
     id::InstanceId,
     model::Instance,
     platform::AgentSetup,
-    rpc::{Bus, InstanceKey, Line, Listener, Refusals, Repeat},
+    rpc::{DropCounters, InstanceKey, MessageBroker, NotificationHandler, OnGuestRestart, RpcClient},
 };
 
 /// How long an agent may take to begin and to answer.
@@ -17,7 +17,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// The control plane of the agents that a platform runs elsewhere, as far as the suite needs one.
 pub struct Agents {
-    bus: Arc<dyn Bus>,
+    bus: Arc<dyn MessageBroker>,
     /// Of which datastore they have a driver, and which version of it it knows.
     pub(super) release: (String, String),
     admitted: Mutex<HashMap<InstanceId, (InstanceKey, AgentSetup)>>,
@@ -27,14 +27,14 @@ pub struct Agents {
 struct Deaf;
 
 #[async_trait]
-impl Listener for Deaf {
-    async fn told(&self, _text: &[u8]) {}
+impl NotificationHandler for Deaf {
+    async fn handle(&self, _text: &[u8]) {}
 }
 
 impl Agents {
     /// Those that are called over this bus, which lets them in from elsewhere, and have a driver of this datastore, which
     /// knows this version.
-    pub fn over(bus: impl Bus, datastore: impl Into<String>, version: impl Into<String>) -> Self {
+    pub fn over(bus: impl MessageBroker, datastore: impl Into<String>, version: impl Into<String>) -> Self {
         Self { bus: Arc::new(bus), release: (datastore.into(), version.into()), admitted: Mutex::default() }
     }
 
@@ -45,7 +45,7 @@ impl Agents {
         if let Some((_, setup)) = admitted.get(&instance.id) {
             return Ok(setup.clone());
         }
-        let identity = Identity::generate(1)?;
+        let identity = GuestIdentity::generate(instance.id, 1)?;
         let access = guest::admit(&*self.bus, instance.id, &identity).await?;
         let setup = guest::setup(instance, &identity, &access, None);
         let setup = setup.ok_or_else(|| Error::invalid("nobody can reach this bus from elsewhere"))?;
@@ -57,8 +57,8 @@ impl Agents {
     pub(super) async fn answers(&self, instance: InstanceId) -> Result<()> {
         let known = self.admitted.lock().await.get(&instance).map(|(key, _)| key.clone());
         let key = known.ok_or_else(|| Error::not_found("the agent was told nothing"))?;
-        let line = Line::open(self.bus.control(), instance, key, Arc::new(Deaf), Refusals::new()).await?;
-        line.call(b"null", Repeat::Again, ANSWER_LIMIT).await.map(drop)
+        let line = RpcClient::open(self.bus.control(), instance, key, Arc::new(Deaf), DropCounters::new()).await?;
+        line.call(b"null", OnGuestRestart::Resend, ANSWER_LIMIT).await.map(drop)
     }
 
     /// Takes away what the agent of an instance was given.

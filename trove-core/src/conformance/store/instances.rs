@@ -4,6 +4,7 @@ use super::rows::{at, finish, insert, instance, new_operation, remove};
 use crate::{
     conformance::case::{Case, cases},
     error::Kind,
+    guest::SealedGuestIdentity,
     id::InstanceId,
     lifecycle::State,
     model::{
@@ -11,7 +12,7 @@ use crate::{
         SettingsState, mib,
     },
     secret::{MasterKey, MasterKeys, SecretString},
-    store::{InsertOutcome, InstanceChange, InstanceRelease, InstanceReport, Store, StoredIdentity},
+    store::{InsertOutcome, InstanceChange, InstanceRelease, InstanceReport, Store},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
@@ -168,7 +169,7 @@ async fn the_identity_of_a_guest_is_written_once_and_goes_with_its_instance(stor
     let keys = MasterKeys::new(MasterKey::generate().unwrap());
     let identity = |number: u32| {
         let seal = |text: &str| keys.seal("guest", &SecretString::from(text)).unwrap();
-        StoredIdentity { number, key: seal("key"), password: seal("password"), told: number == 1 }
+        SealedGuestIdentity { number, key: seal("key"), password: seal("password"), delivered: number == 1 }
     };
     let (instance, _) = insert(store, "guest").await;
     let (first, mut second) = (identity(1), identity(2));
@@ -176,8 +177,8 @@ async fn the_identity_of_a_guest_is_written_once_and_goes_with_its_instance(stor
         store.insert_identity(instance.id, stored).await.unwrap();
     }
     assert_eq!(store.identities(instance.id).await.unwrap(), [first.clone(), second.clone()]);
-    store.identity_is_told(instance.id, 2).await.unwrap();
-    second.told = true;
+    store.mark_identity_delivered(instance.id, 2).await.unwrap();
+    second.delivered = true;
     assert_eq!(store.identities(instance.id).await.unwrap(), [first, second.clone()]);
     for _ in 0..2 {
         store.remove_identity(instance.id, 1).await.unwrap();

@@ -7,10 +7,11 @@ use super::{
 use crate::{
     conformance::case::{Case, cases},
     error::Kind,
+    guest::SealedGuestIdentity,
     id::InstanceId,
     lifecycle::State,
     secret::{MasterKey, MasterKeys, Sealed, SecretString},
-    store::{InstanceChange, Rewrapped, Store, StoredIdentity, StoredVersion},
+    store::{InstanceChange, Rewrapped, Store, StoredVersion},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
@@ -32,8 +33,8 @@ impl Keys {
         self.0.seal("owner", &SecretString::from("secret")).unwrap()
     }
 
-    fn identity(&self, number: u32) -> StoredIdentity {
-        StoredIdentity { number, key: self.seal(), password: self.seal(), told: true }
+    fn identity(&self, number: u32) -> SealedGuestIdentity {
+        SealedGuestIdentity { number, key: self.seal(), password: self.seal(), delivered: true }
     }
 }
 
@@ -42,7 +43,7 @@ async fn what_another_key_sealed_is_found_page_by_page(store: &Store) {
     let (mut instances, mut expected) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let (instance, _) = insert(store, "sealed").await;
-        let half = StoredIdentity { password: old.seal(), ..new.identity(2) };
+        let half = SealedGuestIdentity { password: old.seal(), ..new.identity(2) };
         for identity in [old.identity(1), half, new.identity(3)] {
             store.insert_identity(instance.id, &identity).await.unwrap();
             if identity.number < 3 {

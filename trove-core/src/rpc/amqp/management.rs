@@ -1,4 +1,4 @@
-//! The users of a broker, one for each guest.
+//! The administration of the users of a broker. Used by the control plane only.
 
 use std::{fmt, time::Duration};
 
@@ -8,97 +8,102 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::broker::Login;
 use crate::{
     error::{Error, Result},
     id::InstanceId,
-    rpc::Address,
+    rpc::{Address, BrokerLogin},
     secret::{ExposeSecret, SecretString, fill_random},
 };
 
-/// How long one request may take.
-const LIMIT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many connections and channels a guest may have at a time. It needs one connection with two channels; those that broke
-/// count until the broker notices.
-const CONNECTIONS: usize = 16;
-const CHANNELS: usize = 64;
+/// The limits of a guest's user. A guest needs one connection with two channels; broken connections
+/// count until the broker detects them.
+const MAX_CONNECTIONS: usize = 16;
+const MAX_CHANNELS: usize = 64;
 
-/// RabbitMQ's [management API](https://www.rabbitmq.com/docs/management), by which each guest is given a user that may use
-/// the guest's own mailboxes and nothing else.
+/// The [management API](https://www.rabbitmq.com/docs/management) of RabbitMQ.
+///
+/// The control plane uses it to create a user for each guest, which has access to the queues of its
+/// instance and nothing else.
+///
+/// ```
+/// use trove_core::rpc::{BrokerLogin, Management};
+///
+/// let login = BrokerLogin::new("trove", "password");
+/// let management = Management::new("http://rabbit.example:15672", "/", login)?;
+/// # Ok::<_, trove_core::error::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Management {
     client: Client,
     url: Url,
     vhost: String,
-    login: Login,
+    login: BrokerLogin,
 }
 
 impl Management {
-    /// The API at `url`, such as `http://broker:15672`, for the mailboxes in a virtual host. The login is one with the tag
-    /// `administrator`.
+    /// Creates a client of the management API at `url`, such as `http://broker:15672`, for the queues
+    /// in a virtual host. The login must have the tag `administrator`.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](crate::error::Kind::Invalid) for what is no address of the web.
-    pub fn new(url: &str, vhost: impl Into<String>, login: Login) -> Result<Self> {
-        let invalid =
-            || Error::invalid("the address of the message broker's management is not like http://broker:15672");
+    /// [`Invalid`](crate::error::Kind::Invalid) if `url` is not an HTTP URL.
+    pub fn new(url: &str, vhost: impl Into<String>, login: BrokerLogin) -> Result<Self> {
+        let invalid = || Error::invalid("the URL of the RabbitMQ management API must be like http://broker:15672");
         let url = Url::parse(url).map_err(|_| invalid())?;
         if url.cannot_be_a_base() || !url.scheme().starts_with("http") {
             return Err(invalid());
         }
-        let client = Client::builder().timeout(LIMIT).build();
-        let client = client.map_err(|error| Error::internal("no client of the web can be made").because(error))?;
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
+        let client = client.map_err(|error| Error::internal("could not build the HTTP client").because(error))?;
         Ok(Self { client, url, vhost: vhost.into(), login })
     }
 
-    /// Makes sure that a guest's user exists, with this password and the rights that it needs. Each number stands for a user
-    /// of its own: a guest changes from one to the next.
-    pub async fn ensure_guest(&self, instance: InstanceId, number: u32, password: SecretString) -> Result<Login> {
-        let user = name(instance, number);
-        let hash = hash(&password)?;
-        self.ask(Method::PUT, &["users", &user], Some(json!({ "password_hash": hash, "tags": "" }))).await?;
+    /// Creates the user of a guest with the permissions and limits it needs, or updates an existing
+    /// one.
+    pub async fn ensure_guest(&self, instance: InstanceId, login: &BrokerLogin) -> Result<()> {
+        let (user, hash) = (login.user.as_str(), password_hash(&login.password)?);
+        self.send(Method::PUT, &["users", user], Some(json!({ "password_hash": hash, "tags": "" }))).await?;
         let only = |address: Address| format!("^{}$", address.to_string().replace('.', "\\."));
-        let rights = json!({
+        let permissions = json!({
             "configure": "^$",
             "write": only(Address::control(instance)),
             "read": only(Address::guest(instance)),
         });
-        for (limit, value) in [("max-connections", CONNECTIONS), ("max-channels", CHANNELS)] {
-            self.ask(Method::PUT, &["user-limits", &user, limit], Some(json!({ "value": value }))).await?;
+        for (limit, value) in [("max-connections", MAX_CONNECTIONS), ("max-channels", MAX_CHANNELS)] {
+            self.send(Method::PUT, &["user-limits", user, limit], Some(json!({ "value": value }))).await?;
         }
-        self.ask(Method::PUT, &["permissions", &self.vhost, &user], Some(rights)).await?;
-        Ok(Login { user, password })
+        self.send(Method::PUT, &["permissions", &self.vhost, user], Some(permissions)).await
     }
 
-    /// Removes a guest's user and ends its connections. One that is absent is `Ok`.
-    pub async fn remove_guest(&self, instance: InstanceId, number: u32) -> Result<()> {
-        self.ask(Method::DELETE, &["users", &name(instance, number)], None).await
+    /// Deletes a user and closes its connections. Deleting an absent user is `Ok`.
+    pub async fn remove_user(&self, user: &str) -> Result<()> {
+        self.send(Method::DELETE, &["users", user], None).await
     }
 
-    async fn ask(&self, method: Method, path: &[&str], body: Option<Value>) -> Result<()> {
+    async fn send(&self, method: Method, path: &[&str], body: Option<Value>) -> Result<()> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("api").extend(path);
         }
-        let absent_is_fine = method == Method::DELETE;
+        let may_be_absent = method == Method::DELETE;
         let mut request = self.client.request(method, url);
         request = request.basic_auth(&self.login.user, Some(self.login.password.expose_secret()));
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let away = |error: reqwest::Error| {
-            Error::unavailable("the message broker's management cannot be reached").because(error.without_url())
+        let unreachable = |error: reqwest::Error| {
+            Error::unavailable("could not reach the RabbitMQ management API").because(error.without_url())
         };
-        let answer = request.send().await.map_err(away)?;
-        match answer.status() {
+        let response = request.send().await.map_err(unreachable)?;
+        match response.status() {
             status if status.is_success() => Ok(()),
-            StatusCode::NOT_FOUND if absent_is_fine => Ok(()),
+            StatusCode::NOT_FOUND if may_be_absent => Ok(()),
             status if status.is_server_error() => {
-                Err(Error::unavailable("the message broker's management failed").with("status", status))
+                Err(Error::unavailable("the RabbitMQ management API failed").with("status", status))
             }
-            status => Err(Error::invalid("the message broker's management refused").with("status", status)),
+            status => Err(Error::invalid("the RabbitMQ management API rejected a request").with("status", status)),
         }
     }
 }
@@ -112,13 +117,9 @@ impl fmt::Debug for Management {
     }
 }
 
-fn name(instance: InstanceId, number: u32) -> String {
-    format!("{}.{number}", Address::guest(instance))
-}
-
-/// As the [broker stores it](https://www.rabbitmq.com/docs/passwords#computing-password-hash): the password itself is not
-/// sent.
-fn hash(password: &SecretString) -> Result<String> {
+/// Computes the hash that the [broker stores](https://www.rabbitmq.com/docs/passwords#computing-password-hash),
+/// so that the password itself is not sent.
+fn password_hash(password: &SecretString) -> Result<String> {
     let mut salt = [0; 4];
     fill_random(&mut salt)?;
     let salted = Zeroizing::new([&salt, password.expose_secret().as_bytes()].concat());

@@ -1,20 +1,22 @@
-//! Frames on RabbitMQ.
+//! The transport over RabbitMQ.
 //!
 //! ```text
 //!   control plane --> exchange trove.guests --guest.ID--> queue guest.ID    --> guest
 //!   guest         --> exchange control.ID   ------------> queue control.ID  --> control plane
-//!                     what no queue takes   ------------> queue trove.nowhere, which refuses all
+//!                     unroutable frames     ------------> queue trove.nowhere, which rejects all
 //! ```
 //!
-//! A guest's login needs to [write](https://www.rabbitmq.com/docs/access-control) to `control.ID` and read from `guest.ID`,
-//! and to configure nothing. Unroutable frames are refused by a queue without room rather than returned as `mandatory`:
-//! a returned frame cannot be told from its neighbours while many are on their way.
+//! The login of a guest needs [write permission](https://www.rabbitmq.com/docs/access-control) for
+//! `control.ID`, read permission for `guest.ID`, and no configure permission.
+//!
+//! Unroutable frames go to a queue of length zero, which rejects them, rather than being returned as
+//! `mandatory`: a `basic.return` does not identify its frame among those in flight.
 
-mod broker;
-mod bus;
-mod mailbox;
+mod connection;
+mod consumer;
 mod management;
-mod outbox;
+mod publisher;
+mod rabbitmq;
 
 use std::sync::Arc;
 
@@ -28,44 +30,55 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use self::{broker::Connections, mailbox::Inbox, outbox::Outbox};
-use super::{Address, MAILBOX_BYTES, MAILBOX_FRAMES, Mailbox, Sent, Side, Transport, transport::check_length};
+use self::{connection::ConnectionPool, consumer::AmqpConsumer, publisher::Publisher};
+use super::{
+    Address, BrokerLogin, QUEUE_BYTES, QUEUE_FRAMES, QueueConsumer, SendFuture, Side, Transport,
+    transport::check_length,
+};
 use crate::error::{Error, Result};
 
-pub use broker::{Broker, Login};
-pub use bus::RabbitMq;
+pub use connection::Broker;
 pub use management::Management;
+pub use rabbitmq::RabbitMq;
 
-/// Where the control plane sends what is for guests.
+/// The exchange to which the control plane publishes.
 const GUESTS: &str = "trove.guests";
-/// Where frames end that no queue takes.
+/// The alternate exchange and queue of unroutable frames.
 const NOWHERE: &str = "trove.nowhere";
 
-/// The transport to guests that live elsewhere, over a RabbitMQ broker: 3.10 or later. Clones are the same one.
+/// The transport over a RabbitMQ broker, version 3.10 or later. Clones share their connections.
 ///
-/// It connects when it is first used, and again whenever it has to. Frames are on their way only until the broker has
-/// confirmed them or the connection breaks. They are not for the broker's disk: one that is restarted has its mailboxes and no
-/// frame. A [`Line`](super::Line) asks again then, and what a guest tells is the state of things, which it tells again. There
-/// must be a tokio runtime where it is made.
+/// It connects on first use and reconnects as needed. Connections are not encrypted; frames are
+/// sealed, but logins are not. A frame is in flight until the broker confirms it or the connection
+/// breaks. Frames are transient: a broker that restarts keeps the queues and loses the frames. An
+/// [`RpcClient`](super::RpcClient) then resends its calls, and notifications report state that is
+/// reported again.
 ///
-/// Give the control plane a virtual host of its own. The broker's `max_message_size` should be 1 MiB: a guest that was
-/// taken over can otherwise send longer frames, which are refused only here.
+/// Give the control plane a virtual host of its own. Set `max_message_size` of the broker to 1 MiB:
+/// otherwise a compromised guest can send larger frames, which are dropped only on receipt.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use trove_core::rpc::{Amqp, Broker, BrokerLogin};
+///
+/// let transport = Amqp::new(Broker::at("rabbit.example"), BrokerLogin::new("trove", "password"));
+/// # });
+/// ```
 #[derive(Clone)]
 pub struct Amqp {
-    connections: Arc<Connections>,
-    outbox: Outbox,
+    connections: Arc<ConnectionPool>,
+    publisher: Publisher,
 }
 
 impl Amqp {
-    /// The broker as whoever has this login may use it.
-    pub fn new(broker: Broker, login: Login) -> Self {
-        let connections = Arc::new(Connections::new(broker, login));
-        Self { outbox: Outbox::new(connections.clone()), connections }
+    /// Creates a transport that connects with this login. Must be called within a Tokio runtime.
+    pub fn new(broker: Broker, login: BrokerLogin) -> Self {
+        Self::with_logins(broker, vec![login])
     }
 
-    /// Uses these logins from the next connection on: the last, or where the broker refuses it the one before it.
-    pub(super) fn log_in_as(&self, logins: Vec<Login>) {
-        self.connections.log_in_as(logins);
+    pub(super) fn with_logins(broker: Broker, logins: Vec<BrokerLogin>) -> Self {
+        let connections = Arc::new(ConnectionPool::new(broker, logins));
+        Self { publisher: Publisher::new(connections.clone()), connections }
     }
 }
 
@@ -79,15 +92,19 @@ impl Transport for Amqp {
         self.connections.with_channel(address, |channel| remove(channel, *address)).await
     }
 
-    async fn open(&self, address: &Address) -> Result<Box<dyn Mailbox>> {
-        Ok(Box::new(Inbox::open(self.connections.clone(), *address).await?))
+    async fn open(&self, address: &Address) -> Result<Box<dyn QueueConsumer>> {
+        Ok(Box::new(AmqpConsumer::open(self.connections.clone(), *address).await?))
     }
 
-    fn send(&self, address: &Address, frame: Vec<u8>) -> Sent {
-        match check_length(&frame).and_then(|()| self.outbox.put(*address, frame)) {
+    fn send(&self, address: &Address, frame: Vec<u8>) -> SendFuture {
+        match check_length(&frame).and_then(|()| self.publisher.publish(*address, frame)) {
             Ok(outcome) => outcome,
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
+    }
+
+    fn set_logins(&self, logins: Vec<BrokerLogin>) {
+        self.connections.set_logins(logins);
     }
 }
 
@@ -105,7 +122,7 @@ async fn create(channel: Channel, address: Address) -> Result<(), lapin::Error> 
     let mut arguments = FieldTable::default();
     arguments.insert("alternate-exchange".into(), AMQPValue::LongString(NOWHERE.into()));
     channel.exchange_declare(exchange.as_str().into(), ExchangeKind::Direct, durable, arguments).await?;
-    queue(address.to_string(), limits(MAILBOX_FRAMES, MAILBOX_BYTES)).await?;
+    queue(address.to_string(), limits(QUEUE_FRAMES, QUEUE_BYTES)).await?;
     bind(&channel, &address.to_string(), &exchange, &key).await
 }
 
@@ -114,7 +131,7 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
     channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await
 }
 
-/// A queue that refuses what is more.
+/// Returns the arguments of a queue that rejects frames above these limits.
 fn limits(frames: usize, bytes: usize) -> FieldTable {
     let number = |number: usize| AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX));
     let mut arguments = FieldTable::default();
@@ -133,7 +150,7 @@ async fn remove(channel: Channel, address: Address) -> Result<(), lapin::Error> 
     Ok(())
 }
 
-/// The exchange and the routing key of what is for an address.
+/// Returns the exchange and the routing key of the frames to an address.
 fn route(address: Address) -> (String, String) {
     match address.side {
         Side::Guest => (GUESTS.to_owned(), address.to_string()),
@@ -141,29 +158,25 @@ fn route(address: Address) -> (String, String) {
     }
 }
 
-/// What the broker, or the way to it, says.
+/// Translates an error of the broker or of the connection to it.
 fn translate(error: &lapin::Error, address: &Address) -> Error {
-    let ErrorKind::ProtocolError(said) = error.kind() else {
-        return Error::unavailable("the message broker cannot be reached").because(error.clone());
+    let ErrorKind::ProtocolError(reply) = error.kind() else {
+        return Error::unavailable("could not reach the message broker").because(error.clone());
     };
-    let failure = match said.kind() {
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => absent(address),
+    let translated = match reply.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Error::not_found(format!("there is no queue {address}")),
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::RESOURCELOCKED)
-            if said.get_message().as_str().contains("exclusive") =>
+            if reply.get_message().as_str().contains("exclusive") =>
         {
-            Error::conflict(format!("somebody else receives at {address}"))
+            Error::conflict(format!("the queue {address} has another consumer"))
         }
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-            Error::invalid(format!("the message broker does not let this login use {address}"))
+            Error::invalid(format!("the message broker denied access to {address}"))
         }
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
-            Error::conflict(format!("the message broker has something else at {address}"))
+            Error::conflict(format!("the queue or exchange {address} exists with other arguments"))
         }
-        _ => Error::unavailable("the message broker gave up"),
+        _ => Error::unavailable("the message broker closed the channel or connection"),
     };
-    failure.because(error.clone())
-}
-
-fn absent(address: &Address) -> Error {
-    Error::not_found(format!("there is no mailbox {address}"))
+    translated.because(error.clone())
 }

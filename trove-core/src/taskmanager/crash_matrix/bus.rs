@@ -10,21 +10,21 @@ use crate::{
     error::Result,
     id::InstanceId,
     layer::{Call, Chaos},
-    rpc::{Access, Bus, InProcess, Transport},
-    secret::SecretString,
+    rpc::{BrokerEndpoint, BrokerLogin, InProcess, MessageBroker, Transport},
 };
 
 /// Who may use the bus: that outlives every control plane.
 #[derive(Clone, Default)]
-pub(super) struct Logins(Arc<Mutex<BTreeSet<(InstanceId, u32)>>>);
+pub(super) struct Logins(Arc<Mutex<BTreeSet<String>>>);
 
 impl Logins {
     /// The numbers of an instance's.
     pub(super) fn of(&self, instance: InstanceId) -> Vec<u32> {
-        self.all().iter().filter(|(owner, _)| *owner == instance).map(|(_, number)| *number).collect()
+        let users = self.all();
+        (1..10).filter(|number| users.contains(&BrokerLogin::guest_user(instance, *number))).collect()
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeSet<(InstanceId, u32)>> {
+    fn all(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -43,28 +43,27 @@ impl TroubledBus {
 }
 
 #[async_trait]
-impl Bus for TroubledBus {
+impl MessageBroker for TroubledBus {
     fn control(&self) -> Arc<dyn Transport> {
         Arc::new(self.transport.clone())
     }
 
-    async fn admit(&self, instance: InstanceId, number: u32, _password: &SecretString) -> Result<Access> {
-        let arguments = (instance, number);
-        let call = Call { name: "admit", changes: true, repeatable: true, arguments: &arguments };
-        let admit = async || {
-            self.logins.all().insert((instance, number));
-            Ok(Access::InProcess(self.transport.clone()))
+    async fn authorize(&self, _instance: InstanceId, login: &BrokerLogin) -> Result<BrokerEndpoint> {
+        let user = &login.user;
+        let call = Call { name: "authorize", changes: true, repeatable: true, arguments: user };
+        let authorize = async || {
+            self.logins.all().insert(user.clone());
+            Ok(BrokerEndpoint::InProcess(self.transport.clone()))
         };
-        self.chaos.run(&call, &|| admit().boxed()).await
+        self.chaos.run(&call, &|| authorize().boxed()).await
     }
 
-    async fn dismiss(&self, instance: InstanceId, number: u32) -> Result<()> {
-        let arguments = (instance, number);
-        let call = Call { name: "dismiss", changes: true, repeatable: true, arguments: &arguments };
-        let dismiss = async || {
-            self.logins.all().remove(&(instance, number));
+    async fn revoke(&self, user: &str) -> Result<()> {
+        let call = Call { name: "revoke", changes: true, repeatable: true, arguments: &user };
+        let revoke = async || {
+            self.logins.all().remove(user);
             Ok(())
         };
-        self.chaos.run(&call, &|| dismiss().boxed()).await
+        self.chaos.run(&call, &|| revoke().boxed()).await
     }
 }

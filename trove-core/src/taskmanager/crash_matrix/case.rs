@@ -150,7 +150,7 @@ impl Case {
                     Operation::Configure => !instance.assigned_settings.settings.is_empty(),
                     Operation::Upgrade => instance.version == "2",
                     Operation::Resize => instance.flavor.name == "large",
-                    Operation::Rotate => numbers == [2] && identities[0].told,
+                    Operation::Rotate => numbers == [2] && identities[0].delivered,
                     _ => done,
                 };
                 assert_eq!(changed, done, "{what}: ended {status:?}");

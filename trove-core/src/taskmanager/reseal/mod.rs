@@ -10,7 +10,7 @@ use super::{ControlPlane, login_owner};
 use crate::{
     error::{Error, Kind, Result},
     flow::Registry,
-    guest::Identity,
+    guest::GuestIdentity,
     secret::{MasterKeys, Sealed},
     store::{Rewrapped, Store, StoredVersion},
 };
@@ -37,7 +37,7 @@ async fn identities(store: &Store, keys: &MasterKeys) -> Result<usize> {
         last = Some((*instance, identity.number));
         let mut resealed = Vec::new();
         for (instance, before) in page {
-            match Identity::unwrap(&before, keys, instance) {
+            match GuestIdentity::unwrap(&before, keys, instance) {
                 Ok(identity) => {
                     let after = identity.wrap(keys, instance)?;
                     resealed.push(Rewrapped::Identity { instance, before, after });

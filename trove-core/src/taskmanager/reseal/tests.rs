@@ -19,14 +19,15 @@ const INSTANCES: usize = 2 * PAGE as usize + 20;
 
 struct Bed {
     store: Store,
-    guests: Vec<(InstanceId, Identity)>,
+    guests: Vec<(InstanceId, GuestIdentity)>,
 }
 
 impl Bed {
     async fn new(keys: &MasterKeys) -> Self {
         let mut bed = Self { store: Store::connect("sqlite::memory:").await.unwrap(), guests: Vec::new() };
         for _ in 0..INSTANCES {
-            let (id, identity) = (InstanceId::new_v4(), Identity::generate(1).unwrap());
+            let id = InstanceId::new_v4();
+            let identity = GuestIdentity::generate(id, 1).unwrap();
             let flavor = Flavor::new("small", ByteSize::default(), 1);
             let size = ByteSize::default();
             let mut instance = Instance::new(id, "orders", "memory", flavor, size, Timestamp::UNIX_EPOCH);
@@ -55,9 +56,10 @@ impl Bed {
     async fn assert_open(&self, keys: &MasterKeys) {
         for (id, identity) in &self.guests {
             let stored = self.store.identities(*id).await.unwrap();
-            let found = Identity::unwrap(&stored[0], keys, *id).unwrap();
-            let secrets =
-                |of: &Identity| [of.key.to_text(), of.password.clone()].map(|it| it.expose_secret().to_owned());
+            let found = GuestIdentity::unwrap(&stored[0], keys, *id).unwrap();
+            let secrets = |of: &GuestIdentity| {
+                [of.key.to_text(), of.login.password.clone()].map(|it| it.expose_secret().to_owned())
+            };
             assert_eq!(secrets(&found), secrets(identity));
         }
         let states = self.store.operation_states(None, u32::MAX).await.unwrap();
@@ -146,7 +148,7 @@ async fn what_is_damaged_keeps_nothing_else_from_it_and_a_missing_key_does() {
     let (id, identity) = &bed.guests[7];
     let [before] = <[_; 1]>::try_from(bed.store.identities(*id).await.unwrap()).unwrap();
     let mut after = before.clone();
-    after.key = MasterKeys::new(old.clone()).seal("another's", &identity.password).unwrap();
+    after.key = MasterKeys::new(old.clone()).seal("another's", &identity.login.password).unwrap();
     let damage = [Rewrapped::Identity { instance: *id, before, after: after.clone() }];
     bed.store.rewrap(&damage).await.unwrap();
     assert_eq!(bed.store.rewrap(&damage).await.unwrap_err().kind(), Kind::Busy, "it is not what it was");

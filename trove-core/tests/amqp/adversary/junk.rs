@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use trove_core::{
     control::InstanceHandle,
     model::{Condition, Health, NewUser, Problem},
-    rpc::{Address, MAILBOX_FRAMES, MAX_FRAME_BYTES, Refusal, Side},
+    rpc::{Address, DropReason, MAX_FRAME_BYTES, QUEUE_FRAMES, Side},
 };
 
 use super::{
@@ -28,7 +28,7 @@ async fn a_frame_that_was_changed_in_any_bit_is_not_heard() {
             Side::Guest => Frame { kind: CALL, ..next.back() }.seal(&key, scene.order().await.to_string().as_bytes()),
             Side::Control => next.seal(&key, scene.lie("changed").await.to_string().as_bytes()),
         };
-        let (all, forged) = (scene.refused(), scene.count(Refusal::Forged));
+        let (all, forged) = (scene.refused(), scene.count(DropReason::Forged));
         // What names the session, or makes it another kind, comes last: it begins another session.
         let (first, last): (Vec<_>, Vec<_>) =
             (0..frame.len() * 8).partition(|bit| bit / 8 != 1 && !SESSION.contains(&(bit / 8)));
@@ -36,7 +36,7 @@ async fn a_frame_that_was_changed_in_any_bit_is_not_heard() {
             scene.put(to, &changed(&frame, *bit)).await;
         }
         scene.is_heard().await;
-        assert_eq!(scene.count(Refusal::Forged) - forged, 8 * (frame.len() - SESSION.end) as u64, "{to}");
+        assert_eq!(scene.count(DropReason::Forged) - forged, 8 * (frame.len() - SESSION.end) as u64, "{to}");
         assert!(scene.apart.world.serves(own, &["app"], &["app"]), "an order was obeyed");
         // As it was it would have been heard.
         scene.put(to, &frame).await;
@@ -73,24 +73,24 @@ async fn plaintext_and_junk_are_dropped() {
     let open = [&heartbeat[..HEADER_BYTES], lie.as_bytes()].concat();
     let other_version = [&[2], &heartbeat[1..]].concat();
     let mut junk = vec![
-        (lie.clone().into_bytes(), Refusal::Malformed),
-        (order.into_bytes(), Refusal::Malformed),
-        (br#"{"oslo.version": "2.0", "oslo.message": "{}"}"#.to_vec(), Refusal::Malformed),
-        (b"heartbeat".to_vec(), Refusal::Malformed),
-        (Vec::new(), Refusal::Malformed),
-        (vec![0; 200], Refusal::Malformed),
-        (vec![255; 200], Refusal::Malformed),
-        (other_version, Refusal::Malformed),
-        (open, Refusal::Forged),
-        (vec![1; MAX_FRAME_BYTES + 1], Refusal::TooLong),
-        (vec![1; MAX_MESSAGE_BYTES], Refusal::TooLong),
-        ([heartbeat.as_slice(), &[0]].concat(), Refusal::Forged),
+        (lie.clone().into_bytes(), DropReason::Malformed),
+        (order.into_bytes(), DropReason::Malformed),
+        (br#"{"oslo.version": "2.0", "oslo.message": "{}"}"#.to_vec(), DropReason::Malformed),
+        (b"heartbeat".to_vec(), DropReason::Malformed),
+        (Vec::new(), DropReason::Malformed),
+        (vec![0; 200], DropReason::Malformed),
+        (vec![255; 200], DropReason::Malformed),
+        (other_version, DropReason::Malformed),
+        (open, DropReason::Forged),
+        (vec![1; MAX_FRAME_BYTES + 1], DropReason::TooLong),
+        (vec![1; MAX_MESSAGE_BYTES], DropReason::TooLong),
+        ([heartbeat.as_slice(), &[0]].concat(), DropReason::Forged),
     ];
     let whole = HEADER_BYTES + 16;
-    junk.extend((0..whole).map(|bytes| (heartbeat[..bytes].to_vec(), Refusal::Malformed)));
-    junk.extend((whole..heartbeat.len()).map(|bytes| (heartbeat[..bytes].to_vec(), Refusal::Forged)));
+    junk.extend((0..whole).map(|bytes| (heartbeat[..bytes].to_vec(), DropReason::Malformed)));
+    junk.extend((whole..heartbeat.len()).map(|bytes| (heartbeat[..bytes].to_vec(), DropReason::Forged)));
     let guest = Address::guest(own);
-    for reason in [Refusal::Malformed, Refusal::Forged, Refusal::TooLong] {
+    for reason in [DropReason::Malformed, DropReason::Forged, DropReason::TooLong] {
         let before = scene.count(reason);
         let of = junk.iter().filter(|(_, why)| *why == reason);
         for (frame, _) in of.clone() {
@@ -98,7 +98,7 @@ async fn plaintext_and_junk_are_dropped() {
         }
         scene.is_heard().await;
         assert_eq!(scene.count(reason), before + of.clone().count() as u64, "{reason:?}");
-        if reason == Refusal::Forged {
+        if reason == DropReason::Forged {
             // They go the other way.
             continue;
         }
@@ -122,9 +122,9 @@ async fn plaintext_and_junk_are_dropped() {
     while published(&channel, &exchange, "", b"junk").await.unwrap() {
         taken += 1;
     }
-    assert!(taken <= MAILBOX_FRAMES, "{taken}");
+    assert!(taken <= QUEUE_FRAMES, "{taken}");
     scene.resume().await;
-    assert_eq!(scene.count(Refusal::Malformed), taken as u64);
+    assert_eq!(scene.count(DropReason::Malformed), taken as u64);
     scene.end().await;
 }
 

@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use memchr::memmem;
 use trove_core::{
     model::NewUser,
-    rpc::{Address, InstanceKey, Refusal},
+    rpc::{Address, DropReason, InstanceKey},
     secret::ExposeSecret,
 };
 use uuid::Uuid;
@@ -56,13 +56,13 @@ async fn a_stolen_identity_is_over_once_it_was_rotated() {
     scene.stolen.rotate_identity().await.unwrap().wait().await.unwrap();
     scene.is_heard().await;
     assert!(scene.broker.connect(&scene.loot.login).await.is_err());
-    let before = scene.count(Refusal::UnknownKey);
+    let before = scene.count(DropReason::UnknownKey);
     let next = Frame { key: scene.loot.number, ..scene.next(own, CAST).await };
     for frame in [next, Frame { kind: WAKE, receiver: [0; 16], ..next }] {
         scene.put(Address::control(own), &frame.seal(&scene.loot.key, lie.as_bytes())).await;
     }
     scene.is_heard().await;
-    assert_eq!(scene.count(Refusal::UnknownKey), before + 2);
+    assert_eq!(scene.count(DropReason::UnknownKey), before + 2);
     scene.is_unharmed().await;
     scene.end().await;
 }

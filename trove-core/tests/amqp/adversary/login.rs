@@ -12,7 +12,7 @@ use lapin::{
 };
 use reqwest::{Client, Method, StatusCode};
 use trove_core::{
-    rpc::{Address, Login, Refusal},
+    rpc::{Address, BrokerLogin, DropReason},
     secret::ExposeSecret,
 };
 
@@ -108,7 +108,7 @@ async fn a_stolen_login_reaches_its_own_mailboxes_only() {
     }
 
     // What may be published goes nowhere else, whatever it asks for.
-    let before = scene.count(Refusal::Malformed);
+    let before = scene.count(DropReason::Malformed);
     let elsewhere = FieldArray::from(vec![AMQPValue::LongString(guest.as_str().into())]);
     let mut headers = table();
     headers.insert("CC".into(), AMQPValue::FieldArray(elsewhere.clone()));
@@ -117,15 +117,15 @@ async fn a_stolen_login_reaches_its_own_mailboxes_only() {
     let channel = thief.create_channel().await.unwrap();
     let sent = channel.basic_publish(own_control.as_str().into(), "".into(), Default::default(), b"junk", properties);
     sent.await.unwrap();
-    scene.until_refused(Refusal::Malformed, before + 1).await;
+    scene.until_refused(DropReason::Malformed, before + 1).await;
 
     // No other login has this password.
     let password = scene.loot.login.password.clone();
     for user in ["control".to_owned(), format!("{guest}.1"), format!("{own_guest}.2")] {
-        let login = Login { user, password: password.clone() };
+        let login = BrokerLogin { user, password: password.clone() };
         assert!(scene.broker.connect(&login).await.is_err(), "{login:?}");
     }
-    assert_eq!(scene.count(Refusal::Malformed), before + 1);
+    assert_eq!(scene.count(DropReason::Malformed), before + 1);
     scene.end().await;
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use trove_core::{
     layer::Verdict,
     model::{Condition, Health, NewUser, Problem},
-    rpc::{Address, Refusal},
+    rpc::{Address, DropReason},
 };
 
 use super::{
@@ -115,7 +115,7 @@ async fn the_far_future_mutes_nobody() {
     scene.apart.begin_again(own);
     assert_eq!(ask.await.unwrap(), ["app"]);
     hears_the_guest(&mut scene, "after its absence").await;
-    assert!(scene.count(Refusal::Replayed) > 0);
+    assert!(scene.count(DropReason::Replayed) > 0);
     scene.end().await;
 }
 

@@ -15,7 +15,7 @@ use trove_core::{
     id::InstanceId,
     model::{Condition, Endpoint, EventKind, Health, Instance, NewUser, PageRequest, Problem},
     platform::{AgentSetup, Compute, Ensured, Placement},
-    rpc::{Address, Refusal},
+    rpc::{Address, DropReason},
     secret::ExposeSecret,
 };
 use uuid::Uuid;
@@ -159,17 +159,17 @@ impl Scene {
     }
 
     /// How many frames were dropped for this reason.
-    pub fn count(&self, reason: Refusal) -> u64 {
-        self.trove.refusals().count(reason)
+    pub fn count(&self, reason: DropReason) -> u64 {
+        self.trove.dropped_frames().count(reason)
     }
 
     /// How many frames were dropped.
     pub fn refused(&self) -> u64 {
-        Refusal::ALL.into_iter().map(|reason| self.count(reason)).sum()
+        DropReason::ALL.into_iter().map(|reason| self.count(reason)).sum()
     }
 
     /// Waits until so many frames were dropped for this reason.
-    pub async fn until_refused(&self, reason: Refusal, count: u64) {
+    pub async fn until_refused(&self, reason: DropReason, count: u64) {
         let refused = async {
             while self.count(reason) < count {
                 tokio::task::yield_now().await;
@@ -237,7 +237,7 @@ impl Scene {
             instance.delete().await.unwrap().wait().await.unwrap();
         }
         assert_eq!(self.apart.world.residue(), [""; 0]);
-        let dropped = (self.refused() > 0).then_some("a frame was dropped");
+        let dropped = (self.refused() > 0).then_some("dropped a frame");
         self.trove.shut_down().await;
         for told in [" TRACE lapin::", " DEBUG sqlx::"].into_iter().chain(dropped) {
             assert!(logs::tell(told), "{told:?} is not logged");
@@ -273,7 +273,7 @@ async fn start(broker: &RabbitMq, apart: &Apart, tap: &Arc<Tap>, home: Home, gat
     let store = format!("sqlite:{}", store.path().join("trove.db").display());
     let service =
         Trove::builder().store(store).platform(platform).datastore(apart.world.driver().layer(move |_| gate.clone()));
-    service.bus(bus).guest_settings(often()).start().await.unwrap()
+    service.message_broker(bus).guest_settings(often()).start().await.unwrap()
 }
 
 /// Places guests in this process, but for the stolen one where that is to be elsewhere.

@@ -6,7 +6,7 @@ use trove_core::{
     error::{Kind, Result},
     id::{GenericUuid, InstanceId},
     model::NewUser,
-    rpc::{Address, Refusal},
+    rpc::{Address, DropReason},
 };
 use uuid::Uuid;
 
@@ -39,38 +39,50 @@ async fn nobody_speaks_for_another_instance() {
     // What is put where, made of the headers in the session of the stolen guest and in that of the other; and why it is
     // dropped. Only the first mailbox is one that the stolen login reaches.
     type Made<'a> = Box<dyn Fn(Frame, Frame) -> Vec<u8> + 'a>;
-    let cases: [(Address, Made<'_>, Refusal); 19] = [
-        (Address::control(own), Box::new(|ours, _| lie(renamed(ours, other))), Refusal::Misdirected),
-        (Address::control(own), Box::new(|_, theirs| lie(theirs)), Refusal::Misdirected),
+    let cases: [(Address, Made<'_>, DropReason); 19] = [
+        (Address::control(own), Box::new(|ours, _| lie(renamed(ours, other))), DropReason::Misdirected),
+        (Address::control(own), Box::new(|_, theirs| lie(theirs)), DropReason::Misdirected),
         (
             Address::control(own),
             Box::new(|ours, _| lie(Frame { kind: WAKE, receiver: NOBODY, ..renamed(ours, other) })),
-            Refusal::Misdirected,
+            DropReason::Misdirected,
         ),
-        (Address::control(own), Box::new(|_, _| other_cast.clone()), Refusal::Misdirected),
-        (Address::control(own), Box::new(|ours, _| order(ours.back())), Refusal::Misdirected),
-        (Address::control(other), Box::new(|ours, _| lie(ours)), Refusal::Misdirected),
-        (Address::control(other), Box::new(|_, _| own_cast.clone()), Refusal::Misdirected),
-        (Address::control(other), Box::new(|_, theirs| lie(theirs)), Refusal::Forged),
-        (Address::control(other), Box::new(|_, theirs| lie(Frame { kind: REPLY, ..theirs })), Refusal::Forged),
+        (Address::control(own), Box::new(|_, _| other_cast.clone()), DropReason::Misdirected),
+        (Address::control(own), Box::new(|ours, _| order(ours.back())), DropReason::Misdirected),
+        (Address::control(other), Box::new(|ours, _| lie(ours)), DropReason::Misdirected),
+        (Address::control(other), Box::new(|_, _| own_cast.clone()), DropReason::Misdirected),
+        (Address::control(other), Box::new(|_, theirs| lie(theirs)), DropReason::Forged),
+        (Address::control(other), Box::new(|_, theirs| lie(Frame { kind: REPLY, ..theirs })), DropReason::Forged),
         (
             Address::control(other),
             Box::new(|_, theirs| lie(Frame { kind: WAKE, receiver: NOBODY, ..theirs })),
-            Refusal::Forged,
+            DropReason::Forged,
         ),
-        (Address::control(other), Box::new(|_, theirs| lie(Frame { key: 2, ..theirs })), Refusal::UnknownKey),
-        (Address::guest(other), Box::new(|ours, _| order(Frame { kind: CALL, ..ours.back() })), Refusal::Misdirected),
-        (Address::guest(other), Box::new(|_, _| own_call.clone()), Refusal::Misdirected),
-        (Address::guest(own), Box::new(|_, _| other_call.clone()), Refusal::Misdirected),
-        (Address::guest(other), Box::new(|_, theirs| order(Frame { kind: CALL, ..theirs.back() })), Refusal::Forged),
-        (Address::guest(other), Box::new(|_, theirs| lie(Frame { kind: CONFIRM, ..theirs.back() })), Refusal::Forged),
+        (Address::control(other), Box::new(|_, theirs| lie(Frame { key: 2, ..theirs })), DropReason::UnknownKey),
+        (
+            Address::guest(other),
+            Box::new(|ours, _| order(Frame { kind: CALL, ..ours.back() })),
+            DropReason::Misdirected,
+        ),
+        (Address::guest(other), Box::new(|_, _| own_call.clone()), DropReason::Misdirected),
+        (Address::guest(own), Box::new(|_, _| other_call.clone()), DropReason::Misdirected),
+        (Address::guest(other), Box::new(|_, theirs| order(Frame { kind: CALL, ..theirs.back() })), DropReason::Forged),
+        (
+            Address::guest(other),
+            Box::new(|_, theirs| lie(Frame { kind: CONFIRM, ..theirs.back() })),
+            DropReason::Forged,
+        ),
         (
             Address::guest(other),
             Box::new(|_, theirs| lie(Frame { kind: HELLO, sender: [7; 16], receiver: NOBODY, ..theirs.back() })),
-            Refusal::Forged,
+            DropReason::Forged,
         ),
-        (Address::control(other), Box::new(|_, theirs| lie(Frame { kind: WELCOME, ..theirs })), Refusal::NoSession),
-        (Address::control(other), Box::new(|_, theirs| lie(Frame { sender: [7; 16], ..theirs })), Refusal::NoSession),
+        (Address::control(other), Box::new(|_, theirs| lie(Frame { kind: WELCOME, ..theirs })), DropReason::NoSession),
+        (
+            Address::control(other),
+            Box::new(|_, theirs| lie(Frame { sender: [7; 16], ..theirs })),
+            DropReason::NoSession,
+        ),
     ];
     for (number, (to, made, reason)) in cases.into_iter().enumerate() {
         let (ours, theirs) = (scene.next(own, CAST).await, scene.next(other, CAST).await);
@@ -115,7 +127,7 @@ async fn nobody_answers_for_another_instance_or_twice() {
     let asked = async |id| Frame::read(&scene.last(Address::guest(id), CALL).await).correlation;
     let (ours, theirs) = (asked(own).await, asked(other).await);
 
-    let refused = [Refusal::Unexpected, Refusal::Forged].map(|reason| scene.count(reason));
+    let refused = [DropReason::Unexpected, DropReason::Forged].map(|reason| scene.count(reason));
     let next = scene.next(own, REPLY).await;
     let answer = |later: u64, correlation: Uuid| {
         Frame { sequence: next.sequence + later, correlation, ..next }.seal(&key, no.as_bytes())
@@ -131,15 +143,15 @@ async fn nobody_answers_for_another_instance_or_twice() {
     let error = stolen.await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.to_string()), (Kind::NotFound, "says the thief".to_owned()));
     assert!(!innocent.is_finished());
-    scene.until_refused(Refusal::Unexpected, refused[0] + 3).await;
-    scene.until_refused(Refusal::Forged, refused[1] + 1).await;
+    scene.until_refused(DropReason::Unexpected, refused[0] + 3).await;
+    scene.until_refused(DropReason::Forged, refused[1] + 1).await;
 
     // The guests' own answers: one is late, the other is what the call comes to.
-    let replayed = scene.count(Refusal::Replayed);
+    let replayed = scene.count(DropReason::Replayed);
     scene.gate.open();
     let answered: Result<()> = innocent.await.unwrap();
     answered.unwrap();
-    scene.until_refused(Refusal::Replayed, replayed + 1).await;
+    scene.until_refused(DropReason::Replayed, replayed + 1).await;
     for instance in [&scene.stolen, &scene.innocent] {
         assert_eq!(users(instance).await, ["app", "late"]);
         instance.accounts().drop_user("late").await.unwrap();

@@ -20,8 +20,7 @@ use tokio::sync::watch;
 use trove_core::{
     error::Result,
     id::{GenericUuid, InstanceId},
-    rpc::{self, Access, Address, Bus, Login, Transport},
-    secret::SecretString,
+    rpc::{self, Address, BrokerEndpoint, BrokerLogin, MessageBroker, Transport},
 };
 use uuid::Uuid;
 
@@ -37,7 +36,7 @@ pub struct Loot {
     pub text: String,
     pub number: u32,
     pub key: Vec<u8>,
-    pub login: Login,
+    pub login: BrokerLogin,
 }
 
 impl Loot {
@@ -45,7 +44,7 @@ impl Loot {
         let text = std::fs::read_to_string(apart.file(instance)).unwrap();
         let told: Value = serde_json::from_str(&text).unwrap();
         let of = |part: &str, name: &str| told["guest"][part][name].as_str().unwrap().to_owned();
-        let login = Login::new(of("broker", "user"), of("broker", "password"));
+        let login = BrokerLogin::new(of("broker", "user"), of("broker", "password"));
         let number = told["guest"]["key"]["number"].as_u64().unwrap();
         let key = BASE64_STANDARD.decode(of("key", "text")).unwrap();
         Self { number: u32::try_from(number).unwrap(), key, login, text }
@@ -158,18 +157,18 @@ pub struct Tapped {
 }
 
 #[async_trait]
-impl Bus for Tapped {
+impl MessageBroker for Tapped {
     fn control(&self) -> Arc<dyn Transport> {
         self.bus.control()
     }
 
-    async fn admit(&self, instance: InstanceId, number: u32, password: &SecretString) -> Result<Access> {
+    async fn authorize(&self, instance: InstanceId, login: &BrokerLogin) -> Result<BrokerEndpoint> {
         self.tap.listen(instance).await;
-        self.bus.admit(instance, number, password).await
+        self.bus.authorize(instance, login).await
     }
 
-    async fn dismiss(&self, instance: InstanceId, number: u32) -> Result<()> {
-        self.bus.dismiss(instance, number).await
+    async fn revoke(&self, user: &str) -> Result<()> {
+        self.bus.revoke(user).await
     }
 }
 

@@ -1,16 +1,19 @@
-//! Secrets on their way to a guest, as they are inside of what is sealed. Nothing else serializes them.
+//! The plaintext form of secrets in sealed messages and in the files of an agent.
+//!
+//! Nothing else serializes secrets: the types themselves do not implement `Serialize`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use super::GuestIdentity;
 use crate::{
     datastore::{Prepare, RegistryLogin, Release},
     model::{NewDatabase, NewUser, Settings, UserName},
-    rpc::{BusLogin, InstanceKey},
+    rpc::{BrokerLogin, InstanceKey},
     secret::{ExposeSecret, SecretString},
 };
 
 #[derive(Serialize, Deserialize)]
-struct User {
+struct WireUser {
     user: UserName,
     #[serde(with = "secret")]
     password: SecretString,
@@ -18,22 +21,22 @@ struct User {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Spec {
+struct WirePrepare {
     databases: Vec<NewDatabase>,
-    users: Vec<User>,
+    users: Vec<WireUser>,
     #[serde(default)]
     settings: Settings,
 }
 
 #[derive(Serialize, Deserialize)]
-struct From {
+struct WireRelease {
     version: String,
     image: String,
-    login: Option<Login>,
+    login: Option<WireLogin>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Login {
+struct WireLogin {
     username: String,
     #[serde(with = "secret")]
     password: SecretString,
@@ -41,13 +44,20 @@ struct Login {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Key {
+struct WireKey {
     number: u32,
     #[serde(with = "secret")]
     text: SecretString,
 }
 
-impl Login {
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireIdentity {
+    key: WireKey,
+    login: WireLogin,
+}
+
+impl WireLogin {
     fn of(login: RegistryLogin) -> Self {
         Self { username: login.username, password: login.password }
     }
@@ -57,7 +67,29 @@ impl Login {
     }
 }
 
-impl User {
+impl WireKey {
+    fn of(key: &InstanceKey) -> Self {
+        Self { number: key.id(), text: key.to_text() }
+    }
+
+    fn into_key<E: Error>(self) -> Result<InstanceKey, E> {
+        InstanceKey::from_text(self.number, &self.text).map_err(E::custom)
+    }
+}
+
+impl WireIdentity {
+    fn of(identity: &GuestIdentity) -> Self {
+        let BrokerLogin { user, password } = identity.login.clone();
+        Self { key: WireKey::of(&identity.key), login: WireLogin { username: user, password } }
+    }
+
+    fn into_identity<E: Error>(self) -> Result<GuestIdentity, E> {
+        let WireLogin { username, password } = self.login;
+        Ok(GuestIdentity { key: self.key.into_key()?, login: BrokerLogin::new(username, password) })
+    }
+}
+
+impl WireUser {
     fn of(user: &NewUser) -> Self {
         let NewUser { user, password, databases } = user.clone();
         Self { user, password, databases }
@@ -86,11 +118,11 @@ pub(super) mod users {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(users: &[NewUser], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(users.iter().map(User::of))
+        serializer.collect_seq(users.iter().map(WireUser::of))
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NewUser>, D::Error> {
-        Ok(Vec::<User>::deserialize(deserializer)?.into_iter().map(User::into_new).collect())
+        Ok(Vec::<WireUser>::deserialize(deserializer)?.into_iter().map(WireUser::into_new).collect())
     }
 }
 
@@ -99,63 +131,76 @@ pub(super) mod prepare {
 
     pub(in super::super) fn serialize<S: Serializer>(spec: &Prepare, serializer: S) -> Result<S::Ok, S::Error> {
         let Prepare { databases, users, settings } = spec.clone();
-        Spec { databases, users: users.iter().map(User::of).collect(), settings }.serialize(serializer)
+        WirePrepare { databases, users: users.iter().map(WireUser::of).collect(), settings }.serialize(serializer)
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Prepare, D::Error> {
-        let spec = Spec::deserialize(deserializer)?;
-        let users = spec.users.into_iter().map(User::into_new).collect();
+        let spec = WirePrepare::deserialize(deserializer)?;
+        let users = spec.users.into_iter().map(WireUser::into_new).collect();
         Ok(Prepare::new(spec.databases, users).settings(spec.settings))
     }
 }
 
+#[cfg(feature = "amqp")]
 pub(super) mod key {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(key: &InstanceKey, serializer: S) -> Result<S::Ok, S::Error> {
-        Key { number: key.id(), text: key.to_text() }.serialize(serializer)
+        WireKey::of(key).serialize(serializer)
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InstanceKey, D::Error> {
-        let Key { number, text } = Key::deserialize(deserializer)?;
-        InstanceKey::from_text(number, &text).map_err(D::Error::custom)
+        WireKey::deserialize(deserializer)?.into_key()
     }
 }
 
-pub(super) mod bus_login {
+pub(super) mod identity {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(
-        login: &Option<BusLogin>,
+        identity: &GuestIdentity,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let login = login.clone().map(|BusLogin { user, password }| Login { username: user, password });
-        login.serialize(serializer)
+        WireIdentity::of(identity).serialize(serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GuestIdentity, D::Error> {
+        WireIdentity::deserialize(deserializer)?.into_identity()
+    }
+}
+
+pub(super) mod identities {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        identities: &[GuestIdentity],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(identities.iter().map(WireIdentity::of))
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Option<BusLogin>, D::Error> {
-        let login = Option::<Login>::deserialize(deserializer)?;
-        Ok(login.map(|Login { username, password }| BusLogin { user: username, password }))
+    ) -> Result<Vec<GuestIdentity>, D::Error> {
+        Vec::<WireIdentity>::deserialize(deserializer)?.into_iter().map(WireIdentity::into_identity).collect()
     }
 }
 
 #[cfg(feature = "amqp")]
-pub(super) mod login {
+pub(super) mod registry_login {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(
         login: &Option<RegistryLogin>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        login.clone().map(Login::of).serialize(serializer)
+        login.clone().map(WireLogin::of).serialize(serializer)
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<RegistryLogin>, D::Error> {
-        Ok(Option::<Login>::deserialize(deserializer)?.map(Login::into_login))
+        Ok(Option::<WireLogin>::deserialize(deserializer)?.map(WireLogin::into_login))
     }
 }
 
@@ -164,14 +209,14 @@ pub(super) mod release {
 
     pub(in super::super) fn serialize<S: Serializer>(release: &Release, serializer: S) -> Result<S::Ok, S::Error> {
         let Release { version, image, login } = release.clone();
-        let login = login.map(Login::of);
-        From { version, image, login }.serialize(serializer)
+        let login = login.map(WireLogin::of);
+        WireRelease { version, image, login }.serialize(serializer)
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Release, D::Error> {
-        let From { version, image, login } = From::deserialize(deserializer)?;
+        let WireRelease { version, image, login } = WireRelease::deserialize(deserializer)?;
         let mut release = Release::new(version, image);
-        release.login = login.map(Login::into_login);
+        release.login = login.map(WireLogin::into_login);
         Ok(release)
     }
 }
