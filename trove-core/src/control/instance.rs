@@ -203,7 +203,7 @@ impl InstanceHandle {
     /// #     .await?;
     /// # let new = trove_core::control::NewInstance::new("orders", "memory").database("app").user("app", "correct horse");
     /// # let orders = trove.create(new).await?.active().await?;
-    /// use trove_core::control::{NewVersion, VersionChange};
+    /// use trove_core::control::NewVersion;
     ///
     /// let image = trove.datastores().version("memory", &orders.version).await?.image;
     /// trove.datastores().add(NewVersion::new("memory", "patched", &orders.version_number, image)).await?;
