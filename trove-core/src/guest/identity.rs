@@ -89,8 +89,8 @@ impl GuestIdentities {
         Self(vec![identity])
     }
 
-    /// Adds the identities of a configuration file that are newer than the persisted ones. Older ones
-    /// are obsolete.
+    /// Adds the identities of a configuration file that are newer than the persisted ones. Older
+    /// ones are obsolete.
     #[cfg(feature = "amqp")]
     pub(super) fn add_newer(&mut self, configured: Self) {
         let newest = self.0.last().map_or(0, GuestIdentity::number);

@@ -125,8 +125,8 @@ impl RpcClient {
     ///
     /// [`Timeout`](Kind::Timeout) if no reply came within `limit`, [`Busy`](Kind::Busy) if too many
     /// calls are pending, [`Invalid`](Kind::Invalid) if the request exceeds
-    /// [`MAX_PAYLOAD_BYTES`](super::MAX_PAYLOAD_BYTES), [`Unavailable`](Kind::Unavailable) if a queue
-    /// of this guest was deleted.
+    /// [`MAX_PAYLOAD_BYTES`](super::MAX_PAYLOAD_BYTES), [`Unavailable`](Kind::Unavailable) if a
+    /// queue of this guest was deleted.
     pub async fn call(
         &self,
         request: &[u8],
@@ -289,8 +289,8 @@ impl ClientState {
         let received = self.peer.lock().receive(delivery.frame());
         match received {
             Ok(GuestEvent::Wake(boot_id)) => {
-                // A session with an earlier run of the guest is over. One with this run may merely not
-                // be confirmed yet.
+                // A session with an earlier run of the guest is over. One with this run may merely
+                // not be confirmed yet.
                 self.session.send_if_modified(|session| {
                     let over = session.as_ref().is_some_and(|session| session.boot_id != boot_id);
                     if over {

@@ -43,8 +43,9 @@ impl DropRecorder {
         Self { address, local: Counts::default(), total }
     }
 
-    /// Counts a dropped frame. Logs only when the count at this address is a power of two, so that a
-    /// peer that sends invalid frames cannot flood the log, and never logs the content of a frame.
+    /// Counts a dropped frame. Logs only when the count at this address is a power of two, so that
+    /// a peer that sends invalid frames cannot flood the log, and never logs the content of a
+    /// frame.
     pub(super) fn record(&self, reason: DropReason) {
         self.total.0.increment(reason);
         let count = self.local.increment(reason);

@@ -1,10 +1,10 @@
 //! The sealed envelope: encryption and authentication of frames.
 //!
-//! Each message between a guest and the control plane is encrypted with AES-256-GCM under a key that
-//! only those two have. There is no plaintext mode.
+//! Each message between a guest and the control plane is encrypted with AES-256-GCM under a key
+//! that only those two have. There is no plaintext mode.
 //!
-//! [The documentation of `rpc`](super#the-envelope) specifies the layout of a frame, its key and its
-//! nonce.
+//! [The documentation of `rpc`](super#the-envelope) specifies the layout of a frame, its key and
+//! its nonce.
 
 #[cfg(test)]
 mod tests;

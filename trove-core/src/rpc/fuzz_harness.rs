@@ -19,8 +19,8 @@
 //! | 15 | a session is established and used without interference |
 //! | 16, selector | frames of another instance, or under another key, are delivered |
 //!
-//! Whatever the script does, a message is accepted only by its receiver, unmodified, once, and never
-//! after a later one.
+//! Whatever the script does, a message is accepted only by its receiver, unmodified, once, and
+//! never after a later one.
 
 #![allow(clippy::unwrap_used, reason = "a violated property must fail the test")]
 

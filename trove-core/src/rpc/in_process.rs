@@ -16,8 +16,7 @@ use crate::error::{Error, Result};
 
 /// The transport to guests in this process: queues in memory. Clones share their queues.
 ///
-/// It is also a [`MessageBroker`](super::MessageBroker), the default one of
-/// [`TroveBuilder`](crate::control::TroveBuilder).
+/// It is also a [`MessageBroker`](super::MessageBroker), the default of `Trove::builder`.
 #[derive(Clone, Default)]
 pub struct InProcess {
     queues: Arc<Mutex<HashMap<Address, Arc<Queue>>>>,

@@ -14,8 +14,8 @@ const KEY_BYTES: usize = 32;
 /// The 256-bit key that the control plane shares with the guest of one instance.
 ///
 /// The key comes from the random source of the operating system. Its number, counted from 1,
-/// distinguishes it from the other keys of the same instance. It is zeroed when dropped, and `Debug`
-/// prints only the number.
+/// distinguishes it from the other keys of the same instance. It is zeroed when dropped, and
+/// `Debug` prints only the number.
 #[derive(Clone)]
 pub struct InstanceKey {
     id: u32,

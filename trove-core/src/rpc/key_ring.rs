@@ -36,8 +36,8 @@ impl KeyRing {
         keys.sort_by_key(InstanceKey::id);
     }
 
-    /// Waits until the control plane uses a key with a number above `number`, and returns the number
-    /// of that key. Keys with a lower number have been removed by then.
+    /// Waits until the control plane uses a key with a number above `number`, and returns the
+    /// number of that key. Keys with a lower number have been removed by then.
     pub async fn activated_above(&self, number: u32) -> u32 {
         let mut active = self.0.active.subscribe();
         // The sender lives as long as `self`, so this cannot fail.

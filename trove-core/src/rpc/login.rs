@@ -23,8 +23,8 @@ impl BrokerLogin {
         Self::new(Self::guest_user(instance, number), password)
     }
 
-    /// Returns the user name of a guest. Each number has a user of its own, so that a guest can change
-    /// from one login to the next.
+    /// Returns the user name of a guest. Each number has a user of its own, so that a guest can
+    /// change from one login to the next.
     pub fn guest_user(instance: InstanceId, number: u32) -> String {
         format!("{}.{number}", Address::guest(instance))
     }

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use super::{BrokerLogin, InProcess, Transport};
 use crate::{error::Result, id::InstanceId};
 
-/// The message broker between the control plane and its guests, and the administration of its logins.
+/// The message broker between the control plane and its guests, and the administration of its
+/// logins.
 ///
 /// Implemented by [`InProcess`], which needs no logins, and by `RabbitMq` (feature `amqp`).
 #[async_trait]

@@ -23,7 +23,8 @@ use crate::{
     id::InstanceId,
 };
 
-/// The maximum number of calls that are remembered: those in progress and the last that were answered.
+/// The maximum number of calls that are remembered: those in progress and the last that were
+/// answered.
 const CALLS: usize = 256;
 /// The maximum number of queued notifications. If there are more, the oldest are discarded.
 const NOTIFICATIONS: usize = 64;
@@ -248,15 +249,16 @@ impl ServerState {
                 Some(known) => known.reply.clone(),
                 None => {
                     if calls.len() >= CALLS {
-                        // Forget the oldest answered call. If there is none, ignore the new call; the
-                        // control plane resends it.
+                        // Forget the oldest answered call. If there is none, ignore the new call;
+                        // the control plane resends it.
                         let Some(old) = calls.iter().position(|known| known.reply.is_some()) else { return };
                         calls.remove(old);
                     }
                     calls.push_back(KnownCall { id, reply: None });
                     let state = self.clone();
                     self.tasks.spawn(self.handlers.clone().run_until_cancelled_owned(async move {
-                        // If the handler panics, the call is forgotten, so that a resent one is handled.
+                        // If the handler panics, the call is forgotten, so that a resent one is
+                        // handled.
                         let call = CallInProgress { state: &state, id };
                         let reply = state.handler.handle(request).await;
                         state.remember_reply(id, &reply);

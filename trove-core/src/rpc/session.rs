@@ -1,10 +1,10 @@
 //! The handshake that establishes a session, and what each side sends in it. Does no I/O.
 //!
-//! [The documentation of `rpc`](super#the-session) describes the handshake. Each side generates a new
-//! token for each session, and both tokens are part of its keys, so frames of an earlier session do
-//! not open in a later one, even if either side was restarted in between. A replayed `Hello` leads to
-//! a `Welcome` that nobody accepts; a replayed `Wake` leads to an offer that the guest accepts, that
-//! is, to another session between the same two peers.
+//! [The documentation of `rpc`](super#the-session) describes the handshake. Each side generates a
+//! new token for each session, and both tokens are part of its keys, so frames of an earlier
+//! session do not open in a later one, even if either side was restarted in between. A replayed
+//! `Hello` leads to a `Welcome` that nobody accepts; a replayed `Wake` leads to an offer that the
+//! guest accepts, that is, to another session between the same two peers.
 
 use std::collections::VecDeque;
 
@@ -40,8 +40,8 @@ pub(super) struct ControlPeer {
     instance: InstanceId,
     /// In ascending order of their numbers: one key, or two during a rotation.
     keys: Vec<InstanceKey>,
-    /// The pending offers and the numbers of their keys, in the order in which they were made. There
-    /// may be several, because a reply may come after the next offer was sent.
+    /// The pending offers and the numbers of their keys, in the order in which they were made.
+    /// There may be several, because a reply may come after the next offer was sent.
     offers: VecDeque<(Token, u32)>,
     session: Option<Session>,
     /// The session before, which the guest uses until it knows of the current one.
@@ -120,7 +120,8 @@ impl ControlPeer {
         self.session.as_mut().ok_or_else(no_session)?.sealer.seal(FrameKind::Confirm, Uuid::nil(), &[])
     }
 
-    /// Seals a `Call`. Fails with [`Unavailable`](crate::error::Kind::Unavailable) without a session.
+    /// Seals a `Call`. Fails with [`Unavailable`](crate::error::Kind::Unavailable) without a
+    /// session.
     pub(super) fn call(&mut self, correlation: Uuid, payload: &[u8]) -> Result<Vec<u8>> {
         self.session.as_mut().ok_or_else(no_session)?.sealer.seal(FrameKind::Call, correlation, payload)
     }
@@ -252,8 +253,8 @@ fn find(keys: &[InstanceKey], id: u32) -> Received<&InstanceKey> {
     keys.iter().find(|key| key.id() == id).ok_or(DropReason::UnknownKey)
 }
 
-/// Parses a boot id. Any other length is rejected, so that a guest cannot make the control plane keep
-/// more than 16 bytes.
+/// Parses a boot id. Any other length is rejected, so that a guest cannot make the control plane
+/// keep more than 16 bytes.
 fn boot_id(payload: &[u8]) -> Received<Uuid> {
     Uuid::from_slice(payload).map_err(|_| DropReason::Unexpected)
 }

@@ -72,7 +72,8 @@ impl LossyTransport {
     }
 }
 
-/// Replies with the request, and counts requests; delays requests that begin with `wait` until released.
+/// Replies with the request, and counts requests; delays requests that begin with `wait` until
+/// released.
 #[derive(Default)]
 struct Echo {
     handled: AtomicUsize,

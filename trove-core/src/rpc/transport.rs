@@ -63,9 +63,9 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Enqueues a frame and returns a future of the outcome.
     ///
-    /// Frames arrive in the order in which this method is called. The outcome is `Ok` once the frame
-    /// is in the queue: from then on it survives its sender, but not a restart of the broker. The
-    /// future need not be polled; the frame is sent or not, regardless.
+    /// Frames arrive in the order in which this method is called. The outcome is `Ok` once the
+    /// frame is in the queue: from then on it survives its sender, but not a restart of the broker.
+    /// The future need not be polled; the frame is sent or not, regardless.
     ///
     /// # Errors
     ///
@@ -77,8 +77,8 @@ pub trait Transport: Send + Sync + 'static {
     /// [effect](crate::error::Error::effect) of the error says so.
     fn send(&self, address: &Address, frame: Vec<u8>) -> SendFuture;
 
-    /// Replaces the logins to use from the next connection on: the last one or, if the broker rejects
-    /// it, the one before it. Does nothing if the transport needs no login.
+    /// Replaces the logins to use from the next connection on: the last one or, if the broker
+    /// rejects it, the one before it. Does nothing if the transport needs no login.
     fn set_logins(&self, _logins: Vec<BrokerLogin>) {}
 }
 
@@ -130,8 +130,8 @@ pub struct Address {
 pub enum Side {
     /// The guest of the instance.
     Guest,
-    /// The control plane. It has one queue for each guest, so that a guest that fills its queue does
-    /// not affect others.
+    /// The control plane. It has one queue for each guest, so that a guest that fills its queue
+    /// does not affect others.
     Control,
 }
 
@@ -186,7 +186,8 @@ impl Delivery {
         &self.frame
     }
 
-    /// Acknowledges the frame: it is processed and must not be redelivered. After an error it may be.
+    /// Acknowledges the frame: it is processed and must not be redelivered. After an error it may
+    /// be.
     pub async fn acknowledge(mut self) -> Result<()> {
         match self.acknowledger.take() {
             Some(acknowledger) => acknowledger.acknowledge(self.tag, self.frame.len()).await,

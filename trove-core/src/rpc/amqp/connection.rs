@@ -27,7 +27,7 @@ use crate::{
 pub(super) const METHOD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The minimum interval between attempts to connect.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(200);
-/// The heartbeat timeout that is negotiated. A connection is closed after twice that without traffic.
+/// The interval of heartbeats. A connection is closed after twice that without traffic.
 const HEARTBEAT_SECONDS: u16 = 10;
 /// The maximum size of an AMQP frame. The client allocates 64 times that for each connection.
 const AMQP_FRAME_BYTES: u32 = 8192;
@@ -176,7 +176,8 @@ thread_local! {
 /// Connects with lapin's tracing disabled, because TRACE logs the password.
 async fn connect_untraced(uri: AMQPUri) -> lapin::Result<Connection> {
     let connect = async |uri: AMQPUri, runtime| {
-        // This runs on the thread of the connection, for which tracing stays disabled until it ends.
+        // This runs on the thread of the connection, for which tracing stays disabled until it
+        // ends.
         TRACING_DISABLED.set(Some(dispatcher::set_default(&Dispatch::none())));
         let opened = uri.connect_with_config_async(OwnedTLSConfig::default().as_ref(), &runtime).await;
         opened.map_err(lapin::Error::from)

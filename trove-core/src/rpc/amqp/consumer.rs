@@ -28,8 +28,8 @@ use crate::{
 
 /// The maximum number of frames that are fetched and not acknowledged.
 const PREFETCH: u16 = 64;
-/// How long the broker may take to detect that the connection of the previous consumer is gone: twice
-/// the heartbeat timeout, and a margin.
+/// How long the broker may take to detect that the connection of the previous consumer is gone:
+/// twice the heartbeat interval, and a margin.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The exclusive consumer of a queue. It reconnects when its connection breaks.
@@ -79,7 +79,8 @@ impl ConsumedQueue {
         Ok(Subscription { consumer, channel: Arc::new(channel) })
     }
 
-    /// Subscribes again, retrying while the broker is unreachable or still has the previous consumer.
+    /// Subscribes again, retrying while the broker is unreachable or still has the previous
+    /// consumer.
     async fn resubscribe(&self) -> Result<Subscription> {
         let (since, mut delays) = (Instant::now(), reconnect_delays());
         loop {

@@ -43,8 +43,8 @@ pub struct Management {
 }
 
 impl Management {
-    /// Creates a client of the management API at `url`, such as `http://broker:15672`, for the queues
-    /// in a virtual host. The login must have the tag `administrator`.
+    /// Creates a client of the management API at `url`, such as `http://broker:15672`, for the
+    /// queues in a virtual host. The login must have the tag `administrator`.
     ///
     /// # Errors
     ///
@@ -117,8 +117,9 @@ impl fmt::Debug for Management {
     }
 }
 
-/// Computes the hash that the [broker stores](https://www.rabbitmq.com/docs/passwords#computing-password-hash),
-/// so that the password itself is not sent.
+/// Computes the hash that the [broker
+/// stores](https://www.rabbitmq.com/docs/passwords#computing-password-hash), so that the password
+/// itself is not sent.
 fn password_hash(password: &SecretString) -> Result<String> {
     let mut salt = [0; 4];
     fill_random(&mut salt)?;

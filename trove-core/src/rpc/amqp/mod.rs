@@ -9,8 +9,8 @@
 //! The login of a guest needs [write permission](https://www.rabbitmq.com/docs/access-control) for
 //! `control.ID`, read permission for `guest.ID`, and no configure permission.
 //!
-//! Unroutable frames go to a queue of length zero, which rejects them, rather than being returned as
-//! `mandatory`: a `basic.return` does not identify its frame among those in flight.
+//! Unroutable frames go to a queue of length zero, which rejects them, rather than being returned
+//! as `mandatory`: a `basic.return` does not identify its frame among those in flight.
 
 mod connection;
 mod consumer;
