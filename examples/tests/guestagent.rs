@@ -221,7 +221,7 @@ async fn agents_servers_and_services_outlive_each_other() {
     instance.delete().await.unwrap().wait().await.unwrap();
     assert!(!is_agent(agent));
     assert_eq!(local.inventory().await.unwrap(), [""; 0]);
-    assert_eq!(site.broker.mentions(&id.to_string()), [""; 0]);
+    assert_eq!(site.broker.resources_of(&id.to_string()), [""; 0]);
     trove.shut_down().await;
 }
 

@@ -1,29 +1,30 @@
-//! Somebody who has taken over the host of one guest: they have its key and its login at the broker, and may be the broker
-//! besides. What they try has no effect on another instance, is refused, counted and logged without what was in it.
+//! An attacker on the host of one guest, who has its key and broker login and may also control the
+//! broker. Attacks have no
+//! effect on other instances, are rejected and counted, and are logged without their content.
 //!
-//! | what is weak in others | the test |
+//! | weakness of other systems | test |
 //! |---|---|
-//! | keys from a generator that can be guessed; keys that everybody knows | `keys_are_random_and_of_one_instance_only` |
-//! | encryption without authentication | `a_frame_that_was_changed_in_any_bit_is_not_heard` |
-//! | plaintext is taken; messages that name no instance are | `plaintext_and_junk_are_dropped` |
-//! | a key speaks for any instance; nothing says who sent a heartbeat | `nobody_speaks_for_another_instance` |
-//! | what was sent before is taken again | `what_was_heard_is_not_heard_again_not_even_after_restarts` |
-//! | a time in the far future mutes a guest for ever | `the_far_future_mutes_nobody` |
-//! | all guests share one login; names of queues are known | `a_stolen_login_reaches_its_own_mailboxes_only` |
-//! | keys lie in the store as good as open, and stay the same for ever | `a_stolen_identity_is_over_once_it_was_rotated` |
-//! | keys are logged | each, at its end |
-//! | guests are told secrets of users and of the service; without TLS they can be read | `a_guest_is_told_what_is_its_own_only` |
+//! | keys from a predictable generator; shared keys | `keys_are_random_and_unique_per_instance` |
+//! | encryption without authentication | `a_frame_with_any_flipped_bit_is_dropped` |
+//! | plaintext or messages without an instance are accepted | `plaintext_and_malformed_frames_are_dropped` |
+//! | any key is valid for any instance; the sender of a heartbeat is unknown | `a_stolen_key_cannot_impersonate_another_instance` |
+//! | replayed messages are accepted | `replayed_frames_are_rejected_also_after_restarts` |
+//! | a timestamp in the far future silences a guest | `exhausted_sequence_numbers_do_not_silence_a_guest` |
+//! | all guests share one login; queue names are predictable | `a_stolen_login_accesses_only_its_own_queues` |
+//! | keys are stored unprotected and never rotated | `a_stolen_identity_is_rejected_after_rotation` |
+//! | keys are logged | every test, at its end |
+//! | guests receive secrets of others, readable without TLS | `a_guest_receives_only_its_own_secrets` |
 
+mod broker_login;
+mod fixture;
 mod frame;
-mod junk;
+mod impersonation;
 mod keys;
-mod login;
+mod malformed_frames;
 mod replay;
-mod scene;
-mod speech;
-mod wire;
+mod tap;
 
 use std::time::Duration;
 
-/// How long may pass until something is seen.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Bounds how long a broken test hangs.
+const TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,4 +1,4 @@
-//! A RabbitMQ broker in a container, shared by the tests that run at the same time.
+//! A RabbitMQ broker in a container, shared by tests that run at the same time.
 
 use std::{
     fs,
@@ -20,14 +20,15 @@ use trove_core::{
 };
 use uuid::Uuid;
 
-/// How long the broker may take to start.
-const START_LIMIT: Duration = Duration::from_secs(180);
-/// The longest message that it takes: twice the longest frame, so that those in between are seen to be refused too.
+/// Bounds how long the broker may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(180);
+/// The broker's message size limit: twice the longest frame, so that frames in between reach the
+/// receiver.
 pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_FRAME_BYTES;
-/// The port of its management.
+/// The port of the management API.
 pub const MANAGEMENT: u16 = 15672;
 
-/// The broker; the last of its users takes it away.
+/// A broker in a container, which is removed when dropped.
 pub struct RabbitMq {
     container: String,
     password: String,
@@ -39,7 +40,7 @@ pub struct RabbitMq {
 static SHARED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
 
 impl RabbitMq {
-    /// The one that other tests use too, so that no test breaks connections that are not its own.
+    /// Returns a broker that concurrent tests share. They must not break connections of others.
     pub async fn shared() -> Arc<Self> {
         let broker = {
             let mut slot = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +54,7 @@ impl RabbitMq {
         broker
     }
 
-    /// One that nobody else uses.
+    /// Returns a broker for one test.
     pub async fn own() -> Self {
         let broker = Self::start();
         broker.serves().await;
@@ -78,7 +79,7 @@ impl RabbitMq {
         let container = format!("trove-test-rabbitmq-{}", Uuid::new_v4());
         let image = std::env::var("TROVE_IMAGE_RABBITMQ_4_0").expect("TROVE_IMAGE_RABBITMQ_4_0 names an image");
         let mount = format!("{}:/etc/broker:ro", configuration.path().display());
-        // By which a test run recognizes its containers.
+        // A test run recognizes its containers by this label.
         let label = format!("io.trove.directory={}", configuration.path().display());
         docker(&[
             "run",
@@ -105,49 +106,49 @@ impl RabbitMq {
         Self { container, password, broker: Broker::at(host), management, _configuration: configuration }
     }
 
-    /// Waits until it serves.
+    /// Waits until the ports are open.
     async fn serves(&self) {
         let (since, host) = (Instant::now(), self.host());
         let open = |port: u16| TcpStream::connect((host.as_str(), port)).is_ok();
         while !open(self.broker.port) || !open(MANAGEMENT) {
-            assert!(since.elapsed() < START_LIMIT, "no broker: {}", docker(&["logs", &self.container]));
+            assert!(since.elapsed() < START_TIMEOUT, "no broker: {}", docker(&["logs", &self.container]));
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    /// Its address now.
+    /// Returns the current address.
     pub fn host(&self) -> String {
         address(&self.container)
     }
 
-    /// Who the control plane is to it.
+    /// Returns the login of the control plane.
     pub fn control_login(&self) -> BrokerLogin {
         BrokerLogin::new("control", self.password.as_str())
     }
 
-    /// The broker as the control plane has it.
+    /// Returns the transport of the control plane.
     pub fn control(&self) -> Amqp {
         Amqp::new(self.broker.clone(), self.control_login())
     }
 
-    /// The broker as the bus of a service.
+    /// Returns the bus of a service, which keeps the broker.
     pub fn bus(self: Arc<Self>) -> Shared {
         Shared { bus: self.direct(), _broker: self }
     }
 
-    /// The same without keeping the broker.
+    /// Returns the bus of a service without keeping the broker.
     pub fn direct(&self) -> rpc::RabbitMq {
         rpc::RabbitMq::new(self.broker.clone(), self.control_login(), self.management.clone())
     }
 
-    /// The same through other ports of this host.
+    /// Returns the bus of a service through other ports of this host.
     pub fn bus_through(&self, port: u16, management: u16) -> rpc::RabbitMq {
         let broker = Broker { port, ..Broker::at("127.0.0.1") };
         let management = Management::new(&format!("http://127.0.0.1:{management}"), "/", self.control_login());
         rpc::RabbitMq::new(broker, self.control_login(), management.unwrap())
     }
 
-    /// Ends it as this signal does, and starts it again with what it has on its disk. Its address may be another then.
+    /// Restarts the broker with this signal, keeping its data. Its address may change.
     pub async fn restart(self: &Arc<Self>, signal: &'static str) {
         let broker = self.clone();
         let restarted = move || docker(&["restart", "--signal", signal, &broker.container]);
@@ -155,38 +156,38 @@ impl RabbitMq {
         self.serves().await;
     }
 
-    /// Makes it lose all it had but the control plane's login.
-    pub async fn forget(self: &Arc<Self>) {
+    /// Resets the broker to a state with only the control plane's login.
+    pub async fn reset(self: &Arc<Self>) {
         let broker = self.clone();
-        let forgotten = move || {
+        let was_reset = move || {
             for step in ["stop_app", "reset", "start_app"] {
                 docker(&["exec", &broker.container, "rabbitmqctl", "--quiet", step]);
             }
         };
-        tokio::task::spawn_blocking(forgotten).await.unwrap();
+        tokio::task::spawn_blocking(was_reset).await.unwrap();
         self.serves().await;
     }
 
-    /// The broker as somebody with this login has it.
-    pub fn log_in(&self, login: BrokerLogin) -> Amqp {
+    /// Returns a transport with this login.
+    pub fn with_login(&self, login: BrokerLogin) -> Amqp {
         Amqp::new(self.broker.clone(), login)
     }
 
-    /// As a guest has it.
+    /// Returns the transport of a new guest login.
     pub async fn guest(&self, instance: InstanceId) -> Amqp {
         let login = BrokerLogin::for_guest(instance, 1, Uuid::new_v4().to_string());
         self.management.ensure_guest(instance, &login).await.unwrap();
         Amqp::new(self.broker.clone(), login)
     }
 
-    /// What at the broker has an instance's id in its name.
-    pub fn mentions(&self, id: &str) -> Vec<&'static str> {
+    /// Returns the kinds of broker resources with this instance id in their names.
+    pub fn resources_of(&self, id: &str) -> Vec<&'static str> {
         let names = |what: &str| docker(&["exec", &self.container, "rabbitmqctl", "--quiet", &format!("list_{what}")]);
         ["users", "queues", "exchanges"].into_iter().filter(|what| names(what).contains(id)).collect()
     }
 
-    /// Breaks every connection.
-    pub fn cut_connections(&self) {
+    /// Closes all connections.
+    pub fn close_connections(&self) {
         docker(&["exec", &self.container, "rabbitmqctl", "close_all_connections", "cut by a test"]);
     }
 }
@@ -218,11 +219,11 @@ impl MessageBroker for Shared {
     }
 }
 
-/// A broker of its own under the suite of transports.
-pub struct Bed(pub Arc<RabbitMq>);
+/// A broker for the transport suite.
+pub struct BrokerTestbed(pub Arc<RabbitMq>);
 
 #[async_trait]
-impl Testbed for Bed {
+impl Testbed for BrokerTestbed {
     fn control(&self) -> Arc<dyn Transport> {
         Arc::new(self.0.control())
     }
@@ -232,7 +233,7 @@ impl Testbed for Bed {
     }
 
     async fn interrupt(&self) -> Result<()> {
-        self.0.cut_connections();
+        self.0.close_connections();
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! All that this process logs, at the finest level.
+//! The captured log of this process, at TRACE level.
 
 use std::{
     io,
@@ -9,25 +9,25 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use memchr::memmem;
 use tracing_subscriber::fmt;
 
-static TOLD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+static CAPTURED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-/// Keeps what is logged from now on.
-pub fn keep() {
-    static KEPT: LazyLock<()> = LazyLock::new(|| {
+/// Captures log messages from now on.
+pub fn capture() {
+    static INSTALLED: LazyLock<()> = LazyLock::new(|| {
         let all = fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(|| Writer).finish();
         tracing::subscriber::set_global_default(all).unwrap();
     });
-    *KEPT;
+    *INSTALLED;
 }
 
-/// True where this was logged.
-pub fn tell(text: &str) -> bool {
-    memmem::find(&told(), text.as_bytes()).is_some()
+/// Returns true if this text was logged.
+pub fn contains(text: &str) -> bool {
+    memmem::find(&captured(), text.as_bytes()).is_some()
 }
 
-/// Shows that this was not logged, in none of the forms in which it may be.
-pub fn say_nothing_of(name: &str, secret: &[u8]) {
-    let told = told();
+/// Asserts that a secret was not logged, in any of its encodings.
+pub fn assert_absent(name: &str, secret: &[u8]) {
+    let captured = captured();
     let list = |numbers: Vec<String>, between: &str| numbers.join(between).into_bytes();
     let decimal = || secret.iter().map(u8::to_string).collect::<Vec<_>>();
     let base64 = BASE64_STANDARD.encode(secret);
@@ -41,9 +41,9 @@ pub fn say_nothing_of(name: &str, secret: &[u8]) {
         list(decimal(), ","),
     ];
     for form in forms {
-        let Some(at) = memmem::find(&told, &form) else { continue };
-        let line = told[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        panic!("{name} is in the log: {}…", String::from_utf8_lossy(&told[line..at]));
+        let Some(at) = memmem::find(&captured, &form) else { continue };
+        let line = captured[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        panic!("{name} is in the log: {}…", String::from_utf8_lossy(&captured[line..at]));
     }
 }
 
@@ -51,7 +51,7 @@ struct Writer;
 
 impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        told().extend(bytes);
+        captured().extend(bytes);
         Ok(bytes.len())
     }
 
@@ -60,6 +60,6 @@ impl io::Write for Writer {
     }
 }
 
-fn told() -> MutexGuard<'static, Vec<u8>> {
-    TOLD.lock().unwrap_or_else(PoisonError::into_inner)
+fn captured() -> MutexGuard<'static, Vec<u8>> {
+    CAPTURED.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Frames over a real RabbitMQ.
+//! Guests that are called over a real RabbitMQ.
 
 #![allow(
     unreachable_pub,
@@ -9,50 +9,50 @@
 )]
 
 mod adversary;
-mod apart;
 mod broker;
-#[path = "../service/changes.rs"]
-mod changes;
-mod client;
-mod gate;
-#[path = "../service/life.rs"]
-mod life;
+mod call_gate;
+#[path = "../service/configuration_and_upgrade.rs"]
+mod configuration_and_upgrade;
+#[path = "../service/lifecycle.rs"]
+mod lifecycle;
 mod logs;
 mod outage;
 mod proxy;
+mod raw_client;
+mod remote_agent;
 
 use std::sync::Arc;
 
-use broker::{Bed, RabbitMq};
+use broker::{BrokerTestbed, RabbitMq};
 use trove_core::{
     Trove,
     conformance::{memory::World, transport},
     control::{Builder, NewInstance},
 };
 
-/// A service whose guests are called over the broker.
+/// Returns a service that calls its guests over the broker.
 async fn builder() -> Builder {
     Trove::builder().message_broker(RabbitMq::shared().await.bus())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_the_transport_that_is_promised() {
-    // Every connection to it is broken.
+async fn the_transport_passes_the_conformance_suite() {
+    // The suite breaks every connection to the broker.
     let broker = Arc::new(RabbitMq::own().await);
-    let report = transport::certify("RabbitMQ", Bed(broker)).await;
+    let report = transport::certify("RabbitMQ", BrokerTestbed(broker)).await;
     assert!(report.passed(), "{report}");
     println!("{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_leaves_nothing_at_the_broker() {
+async fn deleting_an_instance_removes_its_broker_resources() {
     let (broker, world) = (RabbitMq::shared().await, World::new());
     let trove = builder().await.store("sqlite::memory:").platform(world.platform()).datastore(world.driver());
     let trove = trove.start().await.unwrap();
     let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
     let id = instance.id.to_string();
-    assert_eq!(broker.mentions(&id), ["users", "queues", "exchanges"]);
+    assert_eq!(broker.resources_of(&id), ["users", "queues", "exchanges"]);
     instance.delete().await.unwrap().wait().await.unwrap();
-    assert_eq!(broker.mentions(&id), [""; 0]);
+    assert_eq!(broker.resources_of(&id), [""; 0]);
     trove.shut_down().await;
 }

@@ -1,4 +1,5 @@
-//! A broker that is away, and a network that fails: what was asked for is done, once, or an error says that it is not.
+//! A broker that is unavailable and a network that fails: each request takes effect once, or
+//! returns an error.
 
 use std::{
     collections::BTreeMap,
@@ -31,23 +32,23 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
-    apart::{Apart, often, users},
     broker::RabbitMq,
-    proxy::{Proxy, Weather},
+    proxy::{Proxy, Traffic},
+    remote_agent::{GuestPlacement, RemoteAgents, fast_settings, users},
 };
 
-/// How long whatever is to happen may take.
-const LIMIT: Duration = Duration::from_secs(600);
+/// Bounds how long a broken test hangs.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The way to a broker, of a service and its guests.
-struct Way {
+/// The proxies between a broker and a service with its guests.
+struct BrokerAccess {
     broker: Arc<RabbitMq>,
     frames: Proxy,
     management: Proxy,
 }
 
-impl Way {
-    async fn to(broker: Arc<RabbitMq>) -> Self {
+impl BrokerAccess {
+    async fn through_proxies(broker: Arc<RabbitMq>) -> Self {
         let (frames, management) = (Proxy::to(broker.host(), 5672).await, Proxy::to(broker.host(), 15672).await);
         Self { broker, frames, management }
     }
@@ -58,33 +59,26 @@ impl Way {
 
     async fn restart(&self, signal: &'static str) {
         self.broker.restart(signal).await;
-        self.frames.lead_to(self.broker.host());
-        self.management.lead_to(self.broker.host());
+        self.frames.set_target(self.broker.host());
+        self.management.set_target(self.broker.host());
     }
 }
 
-/// Where guests are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Guests {
-    Here,
-    Apart,
-}
-
-/// A service, whose guests are called this way.
-async fn start(way: &Way, apart: &Apart, guests: Guests) -> Trove {
-    let platform = if guests == Guests::Apart { apart.platform() } else { apart.world.platform() };
+/// Starts a service that calls its guests through the proxies.
+async fn start(access: &BrokerAccess, apart: &RemoteAgents, guests: GuestPlacement) -> Trove {
+    let platform = if guests == GuestPlacement::Remote { apart.platform() } else { apart.world.platform() };
     let service = Trove::builder()
-        .message_broker(way.bus())
+        .message_broker(access.bus())
         .store(format!("sqlite:{}", apart.directory.path().join("trove.db").display()))
         .platform(platform)
         .datastore(apart.world.driver())
         .flavor(Flavor::new("small", mib(512), 1))
         .flavor(Flavor::new("large", gib(2), 2))
-        .guest_settings(often());
+        .guest_settings(fast_settings());
     service.start().await.unwrap()
 }
 
-/// What was done to servers, how many times.
+/// Counts calls that changed servers.
 #[derive(Clone, Default)]
 struct Effects(Arc<Mutex<BTreeMap<String, usize>>>);
 
@@ -102,14 +96,14 @@ impl Effects {
         effects
     }
 
-    /// How many times this ability was used.
+    /// Returns the number of calls of this name.
     fn count(&self, name: &str) -> usize {
         let effects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let used = effects.iter().filter(|(what, _)| what.split(' ').next() == Some(name));
         used.map(|(_, times)| times).sum()
     }
 
-    /// What was done to accounts more than once.
+    /// Returns the account changes that were made more than once.
     fn repeated(&self) -> Vec<String> {
         let effects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let repeated = effects.iter().filter(|(what, times)| what.starts_with("accounts.") && **times > 1);
@@ -117,8 +111,8 @@ impl Effects {
     }
 }
 
-/// Makes an instance and does to it what can be done, each once.
-async fn life(trove: &Trove, name: &str) -> InstanceId {
+/// Creates an instance and runs every kind of operation on it once.
+async fn run_lifecycle(trove: &Trove, name: &str) -> InstanceId {
     let new = NewInstance::new(name, "memory").database("app").user("app", "secret");
     let instance = trove.create(new).await.unwrap().active().await.unwrap();
     let accounts = instance.accounts();
@@ -135,11 +129,11 @@ async fn life(trove: &Trove, name: &str) -> InstanceId {
     instance.start().await.unwrap().active().await.unwrap();
     let rotation = instance.rotate_identity().await.unwrap();
     let changes = async {
-        when_free(async || accounts.create_databases([NewDatabase::new(name)]).await).await;
+        retry_while_busy(async || accounts.create_databases([NewDatabase::new(name)]).await).await;
         for number in 1..8 {
             let other = format!("{name}{number}x");
-            when_free(async || accounts.rename_user(user(number).as_str(), other.as_str()).await).await;
-            when_free(async || accounts.drop_user(other.as_str()).await).await;
+            retry_while_busy(async || accounts.rename_user(user(number).as_str(), other.as_str()).await).await;
+            retry_while_busy(async || accounts.drop_user(other.as_str()).await).await;
         }
     };
     let (rotated, ()) = tokio::join!(rotation.wait(), changes);
@@ -147,92 +141,104 @@ async fn life(trove: &Trove, name: &str) -> InstanceId {
     instance.id
 }
 
-/// Changes accounts, again where an operation came in between: nothing happened then.
-async fn when_free(change: impl AsyncFn() -> Result<()>) {
+/// Retries an account change while another operation runs; a busy instance must be unchanged.
+async fn retry_while_busy(change: impl AsyncFn() -> Result<()>) {
     while let Err(error) = change().await {
         assert_eq!((error.kind(), error.effect()), (Kind::Busy, Effect::None), "{error}");
         tokio::task::yield_now().await;
     }
 }
 
-/// Lives of instances at once, in this weather.
-async fn lives(weather: Weather, guests: Guests, names: &[&str]) -> usize {
-    let (way, apart) = (Way::to(RabbitMq::shared().await).await, Apart::new());
+/// Runs the life cycle of several instances concurrently with this network behavior, and returns
+/// how often connections broke.
+async fn run_lifecycles(traffic: Traffic, guests: GuestPlacement, names: &[&str]) -> usize {
+    let (access, apart) = (BrokerAccess::through_proxies(RabbitMq::shared().await).await, RemoteAgents::new());
     let effects = Effects::on(&apart.world);
-    way.frames.set(weather);
-    let trove = start(&way, &apart, guests).await;
-    let instances = timeout(LIMIT, join_all(names.iter().map(|name| life(&trove, name)))).await.unwrap();
+    access.frames.set(traffic);
+    let trove = start(&access, &apart, guests).await;
+    let instances = timeout(TIMEOUT, join_all(names.iter().map(|name| run_lifecycle(&trove, name)))).await.unwrap();
     for (id, name) in instances.into_iter().zip(names) {
         let users = ["app", &format!("{name}0")];
         assert!(apart.world.serves(id, &["app", name], &users));
         trove.instance(id).await.unwrap().delete().await.unwrap().wait().await.unwrap();
-        assert_eq!(way.broker.mentions(&id.to_string()), [""; 0]);
+        assert_eq!(access.broker.resources_of(&id.to_string()), [""; 0]);
     }
     assert_eq!(effects.repeated(), [""; 0]);
     for job in ["prepare", "configuration.apply", "resize.resize", "stop", "start"] {
         assert_eq!(effects.count(job), names.len(), "{job}");
     }
     trove.shut_down().await;
-    way.frames.breaks()
+    access.frames.breaks()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_break_again_and_again_lose_nothing_and_nothing_happens_twice() {
-    let breaking = [Guests::Here, Guests::Apart].map(|guests| lives(Weather::Breaking(5000), guests, &["one"]));
+async fn effects_happen_exactly_once_while_connections_break_repeatedly() {
+    let breaking = [GuestPlacement::InProcess, GuestPlacement::Remote]
+        .map(|guests| run_lifecycles(Traffic::BreakEvery(5000), guests, &["one"]));
     for breaks in join_all(breaking).await {
         assert!(breaks > 8, "only {breaks} times");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_network_is_only_slow() {
-    let weather = Weather::Slow(Duration::from_millis(30));
-    tokio::join!(lives(weather, Guests::Here, &["one"]), lives(weather, Guests::Apart, &["two"]));
+async fn effects_happen_exactly_once_on_a_slow_network() {
+    let traffic = Traffic::Delay(Duration::from_millis(30));
+    tokio::join!(
+        run_lifecycles(traffic, GuestPlacement::InProcess, &["one"]),
+        run_lifecycles(traffic, GuestPlacement::Remote, &["two"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_goes_on_when_a_broker_is_restarted() {
-    let way = Way::to(Arc::new(RabbitMq::own().await)).await;
-    let (here, apart) = tokio::join!(Busy::start(&way, Guests::Here), Busy::start(&way, Guests::Apart));
+async fn operations_continue_across_a_broker_restart() {
+    let access = BrokerAccess::through_proxies(Arc::new(RabbitMq::own().await)).await;
+    let (here, apart) = tokio::join!(
+        Workload::start(&access, GuestPlacement::InProcess),
+        Workload::start(&access, GuestPlacement::Remote)
+    );
     let through = async {
         for signal in ["TERM", "KILL"] {
             let restarted = AtomicBool::new(false);
             let restart = async {
-                way.restart(signal).await;
+                access.restart(signal).await;
                 restarted.store(true, Ordering::Relaxed);
             };
             tokio::join!(restart, here.work(signal, &restarted), apart.work(signal, &restarted));
         }
-        here.did_all_once();
-        apart.did_all_once();
-        tokio::join!(here.end(&way), apart.end(&way));
+        here.assert_each_once();
+        apart.assert_each_once();
+        tokio::join!(here.end(&access), apart.end(&access));
     };
-    timeout(LIMIT, through).await.unwrap();
+    timeout(TIMEOUT, through).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guests_are_let_in_again_when_a_broker_lost_all_it_had() {
-    let way = Way::to(Arc::new(RabbitMq::own().await)).await;
-    let (here, apart) = tokio::join!(Busy::start(&way, Guests::Here), Busy::start(&way, Guests::Apart));
+async fn guests_reconnect_after_the_broker_lost_its_state() {
+    let access = BrokerAccess::through_proxies(Arc::new(RabbitMq::own().await)).await;
+    let (here, apart) = tokio::join!(
+        Workload::start(&access, GuestPlacement::InProcess),
+        Workload::start(&access, GuestPlacement::Remote)
+    );
     let through = async {
-        let forgotten = AtomicBool::new(false);
-        let forget = async {
-            way.broker.forget().await;
-            forgotten.store(true, Ordering::Relaxed);
+        let was_reset = AtomicBool::new(false);
+        let reset = async {
+            access.broker.reset().await;
+            was_reset.store(true, Ordering::Relaxed);
         };
-        tokio::join!(forget, here.serve(&forgotten), apart.serve(&forgotten));
+        tokio::join!(reset, here.serve(&was_reset), apart.serve(&was_reset));
         tokio::join!(users(&here.accounts), users(&apart.accounts));
-        tokio::join!(here.work("forgotten", &forgotten), apart.work("forgotten", &forgotten));
-        // An agent here begins anew with its mailbox, and does again what it was about.
-        apart.did_all_once();
-        tokio::join!(here.end(&way), apart.end(&way));
+        tokio::join!(here.work("forgotten", &was_reset), apart.work("forgotten", &was_reset));
+        // An in-process agent is re-created with its queue and repeats its current job, so only
+        // remote agents are checked.
+        apart.assert_each_once();
+        tokio::join!(here.end(&access), apart.end(&access));
     };
-    timeout(LIMIT, through).await.unwrap();
+    timeout(TIMEOUT, through).await.unwrap();
 }
 
-/// A service with two instances, which it changes again and again.
-struct Busy {
-    apart: Apart,
+/// A service with two instances that are changed repeatedly.
+struct Workload {
+    apart: RemoteAgents,
     effects: Effects,
     trove: Trove,
     accounts: InstanceHandle,
@@ -240,16 +246,16 @@ struct Busy {
     rounds: AtomicUsize,
 }
 
-impl Busy {
-    async fn start(way: &Way, guests: Guests) -> Self {
-        let apart = Apart::new();
-        let (effects, trove) = (Effects::on(&apart.world), start(way, &apart, guests).await);
+impl Workload {
+    async fn start(access: &BrokerAccess, guests: GuestPlacement) -> Self {
+        let apart = RemoteAgents::new();
+        let (effects, trove) = (Effects::on(&apart.world), start(access, &apart, guests).await);
         let new = async |name| trove.create(NewInstance::new(name, "memory")).await.unwrap().active().await.unwrap();
         let (accounts, server) = tokio::join!(new("accounts"), new("server"));
         Self { apart, effects, trove, accounts, server, rounds: AtomicUsize::new(0) }
     }
 
-    /// Works from before this is true until after it, at least once.
+    /// Changes accounts and restarts the server until `over` is true, at least once.
     async fn work(&self, round: &str, over: &AtomicBool) {
         let accounts = async {
             let accounts = self.accounts.accounts();
@@ -265,7 +271,7 @@ impl Busy {
         tokio::join!(accounts, self.serve(over));
     }
 
-    /// Stops and starts a server, from before this is true until after it.
+    /// Stops and starts the server until `over` is true, at least once.
     async fn serve(&self, over: &AtomicBool) {
         loop {
             self.server.stop().await.unwrap().wait().await.unwrap();
@@ -277,33 +283,38 @@ impl Busy {
         }
     }
 
-    fn did_all_once(&self) {
+    fn assert_each_once(&self) {
         let rounds = self.rounds.load(Ordering::Relaxed);
         assert_eq!((self.effects.count("stop"), self.effects.count("start")), (rounds, rounds));
     }
 
-    async fn end(&self, way: &Way) {
+    async fn end(&self, access: &BrokerAccess) {
         assert_eq!(self.effects.repeated(), [""; 0]);
         for instance in [&self.accounts, &self.server] {
             assert!(self.apart.world.serves(instance.id, &[], &[]));
-            assert_eq!(way.broker.mentions(&instance.id.to_string()), ["users", "queues", "exchanges"]);
+            assert_eq!(access.broker.resources_of(&instance.id.to_string()), ["users", "queues", "exchanges"]);
             instance.delete().await.unwrap().wait().await.unwrap();
-            assert_eq!(way.broker.mentions(&instance.id.to_string()), [""; 0]);
+            assert_eq!(access.broker.resources_of(&instance.id.to_string()), [""; 0]);
         }
         self.trove.shut_down().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_network_is_an_error_and_what_was_sent_happens_once_when_it_is_heard() {
-    let operations = async { tokio::join!(operations_in_silence(Guests::Here), operations_in_silence(Guests::Apart)) };
-    timeout(LIMIT, async { tokio::join!(calls_in_silence(), operations) }).await.unwrap();
+async fn calls_time_out_on_a_stalled_network_and_take_effect_once_afterwards() {
+    let operations = async {
+        tokio::join!(
+            operations_during_stall(GuestPlacement::InProcess),
+            operations_during_stall(GuestPlacement::Remote)
+        )
+    };
+    timeout(TIMEOUT, async { tokio::join!(calls_during_stall(), operations) }).await.unwrap();
 }
 
-/// Calls and frames during a silence in which all that have a short limit come to it.
-async fn calls_in_silence() {
-    let (way, instance) = (Way::to(RabbitMq::shared().await).await, InstanceId::new_v4());
-    let (bus, key) = (way.bus(), InstanceKey::generate(1).unwrap());
+/// Calls and frames during a stall that is longer than their timeouts.
+async fn calls_during_stall() {
+    let (access, instance) = (BrokerAccess::through_proxies(RabbitMq::shared().await).await, InstanceId::new_v4());
+    let (bus, key) = (access.bus(), InstanceKey::generate(1).unwrap());
     let (control, mailboxes) = (bus.control(), [Address::guest(instance), Address::control(instance)]);
     for address in &mailboxes {
         control.create(address).await.unwrap();
@@ -314,14 +325,14 @@ async fn calls_in_silence() {
     let keys = KeyRing::new(key.clone());
     let service = RpcServer::new(guest, instance, keys, echo.clone(), Notifier::new(), refusals.clone()).unwrap();
     let service = tokio::spawn(service.run(stop.clone()));
-    let line = RpcClient::open(control.clone(), instance, key, Arc::new(Deaf), refusals).await.unwrap();
-    assert_eq!(*line.call(b"before", OnGuestRestart::Fail, LIMIT).await.unwrap(), b"before");
+    let line = RpcClient::open(control.clone(), instance, key, Arc::new(IgnoreNotifications), refusals).await.unwrap();
+    assert_eq!(*line.call(b"before", OnGuestRestart::Fail, TIMEOUT).await.unwrap(), b"before");
 
-    way.frames.set(Weather::Silent);
-    way.management.set(Weather::Silent);
+    access.frames.set(Traffic::Stall);
+    access.management.set(Traffic::Stall);
     let silence = async {
         let short = Duration::from_secs(2);
-        let (stranger, nobody) = (way.bus().control(), InstanceId::new_v4());
+        let (stranger, nobody) = (access.bus().control(), InstanceId::new_v4());
         let elsewhere = Address::guest(nobody);
         let failed = tokio::join!(
             async { line.call(b"again", OnGuestRestart::Resend, short).await.map(drop) },
@@ -333,16 +344,16 @@ async fn calls_in_silence() {
         );
         let (again, once, sent, created, connected, admitted) = failed;
         let failed = [again, once, sent, created, connected, admitted].map(|failed| failed.unwrap_err());
-        way.frames.set(Weather::Fair);
-        way.management.set(Weather::Fair);
+        access.frames.set(Traffic::Forward);
+        access.management.set(Traffic::Forward);
         failed.map(|error| (error.kind(), error.is_transient()))
     };
-    let patient = line.call(b"patient", OnGuestRestart::Fail, LIMIT);
-    let (failed, answer) = timeout(LIMIT, async { tokio::join!(silence, patient) }).await.unwrap();
+    let patient = line.call(b"patient", OnGuestRestart::Fail, TIMEOUT);
+    let (failed, answer) = timeout(TIMEOUT, async { tokio::join!(silence, patient) }).await.unwrap();
     let (late, away) = ((Kind::Timeout, true), (Kind::Unavailable, true));
     assert_eq!(failed, [late, late, late, away, away, away]);
     assert_eq!(*answer.unwrap(), b"patient");
-    assert_eq!(*line.call(b"after", OnGuestRestart::Fail, LIMIT).await.unwrap(), b"after");
+    assert_eq!(*line.call(b"after", OnGuestRestart::Fail, TIMEOUT).await.unwrap(), b"after");
     assert!(echo.heard().values().all(|times| *times == 1), "{:?}", echo.heard());
 
     stop.cancel();
@@ -353,7 +364,7 @@ async fn calls_in_silence() {
     }
 }
 
-/// Answers what it is asked, and counts how often.
+/// Returns each request as its response, and counts requests.
 #[derive(Default)]
 struct Echo(Mutex<BTreeMap<String, usize>>);
 
@@ -372,14 +383,14 @@ impl RequestHandler for Echo {
     }
 }
 
-struct Deaf;
+struct IgnoreNotifications;
 
 #[async_trait]
-impl NotificationHandler for Deaf {
+impl NotificationHandler for IgnoreNotifications {
     async fn handle(&self, _text: &[u8]) {}
 }
 
-/// Waits until a try of an operation failed, and returns why.
+/// Waits until an attempt of an operation fails, and returns the error.
 async fn failure(events: &mut EventStream, of: OperationId) -> OperationError {
     loop {
         match events.next().await.unwrap().kind {
@@ -389,18 +400,18 @@ async fn failure(events: &mut EventStream, of: OperationId) -> OperationError {
     }
 }
 
-/// An operation during a silence that is so long that somebody gives up a connection and makes another.
-async fn operations_in_silence(guests: Guests) {
-    let (way, apart) = (Way::to(RabbitMq::shared().await).await, Apart::new());
-    let (effects, trove) = (Effects::on(&apart.world), start(&way, &apart, guests).await);
+/// Runs an operation during a stall that is long enough for a connection to be replaced.
+async fn operations_during_stall(guests: GuestPlacement) {
+    let (access, apart) = (BrokerAccess::through_proxies(RabbitMq::shared().await).await, RemoteAgents::new());
+    let (effects, trove) = (Effects::on(&apart.world), start(&access, &apart, guests).await);
     let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
     let mut events = trove.events();
-    way.frames.set(Weather::Silent);
-    let (another, stop) = (way.frames.connected(), instance.stop().await.unwrap());
+    access.frames.set(Traffic::Stall);
+    let (another, stop) = (access.frames.connected(), instance.stop().await.unwrap());
     let failed = failure(&mut events, stop.id()).await;
     assert_eq!(failed.kind, Kind::Timeout, "{failed:?}");
     another.await;
-    way.frames.set(Weather::Fair);
+    access.frames.set(Traffic::Forward);
     stop.wait().await.unwrap();
     assert!(apart.world.is_stopped(instance.id));
     instance.start().await.unwrap().active().await.unwrap();
@@ -410,11 +421,11 @@ async fn operations_in_silence(guests: Guests) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_mailbox_is_an_error_until_somebody_empties_it() {
-    let (way, apart) = (Way::to(RabbitMq::shared().await).await, Apart::new());
-    let (effects, trove) = (Effects::on(&apart.world), start(&way, &apart, Guests::Apart).await);
+async fn sending_to_a_full_queue_fails_until_it_is_drained() {
+    let (access, apart) = (BrokerAccess::through_proxies(RabbitMq::shared().await).await, RemoteAgents::new());
+    let (effects, trove) = (Effects::on(&apart.world), start(&access, &apart, GuestPlacement::Remote).await);
     let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
-    let (id, mut events, control) = (instance.id, trove.events(), way.bus().control());
+    let (id, mut events, control) = (instance.id, trove.events(), access.bus().control());
     let fill = async |address: Address| {
         let full = loop {
             let sent = join_all((0..64).map(|_| control.send(&address, b"no frame".to_vec()))).await;
@@ -430,21 +441,21 @@ async fn a_full_mailbox_is_an_error_until_somebody_empties_it() {
         let stop = instance.stop().await.unwrap();
         let failed = failure(&mut events, stop.id()).await;
         assert_eq!(failed.kind, Kind::Timeout, "{failed:?}");
-        apart.begin_again(id);
+        apart.restart(id);
         stop.wait().await.unwrap();
         instance.start().await.unwrap().active().await.unwrap();
         assert_eq!((effects.count("stop"), effects.count("start")), (1, 1));
     };
-    timeout(LIMIT, guest_away).await.unwrap();
+    timeout(TIMEOUT, guest_away).await.unwrap();
 
     let control_away = async {
         trove.shut_down().await;
         fill(Address::control(id)).await;
-        let trove = start(&way, &apart, Guests::Apart).await;
+        let trove = start(&access, &apart, GuestPlacement::Remote).await;
         let instance = trove.instance(id).await.unwrap();
         assert_eq!(users(&instance).await, 0);
         instance.delete().await.unwrap().wait().await.unwrap();
         trove.shut_down().await;
     };
-    timeout(LIMIT, control_away).await.unwrap();
+    timeout(TIMEOUT, control_away).await.unwrap();
 }

@@ -1,14 +1,14 @@
-//! The service on a world in memory, with guests in this process.
+//! The service on an in-memory world, with in-process guests.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-mod changes;
-mod keys;
-mod life;
+mod configuration_and_upgrade;
+mod lifecycle;
+mod master_keys;
 
 use trove_core::{Trove, control::Builder};
 
-/// A service with the bus that is tried here.
+/// Returns a builder with the bus under test.
 async fn builder() -> Builder {
     Trove::builder()
 }

@@ -1,4 +1,4 @@
-//! Frames as a thief makes them: what `rpc/envelope.rs` draws, written down a second time.
+//! An independent implementation of the frame format of `rpc/envelope.rs`.
 
 use aes_gcm::{
     Aes256Gcm, KeyInit, Nonce,
@@ -21,7 +21,7 @@ pub const CALL: u8 = 4;
 pub const REPLY: u8 = 5;
 pub const CAST: u8 = 6;
 
-/// What is before the text.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub kind: u8,
@@ -35,7 +35,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// What a frame says of itself.
+    /// Parses the header of a frame.
     pub fn read(frame: &[u8]) -> Self {
         Self {
             kind: frame[1],
@@ -49,20 +49,20 @@ impl Frame {
         }
     }
 
-    /// One that goes back the way this one came, in the same session.
+    /// Returns a header for the opposite direction in the same session.
     pub fn back(self) -> Self {
         let direction = if self.direction == TO_GUEST { TO_CONTROL } else { TO_GUEST };
         Self { direction, sender: self.receiver, receiver: self.sender, ..self }
     }
 
-    /// The frame, sealed with this key.
+    /// Returns the frame sealed with this key.
     pub fn seal(&self, key: &[u8], text: &[u8]) -> Vec<u8> {
         let header = self.header();
         let sealed = self.cipher(key).encrypt(&self.nonce(), Payload { msg: text, aad: &header }).unwrap();
         [header, sealed].concat()
     }
 
-    /// The text of a frame that was sealed with this key.
+    /// Returns the content of a frame that was sealed with this key.
     pub fn open(key: &[u8], frame: &[u8]) -> Option<Vec<u8>> {
         let (header, text) = frame.split_at_checked(HEADER_BYTES)?;
         let read = Self::read(header);

@@ -1,4 +1,4 @@
-//! The keys, and what else a guest is told.
+//! Keys, and the other secrets that a guest receives.
 
 use std::{collections::HashSet, path::Path};
 
@@ -11,14 +11,16 @@ use trove_core::{
 };
 use uuid::Uuid;
 
+use crate::remote_agent::GuestPlacement;
+
 use super::{
+    fixture::Fixture,
     frame::{CAST, Frame, HEADER_BYTES, WAKE},
-    scene::{Home, Scene},
-    wire::{Loot, Seen},
+    tap::{SentFrame, StolenSecrets},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_random_and_of_one_instance_only() {
+async fn keys_are_random_and_unique_per_instance() {
     const KEYS: usize = 4096;
     let mut ones = [0; 256];
     let mut seen = HashSet::new();
@@ -35,40 +37,40 @@ async fn keys_are_random_and_of_one_instance_only() {
         assert!(count.abs_diff(KEYS / 2) < 320, "{ones:?}");
     }
 
-    let scene = Scene::new(Home::Apart).await;
-    let [stolen, innocent] = [scene.stolen.id, scene.innocent.id].map(|id| Loot::of(&scene.apart, id));
+    let fixture = Fixture::new(GuestPlacement::Remote).await;
+    let [stolen, innocent] = [fixture.stolen.id, fixture.innocent.id].map(|id| StolenSecrets::of(&fixture.apart, id));
     assert_eq!((stolen.key.len(), innocent.key.len()), (32, 32));
     assert_ne!(stolen.key, innocent.key);
     assert_ne!(stolen.login.password.expose_secret(), innocent.login.password.expose_secret());
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stolen_identity_is_over_once_it_was_rotated() {
-    let mut scene = Scene::new(Home::Apart).await;
-    let own = scene.stolen.id;
-    let lie = scene.lie("formerly").await.to_string();
-    for loot in [own, scene.innocent.id].map(|id| Loot::of(&scene.apart, id)) {
-        for secret in [&loot.key, loot.login.password.expose_secret().as_bytes()] {
-            is_not_stored(scene.store.path(), secret);
+async fn a_stolen_identity_is_rejected_after_rotation() {
+    let mut fixture = Fixture::new(GuestPlacement::Remote).await;
+    let own = fixture.stolen.id;
+    let false_report = fixture.false_report("formerly").await.to_string();
+    for secrets in [own, fixture.innocent.id].map(|id| StolenSecrets::of(&fixture.apart, id)) {
+        for secret in [&secrets.key, secrets.login.password.expose_secret().as_bytes()] {
+            assert_not_stored(fixture.store.path(), secret);
         }
     }
-    scene.stolen.rotate_identity().await.unwrap().wait().await.unwrap();
-    scene.is_heard().await;
-    assert!(scene.broker.connect(&scene.loot.login).await.is_err());
-    let before = scene.count(DropReason::UnknownKey);
-    let next = Frame { key: scene.loot.number, ..scene.next(own, CAST).await };
+    fixture.stolen.rotate_identity().await.unwrap().wait().await.unwrap();
+    fixture.drain().await;
+    assert!(fixture.broker.connect(&fixture.secrets.login).await.is_err());
+    let before = fixture.count(DropReason::UnknownKey);
+    let next = Frame { key: fixture.secrets.number, ..fixture.next(own, CAST).await };
     for frame in [next, Frame { kind: WAKE, receiver: [0; 16], ..next }] {
-        scene.put(Address::control(own), &frame.seal(&scene.loot.key, lie.as_bytes())).await;
+        fixture.put(Address::control(own), &frame.seal(&fixture.secrets.key, false_report.as_bytes())).await;
     }
-    scene.is_heard().await;
-    assert_eq!(scene.count(DropReason::UnknownKey), before + 2);
-    scene.is_unharmed().await;
-    scene.end().await;
+    fixture.drain().await;
+    assert_eq!(fixture.count(DropReason::UnknownKey), before + 2);
+    fixture.assert_innocent_unaffected().await;
+    fixture.end().await;
 }
 
-/// Shows that no file of the store has this, neither as it is nor as text.
-fn is_not_stored(store: &Path, secret: &[u8]) {
+/// Asserts that no file of the store contains this secret, as bytes, hexadecimal or base64.
+fn assert_not_stored(store: &Path, secret: &[u8]) {
     let hex = secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let base64 = BASE64_STANDARD.encode(secret);
     for file in std::fs::read_dir(store).unwrap() {
@@ -80,43 +82,43 @@ fn is_not_stored(store: &Path, secret: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_is_told_what_is_its_own_only() {
-    let scene = Scene::new(Home::Apart).await;
+async fn a_guest_receives_only_its_own_secrets() {
+    let fixture = Fixture::new(GuestPlacement::Remote).await;
     let password = Uuid::new_v4().to_string();
-    for instance in [&scene.stolen, &scene.innocent] {
+    for instance in [&fixture.stolen, &fixture.innocent] {
         let accounts = instance.accounts();
         accounts.create_users([NewUser::new("more", format!("{password} of {}", instance.name))]).await.unwrap();
         accounts.drop_user("more").await.unwrap();
         accounts.enable_root().await.unwrap();
         instance.restart().await.unwrap().active().await.unwrap();
     }
-    let mut told = scene.loot.text.clone();
-    for seen in scene.tap.all().await.into_iter().filter(|seen| seen.to == Address::guest(scene.stolen.id)) {
-        let text = Frame::open(&scene.loot.key, &seen.frame).expect("it is sealed with another key");
-        told += std::str::from_utf8(&text).unwrap();
-        told.push('\n');
+    let mut received = fixture.secrets.text.clone();
+    for seen in fixture.tap.all().await.into_iter().filter(|seen| seen.to == Address::guest(fixture.stolen.id)) {
+        let text = Frame::open(&fixture.secrets.key, &seen.frame).expect("it is sealed with another key");
+        received += std::str::from_utf8(&text).unwrap();
+        received.push('\n');
     }
-    assert!(told.contains(&format!("{password} of stolen")), "{told}");
-    let other = Loot::of(&scene.apart, scene.innocent.id);
-    let master = std::fs::read_to_string(scene.store.path().join("trove.db.key")).unwrap();
+    assert!(received.contains(&format!("{password} of stolen")), "{received}");
+    let other = StolenSecrets::of(&fixture.apart, fixture.innocent.id);
+    let master = std::fs::read_to_string(fixture.store.path().join("trove.db.key")).unwrap();
     for (name, secret) in [
-        ("the other instance", scene.innocent.id.to_string()),
+        ("the other instance", fixture.innocent.id.to_string()),
         ("its users' password", format!("{password} of innocent")),
         ("its key", BASE64_STANDARD.encode(&other.key)),
         ("its login", other.login.password.expose_secret().to_owned()),
-        ("the service's login", scene.broker.control_login().password.expose_secret().to_owned()),
+        ("the service's login", fixture.broker.control_login().password.expose_secret().to_owned()),
         ("the master key", master.trim().to_owned()),
     ] {
-        assert!(!told.contains(&secret), "a guest is told {name}");
+        assert!(!received.contains(&secret), "a guest received {name}");
     }
-    // What the other is told its key does not open, and nobody reads what either is told.
-    let all = scene.tap.all().await;
-    assert!(all.iter().any(|seen| seen.to == Address::guest(scene.innocent.id)));
-    for Seen { to, frame } in all {
-        assert!(to.instance == scene.stolen.id || Frame::open(&scene.loot.key, &frame).is_none(), "{to}");
+    // A guest's key does not open frames to the other guest, and no frame contains plaintext.
+    let all = fixture.tap.all().await;
+    assert!(all.iter().any(|seen| seen.to == Address::guest(fixture.innocent.id)));
+    for SentFrame { to, frame } in all {
+        assert!(to.instance == fixture.stolen.id || Frame::open(&fixture.secrets.key, &frame).is_none(), "{to}");
         for plain in [password.as_str(), "operation", "observed"] {
             assert!(memmem::find(&frame[HEADER_BYTES..], plain.as_bytes()).is_none(), "{to}");
         }
     }
-    scene.end().await;
+    fixture.end().await;
 }

@@ -1,4 +1,4 @@
-//! What was sent before, and what is yet to come.
+//! Replayed frames, and sequence numbers from the future.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,18 +8,20 @@ use trove_core::{
     rpc::{Address, DropReason},
 };
 
+use crate::remote_agent::GuestPlacement;
+
 use super::{
+    fixture::{Fixture, users},
     frame::{CALL, CAST, Frame, HELLO, WAKE, WELCOME},
-    scene::{Home, Scene, users},
-    wire::Seen,
+    tap::SentFrame,
 };
 use crate::logs;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_heard_is_not_heard_again_not_even_after_restarts() {
-    let mut scene = Scene::new(Home::Apart).await;
-    let own = scene.stolen.id;
-    for instance in [&scene.stolen, &scene.innocent] {
+async fn replayed_frames_are_rejected_also_after_restarts() {
+    let mut fixture = Fixture::new(GuestPlacement::Remote).await;
+    let own = fixture.stolen.id;
+    for instance in [&fixture.stolen, &fixture.innocent] {
         let accounts = instance.accounts();
         accounts.create_users([NewUser::new("gone", "p")]).await.unwrap();
         accounts.drop_user("gone").await.unwrap();
@@ -28,101 +30,103 @@ async fn what_was_heard_is_not_heard_again_not_even_after_restarts() {
         instance.start().await.unwrap().active().await.unwrap();
         instance.accounts().drop_user("kept").await.unwrap();
     }
-    let old = scene.tap.all().await;
+    let old = fixture.tap.all().await;
     let changes = Arc::new(Mutex::new(Vec::new()));
     let noted = changes.clone();
-    scene.apart.world.script(move |_, call| {
+    fixture.apart.world.script(move |_, call| {
         if call.changes && !call.name.starts_with("ensure_") {
             noted.lock().unwrap().push(call.name);
         }
         Verdict::Proceed
     });
 
-    // While both sides are there.
-    let before = scene.refused();
-    replay(&scene, &old).await;
-    scene.is_heard().await;
-    assert!(scene.refused() >= before + refusable(&scene, &old));
-    // Before and after the guest was restarted.
-    scene.apart.end(own).await.unwrap().unwrap();
-    replay(&scene, &old).await;
-    scene.apart.begin_again(own);
-    scene.is_heard().await;
-    replay(&scene, &old).await;
-    scene.is_heard().await;
-    // Before and after the service was.
-    scene.trove.shut_down().await;
-    replay(&scene, &old).await;
-    scene.resume().await;
-    replay(&scene, &old).await;
-    scene.is_heard().await;
-    assert!(scene.refused() >= 2 * refusable(&scene, &old));
+    // While both sides run.
+    let before = fixture.refused();
+    replay(&fixture, &old).await;
+    fixture.drain().await;
+    assert!(fixture.refused() >= before + droppable(&fixture, &old));
+    // Before and after a restart of the guest.
+    fixture.apart.end(own).await.unwrap().unwrap();
+    replay(&fixture, &old).await;
+    fixture.apart.restart(own);
+    fixture.drain().await;
+    replay(&fixture, &old).await;
+    fixture.drain().await;
+    // Before and after a restart of the service.
+    fixture.trove.shut_down().await;
+    replay(&fixture, &old).await;
+    fixture.resume().await;
+    replay(&fixture, &old).await;
+    fixture.drain().await;
+    assert!(fixture.refused() >= 2 * droppable(&fixture, &old));
     assert_eq!(*changes.lock().unwrap(), [""; 0]);
-    assert!(logs::tell(&format!("at=guest.{own} reason=NoSession")));
-    scene.is_unharmed().await;
-    scene.end().await;
+    assert!(logs::contains(&format!("at=guest.{own} reason=NoSession")));
+    fixture.assert_innocent_unaffected().await;
+    fixture.end().await;
 }
 
-/// Puts all frames again where they were.
-async fn replay(scene: &Scene, old: &[Seen]) {
-    for Seen { to, frame } in old {
-        scene.put(*to, frame).await;
+/// Puts all frames into their queues again.
+async fn replay(fixture: &Fixture, old: &[SentFrame]) {
+    for SentFrame { to, frame } in old {
+        fixture.put(*to, frame).await;
     }
 }
 
-/// How many of these are dropped where the service counts: a guest that says that it is there is offered a session, and
-/// takes one that is offered.
-fn refusable(scene: &Scene, old: &[Seen]) -> u64 {
-    let elsewhere = Address::guest(scene.stolen.id);
+/// Returns how many of these frames the service drops and counts; a guest that announces itself is
+/// offered a session, and
+/// accepts one that is offered.
+fn droppable(fixture: &Fixture, old: &[SentFrame]) -> u64 {
+    let elsewhere = Address::guest(fixture.stolen.id);
     let dropped = old.iter().filter(|seen| seen.to != elsewhere && ![WAKE, HELLO].contains(&seen.frame[1]));
     dropped.count() as u64
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_far_future_mutes_nobody() {
-    let mut scene = Scene::new(Home::Apart).await;
-    let own = scene.stolen.id;
-    let key = scene.loot.key.clone();
-    let lie = scene.lie("the future").await.to_string();
+async fn exhausted_sequence_numbers_do_not_silence_a_guest() {
+    let mut fixture = Fixture::new(GuestPlacement::Remote).await;
+    let own = fixture.stolen.id;
+    let key = fixture.secrets.key.clone();
+    let false_report = fixture.false_report("the future").await.to_string();
 
-    // The thief has the last word in the session of the guest; nobody calls it, and all the same it is heard again.
-    let last = Frame { sequence: u64::MAX, ..scene.next(own, CAST).await };
-    scene.send(&last.seal(&key, lie.as_bytes())).await;
-    scene.believes(own, "the future").await;
-    hears_the_guest(&mut scene, "after the last number").await;
+    // The attacker uses the last sequence number of the guest's session; the guest is still able to
+    // report.
+    let last = Frame { sequence: u64::MAX, ..fixture.next(own, CAST).await };
+    fixture.send(&last.seal(&key, false_report.as_bytes())).await;
+    fixture.until_reported(own, "the future").await;
+    until_guest_reports(&mut fixture, "after the last number").await;
 
-    // The same of the service: it is obeyed again.
-    let order = scene.order().await.to_string();
-    let last = Frame { kind: CALL, sequence: u64::MAX, ..scene.next(own, CAST).await.back() };
-    scene.put(Address::guest(own), &last.seal(&key, order.as_bytes())).await;
-    scene.obeys().await;
-    scene.stolen.accounts().create_users([NewUser::new("app", "p")]).await.unwrap();
+    // The same for the service's side of a session.
+    let drop_user_request = fixture.drop_user_request().await.to_string();
+    let last = Frame { kind: CALL, sequence: u64::MAX, ..fixture.next(own, CAST).await.back() };
+    fixture.put(Address::guest(own), &last.seal(&key, drop_user_request.as_bytes())).await;
+    fixture.until_obeyed().await;
+    fixture.stolen.accounts().create_users([NewUser::new("app", "p")]).await.unwrap();
 
-    // The thief is the guest while that is away.
-    scene.apart.end(own).await.unwrap().unwrap();
-    let begun = scene.tap.all().await.len();
+    // The attacker impersonates the guest while its agent is down.
+    fixture.apart.end(own).await.unwrap().unwrap();
+    let begun = fixture.tap.all().await.len();
     let ask = tokio::spawn({
-        let instance = scene.stolen.clone();
+        let instance = fixture.stolen.clone();
         async move { users(&instance).await }
     });
     let hello = Frame::read(
-        &scene.tap.find_after(begun, |seen| seen.to == Address::guest(own) && seen.frame[1] == HELLO).await,
+        &fixture.tap.find_after(begun, |seen| seen.to == Address::guest(own) && seen.frame[1] == HELLO).await,
     );
     let session = Frame { sender: [7; 16], sequence: u64::MAX - 1, ..hello.back() };
-    scene.send(&Frame { kind: WELCOME, ..session }.seal(&key, &[7; 16])).await;
-    scene.send(&Frame { kind: CAST, sequence: u64::MAX, ..session }.seal(&key, lie.as_bytes())).await;
-    scene.believes(own, "the future").await;
-    scene.apart.begin_again(own);
+    fixture.send(&Frame { kind: WELCOME, ..session }.seal(&key, &[7; 16])).await;
+    fixture.send(&Frame { kind: CAST, sequence: u64::MAX, ..session }.seal(&key, false_report.as_bytes())).await;
+    fixture.until_reported(own, "the future").await;
+    fixture.apart.restart(own);
     assert_eq!(ask.await.unwrap(), ["app"]);
-    hears_the_guest(&mut scene, "after its absence").await;
-    assert!(scene.count(DropReason::Replayed) > 0);
-    scene.end().await;
+    until_guest_reports(&mut fixture, "after its absence").await;
+    assert!(fixture.count(DropReason::Replayed) > 0);
+    fixture.end().await;
 }
 
-/// Waits until the stolen guest itself is heard.
-async fn hears_the_guest(scene: &mut Scene, words: &str) {
+/// Waits until a report of the stolen guest itself arrives.
+async fn until_guest_reports(fixture: &mut Fixture, words: &str) {
     let full = Problem::new(Condition::DiskFull, words);
-    scene.apart.world.break_server(scene.stolen.id, Health::Impaired(full));
-    scene.believes(scene.stolen.id, words).await;
-    scene.stolen.restart().await.unwrap().active().await.unwrap();
+    fixture.apart.world.break_server(fixture.stolen.id, Health::Impaired(full));
+    fixture.until_reported(fixture.stolen.id, words).await;
+    fixture.stolen.restart().await.unwrap().active().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What a thief has, and what whoever is the broker sees and does.
+//! What an attacker has, and what an attacker sees and does with full access to the broker.
 
 use std::sync::{
     Arc, Mutex,
@@ -24,47 +24,47 @@ use trove_core::{
 };
 use uuid::Uuid;
 
-use super::PATIENCE;
-use crate::{apart::Apart, broker::RabbitMq};
+use super::TIMEOUT;
+use crate::{broker::RabbitMq, remote_agent::RemoteAgents};
 
 const GUESTS: &str = "trove.guests";
-/// What the thief's own messages are marked with.
-const THIEF: &str = "thief";
+/// Marks messages of the attacker.
+const ATTACKER_APP_ID: &str = "thief";
 
-/// What a thief on a guest's host finds.
-pub struct Loot {
+/// The secrets on the host of a guest.
+pub struct StolenSecrets {
     pub text: String,
     pub number: u32,
     pub key: Vec<u8>,
     pub login: BrokerLogin,
 }
 
-impl Loot {
-    pub fn of(apart: &Apart, instance: InstanceId) -> Self {
+impl StolenSecrets {
+    pub fn of(apart: &RemoteAgents, instance: InstanceId) -> Self {
         let text = std::fs::read_to_string(apart.file(instance)).unwrap();
-        let told: Value = serde_json::from_str(&text).unwrap();
-        let of = |part: &str, name: &str| told["guest"][part][name].as_str().unwrap().to_owned();
+        let file: Value = serde_json::from_str(&text).unwrap();
+        let of = |part: &str, name: &str| file["guest"][part][name].as_str().unwrap().to_owned();
         let login = BrokerLogin::new(of("broker", "user"), of("broker", "password"));
-        let number = told["guest"]["key"]["number"].as_u64().unwrap();
+        let number = file["guest"]["key"]["number"].as_u64().unwrap();
         let key = BASE64_STANDARD.decode(of("key", "text")).unwrap();
         Self { number: u32::try_from(number).unwrap(), key, login, text }
     }
 }
 
-/// All that is sent to mailboxes, but by the thief, as whoever is the broker sees it.
+/// Records all frames that are sent to queues, except the attacker's.
 pub struct Tap {
     queue: String,
     channel: Channel,
-    seen: Mutex<Vec<Seen>>,
-    /// How many frames were sent that only mark a moment, and how many of them arrived.
+    seen: Mutex<Vec<SentFrame>>,
+    /// The number of marker messages that were sent to this queue, and how many of them arrived.
     marks: AtomicU64,
     passed: watch::Sender<u64>,
     _connection: Connection,
 }
 
-/// A frame that was sent.
+/// A recorded frame.
 #[derive(Clone)]
-pub struct Seen {
+pub struct SentFrame {
     pub to: Address,
     pub frame: Vec<u8>,
 }
@@ -87,7 +87,7 @@ impl Tap {
             _connection: connection,
         });
         let reading = Arc::downgrade(&tap);
-        // It ends with the connection.
+        // Ends with the connection.
         tokio::spawn(async move {
             while let Some(Ok(delivery)) = consumer.next().await {
                 let Some(tap) = reading.upgrade() else { return };
@@ -98,7 +98,7 @@ impl Tap {
     }
 
     fn note(&self, Delivery { exchange, routing_key, properties, data, .. }: Delivery) {
-        if properties.app_id().as_ref().is_some_and(|app| app.as_str() == THIEF) {
+        if properties.app_id().as_ref().is_some_and(|app| app.as_str() == ATTACKER_APP_ID) {
             return;
         }
         let of = |name: &str| InstanceId::from_untyped_uuid(name.split_once('.').unwrap().1.parse().unwrap());
@@ -107,10 +107,10 @@ impl Tap {
             GUESTS => Address::guest(of(routing_key.as_str())),
             control => Address::control(of(control)),
         };
-        self.seen.lock().unwrap().push(Seen { to, frame: data });
+        self.seen.lock().unwrap().push(SentFrame { to, frame: data });
     }
 
-    /// Hears from now on what is sent to and by the guest of this instance.
+    /// Starts recording the frames to and from the guest of this instance.
     async fn listen(&self, instance: InstanceId) {
         let (guest, control) = (Address::guest(instance).to_string(), Address::control(instance).to_string());
         for (exchange, key) in [(GUESTS, guest.as_str()), (control.as_str(), "")] {
@@ -121,8 +121,8 @@ impl Tap {
         }
     }
 
-    /// All that was sent until now.
-    pub async fn all(&self) -> Vec<Seen> {
+    /// Returns all frames that were sent until now.
+    pub async fn all(&self) -> Vec<SentFrame> {
         let mark = self.marks.fetch_add(1, Ordering::Relaxed) + 1;
         let properties = BasicProperties::default();
         let sent =
@@ -132,13 +132,13 @@ impl Tap {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The last such frame, or the first that is sent.
-    pub async fn find(&self, wanted: impl Fn(&Seen) -> bool) -> Vec<u8> {
+    /// Returns the last matching frame, waiting for one if there is none.
+    pub async fn find(&self, wanted: impl Fn(&SentFrame) -> bool) -> Vec<u8> {
         self.find_after(0, wanted).await
     }
 
-    /// The same, not counting so many that were sent first.
-    pub async fn find_after(&self, count: usize, wanted: impl Fn(&Seen) -> bool) -> Vec<u8> {
+    /// Does the same, ignoring the first `count` frames.
+    pub async fn find_after(&self, count: usize, wanted: impl Fn(&SentFrame) -> bool) -> Vec<u8> {
         let found = async {
             loop {
                 if let Some(seen) = self.all().await.into_iter().skip(count).filter(&wanted).last() {
@@ -146,18 +146,18 @@ impl Tap {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("it was not sent")
+        tokio::time::timeout(TIMEOUT, found).await.expect("no such frame was sent")
     }
 }
 
-/// A bus that is listened in to.
-pub struct Tapped {
+/// A bus whose frames are recorded.
+pub struct TappedBus {
     pub bus: rpc::RabbitMq,
     pub tap: Arc<Tap>,
 }
 
 #[async_trait]
-impl MessageBroker for Tapped {
+impl MessageBroker for TappedBus {
     fn control(&self) -> Arc<dyn Transport> {
         self.bus.control()
     }
@@ -172,29 +172,30 @@ impl MessageBroker for Tapped {
     }
 }
 
-/// A channel on which the broker says what it has taken.
+/// Opens a channel with publisher confirms.
 pub async fn confirming(connection: &Connection) -> Channel {
     let channel = connection.create_channel().await.unwrap();
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     channel
 }
 
-/// Publishes until there is room for it.
+/// Publishes a frame, retrying until the queue has room.
 pub async fn put(channel: &Channel, exchange: &str, key: &str, frame: &[u8]) {
     while !published(channel, exchange, key, frame).await.unwrap() {
         tokio::task::yield_now().await;
     }
 }
 
-/// True where the broker took it, false where there is no room.
+/// Publishes a frame; false if the broker rejected it because the queue is full.
 pub async fn published(channel: &Channel, exchange: &str, key: &str, frame: &[u8]) -> lapin::Result<bool> {
-    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default().with_app_id(THIEF.into()));
+    let (options, properties) =
+        (BasicPublishOptions::default(), BasicProperties::default().with_app_id(ATTACKER_APP_ID.into()));
     let sent = channel.basic_publish(exchange.into(), key.into(), options, frame, properties).await?;
     Ok(matches!(sent.await?, Confirmation::Ack(_)))
 }
 
-/// Shows that the broker does not let this be done.
-pub async fn is_refused<T>(
+/// Asserts that the broker refuses an action with `ACCESS_REFUSED`.
+pub async fn assert_access_refused<T>(
     connection: &Connection,
     name: &str,
     attempt: impl AsyncFnOnce(Channel) -> lapin::Result<T>,

@@ -1,4 +1,4 @@
-//! The life of an instance as an embedder sees it.
+//! The life cycle of an instance through the public API.
 
 use std::{path::Path, time::Duration};
 
@@ -22,9 +22,14 @@ async fn start(world: &World, store: &str) -> Trove {
 }
 
 async fn builder(world: &World, store: &str) -> trove_core::control::Builder {
-    // Changes in memory announce themselves to nobody, so look often.
-    let often = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
-    crate::builder().await.store(store).platform(world.platform()).datastore(world.driver()).guest_settings(often)
+    // The in-memory server emits no events, so observe it often.
+    let fast_settings = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
+    crate::builder()
+        .await
+        .store(store)
+        .platform(world.platform())
+        .datastore(world.driver())
+        .guest_settings(fast_settings)
 }
 
 async fn active(trove: &Trove) -> InstanceHandle {
@@ -39,17 +44,17 @@ fn on_disk(directory: &Path) -> String {
     format!("sqlite:{}", directory.join("trove.db").display())
 }
 
-/// Waits until the instance's status is this, looking at it after each event about any instance.
+/// Waits until the instance has this status, checking after each event of any instance.
 async fn until(trove: &Trove, instance: &mut InstanceHandle, status: Status) {
     let mut events = trove.events();
     while instance.refresh().await.unwrap().status() != status {
-        // An event may have come before the subscription, so look now and then without one.
+        // The event may have been emitted before the subscription, so check without one too.
         let _ = tokio::time::timeout(Duration::from_millis(50), events.next()).await;
     }
 }
 
 #[tokio::test]
-async fn an_instance_lives_from_creation_to_deletion() {
+async fn an_instance_is_created_restarted_stopped_started_and_deleted() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let mut instance = active(&trove).await;
@@ -74,13 +79,13 @@ async fn an_instance_lives_from_creation_to_deletion() {
 }
 
 #[tokio::test]
-async fn every_step_is_told() {
+async fn every_step_emits_an_event() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let mut events = trove.events();
     let instance = active(&trove).await;
     instance.delete().await.unwrap().wait().await.unwrap();
-    let told = told_until_deleted(&mut events).await;
+    let told = events_until_deleted(&mut events).await;
     let expected = [
         "state Build",
         "step volume 1/4",
@@ -104,7 +109,7 @@ async fn every_step_is_told() {
     trove.shut_down().await;
 }
 
-async fn told_until_deleted(events: &mut EventStream) -> Vec<String> {
+async fn events_until_deleted(events: &mut EventStream) -> Vec<String> {
     let mut told = Vec::new();
     while let Some(event) = events.next().await {
         told.push(match event.kind {
@@ -123,7 +128,7 @@ async fn told_until_deleted(events: &mut EventStream) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn accounts_are_checked_and_changed() {
+async fn accounts_are_validated_and_changed() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let accounts = active(&trove).await.accounts();
@@ -167,7 +172,7 @@ async fn accounts_are_checked_and_changed() {
 }
 
 #[tokio::test]
-async fn a_repeated_creation_is_joined() {
+async fn a_repeated_create_request_joins_the_first() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let id = InstanceId::new_v4();
@@ -177,14 +182,14 @@ async fn a_repeated_creation_is_joined() {
     let error = trove.create(orders().id(id).database("more")).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Conflict);
     second.active().await.unwrap();
-    // Names are labels.
+    // Instance names are not unique.
     active(&trove).await;
     assert_eq!(trove.instances(Some("default"), None, 10).await.unwrap().len(), 2);
     trove.shut_down().await;
 }
 
 #[tokio::test]
-async fn a_failed_creation_says_why_and_leaves_nothing() {
+async fn a_failed_creation_reports_its_reason_and_leaves_no_resources() {
     let world = World::new();
     world.script(|_, call| match call.name {
         "prepare" => Verdict::FailAfter(Error::not_found("there is no image \"memory:1\"")),
@@ -205,7 +210,7 @@ async fn a_failed_creation_says_why_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn an_instance_is_deleted_at_any_moment_of_its_creation() {
+async fn an_instance_can_be_deleted_during_any_step_of_its_creation() {
     for name in ["ensure_volume", "ensure_endpoint", "ensure_compute", "prepare"] {
         let world = World::new();
         let (reached, at) = tokio::sync::oneshot::channel();
@@ -233,7 +238,7 @@ async fn an_instance_is_deleted_at_any_moment_of_its_creation() {
 }
 
 #[tokio::test]
-async fn a_cancelled_creation_is_taken_back() {
+async fn a_cancelled_creation_is_rolled_back() {
     let world = World::new();
     world.script(|_, call| match call.name {
         "ensure_compute" => Verdict::FailBefore(Error::unavailable("the cloud is away")),
@@ -255,7 +260,7 @@ async fn a_cancelled_creation_is_taken_back() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_is_shown_with_its_reason_and_started_again() {
+async fn a_failed_server_is_reported_with_its_reason_and_restarted() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let mut instance = active(&trove).await;
@@ -274,7 +279,8 @@ async fn a_server_that_fails_is_shown_with_its_reason_and_started_again() {
     assert_eq!(seen, [Health::Down(Problem::new(Condition::Killed, "it was killed")), Health::Healthy]);
     assert!(world.serves(instance.id, &["app"], &["app"]));
 
-    // What starting cannot mend stays down, is said so, and its data is not made anew.
+    // A failure that a restart cannot repair is reported, and the data directory is not initialized
+    // again.
     let missing = Health::Down(Problem::new(Condition::DataMissing, "the data directory is missing"));
     world.break_server(instance.id, missing);
     until(&trove, &mut instance, Status::Down).await;
@@ -284,7 +290,7 @@ async fn a_server_that_fails_is_shown_with_its_reason_and_started_again() {
 }
 
 #[tokio::test]
-async fn a_silent_guest_is_not_called_healthy() {
+async fn an_instance_without_reports_has_unknown_status() {
     let world = World::new();
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
     let never = guest::Settings { observe_every: Duration::from_secs(3600), report_every: Duration::from_secs(3600) };
@@ -292,7 +298,8 @@ async fn a_silent_guest_is_not_called_healthy() {
         builder(&world, "sqlite::memory:").await.clock(clock.clone()).guest_settings(never).start().await.unwrap();
     let ticking = async {
         loop {
-            // Never ahead of the tasks that it wakes, however slow the machine is.
+            // Advances no faster than real time, so that it does not overtake tasks on a slow
+            // machine.
             tokio::time::sleep(Duration::from_millis(1)).await;
             clock.advance(Duration::from_millis(1));
         }
@@ -309,7 +316,7 @@ async fn a_silent_guest_is_not_called_healthy() {
 }
 
 #[tokio::test]
-async fn a_service_started_again_knows_its_instances() {
+async fn a_restarted_service_recovers_its_instances() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
     let trove = start(&world, &on_disk(directory.path())).await;
@@ -328,7 +335,7 @@ async fn a_service_started_again_knows_its_instances() {
 }
 
 #[tokio::test]
-async fn one_instance_that_cannot_be_recovered_keeps_no_other_from_it() {
+async fn an_unrecoverable_instance_does_not_block_others() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
     let trove = start(&world, &on_disk(directory.path())).await;
@@ -337,7 +344,7 @@ async fn one_instance_that_cannot_be_recovered_keeps_no_other_from_it() {
         ids.push(active(&trove).await.id);
     }
     trove.shut_down().await;
-    // The first that is recovered never is; whose turn it is does not matter.
+    // The instance that is recovered first keeps failing, whichever it is.
     let mut broken = None;
     world.script(move |_, call| match call.name {
         "ensure_compute" if broken.replace(()).is_none() => Verdict::FailBefore(Error::unavailable("not now")),
@@ -360,7 +367,7 @@ async fn the_event_stream_ends_with_the_service() {
 }
 
 #[tokio::test]
-async fn passwords_wait_sealed_and_are_dropped_when_used() {
+async fn pending_passwords_are_stored_sealed_and_deleted_after_use() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
     world.script(|_, call| match call.name {
@@ -391,7 +398,7 @@ fn anywhere_below(directory: &Path, needle: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn a_service_lacking_a_part_says_which() {
+async fn starting_an_incomplete_service_names_the_missing_part() {
     let world = World::new();
     let missing = |builder: trove_core::control::Builder| async { builder.start().await.err().unwrap().to_string() };
     assert!(missing(Trove::builder()).await.contains("store"));

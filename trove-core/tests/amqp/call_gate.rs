@@ -1,4 +1,4 @@
-//! Calls to a datastore that are held until a test lets them go.
+//! A layer that holds datastore calls until a test releases them.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use trove_core::{
     layer::{Call, Layer, Next},
 };
 
-/// Holds the calls of one name, while it is shut. Clones are the same one.
+/// Holds calls of one name while closed. Clones share the state.
 #[derive(Clone)]
-pub struct Gate(Arc<watch::Sender<State>>);
+pub struct CallGate(Arc<watch::Sender<State>>);
 
 #[derive(Default)]
 struct State {
@@ -19,48 +19,48 @@ struct State {
     waiting: usize,
 }
 
-impl Gate {
-    /// One that is open.
+impl CallGate {
+    /// Returns an open gate.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(State::default())))
     }
 
     /// Holds calls of this name from now on.
-    pub fn shut(&self, name: &'static str) {
+    pub fn close(&self, name: &'static str) {
         self.0.send_modify(|state| state.held = Some(name));
     }
 
-    /// Lets all go.
+    /// Releases all calls.
     pub fn open(&self) {
         self.0.send_modify(|state| state.held = None);
     }
 
-    /// Waits until so many are held.
-    pub async fn holds(&self, count: usize) {
+    /// Waits until this number of calls are held.
+    pub async fn until_held(&self, count: usize) {
         self.0.subscribe().wait_for(|state| state.waiting == count).await.unwrap();
     }
 }
 
-impl Layer for Gate {
+impl Layer for CallGate {
     async fn around<'a, T: Send + 'a>(&'a self, _cx: &'a Cx, call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
         if self.0.borrow().held == Some(call.name) {
-            let _waiting = Waiting::at(&self.0);
+            let _waiting = HeldCall::at(&self.0);
             let _ = self.0.subscribe().wait_for(|state| state.held != Some(call.name)).await;
         }
         next().await
     }
 }
 
-struct Waiting<'a>(&'a watch::Sender<State>);
+struct HeldCall<'a>(&'a watch::Sender<State>);
 
-impl<'a> Waiting<'a> {
+impl<'a> HeldCall<'a> {
     fn at(state: &'a watch::Sender<State>) -> Self {
         state.send_modify(|state| state.waiting += 1);
         Self(state)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for HeldCall<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|state| state.waiting -= 1);
     }

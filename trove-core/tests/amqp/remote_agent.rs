@@ -1,4 +1,4 @@
-//! Agents that the platform runs, each with nothing but its configuration file.
+//! Agents that run outside the service, each with only its configuration file.
 
 use std::{
     collections::HashMap,
@@ -28,11 +28,20 @@ use trove_core::{
     secret::ExposeSecret,
 };
 
-const LIMIT: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A world in memory whose agents are tasks that know what is in their files.
+/// Where the agent of a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestPlacement {
+    /// Outside the service.
+    Remote,
+    /// In the service process, so that its dropped frames are counted there too.
+    InProcess,
+}
+
+/// An in-memory world whose guest agents are tasks that know only their configuration files.
 #[derive(Clone)]
-pub struct Apart {
+pub struct RemoteAgents {
     pub world: World,
     pub directory: Arc<TempDir>,
     agents: Arc<Mutex<HashMap<InstanceId, Agent>>>,
@@ -43,7 +52,7 @@ struct Agent {
     task: JoinHandle<Result<()>>,
 }
 
-impl Apart {
+impl RemoteAgents {
     pub fn new() -> Self {
         Self { world: World::new(), directory: Arc::new(tempfile::tempdir().unwrap()), agents: Arc::default() }
     }
@@ -54,33 +63,34 @@ impl Apart {
         platform
     }
 
-    /// The file of an agent.
+    /// Returns the path of an agent's configuration file.
     pub fn file(&self, instance: InstanceId) -> PathBuf {
         self.directory.path().join(instance.to_string())
     }
 
-    /// Starts the agent with what its file says.
+    /// Starts an agent from its configuration file.
     fn begin(&self, instance: InstanceId) -> Agent {
         let configuration = Configuration::read(self.file(instance)).unwrap();
         let stop = CancellationToken::new();
-        let agent = guest::serve(configuration, Arc::new(self.world.driver()), often(), stop.clone());
+        let agent = guest::serve(configuration, Arc::new(self.world.driver()), fast_settings(), stop.clone());
         Agent { stop, task: tokio::spawn(agent) }
     }
 
-    /// Ends the agent of an instance and returns what it came to.
+    /// Stops the agent of an instance and returns its result.
     pub async fn end(&self, instance: InstanceId) -> Option<Result<()>> {
         let agent = self.agents.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance)?;
         agent.stop.cancel();
         Some(agent.task.await.unwrap())
     }
 
-    /// Starts it again.
-    pub fn begin_again(&self, instance: InstanceId) {
+    /// Starts the agent of an instance again.
+    pub fn restart(&self, instance: InstanceId) {
         let agent = self.begin(instance);
         self.agents.lock().unwrap_or_else(PoisonError::into_inner).insert(instance, agent);
     }
 
-    /// Makes the place of an instance in this process, and the file that an agent elsewhere would have.
+    /// Creates the in-process placement of an instance, and the configuration file for a remote
+    /// agent.
     pub async fn place(
         &self,
         instance: &Instance,
@@ -103,7 +113,7 @@ impl Apart {
 }
 
 #[async_trait]
-impl Compute for Apart {
+impl Compute for RemoteAgents {
     async fn ensure_compute(
         &self,
         instance: &Instance,
@@ -111,13 +121,13 @@ impl Compute for Apart {
         agent: Option<&AgentSetup>,
     ) -> Result<Ensured<Placement>> {
         let placed = self.place(instance, endpoint, agent).await?;
-        // A throw-away server is looked after by the service itself.
+        // The service itself runs the agent of a scratch server.
         if agent.is_none() || matches!(placed, Ensured::Pending(_)) {
             return Ok(placed);
         }
         let runs = |agent: &Agent| !agent.task.is_finished();
         if !self.agents.lock().unwrap_or_else(PoisonError::into_inner).get(&instance.id).is_some_and(runs) {
-            self.begin_again(instance.id);
+            self.restart(instance.id);
         }
         Ok(Ensured::Ready(Placement::Elsewhere))
     }
@@ -128,16 +138,16 @@ impl Compute for Apart {
     }
 }
 
-pub fn often() -> guest::Settings {
+pub fn fast_settings() -> guest::Settings {
     guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() }
 }
 
-async fn start(apart: &Apart, store: &str) -> Trove {
+async fn start(apart: &RemoteAgents, store: &str) -> Trove {
     let service = crate::builder().await.store(store).platform(apart.platform()).datastore(apart.world.driver());
     service.start().await.unwrap()
 }
 
-/// How many users it has, as soon as the service has its guest again.
+/// Returns the number of users, retrying until the service reaches the guest.
 pub async fn users(instance: &InstanceHandle) -> usize {
     loop {
         match instance.accounts().users(PageRequest::default()).await {
@@ -148,22 +158,22 @@ pub async fn users(instance: &InstanceHandle) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_elsewhere_outlives_its_control_plane_and_is_outlived_by_its_server() {
-    let apart = Apart::new();
+async fn a_remote_agent_survives_its_control_plane_and_its_server_survives_the_agent() {
+    let apart = RemoteAgents::new();
     let store = format!("sqlite:{}", apart.directory.path().join("trove.db").display());
     let trove = start(&apart, &store).await;
     let new = NewInstance::new("orders", "memory").database("app").user("app", "secret");
     let instance = trove.create(new).await.unwrap().active().await.unwrap();
     assert_eq!((users(&instance).await, instance.health.clone()), (1, Health::Healthy));
 
-    // Without its agent the server is there and nobody answers; with the next one all is as it was.
+    // Without its agent the server keeps running; the next agent takes over.
     assert!(apart.end(instance.id).await.unwrap().is_ok());
     assert!(apart.world.serves(instance.id, &["app"], &["app"]));
-    apart.begin_again(instance.id);
+    apart.restart(instance.id);
     assert_eq!(users(&instance).await, 1);
     instance.accounts().create_users([NewUser::new("two", "2")]).await.unwrap();
 
-    // Without its control plane the agent goes on, and serves the next one.
+    // Without its control plane the agent keeps running, and serves the next control plane.
     instance.stop().await.unwrap().wait().await.unwrap();
     trove.shut_down().await;
     let trove = start(&apart, &store).await;
@@ -171,17 +181,18 @@ async fn an_agent_elsewhere_outlives_its_control_plane_and_is_outlived_by_its_se
     instance.start().await.unwrap().active().await.unwrap();
     assert_eq!(users(&instance).await, 2);
 
-    // Its file says that the server is stopped, for that is when it was written; the next agent knows better.
+    // The configuration file was written while the server was stopped; the persisted agent state
+    // overrides it.
     apart.end(instance.id).await.unwrap().unwrap();
     let killed = Problem::new(Condition::Killed, "behind the agent's back");
     apart.world.break_server(instance.id, Health::Down(killed));
-    apart.begin_again(instance.id);
+    apart.restart(instance.id);
     let mended = async {
         while !apart.world.serves(instance.id, &["app"], &["app", "two"]) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(LIMIT, mended).await.expect("the server is left as it is");
+    tokio::time::timeout(TIMEOUT, mended).await.expect("the server was not restarted");
 
     instance.delete().await.unwrap().wait().await.unwrap();
     assert_eq!(apart.world.residue(), [""; 0]);
@@ -189,8 +200,8 @@ async fn an_agent_elsewhere_outlives_its_control_plane_and_is_outlived_by_its_se
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_elsewhere_takes_another_identity_and_the_one_before_is_nobody() {
-    let apart = Apart::new();
+async fn a_remote_agent_adopts_a_rotated_identity_and_the_old_one_is_rejected() {
+    let apart = RemoteAgents::new();
     let store = format!("sqlite:{}", apart.directory.path().join("trove.db").display());
     let (trove, broker) = (start(&apart, &store).await, RabbitMq::shared().await);
     let new = NewInstance::new("orders", "memory").database("app").user("app", "secret");
@@ -201,7 +212,7 @@ async fn an_agent_elsewhere_takes_another_identity_and_the_one_before_is_nobody(
     let login = |text: &[u8]| {
         let told: serde_json::Value = serde_json::from_slice(text).unwrap();
         let of = |name: &str| told["guest"]["broker"][name].as_str().unwrap().to_owned();
-        broker.log_in(BrokerLogin::new(of("user"), of("password")))
+        broker.with_login(BrokerLogin::new(of("user"), of("password")))
     };
     assert!(login(&stolen).send(&Address::control(id), vec![0; 100]).await.is_ok());
 
@@ -210,12 +221,12 @@ async fn an_agent_elsewhere_takes_another_identity_and_the_one_before_is_nobody(
     let refused = login(&stolen).send(&Address::control(id), vec![0; 100]).await.unwrap_err();
     assert!(refused.report().contains("ACCESS_REFUSED"), "{}", refused.report());
 
-    // The agent knows better than the file from which it is started again.
+    // The persisted identity overrides that in the configuration file.
     apart.end(id).await.unwrap().unwrap();
-    apart.begin_again(id);
+    apart.restart(id);
     assert_eq!(users(&instance).await, 1);
 
-    // The next control plane knows who it is too, and tells an agent that knows nothing.
+    // The next control plane knows the identity too, and provides it to an agent without state.
     trove.shut_down().await;
     apart.end(id).await.unwrap().unwrap();
     std::fs::remove_file(apart.directory.path().join(format!("{id}.d/agent.notes"))).unwrap();
@@ -224,6 +235,6 @@ async fn an_agent_elsewhere_takes_another_identity_and_the_one_before_is_nobody(
     assert_eq!(users(&instance).await, 1);
     assert!(login(&std::fs::read(&file).unwrap()).send(&Address::control(id), vec![0; 100]).await.is_ok());
     instance.delete().await.unwrap().wait().await.unwrap();
-    assert_eq!(broker.mentions(&id.to_string()), [""; 0]);
+    assert_eq!(broker.resources_of(&id.to_string()), [""; 0]);
     trove.shut_down().await;
 }

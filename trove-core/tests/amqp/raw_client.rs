@@ -1,4 +1,4 @@
-//! A client of the broker that knows nothing of the library.
+//! An AMQP client that is independent of the library.
 
 use std::cell::RefCell;
 
@@ -18,7 +18,7 @@ thread_local! {
 }
 
 impl RabbitMq {
-    /// A connection with this login, to do with whatever the broker allows. It is not logged.
+    /// Connects with this login, with tracing disabled because lapin logs the password.
     pub async fn connect(&self, login: &BrokerLogin) -> lapin::Result<Connection> {
         let BrokerLogin { user, password } = login.clone();
         let userinfo = AMQPUserInfo { username: user, password: password.expose_secret().to_owned() };

@@ -1,4 +1,4 @@
-//! Configuration groups, the registry of versions, upgrades and flavors, as an embedder sees them.
+//! Configuration groups, the version registry, upgrades and resizing through the public API.
 
 use std::{
     path::Path,
@@ -24,8 +24,8 @@ use trove_core::{
 };
 
 async fn start(world: &World, store: &str) -> Trove {
-    // Changes in memory announce themselves to nobody, so look often.
-    let often = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
+    // The in-memory server emits no events, so observe it often.
+    let fast_settings = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
     crate::builder()
         .await
         .store(store)
@@ -33,7 +33,7 @@ async fn start(world: &World, store: &str) -> Trove {
         .datastore(world.driver())
         .flavor(Flavor::new("small", mib(512), 1))
         .flavor(Flavor::new("large", gib(2), 2))
-        .guest_settings(often)
+        .guest_settings(fast_settings)
         .start()
         .await
         .unwrap()
@@ -51,7 +51,7 @@ fn group() -> NewConfiguration {
     NewConfiguration::new("fast", "memory").set("Max-Rows", 5).set("cache_mib", 64)
 }
 
-/// Waits until the instance is as wanted, looking at it after each event about any instance.
+/// Waits until the instance matches, checking after each event of any instance.
 async fn until(trove: &Trove, id: InstanceId, wanted: impl Fn(&Instance) -> bool) -> InstanceHandle {
     let mut events = trove.events();
     loop {
@@ -59,13 +59,13 @@ async fn until(trove: &Trove, id: InstanceId, wanted: impl Fn(&Instance) -> bool
         if wanted(&instance) {
             return instance;
         }
-        // An event may have come before the subscription, so look now and then without one.
+        // The event may have been emitted before the subscription, so check without one too.
         let _ = tokio::time::timeout(Duration::from_millis(50), events.next()).await;
     }
 }
 
 #[tokio::test]
-async fn a_group_is_given_to_instances_and_what_waits_for_a_restart_is_named() {
+async fn a_group_applies_to_its_instances_and_lists_settings_pending_a_restart() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let groups = trove.configurations();
@@ -111,7 +111,7 @@ async fn a_group_is_given_to_instances_and_what_waits_for_a_restart_is_named() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_be_are_refused_at_the_edge() {
+async fn invalid_settings_are_rejected_before_any_operation() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let groups = trove.configurations();
@@ -121,7 +121,7 @@ async fn settings_that_cannot_be_are_refused_at_the_edge() {
         (new().set("port", 1), Kind::Invalid, "the service chooses it"),
         (new().set("max_rows", 0), Kind::Invalid, "from 1 to 1000000"),
         (new().set("max_rows", "many"), Kind::Invalid, "whole number"),
-        (new().version("3").set("max_rows", 1), Kind::NotFound, "no version \"3\"; available: 1, 2"),
+        (new().version("3").set("max_rows", 1), Kind::NotFound, "no version \"3\"; it has: 1, 2"),
         (NewConfiguration::new("bad", "oracle"), Kind::NotFound, "no datastore \"oracle\"; there are: memory"),
         (NewConfiguration::new("", "memory"), Kind::Invalid, "must not be empty"),
     ] {
@@ -139,7 +139,7 @@ async fn settings_that_cannot_be_are_refused_at_the_edge() {
     let born = NewInstance::new("orders", "memory").configuration(large.id);
     assert_eq!(trove.create(born).await.err().unwrap().kind(), Kind::Invalid);
 
-    // What fits the group's instances is a matter of all of them.
+    // A change of a group must be valid for all its instances.
     let small = groups.create(group()).await.unwrap();
     instance.configure(small.id).await.unwrap().wait().await.unwrap();
     let grown = Settings::from([("cache_mib".to_owned(), 600.into())]);
@@ -149,7 +149,7 @@ async fn settings_that_cannot_be_are_refused_at_the_edge() {
 }
 
 #[tokio::test]
-async fn settings_that_keep_the_server_down_are_given_up_and_the_instance_says_so() {
+async fn settings_that_prevent_a_start_are_rolled_back_and_reported() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let poison = trove.configurations().create(group().set("poison", true)).await.unwrap();
@@ -163,7 +163,7 @@ async fn settings_that_keep_the_server_down_are_given_up_and_the_instance_says_s
 }
 
 #[tokio::test]
-async fn an_instance_that_was_busy_follows_its_group_later() {
+async fn a_busy_instance_applies_its_group_later() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let fast = trove.configurations().create(group()).await.unwrap();
@@ -176,7 +176,7 @@ async fn an_instance_that_was_busy_follows_its_group_later() {
     let followed = until(&trove, instance.id, |instance| instance.assigned_settings.group == Some((fast.id, 2))).await;
     assert_eq!((&followed.assigned_settings.settings, world.settings(instance.id)), (&settings, settings.clone()));
 
-    // A revision that the server refuses is not tried for ever, and the fault says why.
+    // A revision that the server rejects is not retried forever, and the fault has the reason.
     world.script(|_, call| match call.name {
         "configuration.apply" => Verdict::FailBefore(Error::invalid("the server refuses max_rows")),
         _ => Verdict::Proceed,
@@ -192,7 +192,7 @@ async fn an_instance_that_was_busy_follows_its_group_later() {
 }
 
 #[tokio::test]
-async fn a_catalog_is_asked_of_a_throw_away_server_once_and_nothing_is_left_of_it() {
+async fn a_parameter_catalog_is_read_once_from_a_scratch_server_that_is_removed() {
     let world = World::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -211,7 +211,7 @@ async fn a_catalog_is_asked_of_a_throw_away_server_once_and_nothing_is_left_of_i
     assert_eq!((asked.load(Ordering::Relaxed), world.residue()), (2, Vec::<String>::new()));
     trove.shut_down().await;
 
-    // What a process did not come to, the next one removes.
+    // The next process removes what the previous one could not.
     let world = World::new();
     world.script(|_, call| match call.name {
         "configuration.catalog" => Verdict::HangBefore,
@@ -239,7 +239,7 @@ async fn a_catalog_is_asked_of_a_throw_away_server_once_and_nothing_is_left_of_i
 }
 
 #[tokio::test]
-async fn an_operator_edits_the_registry_while_the_service_runs() {
+async fn the_version_registry_is_editable_at_run_time() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
     let trove = start(&world, &on_disk(directory.path())).await;
@@ -272,12 +272,12 @@ async fn an_operator_edits_the_registry_while_the_service_runs() {
     registry.change("memory", "1-hardened", VersionChange::new().active(false)).await.unwrap();
     registry.change("memory", "2", VersionChange::new().image("memory:2b").no_login()).await.unwrap();
     let refused = trove.create(NewInstance::new("x", "memory").version("1-hardened")).await.err().unwrap();
-    assert!(refused.to_string().contains("is not active"), "{refused}");
+    assert!(refused.to_string().contains("not on offer any more"), "{refused}");
     assert_eq!(active(&trove).await.version, "1", "the first that is on offer");
     registry.verify("memory", "1").await.unwrap();
     trove.shut_down().await;
 
-    // What was edited stays so.
+    // Changes of the registry are persistent.
     let trove = start(&world, &on_disk(directory.path())).await;
     assert_eq!(names(&trove).await, ["1-hardened", "1", "2"]);
     assert_eq!(trove.datastores().version("memory", "2").await.unwrap().image, "memory:2b");
@@ -285,7 +285,7 @@ async fn an_operator_edits_the_registry_while_the_service_runs() {
 }
 
 #[tokio::test]
-async fn an_upgrade_ends_with_the_new_release_or_with_the_old_one_serving() {
+async fn an_upgrade_succeeds_or_restores_the_old_release() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let registry = trove.datastores();
@@ -309,7 +309,7 @@ async fn an_upgrade_ends_with_the_new_release_or_with_the_old_one_serving() {
     assert_eq!(image(upgraded.id), "memory:2");
     assert!(world.serves(instance.id, &["app"], &[]));
 
-    // The same version with the image it has now; a group is of one version.
+    // An upgrade to the same version replaces the image; a group is for one version.
     registry.change("memory", "2", VersionChange::new().image("memory:2b")).await.unwrap();
     let fast = trove.configurations().create(group().version("2")).await.unwrap();
     upgraded.configure(fast.id).await.unwrap().wait().await.unwrap();
@@ -320,7 +320,7 @@ async fn an_upgrade_ends_with_the_new_release_or_with_the_old_one_serving() {
 }
 
 #[tokio::test]
-async fn an_agent_that_comes_in_the_middle_of_an_upgrade_looks_after_the_server() {
+async fn an_agent_started_during_an_upgrade_supervises_the_server() {
     for (failing, succeeds) in [("upgrade.check", false), ("upgrade.conclude", true)] {
         let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
         world.script(move |_, call| match call.name {
@@ -351,7 +351,7 @@ async fn an_agent_that_comes_in_the_middle_of_an_upgrade_looks_after_the_server(
 }
 
 #[tokio::test]
-async fn changes_of_a_group_at_once_are_not_lost() {
+async fn concurrent_changes_of_a_group_are_not_lost() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let groups = trove.configurations();
@@ -372,7 +372,7 @@ async fn changes_of_a_group_at_once_are_not_lost() {
 }
 
 #[tokio::test]
-async fn a_flavor_is_changed_by_one_restart_or_not_at_all() {
+async fn a_resize_succeeds_or_keeps_the_old_flavor() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let instance = active(&trove).await;
@@ -402,7 +402,7 @@ async fn a_flavor_is_changed_by_one_restart_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn the_history_of_root_is_kept() {
+async fn root_history_is_recorded() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let accounts = active(&trove).await.accounts();
@@ -415,7 +415,7 @@ async fn the_history_of_root_is_kept() {
 }
 
 #[tokio::test]
-async fn the_identity_of_a_guest_is_rotated_while_its_accounts_are_changed() {
+async fn a_guest_identity_is_rotated_during_account_changes() {
     let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
     let store = on_disk(directory.path());
     let trove = start(&world, &store).await;

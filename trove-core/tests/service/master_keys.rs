@@ -1,4 +1,4 @@
-//! Where master keys come from, and how they are changed.
+//! Sources and rotation of master keys.
 
 use std::{
     env, fs,
@@ -25,12 +25,12 @@ use trove_core::{
 };
 
 const DIRECTORY: &str = "TROVE_TEST_KEYS_DIRECTORY";
-const RINGS: [&str; 2] = ["TROVE_TEST_KEYS_ONE", "TROVE_TEST_KEYS_OTHER"];
+const KEY_VARIABLES: [&str; 2] = ["TROVE_TEST_KEYS_ONE", "TROVE_TEST_KEYS_OTHER"];
 const INSTANCES: usize = 12;
-const DEATHS: usize = 12;
-const LONGEST_LIFE: u128 = 150;
+const KILLS: usize = 12;
+const MAX_LIFETIME_MS: u128 = 150;
 
-/// A new key, as an operator has it.
+/// Returns a new key in text form.
 fn text() -> String {
     let half = || InstanceId::new_v4().into_untyped_uuid().into_bytes();
     BASE64_STANDARD.encode([half(), half()].concat())
@@ -46,7 +46,7 @@ async fn start(world: &World, directory: &Path, keys: impl KeyProvider) -> Resul
     builder(world, directory, keys).start().await
 }
 
-/// Starts the service and ends it, at a time at which nothing is due.
+/// Starts and stops the service with a clock at which no operation is due.
 async fn change(world: &World, directory: &Path, keys: impl KeyProvider) {
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
     builder(world, directory, keys).clock(clock).start().await.unwrap().shut_down().await;
@@ -57,8 +57,8 @@ fn builder(world: &World, directory: &Path, keys: impl KeyProvider) -> Builder {
     Trove::builder().store(store).platform(world.platform()).datastore(world.driver()).keys(keys)
 }
 
-/// An instance that waits for its server with a password, after its first try.
-async fn begin_waiting(trove: &Trove, events: &mut EventStream) -> InstanceId {
+/// Creates an instance whose creation is pending with a password, after a first failed attempt.
+async fn create_pending(trove: &Trove, events: &mut EventStream) -> InstanceId {
     let create =
         trove.create(NewInstance::new("orders", "memory").database("app").user("app", "secret")).await.unwrap();
     while let Some(event) = events.next().await {
@@ -69,14 +69,14 @@ async fn begin_waiting(trove: &Trove, events: &mut EventStream) -> InstanceId {
     create.instance_id()
 }
 
-fn not_yet(world: &World) {
+fn fail_prepare(world: &World) {
     world.script(|_, call| match call.name {
         "prepare" => Verdict::FailBefore(Error::unavailable("not yet")),
         _ => Verdict::Proceed,
     });
 }
 
-/// Waits until it serves.
+/// Waits until the instance serves.
 async fn serves(trove: &Trove, world: &World, id: InstanceId) {
     let mut operations = trove.operations(id).await.unwrap();
     let create = trove.operation(operations.remove(0).id).await.unwrap();
@@ -84,7 +84,7 @@ async fn serves(trove: &Trove, world: &World, id: InstanceId) {
     assert!(world.serves(id, &["app"], &["app"]));
 }
 
-/// What all rows of the store say.
+/// Returns the text of all rows of the store.
 async fn rows(directory: &Path) -> String {
     let url = format!("sqlite:{}", directory.join("trove.db").display());
     let mut store = sqlx::SqliteConnection::connect(&url).await.unwrap();
@@ -103,15 +103,15 @@ async fn rows(directory: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_key_is_changed_and_the_former_one_is_needed_no_more() {
+async fn a_rotated_master_key_replaces_the_old_one() {
     let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
     let path = directory.path().join("keys");
     let trove = start(&world, directory.path(), KeyFile::new(&path)).await.unwrap();
     let active =
         trove.create(NewInstance::new("orders", "memory").database("app").user("app", "secret")).await.unwrap();
     let active = active.active().await.unwrap().id;
-    not_yet(&world);
-    let waiting = begin_waiting(&trove, &mut trove.events()).await;
+    fail_prepare(&world);
+    let waiting = create_pending(&trove, &mut trove.events()).await;
     let version = NewVersion::new("memory", "1-private", "1", "registry.example/memory:1").login("robot", "a token");
     trove.datastores().add(version).await.unwrap();
     trove.shut_down().await;
@@ -144,22 +144,22 @@ async fn a_key_is_changed_and_the_former_one_is_needed_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_killed_while_it_changes_its_key_goes_on_with_it() {
+async fn a_key_rotation_continues_after_the_service_was_killed() {
     if let Some(directory) = env::var_os(DIRECTORY) {
-        return change_for_ever(&PathBuf::from(directory)).await;
+        return rotate_forever(&PathBuf::from(directory)).await;
     }
     let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
     let [one, other, last] = [(); 3].map(|()| text());
     let trove = start(&world, directory.path(), keys(&[&one])).await.unwrap();
-    not_yet(&world);
+    fail_prepare(&world);
     let mut events = trove.events();
     let mut waiting = Vec::new();
     for _ in 0..INSTANCES {
-        waiting.push(begin_waiting(&trove, &mut events).await);
+        waiting.push(create_pending(&trove, &mut events).await);
     }
     trove.shut_down().await;
 
-    for _ in 0..DEATHS {
+    for _ in 0..KILLS {
         let mut child = spawn(directory.path(), &one, &other);
         let mut begun = String::new();
         let mut told = BufReader::new(child.stdout.take().unwrap());
@@ -167,8 +167,8 @@ async fn a_service_killed_while_it_changes_its_key_goes_on_with_it() {
             begun.clear();
             assert_ne!(told.read_line(&mut begun).unwrap(), 0, "it ended by itself");
         }
-        // A random version 4 id is as good a die as any.
-        let life = InstanceId::new_v4().into_untyped_uuid().as_u128() % LONGEST_LIFE;
+        // A random UUID as a random number.
+        let life = InstanceId::new_v4().into_untyped_uuid().as_u128() % MAX_LIFETIME_MS;
         tokio::time::sleep(Duration::from_millis(u64::try_from(life).unwrap())).await;
         child.kill().unwrap();
         child.wait().unwrap();
@@ -184,30 +184,30 @@ async fn a_service_killed_while_it_changes_its_key_goes_on_with_it() {
     trove.shut_down().await;
 }
 
-/// What the process does that is killed.
+/// Runs in the process that is killed.
 #[allow(clippy::print_stdout, reason = "whoever kills it waits for this")]
-async fn change_for_ever(directory: &Path) {
+async fn rotate_forever(directory: &Path) {
     let world = World::new();
     println!("begun");
-    for ring in RINGS.into_iter().cycle() {
+    for ring in KEY_VARIABLES.into_iter().cycle() {
         change(&world, directory, KeyVariable::new(ring)).await;
     }
 }
 
 fn spawn(directory: &Path, one: &str, other: &str) -> Child {
-    let this = "keys::a_service_killed_while_it_changes_its_key_goes_on_with_it";
+    let this = "master_keys::a_key_rotation_continues_after_the_service_was_killed";
     Command::new(env::current_exe().unwrap())
         .args([this, "--exact", "--nocapture"])
         .env(DIRECTORY, directory)
-        .env(RINGS[0], format!("{one},{other}"))
-        .env(RINGS[1], format!("{other} , {one}"))
+        .env(KEY_VARIABLES[0], format!("{one},{other}"))
+        .env(KEY_VARIABLES[1], format!("{other} , {one}"))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
 #[tokio::test]
-async fn a_store_is_not_served_without_its_keys() {
+async fn starting_without_the_master_keys_fails() {
     let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
     let path = directory.path().join("keys");
     fs::write(&path, text()).unwrap();

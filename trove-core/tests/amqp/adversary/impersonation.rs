@@ -1,0 +1,182 @@
+//! Frames sealed with the stolen key.
+
+use serde_json::{Value, json};
+use trove_core::{
+    control::InstanceHandle,
+    error::{Kind, Result},
+    id::{GenericUuid, InstanceId},
+    model::NewUser,
+    rpc::{Address, DropReason},
+};
+use uuid::Uuid;
+
+use crate::remote_agent::GuestPlacement;
+
+use super::{
+    fixture::{Fixture, users},
+    frame::{CALL, CAST, CONFIRM, Frame, HELLO, REPLY, WAKE, WELCOME},
+};
+
+/// The receiver before a session is established.
+const NOBODY: [u8; 16] = [0; 16];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_key_cannot_impersonate_another_instance() {
+    let mut fixture = Fixture::new(GuestPlacement::InProcess).await;
+    let (own, other) = (fixture.stolen.id, fixture.innocent.id);
+    let (false_report, mut drop_user_request) =
+        (fixture.false_report("forged").await.to_string(), fixture.drop_user_request().await);
+    drop_user_request["Accounts"]["epoch"] = json!(1000);
+    let drop_user_request = drop_user_request.to_string();
+    let key = fixture.secrets.key.clone();
+    let (false_report, drop_user_request) = (
+        |frame: Frame| frame.seal(&key, false_report.as_bytes()), //
+        |frame: Frame| frame.seal(&key, drop_user_request.as_bytes()),
+    );
+    let renamed = |frame: Frame, id: InstanceId| Frame { instance: *id.as_untyped_uuid(), ..frame };
+    let own_call = fixture.last(Address::guest(own), CALL).await;
+    let other_call = fixture.last(Address::guest(other), CALL).await;
+    let other_cast = fixture.last(Address::control(other), CAST).await;
+    let own_cast = fixture.last(Address::control(own), CAST).await;
+
+    // The queue, the frame made from headers of the stolen and of the other guest's session, and
+    // why it is dropped. The stolen
+    // login can access only the first queue.
+    type Made<'a> = Box<dyn Fn(Frame, Frame) -> Vec<u8> + 'a>;
+    let cases: [(Address, Made<'_>, DropReason); 19] = [
+        (Address::control(own), Box::new(|ours, _| false_report(renamed(ours, other))), DropReason::Misdirected),
+        (Address::control(own), Box::new(|_, theirs| false_report(theirs)), DropReason::Misdirected),
+        (
+            Address::control(own),
+            Box::new(|ours, _| false_report(Frame { kind: WAKE, receiver: NOBODY, ..renamed(ours, other) })),
+            DropReason::Misdirected,
+        ),
+        (Address::control(own), Box::new(|_, _| other_cast.clone()), DropReason::Misdirected),
+        (Address::control(own), Box::new(|ours, _| drop_user_request(ours.back())), DropReason::Misdirected),
+        (Address::control(other), Box::new(|ours, _| false_report(ours)), DropReason::Misdirected),
+        (Address::control(other), Box::new(|_, _| own_cast.clone()), DropReason::Misdirected),
+        (Address::control(other), Box::new(|_, theirs| false_report(theirs)), DropReason::Forged),
+        (
+            Address::control(other),
+            Box::new(|_, theirs| false_report(Frame { kind: REPLY, ..theirs })),
+            DropReason::Forged,
+        ),
+        (
+            Address::control(other),
+            Box::new(|_, theirs| false_report(Frame { kind: WAKE, receiver: NOBODY, ..theirs })),
+            DropReason::Forged,
+        ),
+        (
+            Address::control(other),
+            Box::new(|_, theirs| false_report(Frame { key: 2, ..theirs })),
+            DropReason::UnknownKey,
+        ),
+        (
+            Address::guest(other),
+            Box::new(|ours, _| drop_user_request(Frame { kind: CALL, ..ours.back() })),
+            DropReason::Misdirected,
+        ),
+        (Address::guest(other), Box::new(|_, _| own_call.clone()), DropReason::Misdirected),
+        (Address::guest(own), Box::new(|_, _| other_call.clone()), DropReason::Misdirected),
+        (
+            Address::guest(other),
+            Box::new(|_, theirs| drop_user_request(Frame { kind: CALL, ..theirs.back() })),
+            DropReason::Forged,
+        ),
+        (
+            Address::guest(other),
+            Box::new(|_, theirs| false_report(Frame { kind: CONFIRM, ..theirs.back() })),
+            DropReason::Forged,
+        ),
+        (
+            Address::guest(other),
+            Box::new(|_, theirs| {
+                false_report(Frame { kind: HELLO, sender: [7; 16], receiver: NOBODY, ..theirs.back() })
+            }),
+            DropReason::Forged,
+        ),
+        (
+            Address::control(other),
+            Box::new(|_, theirs| false_report(Frame { kind: WELCOME, ..theirs })),
+            DropReason::NoSession,
+        ),
+        (
+            Address::control(other),
+            Box::new(|_, theirs| false_report(Frame { sender: [7; 16], ..theirs })),
+            DropReason::NoSession,
+        ),
+    ];
+    for (number, (to, made, reason)) in cases.into_iter().enumerate() {
+        let (ours, theirs) = (fixture.next(own, CAST).await, fixture.next(other, CAST).await);
+        let (frame, before) = (made(ours, theirs), fixture.count(reason));
+        match to == Address::control(own) {
+            true => fixture.send(&frame).await,
+            false => fixture.put(to, &frame).await,
+        }
+        fixture.drain().await;
+        assert!(fixture.count(reason) > before, "{number}: not {reason:?}");
+    }
+    fixture.assert_innocent_unaffected().await;
+
+    // In its own session, the sender is that guest, whatever instance the content names.
+    let mut named = fixture.false_report("of whom?").await;
+    named["Seen"]["instance"] = json!(other);
+    named["Seen"]["observed"]["instance"] = json!(other);
+    fixture.send(&fixture.next(own, CAST).await.seal(&key, named.to_string().as_bytes())).await;
+    fixture.until_reported(own, "of whom?").await;
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_and_duplicate_replies_are_dropped() {
+    let fixture = Fixture::new(GuestPlacement::InProcess).await;
+    let (own, other) = (fixture.stolen.id, fixture.innocent.id);
+    let key = fixture.secrets.key.clone();
+    // An error response, to be sealed again.
+    fixture.stolen.accounts().user("nobody").await.unwrap_err();
+    let no = Frame::open(&key, &fixture.last(Address::control(own), REPLY).await).unwrap();
+    let mut no: Value = serde_json::from_slice(&no).unwrap();
+    no["Err"]["message"] = json!("says the attacker");
+    let no = no.to_string();
+
+    fixture.gate.close("accounts.create_users");
+    let call = |instance: &InstanceHandle| {
+        let accounts = instance.accounts();
+        tokio::spawn(async move { accounts.create_users([NewUser::new("late", "p")]).await })
+    };
+    let calls = [call(&fixture.stolen), call(&fixture.innocent)];
+    fixture.gate.until_held(2).await;
+    let asked = async |id| Frame::read(&fixture.last(Address::guest(id), CALL).await).correlation;
+    let (ours, theirs) = (asked(own).await, asked(other).await);
+
+    let refused = [DropReason::Unexpected, DropReason::Forged].map(|reason| fixture.count(reason));
+    let next = fixture.next(own, REPLY).await;
+    let answer = |later: u64, correlation: Uuid| {
+        Frame { sequence: next.sequence + later, correlation, ..next }.seal(&key, no.as_bytes())
+    };
+    fixture.send(&answer(0, Uuid::new_v4())).await;
+    fixture.send(&answer(1, theirs)).await;
+    let forged = Frame { correlation: theirs, ..fixture.next(other, REPLY).await };
+    fixture.put(Address::control(other), &forged.seal(&key, no.as_bytes())).await;
+    // Whoever has the key can answer a request, once.
+    fixture.send(&answer(2, ours)).await;
+    fixture.send(&answer(3, ours)).await;
+    let [stolen, innocent] = calls;
+    let error = stolen.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.to_string()), (Kind::NotFound, "says the attacker".to_owned()));
+    assert!(!innocent.is_finished());
+    fixture.until_dropped(DropReason::Unexpected, refused[0] + 3).await;
+    fixture.until_dropped(DropReason::Forged, refused[1] + 1).await;
+
+    // Of the guests' own replies, one is late and the other completes its call.
+    let replayed = fixture.count(DropReason::Replayed);
+    fixture.gate.open();
+    let answered: Result<()> = innocent.await.unwrap();
+    answered.unwrap();
+    fixture.until_dropped(DropReason::Replayed, replayed + 1).await;
+    for instance in [&fixture.stolen, &fixture.innocent] {
+        assert_eq!(users(instance).await, ["app", "late"]);
+        instance.accounts().drop_user("late").await.unwrap();
+    }
+    fixture.end().await;
+}
