@@ -1,20 +1,20 @@
-//! ReservedNamess by which parameters are the service's own: a reason, and whom it concerns.
+//! Rules that reserve parameters for the service: a reason and name patterns.
 
-/// Why the parameters of these names cannot be set.
+/// Names that are reserved for one reason.
 pub(crate) struct ReservedNames {
     pub(crate) reason: &'static str,
-    /// `*` stands for anything: at an end, at both, or once within.
+    /// A pattern contains at most one `*` within, or one at either or both ends.
     pub(crate) names: &'static [&'static str],
 }
 
 impl ReservedNames {
-    /// True where the rule is about a parameter of this name.
+    /// Returns true if a parameter of this name is reserved.
     pub(crate) fn matches(&self, name: &str) -> bool {
         self.names.iter().any(|pattern| matches_pattern(pattern, name))
     }
 }
 
-/// True where a name is of a pattern.
+/// Returns true if a name matches a pattern.
 pub(crate) fn matches_pattern(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => name == pattern,
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_fit_what_they_say() {
+    fn patterns_match_names() {
         for (pattern, name, fit) in [
             ("port", "port", true),
             ("port", "report", false),

@@ -121,7 +121,7 @@ async fn invalid_settings_are_rejected_before_any_operation() {
         (new().set("port", 1), Kind::Invalid, "the service chooses it"),
         (new().set("max_rows", 0), Kind::Invalid, "from 1 to 1000000"),
         (new().set("max_rows", "many"), Kind::Invalid, "whole number"),
-        (new().version("3").set("max_rows", 1), Kind::NotFound, "no version \"3\"; it has: 1, 2"),
+        (new().version("3").set("max_rows", 1), Kind::NotFound, "no version \"3\"; available: 1, 2"),
         (NewConfiguration::new("bad", "oracle"), Kind::NotFound, "no datastore \"oracle\"; there are: memory"),
         (NewConfiguration::new("", "memory"), Kind::Invalid, "must not be empty"),
     ] {

@@ -9,22 +9,23 @@ use trove_core::{
     error::{Error, Result},
 };
 
-/// How long one call may take; each statement has a limit of its own.
+/// The time limit of one call. Each statement has a limit of its own.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long a former change may go on, and how long apart it is looked whether it does.
+/// How long to wait for an earlier change, and how often to check for its end.
 const FORMER_LIMIT: Duration = Duration::from_secs(60);
 const FORMER_PAUSE: Duration = Duration::from_millis(20);
 
-/// The calls to one server that read or change what is in it.
+/// Serializes and limits the administrator's calls to one server.
 #[derive(Debug, Default)]
 pub(crate) struct AdminCalls {
-    /// Held by the one call at a time that changes anything: servers let two of them fail each other.
+    /// Held by the one call at a time that changes something: servers let concurrent changes fail
+    /// each other.
     changes: Mutex<()>,
 }
 
 impl AdminCalls {
-    /// Does what only reads, for as long as its limit allows and nobody gives it up.
+    /// Runs a read-only call within the time limit, until it is cancelled.
     pub(crate) async fn read<T>(&self, cx: &Cx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
         cx.check()?;
         tokio::select! {
@@ -35,7 +36,7 @@ impl AdminCalls {
         }
     }
 
-    /// The same for what changes something.
+    /// Runs a call that changes something, under the same conditions, one at a time.
     pub(crate) async fn change<T>(&self, cx: &Cx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
         self.read(cx, async {
             let _turn = self.changes.lock().await;
@@ -45,11 +46,11 @@ impl AdminCalls {
     }
 }
 
-/// Waits a moment, for as long as is right, for former changes to end: a server goes on with a statement whose caller is
-/// gone, and what is found before it ends is not what there is after.
+/// Waits a moment for earlier changes to end, within a limit. A server completes a statement whose
+/// caller has disconnected, so what is read before that is not final.
 pub(crate) async fn wait_for_earlier_change(since: Instant) -> Result<()> {
     if since.elapsed() > FORMER_LIMIT {
-        return Err(Error::busy("the database server is still making a change that was given up"));
+        return Err(Error::busy("the database server is still executing a cancelled change"));
     }
     sleep(FORMER_PAUSE).await;
     Ok(())

@@ -1,36 +1,36 @@
-//! What the facts about a server amount to: one pure function.
+//! Assesses the health of a server from what was observed. Pure.
 
 use trove_core::{
     error::Error,
     model::{ByteSize, Condition, Disk, Health, Problem, mib},
 };
 
-use crate::docker::State;
+use crate::docker::RunState;
 
-/// What was found out at one moment.
+/// What was observed at one moment.
 #[derive(Debug)]
 pub(crate) struct Observations<'a> {
-    /// What the daemon says of the container; `None` where there is none.
-    pub(crate) container: Result<Option<State>, &'a Error>,
-    /// What the server said.
+    /// The state of the container according to the daemon; `None` if there is no container.
+    pub(crate) container: Result<Option<RunState>, &'a Error>,
+    /// The outcome of the readiness probe.
     pub(crate) outcome: ProbeOutcome,
-    /// True where the server is young and never answered yet.
-    pub(crate) coming_up: bool,
-    /// True where the server has been there for longer than a start may take.
+    /// True if the server was started recently and has not answered yet.
+    pub(crate) starting: bool,
+    /// True if the server has been running for longer than a start may take.
     pub(crate) overdue: bool,
-    /// Whether the last thing asked for was a stop, where that could be told.
-    pub(crate) stop_noted: Option<bool>,
-    /// Whether the data directory is there, where that could be told.
+    /// Whether a stop was the last request, if known.
+    pub(crate) stop_requested: Option<bool>,
+    /// Whether the data directory exists, if known.
     pub(crate) data: Option<bool>,
-    /// How full the volume is.
+    /// The usage of the volume.
     pub(crate) disk: Option<Disk>,
-    /// How large the volume is meant to be.
+    /// The nominal size of the volume.
     pub(crate) volume_size: ByteSize,
-    /// True where the kernel killed a part of the server lately.
-    pub(crate) killed_lately: bool,
+    /// True if the kernel recently killed a process of the server because of memory.
+    pub(crate) killed_recently: bool,
 }
 
-/// What a server said, or nothing.
+/// The outcome of a readiness probe, without its details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProbeOutcome {
     Ready,
@@ -40,20 +40,20 @@ pub(crate) enum ProbeOutcome {
 }
 
 impl ProbeOutcome {
-    /// True where it answered the query.
+    /// Returns true if the server answered the query.
     pub(crate) fn answered(self) -> bool {
         matches!(self, Self::Ready | Self::ReadOnly)
     }
 }
 
-/// The health that the facts amount to.
+/// Returns the health that the observations amount to.
 pub(crate) fn assess(facts: &Observations<'_>) -> Health {
     let state = match facts.container {
         Ok(state) => state,
         Err(error) => return Health::Unknown(Problem::new(Condition::RuntimeUnavailable, error.to_string())),
     };
-    let gone = !matches!(state, Some(State::Running { .. } | State::Paused));
-    if gone && facts.stop_noted == Some(true) {
+    let gone = !matches!(state, Some(RunState::Running { .. } | RunState::Paused));
+    if gone && facts.stop_requested == Some(true) {
         return Health::Stopped;
     }
     if facts.data == Some(false) {
@@ -61,25 +61,25 @@ pub(crate) fn assess(facts: &Observations<'_>) -> Health {
     }
     let full = facts.disk.is_some_and(|disk| disk.free < least_free(facts.volume_size));
     match state {
-        None if facts.stop_noted.is_none() => {
-            let why = "there is no container, and the disk does not say whether the server was to be stopped";
+        None if facts.stop_requested.is_none() => {
+            let why = "there is no container, and it is unknown whether the server should be stopped";
             Health::Unknown(Problem::new(Condition::RuntimeUnavailable, why))
         }
         None => down(Condition::Removed, "the container of the server was removed"),
-        Some(State::Created) => down(Condition::Exited, "the server was not started"),
-        Some(State::Paused) => down(Condition::Paused, "the server is paused"),
-        Some(State::Exited { code, out_of_memory }) => exited(code, out_of_memory || facts.killed_lately, full),
-        Some(State::Running { .. }) => running(facts, full),
+        Some(RunState::Created) => down(Condition::Exited, "the server was not started"),
+        Some(RunState::Paused) => down(Condition::Paused, "the server is paused"),
+        Some(RunState::Exited { code, out_of_memory }) => exited(code, out_of_memory || facts.killed_recently, full),
+        Some(RunState::Running { .. }) => running(facts, full),
     }
 }
 
-/// Below this a volume counts as full: 64 MiB, or a hundredth of its size where that is more. A server needs room to
-/// come to rest in order.
+/// Returns the free space below which a volume counts as full: 64 MiB or 1% of its size, whichever
+/// is larger. A server needs some space to shut down cleanly.
 pub(crate) fn least_free(volume_size: ByteSize) -> ByteSize {
     mib(64).max(ByteSize::bytes(volume_size.as_bytes() / 100))
 }
 
-/// True where a volume has little room left, before that is shown as a problem.
+/// Returns true if a volume is running out of space, before that is reported as a problem.
 pub(crate) fn nearly_full(disk: Option<Disk>, volume_size: ByteSize) -> bool {
     disk.is_some_and(|disk| {
         let most = volume_size.as_bytes() / 10 * 8;
@@ -90,35 +90,36 @@ pub(crate) fn nearly_full(disk: Option<Disk>, volume_size: ByteSize) -> bool {
 
 fn exited(code: i64, out_of_memory: bool, full: bool) -> Health {
     if out_of_memory {
-        down(Condition::OutOfMemory, "the server was killed by the kernel because its memory was used up")
+        down(Condition::OutOfMemory, "the server was killed by the kernel because it ran out of memory")
     } else if full {
-        down(Condition::DiskFull, format!("the server ended with exit code {code}; its volume is full"))
+        down(Condition::DiskFull, format!("the server exited with code {code}; its volume is full"))
     } else if code == 137 {
         down(Condition::Killed, "the server was killed")
     } else {
-        down(Condition::Exited, format!("the server ended with exit code {code}"))
+        down(Condition::Exited, format!("the server exited with code {code}"))
     }
 }
 
 fn running(facts: &Observations<'_>, full: bool) -> Health {
-    let out_of_memory = "the kernel killed a part of the server because its memory was used up";
+    let out_of_memory = "the kernel killed a process of the server because it ran out of memory";
     let used = facts.disk.and_then(|disk| disk.used);
-    let outgrown = used.is_some_and(|used| used > facts.volume_size);
+    let oversized = used.is_some_and(|used| used > facts.volume_size);
     match facts.outcome {
-        // A start mends this, whatever else is wrong; and who is to delete something must be able to write.
-        ProbeOutcome::ReadOnly => impaired(Condition::ReadOnly, "the server answers and lets nobody write"),
-        ProbeOutcome::Ready if full => impaired(Condition::DiskFull, "the volume has no room left"),
-        ProbeOutcome::Ready if outgrown => impaired(Condition::DiskFull, "the volume holds more than its size"),
-        ProbeOutcome::Ready if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
+        // A start resolves this, whatever else is wrong; and deleting data to free space requires
+        // write access.
+        ProbeOutcome::ReadOnly => impaired(Condition::ReadOnly, "the server answers but is read-only"),
+        ProbeOutcome::Ready if full => impaired(Condition::DiskFull, "the volume is full"),
+        ProbeOutcome::Ready if oversized => impaired(Condition::DiskFull, "the volume holds more than its size"),
+        ProbeOutcome::Ready if facts.killed_recently => impaired(Condition::OutOfMemory, out_of_memory),
         ProbeOutcome::Ready => Health::Healthy,
-        _ if facts.stop_noted == Some(true) => down(Condition::NotAnswering, "the server is being stopped"),
-        _ if facts.killed_lately => impaired(Condition::OutOfMemory, out_of_memory),
-        // A server says the same while it shuts down.
+        _ if facts.stop_requested == Some(true) => down(Condition::NotAnswering, "the server is being stopped"),
+        _ if facts.killed_recently => impaired(Condition::OutOfMemory, out_of_memory),
+        // A server reports the same while it shuts down.
         ProbeOutcome::Starting if facts.overdue => {
             down(Condition::NotAnswering, "the server has not been ready for too long")
         }
         ProbeOutcome::Starting => Health::Starting,
-        ProbeOutcome::Unreachable if facts.coming_up => Health::Starting,
+        ProbeOutcome::Unreachable if facts.starting => Health::Starting,
         ProbeOutcome::Unreachable if full => {
             down(Condition::DiskFull, "the server does not answer; its volume is full")
         }
@@ -140,17 +141,17 @@ mod tests {
 
     use super::*;
 
-    fn facts(container: Option<State>, outcome: ProbeOutcome) -> Observations<'static> {
+    fn facts(container: Option<RunState>, outcome: ProbeOutcome) -> Observations<'static> {
         Observations {
             container: Ok(container),
             outcome,
-            coming_up: false,
+            starting: false,
             overdue: false,
-            stop_noted: Some(false),
+            stop_requested: Some(false),
             data: Some(true),
             disk: Some(Disk { used: None, free: gib(1) }),
             volume_size: gib(5),
-            killed_lately: false,
+            killed_recently: false,
         }
     }
 
@@ -164,12 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn every_condition_is_told() {
-        let running = Some(State::Running { pid: 1 });
-        let exit = |code, out_of_memory| Some(State::Exited { code, out_of_memory });
+    fn every_condition_is_assessed() {
+        let running = Some(RunState::Running { pid: 1 });
+        let exit = |code, out_of_memory| Some(RunState::Exited { code, out_of_memory });
         let full = Some(Disk { used: None, free: mib(60) });
         let at_size = Some(Disk { used: Some(gib(5)), free: gib(1) });
-        let outgrown = Some(Disk { used: Some(ByteSize::bytes(gib(5).as_bytes() + 1)), free: gib(1) });
+        let oversized = Some(Disk { used: Some(ByteSize::bytes(gib(5).as_bytes() + 1)), free: gib(1) });
         let away = Error::unavailable("the Docker daemon does not answer");
         let (answered, not_yet, silent) = (ProbeOutcome::Ready, ProbeOutcome::Starting, ProbeOutcome::Unreachable);
         let read_only = ProbeOutcome::ReadOnly;
@@ -180,32 +181,32 @@ mod tests {
             (Observations { overdue: true, ..facts(running, not_yet) }, "down NotAnswering"),
             (facts(running, read_only), "impaired ReadOnly"),
             (Observations { disk: full, ..facts(running, read_only) }, "impaired ReadOnly"),
-            (Observations { killed_lately: true, ..facts(running, read_only) }, "impaired ReadOnly"),
+            (Observations { killed_recently: true, ..facts(running, read_only) }, "impaired ReadOnly"),
             (Observations { data: Some(false), ..facts(running, read_only) }, "down DataMissing"),
             (facts(running, silent), "down NotAnswering"),
-            (Observations { coming_up: true, ..facts(running, silent) }, "Starting"),
+            (Observations { starting: true, ..facts(running, silent) }, "Starting"),
             (Observations { disk: full, ..facts(running, answered) }, "impaired DiskFull"),
             (Observations { disk: full, ..facts(running, silent) }, "down DiskFull"),
-            (Observations { disk: outgrown, ..facts(running, answered) }, "impaired DiskFull"),
-            (Observations { disk: outgrown, ..facts(running, silent) }, "down NotAnswering"),
+            (Observations { disk: oversized, ..facts(running, answered) }, "impaired DiskFull"),
+            (Observations { disk: oversized, ..facts(running, silent) }, "down NotAnswering"),
             (Observations { disk: at_size, ..facts(running, answered) }, "Healthy"),
             (Observations { disk: None, ..facts(running, answered) }, "Healthy"),
-            (Observations { killed_lately: true, ..facts(running, answered) }, "impaired OutOfMemory"),
-            (Observations { killed_lately: true, ..facts(running, not_yet) }, "impaired OutOfMemory"),
+            (Observations { killed_recently: true, ..facts(running, answered) }, "impaired OutOfMemory"),
+            (Observations { killed_recently: true, ..facts(running, not_yet) }, "impaired OutOfMemory"),
             (Observations { data: Some(false), ..facts(running, answered) }, "down DataMissing"),
             (Observations { data: None, ..facts(running, answered) }, "Healthy"),
-            (Observations { stop_noted: Some(true), ..facts(running, answered) }, "Healthy"),
-            (Observations { stop_noted: Some(true), ..facts(running, not_yet) }, "down NotAnswering"),
-            (facts(Some(State::Paused), silent), "down Paused"),
-            (Observations { stop_noted: Some(true), ..facts(Some(State::Paused), silent) }, "down Paused"),
+            (Observations { stop_requested: Some(true), ..facts(running, answered) }, "Healthy"),
+            (Observations { stop_requested: Some(true), ..facts(running, not_yet) }, "down NotAnswering"),
+            (facts(Some(RunState::Paused), silent), "down Paused"),
+            (Observations { stop_requested: Some(true), ..facts(Some(RunState::Paused), silent) }, "down Paused"),
             (facts(None, silent), "down Removed"),
-            (Observations { stop_noted: Some(true), ..facts(None, silent) }, "Stopped"),
-            (Observations { stop_noted: Some(true), ..facts(exit(0, false), silent) }, "Stopped"),
-            (Observations { stop_noted: None, ..facts(None, silent) }, "unknown RuntimeUnavailable"),
-            (Observations { stop_noted: None, ..facts(exit(1, false), silent) }, "down Exited"),
-            (Observations { stop_noted: None, ..facts(running, answered) }, "Healthy"),
+            (Observations { stop_requested: Some(true), ..facts(None, silent) }, "Stopped"),
+            (Observations { stop_requested: Some(true), ..facts(exit(0, false), silent) }, "Stopped"),
+            (Observations { stop_requested: None, ..facts(None, silent) }, "unknown RuntimeUnavailable"),
+            (Observations { stop_requested: None, ..facts(exit(1, false), silent) }, "down Exited"),
+            (Observations { stop_requested: None, ..facts(running, answered) }, "Healthy"),
             (Observations { data: Some(false), ..facts(None, silent) }, "down DataMissing"),
-            (facts(Some(State::Created), silent), "down Exited"),
+            (facts(Some(RunState::Created), silent), "down Exited"),
             (facts(exit(0, false), silent), "down Exited"),
             (facts(exit(1, false), silent), "down Exited"),
             (facts(exit(137, false), silent), "down Killed"),
@@ -218,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_is_nearly_full_before_it_is() {
+    fn volumes_are_nearly_full_before_they_are_full() {
         let of = |used, free| nearly_full(Some(Disk { used, free }), gib(5));
         assert!(!of(Some(gib(4)), gib(1)) && !of(None, mib(128)) && !nearly_full(None, gib(5)));
         assert!(of(Some(ByteSize::bytes(gib(4).as_bytes() + 1)), gib(1)) && of(None, mib(127)));
     }
 
     #[test]
-    fn a_larger_volume_has_a_larger_reserve() {
+    fn minimum_free_space_grows_with_the_volume() {
         assert_eq!(least_free(gib(1)), mib(64));
         assert_eq!(least_free(gib(100)), gib(1));
     }

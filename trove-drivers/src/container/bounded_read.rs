@@ -7,8 +7,8 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// The beginning of a small text file that the server owns and that is not trusted: whatever else is put in its place
-/// is refused.
+/// Reads at most `limit` bytes of a text file that may be under the control of a server. Does not
+/// follow links, and refuses anything but a regular file.
 pub(crate) fn bounded_read(path: &Path, limit: u64) -> io::Result<String> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(path)?;

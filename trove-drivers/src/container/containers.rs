@@ -1,4 +1,5 @@
-//! The containers of one instance: made and found under their names, and run to their end where they are thrown away.
+//! The containers of one instance: created and found by name, and run to completion if they are
+//! temporary.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,36 +14,37 @@ use trove_core::{
 };
 
 use super::spec;
-use crate::docker::{Container, ContainerSpec, Docker, Started};
+use crate::docker::{ContainerInfo, ContainerSpec, Docker, StartOutcome};
 
-/// How much of what a container wrote is read.
+/// The maximum output that is read from a container.
 const OUTPUT_BYTES: usize = 1 << 20;
 
-/// How long a name may stay taken by what is being removed, and how often it is tried.
+/// How long a name may stay taken by a container that is being removed, and the retry interval.
 const NAME_LIMIT: Duration = Duration::from_secs(10);
 const NAME_POLL: Duration = Duration::from_millis(20);
 
-/// How long a removal waits for requests that are under way, and how long it goes on.
+/// How long a removal waits for requests in flight, and how long it may take itself.
 const REMOVE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The containers of one instance. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Containers {
     docker: Docker,
-    /// Whose they are; what may change of it does not matter here.
+    /// Identifies the instance. Properties that change later do not matter here.
     host: Arc<GuestHost>,
-    /// Shared by requests that make or start a container, which outlive a dropped call; a removal waits for them.
+    /// Held shared by requests that create or start a container and outlive a dropped call. A
+    /// removal waits for them.
     requests: Arc<RwLock<()>>,
 }
 
-/// What came of a container that was run to its end.
+/// The result of a container that ran to completion.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CommandOutput {
     Ended {
         code: i64,
         output: String,
     },
-    /// Its image has no such program.
+    /// The image does not contain the program.
     NoProgram,
 }
 
@@ -51,21 +53,21 @@ impl Containers {
         Self { docker, host, requests: Arc::default() }
     }
 
-    /// The container of this name, if it is the instance's.
-    pub(crate) async fn look(&self, name: &str) -> Result<Option<Container>> {
+    /// Returns the container of this name if it belongs to the instance.
+    pub(crate) async fn look(&self, name: &str) -> Result<Option<ContainerInfo>> {
         let found = self.docker.look(name).await?;
         Ok(found.filter(|found| spec::is_ours(&self.host, &found.labels)))
     }
 
-    /// Makes a container, in the place of one that a former attempt asked for and that came to be only now. There may be
-    /// more of those, and the daemon takes its time to remove one.
+    /// Creates a container, replacing any that an earlier attempt requested and that only appeared
+    /// now. There may be several of those, and the daemon takes time to remove each.
     pub(crate) async fn create(&self, cx: &Cx, spec: &ContainerSpec) -> Result<String> {
         let begun = Instant::now();
         loop {
             cx.check()?;
             match self.docker.create(spec, self.request().await).await {
                 Err(error) if error.kind() == Kind::Conflict && begun.elapsed() < NAME_LIMIT => {
-                    self.make_way(&spec.name).await?;
+                    self.remove_existing(&spec.name).await?;
                     sleep(NAME_POLL).await;
                 }
                 created => return created,
@@ -73,33 +75,34 @@ impl Containers {
         }
     }
 
-    pub(crate) async fn start(&self, container: &str) -> Result<Started> {
+    pub(crate) async fn start(&self, container: &str) -> Result<StartOutcome> {
         self.docker.start(container, self.request().await).await
     }
 
-    /// Removes a container of this name, if it is the instance's.
-    pub(crate) async fn make_way(&self, name: &str) -> Result<()> {
+    /// Removes the container of this name if it belongs to the instance.
+    pub(crate) async fn remove_existing(&self, name: &str) -> Result<()> {
         match self.docker.look(name).await? {
             None => Ok(()),
             Some(found) if spec::is_ours(&self.host, &found.labels) => self.docker.remove(&found.id).await,
-            Some(_) => Err(Error::conflict(format!("a container {name} exists that is not this service's"))),
+            Some(_) => Err(Error::conflict(format!("container {name} exists and does not belong to this service"))),
         }
     }
 
-    /// Removes a container that will not be started. The error that led here counts for more than one of this.
-    pub(crate) async fn give_up(&self, container: &str) {
+    /// Removes a container that will not be started. Failures are only logged, because an earlier
+    /// error is returned.
+    pub(crate) async fn discard(&self, container: &str) {
         if let Err(error) = self.docker.remove(container).await {
-            tracing::warn!(instance = %self.host.instance, error = error.report(), "a container was left behind");
+            tracing::warn!(instance = %self.host.instance, error = error.report(), "failed to remove a container");
         }
     }
 
-    /// Runs a container to its end and removes it, also where the caller goes away. One that takes longer than the
-    /// limit is a [`Timeout`](Kind::Timeout).
+    /// Runs a container to completion and removes it, even if the caller is dropped. Returns a
+    /// [`Timeout`](Kind::Timeout) error if it exceeds the limit.
     pub(crate) async fn run(&self, cx: &Cx, spec: ContainerSpec, limit: Duration) -> Result<CommandOutput> {
         self.run_after(cx, spec, limit, async || Ok(())).await
     }
 
-    /// The same after something is done, at a time when no other container of this name can be at work.
+    /// Does the same, and runs `before` first, when no other container of this name can be running.
     pub(crate) async fn run_after<F>(
         &self,
         cx: &Cx,
@@ -111,12 +114,12 @@ impl Containers {
         F: Future<Output = Result<()>> + Send,
     {
         let this = self.clone();
-        carried(cx, move |cx| async move {
-            // One of an attempt that was killed may still be at work.
-            this.make_way(&spec.name).await?;
+        run_to_completion(cx, move |cx| async move {
+            // A container of a killed attempt may still be running.
+            this.remove_existing(&spec.name).await?;
             let id = this.create(&cx, &spec).await?;
             let ran = match before().await {
-                Ok(()) => this.run_made(&cx, &id, limit).await,
+                Ok(()) => this.run_created(&cx, &id, limit).await,
                 Err(error) => Err(error),
             };
             let removed = this.docker.remove(&id).await;
@@ -126,8 +129,8 @@ impl Containers {
         .await
     }
 
-    /// Waits for requests that are under way and removes all containers of the instance. No other is made while what
-    /// is returned is held.
+    /// Waits for requests in flight and removes all containers of the instance. No container is
+    /// created while the returned guard is held.
     pub(crate) async fn remove_all(&self) -> Result<OwnedRwLockWriteGuard<()>> {
         let settled = self.settled().await?;
         timeout(REMOVE_LIMIT, self.remove_labelled())
@@ -136,7 +139,7 @@ impl Containers {
         Ok(settled)
     }
 
-    /// Removes all containers beside the server of this name, which are named after it.
+    /// Removes all containers whose names extend the name of this server.
     pub(crate) async fn remove_beside(&self, name: &str) -> Result<()> {
         let labels = spec::owner_labels(&self.host);
         let found = self.docker.named(&labels.each_ref().map(|(key, value)| (*key, value.as_str()))).await?;
@@ -147,18 +150,18 @@ impl Containers {
         Ok(())
     }
 
-    /// Waits for requests that are under way and removes the containers of these names.
+    /// Waits for requests in flight and removes the containers of these names.
     pub(crate) async fn remove_named(&self, names: &[String]) -> Result<()> {
         let _settled = self.settled().await?;
         for name in names {
-            self.make_way(name).await?;
+            self.remove_existing(name).await?;
         }
         Ok(())
     }
 
-    async fn run_made(&self, cx: &Cx, id: &str, limit: Duration) -> Result<CommandOutput> {
+    async fn run_created(&self, cx: &Cx, id: &str, limit: Duration) -> Result<CommandOutput> {
         cx.check()?;
-        if self.start(id).await? == Started::NoProgram {
+        if self.start(id).await? == StartOutcome::NoProgram {
             return Ok(CommandOutput::NoProgram);
         }
         let code = tokio::select! {
@@ -185,7 +188,7 @@ impl Containers {
 
     async fn settled(&self) -> Result<OwnedRwLockWriteGuard<()>> {
         let settled = timeout(REMOVE_LIMIT, Arc::clone(&self.requests).write_owned()).await;
-        settled.map_err(|_| Error::busy("a request to the Docker daemon is still under way"))
+        settled.map_err(|_| Error::busy("a request to the Docker daemon is still in flight"))
     }
 
     async fn request(&self) -> OwnedRwLockReadGuard<()> {
@@ -193,8 +196,9 @@ impl Containers {
     }
 }
 
-/// Runs work that clears up behind itself. Where its caller goes away it is cancelled, and comes to its end all the same.
-pub(crate) async fn carried<T, F>(cx: &Cx, work: impl FnOnce(Cx) -> F) -> Result<T>
+/// Runs work that cleans up after itself. If the caller is dropped, the work is cancelled but still
+/// completes.
+pub(crate) async fn run_to_completion<T, F>(cx: &Cx, work: impl FnOnce(Cx) -> F) -> Result<T>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,

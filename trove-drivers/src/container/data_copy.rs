@@ -1,10 +1,10 @@
-//! The copy of an instance's data that an upgrade makes before it lets the new release change it, beside it on the
-//! volume:
+//! The copy of an instance's data that an upgrade makes before the new release may change it. It is
+//! stored beside the data on the volume:
 //!
 //! ```text
-//! <data>.before.new   the copy, while it is made
-//! <data>.before       the copy; from when it is there until it is put back, the data is the new release's
-//! <data>.after        what the new release made of the data, on its way out
+//! <data>.before.new   the copy while it is being made
+//! <data>.before       the complete copy; while it exists, the data belongs to the new release
+//! <data>.after        the new release's data, being removed
 //! ```
 //!
 //! Everything here blocks.
@@ -26,32 +26,32 @@ use super::{
 };
 
 impl HostPaths {
-    /// The upgrade that has begun or was concluded last, if one was.
-    pub(crate) fn upgrade_note(&self) -> Result<Option<UpgradeState>> {
+    /// Returns the state of the last upgrade, if there was one.
+    pub(crate) fn upgrade_state(&self) -> Result<Option<UpgradeState>> {
         match state_file::read(&self.upgrade())? {
             StateFile::Absent => Ok(None),
             StateFile::Found(note) => Ok(Some(note)),
             StateFile::Damaged => {
-                let why = "the note of an upgrade is damaged, so that it is unknown which release the data belongs to";
+                let why = "the state of an upgrade is damaged: it is unknown which release the data belongs to";
                 Err(Error::corrupt(why).with("path", self.upgrade().display()))
             }
         }
     }
 
-    pub(crate) fn note_upgrade(&self, note: &UpgradeState) -> Result<()> {
+    pub(crate) fn record_upgrade(&self, note: &UpgradeState) -> Result<()> {
         state_file::write(&self.upgrade(), note)
     }
 
-    /// Notes that there is no way back, and drops what only that would need.
-    pub(crate) fn conclude_upgrade(&self) -> Result<()> {
-        if let Some(note) = self.upgrade_note()? {
-            self.note_upgrade(&UpgradeState { concluded: true, ..note })?;
+    /// Records that the upgrade cannot be reverted any more, and removes the copies.
+    pub(crate) fn commit_upgrade(&self) -> Result<()> {
+        if let Some(note) = self.upgrade_state()? {
+            self.record_upgrade(&UpgradeState { committed: true, ..note })?;
         }
         self.drop_copies()
     }
 
-    /// Forgets the upgrade and drops what only the way back would need.
-    pub(crate) fn forget_upgrade(&self) -> Result<()> {
+    /// Removes the state of the upgrade and the copies.
+    pub(crate) fn clear_upgrade(&self) -> Result<()> {
         state_file::remove(&self.upgrade())?;
         self.drop_copies()
     }
@@ -63,18 +63,18 @@ impl HostPaths {
         Ok(())
     }
 
-    /// True where there is the whole copy.
+    /// Returns true if there is a complete copy.
     pub(crate) fn has_copy(&self) -> Result<bool> {
-        exists(&self.copy()).map_err(|error| failed("look for the copy of the data", &self.copy(), error))
+        exists(&self.copy()).map_err(|error| failed("check for the copy of the data", &self.copy(), error))
     }
 
-    /// Copies the data of a server that is at rest.
-    pub(crate) fn copy_aside(&self, going_on: &dyn Fn(u64) -> bool) -> Result<()> {
+    /// Copies the data of a stopped server.
+    pub(crate) fn copy_aside(&self, progress: &dyn Fn(u64) -> bool) -> Result<()> {
         let done = || -> io::Result<()> {
             remove_tree(&self.draft())?;
             let server = self.server();
             let owner = Some((server.uid, server.gid));
-            let how = CopyOptions { owner, links: true, without: &|_| false, durable: true, going_on };
+            let how = CopyOptions { owner, links: true, without: &|_| false, durable: true, progress };
             copy_tree(&self.data(), &self.draft(), &how)?;
             fs::rename(self.draft(), self.copy())?;
             self.sync_volume()
@@ -82,7 +82,7 @@ impl HostPaths {
         done().map_err(|error| failed("copy the data", &self.data(), error))
     }
 
-    /// Puts the copy in the place of the data, if there is one. May be repeated after it broke off.
+    /// Replaces the data with the copy, if there is one. Can be repeated after an interruption.
     pub(crate) fn put_copy_back(&self) -> Result<()> {
         let done = || -> io::Result<()> {
             if !exists(&self.copy())? {
@@ -95,7 +95,7 @@ impl HostPaths {
             fs::rename(self.copy(), self.data())?;
             self.sync_volume()
         };
-        done().map_err(|error| failed("put the data back", &self.data(), error))
+        done().map_err(|error| failed("restore the data", &self.data(), error))
     }
 
     fn sync_volume(&self) -> io::Result<()> {

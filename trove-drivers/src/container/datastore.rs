@@ -1,4 +1,4 @@
-//! The life of a server in a container.
+//! The lifecycle of a server in a container.
 
 mod adopt;
 mod configuration;
@@ -35,37 +35,38 @@ use super::{
     monitors::{OomKillMonitor, Storage, StorageMonitor, blocking},
     spec,
 };
-use crate::docker::{Docker, State, Waker};
+use crate::docker::{Docker, EventWaiter, RunState};
 
-/// How long one question to the server may take.
+/// The time limit of one readiness probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long an observation waits for what a former process left.
+/// How long an observation waits for the cleanup after an earlier process.
 const ADOPT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a server that runs may be silent before it counts as hanging and not as coming up.
+/// How long a running server may be unresponsive before it counts as hanging rather than starting.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// The [`Datastore`] of an engine that runs in a container.
 ///
-/// [`stop`](Datastore::stop) leaves no container, only the volume and a note that it was asked for, so that
-/// [`observe`](Datastore::observe) tells a stop from a loss even after this process was replaced.
+/// [`stop`](Datastore::stop) leaves no container, only the volume and a file that records the
+/// request, so that [`observe`](Datastore::observe) can tell a stop from a loss even after the
+/// agent was replaced.
 #[derive(Debug)]
 pub(crate) struct ContainerDatastore<E> {
     docker: Docker,
-    /// As it is now: an upgrade changes the release, a resize the flavor.
+    /// The current properties: an upgrade changes the release, a resize the flavor.
     host: RwLock<Arc<GuestHost>>,
-    /// Whether what a former process left was looked at.
+    /// Whether the state that an earlier process left was taken over.
     adopted: tokio::sync::Mutex<bool>,
     engine: Arc<E>,
     specs: spec::ContainerSpecs<E>,
     paths: HostPaths,
     containers: Containers,
     name: String,
-    waker: Waker,
-    /// Held by the one call at a time that changes anything.
+    event_waiter: EventWaiter,
+    /// Held by the one call at a time that changes something.
     turn: tokio::sync::Mutex<()>,
-    /// Held while files are copied, which may go on for a moment after a dropped call.
+    /// Held while files are copied, which may continue for a moment after a dropped call.
     copies: Arc<tokio::sync::Mutex<()>>,
     settings: SettingsStore,
     scratch: scratch_server::ScratchSlot,
@@ -76,14 +77,14 @@ pub(crate) struct ContainerDatastore<E> {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// The datastore of one instance. Makes nothing.
+    /// Returns the datastore of one instance. Creates nothing.
     pub(crate) fn new(docker: Docker, host: GuestHost) -> Self {
         let engine = Arc::new(E::new(&host));
         let paths = HostPaths::new(&host, engine.data_directory());
         let host = Arc::new(host);
         let name = spec::server_name(&host);
         Self {
-            waker: docker.waker(&name),
+            event_waiter: docker.event_waiter(&name),
             turn: tokio::sync::Mutex::default(),
             copies: Arc::default(),
             settings: SettingsStore::new(paths.settings()),
@@ -110,10 +111,10 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
         let _turn = self.turn(cx).await?;
         let new = !self.on_disk(HostPaths::has_data).await?;
         match new {
-            true => self.begin_anew().await,
+            true => self.skip_adoption().await,
             false => self.adopt().await?,
         }
-        self.on_disk(|paths| paths.note_stop(false)).await?;
+        self.on_disk(|paths| paths.record_stop(false)).await?;
         self.begin_settings(&spec.settings, new).await?;
         let image = self.ensure_image(cx, &self.host()).await?;
         if new {
@@ -136,7 +137,7 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
 
     async fn stop(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        self.on_disk(|paths| paths.note_stop(true)).await?;
+        self.on_disk(|paths| paths.record_stop(true)).await?;
         self.take_down(cx, self.engine.stop_limit()).await.map(drop)
     }
 
@@ -153,40 +154,40 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
     }
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
-        // What it finds is not what is observed; whoever changes something next tries it again.
+        // A failure does not affect the observation; the next change retries it.
         let _ = timeout(ADOPT_LIMIT, self.adopt()).await;
         let (container, storage, record) =
             tokio::join!(self.containers.look(&self.name), self.storage.read(), self.known_settings());
         let state = container.as_ref().map(|found| found.as_ref().map(|found| found.state));
         let pid = match state {
-            Ok(Some(State::Running { pid })) => Some(pid),
+            Ok(Some(RunState::Running { pid })) => Some(pid),
             _ => None,
         };
         let (outcome, version) = match pid {
             Some(_) => self.probe().await,
             None => (ProbeOutcome::Unreachable, None),
         };
-        let Storage { disk, data, stop_noted } = storage;
+        let Storage { disk, data, stop_requested } = storage;
         if outcome.answered() {
             self.reclaim_space(disk).await;
         }
         let health = assess(&Observations {
             container: state,
             outcome,
-            coming_up: pid.is_some_and(|pid| self.coming_up(pid, outcome.answered())),
+            starting: pid.is_some_and(|pid| self.starting(pid, outcome.answered())),
             overdue: pid.is_some_and(|pid| self.overdue(pid)),
-            stop_noted,
+            stop_requested,
             data,
             disk,
             volume_size: self.host().volume_size,
-            killed_lately: self.kills.recent(pid),
+            killed_recently: self.kills.recent(pid),
         });
         let settings = record.map(|record| record.state(pid.is_some()));
         Ok(Observed::new(health).server_version(version).disk(disk).settings(settings))
     }
 
     async fn changed(&self) {
-        self.waker.woken().await;
+        self.event_waiter.next_event().await;
     }
 
     fn accounts(&self) -> Option<&dyn Accounts> {
@@ -207,12 +208,12 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// The place of the instance as it is now.
+    /// Returns the current properties of the instance.
     fn host(&self) -> Arc<GuestHost> {
         Arc::clone(&self.host.read())
     }
 
-    /// Makes the place of the instance another one, for all that is done from now on.
+    /// Changes the properties of the instance, for everything that follows.
     fn change_host(&self, change: impl FnOnce(&mut GuestHost)) {
         change(Arc::make_mut(&mut self.host.write()));
     }
@@ -224,11 +225,11 @@ impl<E: Engine> ContainerDatastore<E> {
         }
         tokio::select! {
             turn = cx.waiting("wait for another change", self.turn.lock()) => Ok(turn),
-            () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled before it began")),
+            () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled before it started")),
         }
     }
 
-    /// Runs what blocks on the instance's file system where it may.
+    /// Runs blocking work on the instance's file system.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&HostPaths) -> Result<T> + Send + 'static,
@@ -237,10 +238,10 @@ impl<E: Engine> ContainerDatastore<E> {
         blocking(move || work(&paths)).await
     }
 
-    /// Brings the server to answering, whatever it does now, and opens it.
+    /// Makes the server answer, whatever its state is, and allows writes.
     async fn serve(&self, cx: &Cx) -> Result<()> {
         self.check_data().await?;
-        self.on_disk(|paths| paths.note_stop(false)).await?;
+        self.on_disk(|paths| paths.record_stop(false)).await?;
         if !self.serves(cx).await? {
             self.ensure_image(cx, &self.host()).await?;
             self.start_server(cx).await?;
@@ -248,7 +249,7 @@ impl<E: Engine> ContainerDatastore<E> {
         self.allow_writes(cx).await
     }
 
-    /// What the server says, within a time limit.
+    /// Probes the server, within a time limit.
     async fn probe(&self) -> (ProbeOutcome, Option<String>) {
         match timeout(PROBE_LIMIT, self.engine.probe()).await {
             Ok(Readiness::Ready { version }) => (ProbeOutcome::Ready, Some(version)),
@@ -265,33 +266,33 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// Stops the server in order, or kills it after a limit, and removes its container. Returns the code with which it
-    /// ended, where it had one.
+    /// Stops the server, kills it after a limit, and removes its container. Returns the exit code,
+    /// if there was one.
     async fn take_down(&self, cx: &Cx, limit: Duration) -> Result<Option<i64>> {
         let Some(found) = self.containers.look(&self.name).await? else { return Ok(None) };
-        if found.state == State::Paused {
-            // A paused server cannot hear the signal.
+        if found.state == RunState::Paused {
+            // A paused server cannot receive the signal.
             self.docker.unpause(&found.id).await?;
         }
-        // From here on it is not one that serves, however long it still answers: the daemon stops it even where this
-        // call is given up.
+        // From here on the server no longer counts as serving, even if it still answers: the daemon
+        // stops it even if this call is dropped.
         let id = found.id.clone();
-        self.on_disk(move |paths| paths.note_leaving(&id)).await?;
-        // Some servers wait for sessions to go before they end.
+        self.on_disk(move |paths| paths.record_stopping(&id)).await?;
+        // Some servers wait for sessions to close before they exit.
         self.engine.disconnect();
         cx.waiting("stop server", self.docker.stop(&found.id, limit)).await?;
         self.engine.disconnect();
         let ended = self.containers.look(&self.name).await?;
         self.docker.remove(&found.id).await?;
-        self.on_disk(HostPaths::note_gone).await?;
+        self.on_disk(HostPaths::clear_stopping).await?;
         Ok(ended.and_then(|ended| match ended.state {
-            State::Exited { code, .. } => Some(code),
-            State::Created | State::Running { .. } | State::Paused => None,
+            RunState::Exited { code, .. } => Some(code),
+            RunState::Created | RunState::Running { .. } | RunState::Paused => None,
         }))
     }
 
-    /// Notes what was seen of the process, and says whether it may still be coming up.
-    fn coming_up(&self, pid: u32, answered: bool) -> bool {
+    /// Records that the process was seen, and returns whether it may still be starting.
+    fn starting(&self, pid: u32, answered: bool) -> bool {
         let mut seen = self.seen.lock();
         if seen.pid != pid {
             *seen = Seen { pid, since: Instant::now(), answered };
@@ -300,14 +301,14 @@ impl<E: Engine> ContainerDatastore<E> {
         !seen.answered && seen.since.elapsed() < GRACE
     }
 
-    /// True where the process was seen for longer than a start may take.
+    /// Returns true if the process has been seen for longer than a start may take.
     fn overdue(&self, pid: u32) -> bool {
         let seen = self.seen.lock();
         seen.pid == pid && seen.since.elapsed() > self.engine.start_limit()
     }
 }
 
-/// Since when the present server process is known, and whether it ever answered.
+/// When the current server process was first seen, and whether it has ever answered.
 #[derive(Debug)]
 struct Seen {
     pid: u32,

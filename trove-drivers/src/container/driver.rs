@@ -27,7 +27,7 @@ pub struct ContainerDriver<E> {
 }
 
 impl<E: Engine> ContainerDriver<E> {
-    /// The driver with its engine's own images, on the Docker Engine of this machine.
+    /// Returns the driver with the engine's default images, on the Docker Engine of this machine.
     pub fn new() -> Self {
         Self { docker: Docker::connect(), manifest: E::manifest(), engine: PhantomData }
     }
@@ -39,8 +39,8 @@ impl<E: Engine> ContainerDriver<E> {
         self
     }
 
-    /// Runs servers of a version from another image: the official one or one with the same programs in `PATH`. A version
-    /// that is not on offer is ignored.
+    /// Runs servers of a version from another image: the official one, or one with the same
+    /// programs in `PATH`. An unknown version is ignored.
     #[must_use]
     pub fn image(mut self, version: &str, image: impl Into<String>) -> Self {
         if let Some(found) = self.manifest.versions.iter_mut().find(|found| found.name == version) {

@@ -1,15 +1,16 @@
-//! What an instance has on the host's file system: its volume, and the agent's directory. Everything here blocks.
+//! The files of an instance on the host: its volume and the agent's directory. Everything here
+//! blocks.
 //!
 //! ```text
-//! <directory>/conf, run, passwd   what the server sees: rendered files, sockets, names of users
-//! <directory>/stopped             there while the last thing asked for was a stop
-//! <directory>/leaving.json        the container that was told to stop, until it is gone
-//! <directory>/settings.json       the record of the settings
-//! <directory>/upgrade.json        the upgrade that has begun or was concluded last
+//! <directory>/conf, run, passwd   mounted into containers: rendered files, sockets, user names
+//! <directory>/stopped             exists if a stop was the last request
+//! <directory>/leaving.json        the container that is being stopped
+//! <directory>/settings.json       the settings record
+//! <directory>/upgrade.json        the state of the last upgrade
 //! <directory>/resized.json        the last change of the flavor
-//! <directory>/password.json       the administrator's password, where the server asks for one
-//! <directory>/probe/              a throw-away server, while there is one
-//! <directory>/fence               who may change the instance, kept by its fence
+//! <directory>/password.json       the administrator's password, if the server needs one
+//! <directory>/probe/              the scratch server, while there is one
+//! <directory>/fence               the epochs of the fence
 //! ```
 
 use std::{
@@ -31,10 +32,11 @@ use super::{
     state_file::{self, StateFile},
 };
 
-/// The name of the directory of a throw-away server.
-pub(crate) const PROBE: &str = "probe";
+/// The name of the scratch server's directory.
+pub(crate) const SCRATCH: &str = "probe";
 
-/// What the agent's directory has of the server. The fence's note and what an agent of its own process keeps are others'.
+/// What the agent's directory holds of the server. The fence and an agent process keep their own
+/// files there.
 const OWN: [&str; 10] = [
     "conf",
     "run",
@@ -45,7 +47,7 @@ const OWN: [&str; 10] = [
     "upgrade.json",
     "resized.json",
     "password.json",
-    PROBE,
+    SCRATCH,
 ];
 
 /// The paths of one instance.
@@ -63,17 +65,17 @@ impl HostPaths {
         Self { volume, directory, server: host.server, data_name: data_name.to_owned() }
     }
 
-    /// The data directory.
+    /// Returns the data directory.
     pub(crate) fn data(&self) -> PathBuf {
         self.volume.join(&self.data_name)
     }
 
-    /// The directory in which data is made before it is the data directory.
+    /// Returns the directory in which data is staged before it becomes the data directory.
     pub(crate) fn staging(&self) -> PathBuf {
         self.volume.join(self.staging_name())
     }
 
-    /// The name below the volume of the directory in which data is made before it is the data directory.
+    /// Returns the name of the staging directory below the volume.
     pub(crate) fn staging_name(&self) -> String {
         format!("{}.new", self.data_name)
     }
@@ -90,16 +92,16 @@ impl HostPaths {
         self.directory.join("passwd")
     }
 
-    /// Makes the directories and renders the files anew. The server must not run.
+    /// Creates the directories and renders the files. The server must not be running.
     pub(crate) fn lay_out(&self, files: &[ConfigFile]) -> Result<()> {
         let server = self.server;
         let done = || -> io::Result<()> {
             own(&self.volume, Some(server.uid), Some(server.gid), 0o700)?;
             fs::create_dir_all(&self.directory)?;
-            // What a former release or setting had rendered is not to be read by this one.
+            // Files that were rendered for an earlier release or setting must not be read.
             remove_tree(&self.conf())?;
             self.directory(&self.conf(), None, 0o750)?;
-            // A socket of a server that was killed may be in the way of the next one.
+            // The socket of a killed server may block the next one.
             remove_tree(&self.run())?;
             self.directory(&self.run(), Some(server.uid), 0o700)?;
             self.write(&self.passwd(), &self.passwd_text())?;
@@ -108,39 +110,39 @@ impl HostPaths {
         done().map_err(|error| failed("write the configuration of the server", &self.directory, error))
     }
 
-    /// Renders the files for a server that runs, each replaced as a whole.
+    /// Renders the files for a running server, each replaced atomically.
     pub(crate) fn render(&self, files: &[ConfigFile]) -> Result<()> {
         let done = self.render_all(files);
         done.map_err(|error| failed("write the configuration of the server", &self.directory, error))
     }
 
-    /// True where there is a data directory. [`Unavailable`](trove_core::error::Kind::Unavailable) where that cannot be
-    /// told.
+    /// Returns true if there is a data directory, and
+    /// [`Unavailable`](trove_core::error::Kind::Unavailable) if that is unknown.
     pub(crate) fn has_data(&self) -> Result<bool> {
         match fs::symlink_metadata(self.data()) {
             Ok(found) => Ok(found.is_dir()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed("look for the data directory", &self.data(), error)),
+            Err(error) => Err(failed("check for the data directory", &self.data(), error)),
         }
     }
 
-    /// Removes what an attempt to initialise left behind.
+    /// Removes the staging directory of an interrupted initialization.
     pub(crate) fn sweep(&self) -> Result<()> {
         let staging = self.staging();
-        remove_tree(&staging).map_err(|error| failed("remove a half-made data directory", &staging, error))
+        remove_tree(&staging).map_err(|error| failed("remove an incomplete data directory", &staging, error))
     }
 
-    /// Removes what a throw-away server left behind.
-    pub(crate) fn sweep_probe(&self) -> Result<()> {
-        let probe = self.directory.join(PROBE);
-        remove_tree(&probe).map_err(|error| failed("remove the files of a throw-away server", &probe, error))
+    /// Removes the files of a scratch server.
+    pub(crate) fn sweep_scratch(&self) -> Result<()> {
+        let probe = self.directory.join(SCRATCH);
+        remove_tree(&probe).map_err(|error| failed("remove the files of a scratch server", &probe, error))
     }
 
-    /// Makes an empty data directory in staging.
+    /// Creates an empty staging directory.
     pub(crate) fn stage_empty(&self) -> Result<()> {
         let staging = self.staging();
         self.directory(&staging, Some(self.server.uid), 0o700)
-            .map_err(|error| failed("make the data directory", &staging, error))
+            .map_err(|error| failed("create the data directory", &staging, error))
     }
 
     /// Makes the staging directory the data directory, durably.
@@ -150,11 +152,11 @@ impl HostPaths {
             fs::rename(&staging, self.data())?;
             File::open(&self.volume)?.sync_all()
         };
-        done().map_err(|error| failed("put the data directory in place", &staging, error))
+        done().map_err(|error| failed("move the data directory into place", &staging, error))
     }
 
-    /// Notes whether the server is meant to be stopped.
-    pub(crate) fn note_stop(&self, stop: bool) -> Result<()> {
+    /// Records whether the server should be stopped.
+    pub(crate) fn record_stop(&self, stop: bool) -> Result<()> {
         let path = self.stopped();
         let done = || -> io::Result<()> {
             if stop {
@@ -166,64 +168,65 @@ impl HostPaths {
                 _ => Ok(()),
             }
         };
-        done().map_err(|error| failed("note that the server is to be stopped", &path, error))
+        done().map_err(|error| failed("record that the server should be stopped", &path, error))
     }
 
-    /// True where the last thing asked for was a stop.
-    pub(crate) fn stop_noted(&self) -> io::Result<bool> {
+    /// Returns true if a stop was the last request.
+    pub(crate) fn stop_requested(&self) -> io::Result<bool> {
         self.stopped().try_exists()
     }
 
-    /// Notes that a container was told to stop. The daemon does that even where whoever asked is gone.
-    pub(crate) fn note_leaving(&self, container: &str) -> Result<()> {
+    /// Records that a container is being stopped. The daemon completes that even if the caller is
+    /// gone.
+    pub(crate) fn record_stopping(&self, container: &str) -> Result<()> {
         state_file::write(&self.leaving(), &container)
     }
 
-    /// Forgets the container that was told to stop, which is gone.
-    pub(crate) fn note_gone(&self) -> Result<()> {
+    /// Removes the record of a container that was being stopped and is gone.
+    pub(crate) fn clear_stopping(&self) -> Result<()> {
         state_file::remove(&self.leaving())
     }
 
-    /// True where this container was told to stop.
-    pub(crate) fn is_leaving(&self, container: &str) -> Result<bool> {
+    /// Returns true if this container is being stopped.
+    pub(crate) fn is_stopping(&self, container: &str) -> Result<bool> {
         Ok(state_file::read(&self.leaving())? == StateFile::Found(container.to_owned()))
     }
 
-    /// Removes what the agent's directory has of the server.
+    /// Removes what the agent's directory holds of the server.
     pub(crate) fn clear(&self) -> Result<()> {
         let done = || -> io::Result<()> {
             for name in OWN {
                 remove_tree(&self.directory.join(name))?;
-                // What a process that was killed did not get to put in its place.
+                // A killed process may have left a staged file.
                 remove_tree(&self.directory.join(format!("{name}.new")))?;
             }
             Ok(())
         };
-        done().map_err(|error| failed("empty the directory of the agent", &self.directory, error))
+        done().map_err(|error| failed("clear the directory of the agent", &self.directory, error))
     }
 
-    /// Where the settings are recorded.
+    /// Returns the path of the settings record.
     pub(crate) fn settings(&self) -> PathBuf {
         self.directory.join("settings.json")
     }
 
-    /// True where settings are recorded.
+    /// Returns true if there is a settings record.
     pub(crate) fn has_settings(&self) -> Result<bool> {
         let path = self.settings();
-        path.try_exists().map_err(|error| failed("look for the record of the settings", &path, error))
+        path.try_exists().map_err(|error| failed("check for the settings record", &path, error))
     }
 
-    /// Where an upgrade is noted.
+    /// Returns the path of the upgrade state.
     pub(crate) fn upgrade(&self) -> PathBuf {
         self.directory.join("upgrade.json")
     }
 
-    /// Where the last change of the flavor is noted.
+    /// Returns the path of the last change of the flavor.
     pub(crate) fn resized(&self) -> PathBuf {
         self.directory.join("resized.json")
     }
 
-    /// Whose the data is.
+    /// Returns the owner of the data.
     pub(crate) fn server(&self) -> ServerIdentity {
         self.server
     }
@@ -236,7 +239,7 @@ impl HostPaths {
         self.directory.join("stopped")
     }
 
-    /// Names for the users of the agent and the server, which some programs refuse to run without.
+    /// Returns names for the users of the agent and the server, which some programs need to run.
     fn passwd_text(&self) -> String {
         let (agent, server) = (rustix::process::geteuid().as_raw(), self.server);
         let mut text = format!("{AGENT}:x:{agent}:{}:agent:/:/usr/sbin/nologin\n", server.gid);
@@ -267,7 +270,8 @@ impl HostPaths {
     }
 }
 
-/// Sets owner, group and mode where they are others. Only root may give files away, so only a difference is touched.
+/// Sets owner, group and mode if they differ. Only root may change owners, so equal ones are left
+/// alone.
 pub(crate) fn own(path: &Path, uid: Option<u32>, gid: Option<u32>, mode: u32) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     if uid.is_some_and(|uid| uid != found.uid()) || gid.is_some_and(|gid| gid != found.gid()) {
@@ -279,13 +283,13 @@ pub(crate) fn own(path: &Path, uid: Option<u32>, gid: Option<u32>, mode: u32) ->
     Ok(())
 }
 
-/// What went wrong with the host's file system.
+/// Returns the error for a failed file operation: `what` completes "could not".
 pub(crate) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
     let failed = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Error::no_space(format!("there is no disk space left to {what}"))
         }
-        _ => Error::unavailable(format!("cannot {what}")),
+        _ => Error::unavailable(format!("could not {what}")),
     };
     failed.with("path", path.display()).because(error)
 }
@@ -297,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_cleared_is_the_servers_only() {
+    fn only_the_servers_files_are_cleared() {
         let directory = tempfile::tempdir().unwrap();
         let host = GuestHost::new(InstanceId::new_v4(), directory.path().join("volume"), directory.path());
         let others = ["agent.json", "agent.lock", "agent.notes", "fence", "fence.new"];

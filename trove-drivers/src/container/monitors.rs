@@ -1,5 +1,4 @@
-//! What is read of the host beside the container: how full the volume is, whether the data is there, and whether the
-//! kernel killed a part of the server.
+//! Monitors of the host: the usage of the volume, the data directory, and kills by the kernel.
 
 use std::{
     fs,
@@ -17,24 +16,24 @@ use trove_core::{
 
 use super::{host_paths::HostPaths, safe_fs::occupied};
 
-/// How old a measurement of what the files take up may be.
+/// The maximum age of a measured usage.
 const USED_MAX_AGE: Duration = Duration::from_secs(30);
 
 /// How long an observation waits for the file system.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
-/// What the file system says.
+/// What is known of the file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Storage {
-    /// How full it is, where it could be read.
+    /// The usage of the volume, if known.
     pub(crate) disk: Option<Disk>,
-    /// Whether the data directory is there, where that could be told.
+    /// Whether the data directory exists, if known.
     pub(crate) data: Option<bool>,
-    /// Whether the last thing asked for was a stop, where that could be told.
-    pub(crate) stop_noted: Option<bool>,
+    /// Whether a stop was the last request, if known.
+    pub(crate) stop_requested: Option<bool>,
 }
 
-/// Reads the file system, at most once at a time: one that hangs costs one thread.
+/// Reads the file system, once at a time, so that a hanging one blocks only one thread.
 #[derive(Debug)]
 pub(crate) struct StorageMonitor {
     paths: HostPaths,
@@ -54,7 +53,7 @@ impl StorageMonitor {
         Self { paths, volume, used: Arc::default(), reading: Arc::default() }
     }
 
-    /// What the file system says, as far as that is known within the limit. Reads that meet follow each other.
+    /// Returns what can be read within the limit. Concurrent reads are queued.
     pub(crate) async fn read(&self) -> Storage {
         self.measure();
         let read = async {
@@ -62,16 +61,16 @@ impl StorageMonitor {
             let (paths, volume) = (self.paths.clone(), self.volume.clone());
             let read = tokio::task::spawn_blocking(move || {
                 let _reading = reading;
-                (free(&volume), paths.has_data().ok(), paths.stop_noted().ok())
+                (free(&volume), paths.has_data().ok(), paths.stop_requested().ok())
             });
             read.await
         };
-        let Ok(Ok((free, data, stop_noted))) = timeout(READ_LIMIT, read).await else { return Storage::default() };
+        let Ok(Ok((free, data, stop_requested))) = timeout(READ_LIMIT, read).await else { return Storage::default() };
         let used = self.used.lock().measured.and_then(|(_, used)| used);
-        Storage { disk: free.map(|free| Disk { used, free }), data, stop_noted }
+        Storage { disk: free.map(|free| Disk { used, free }), data, stop_requested }
     }
 
-    /// Begins to add up what the files take up, unless that was done lately or is being done.
+    /// Starts measuring the usage, unless that was done recently or is in progress.
     fn measure(&self) {
         let mut used = self.used.lock();
         if used.measuring || used.measured.is_some_and(|(at, _)| at.elapsed() < USED_MAX_AGE) {
@@ -88,16 +87,16 @@ impl StorageMonitor {
     }
 }
 
-/// What can still be written to the file system of this directory.
+/// Returns the free space of the file system that holds this directory.
 pub(crate) fn free(path: &Path) -> Option<ByteSize> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(ByteSize::bytes(found.f_bavail.saturating_mul(found.f_frsize)))
 }
 
-/// How long an out-of-memory kill is told of after it was seen, so that it is seen by others too.
+/// How long a kill is reported after it was seen, so that more than one observer sees it.
 const KILL_SHOWN: Duration = Duration::from_secs(30);
 
-/// Watches for kills by the kernel inside a running container, of which the daemon says nothing.
+/// Detects kills by the kernel inside a running container, which the daemon does not report.
 #[derive(Debug, Default)]
 pub(crate) struct OomKillMonitor(Mutex<OomKills>);
 
@@ -109,13 +108,13 @@ struct OomKills {
 }
 
 impl OomKillMonitor {
-    /// True where the kernel was seen to kill a part of the server within the last half minute. `pid` is the first
-    /// process of the server, where it runs.
+    /// Returns true if the kernel killed a process of the server within the last half minute. `pid`
+    /// is the first process of a running server.
     pub(crate) fn recent(&self, pid: Option<u32>) -> bool {
         let count = pid.and_then(kill_count);
         let mut kills = self.0.lock();
         match (pid, count) {
-            // What happened before this process was watched is over.
+            // Kills before this process was first seen do not count.
             (Some(pid), count) if kills.pid != pid => *kills = OomKills { pid, count: count.unwrap_or(0), seen: None },
             (_, Some(count)) if count > kills.count => (kills.count, kills.seen) = (count, Some(Instant::now())),
             _ => {}
@@ -124,14 +123,14 @@ impl OomKillMonitor {
     }
 }
 
-/// How many processes the kernel killed for want of memory in the control group of this process.
+/// Returns the number of out-of-memory kills in the control group of this process.
 fn kill_count(pid: u32) -> Option<u64> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let file = memory_file(&groups)?;
     parse_kill_count(&fs::read_to_string(file).ok()?)
 }
 
-/// The file that counts kills, from the control groups of a process.
+/// Returns the file that counts kills, given the control groups of a process.
 fn memory_file(groups: &str) -> Option<PathBuf> {
     let lines = || groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let found = |base: &str, path: &str, file: &str| PathBuf::from(format!("{base}{path}/{file}"));
@@ -148,7 +147,7 @@ fn parse_kill_count(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// Runs what blocks where it may.
+/// Runs blocking work on the blocking thread pool.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> trove_core::error::Result<T> + Send + 'static,
 ) -> trove_core::error::Result<T> {
@@ -166,33 +165,33 @@ mod tests {
         let host = GuestHost::new(InstanceId::new_v4(), directory.join("volume"), directory.join("guest"));
         let paths = HostPaths::new(&host, "data");
         fs::create_dir_all(paths.data()).unwrap();
-        paths.note_stop(true).unwrap();
+        paths.record_stop(true).unwrap();
         StorageMonitor::new(paths, host.volume.clone())
     }
 
     #[tokio::test]
-    async fn readings_that_meet_all_tell() {
+    async fn concurrent_reads_all_return_values() {
         let directory = tempfile::tempdir().unwrap();
         let gauge = gauge(directory.path());
         let readings = futures_util::future::join_all((0..8).map(|_| gauge.read())).await;
         for storage in readings {
-            assert_eq!((storage.data, storage.stop_noted), (Some(true), Some(true)));
+            assert_eq!((storage.data, storage.stop_requested), (Some(true), Some(true)));
             assert!(storage.disk.is_some());
         }
     }
 
     #[tokio::test]
-    async fn behind_a_reading_that_hangs_nothing_is_claimed() {
+    async fn hanging_reads_leave_storage_unknown() {
         let directory = tempfile::tempdir().unwrap();
         let gauge = gauge(directory.path());
         let hanging = Arc::clone(&gauge.reading).lock_owned().await;
         let storage = gauge.read().await;
-        assert_eq!((storage.data, storage.stop_noted, storage.disk), (None, None, None));
+        assert_eq!((storage.data, storage.stop_requested, storage.disk), (None, None, None));
         drop(hanging);
     }
 
     #[test]
-    fn the_counter_is_found_under_both_versions_of_control_groups() {
+    fn oom_kill_counters_are_found_in_both_cgroup_versions() {
         let first = "9:name=systemd:/docker/f\n4:cpu,memory:/docker/f\n0::/\n";
         let second = "0::/system.slice/docker-f.scope\n";
         assert_eq!(memory_file(first).unwrap(), Path::new("/sys/fs/cgroup/memory/docker/f/memory.oom_control"));

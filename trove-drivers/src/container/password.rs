@@ -9,8 +9,8 @@ use super::state_file::{StateFile, read, write};
 /// 43 letters and digits carry 256 bits.
 const LENGTH: usize = 43;
 
-/// The password of a server's administrator, where the server knows nobody by its socket: kept in the agent's directory, out
-/// of the server's reach, for as long as the instance is there. Made where there is none. Blocks.
+/// Returns the password of the administrator, for servers that cannot authenticate by the socket.
+/// It is created once and kept in the agent's directory, out of the server's reach. Blocks.
 pub fn admin_password(host: &GuestHost) -> Result<SecretString> {
     let path = host.directory.join("password.json");
     if let StateFile::Found(known) = read::<String>(&path)? {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_is_the_same_each_time_and_the_agents_alone() {
+    fn admin_passwords_are_persistent_and_private() {
         let directory = tempfile::tempdir().unwrap();
         let host = GuestHost::new(InstanceId::new_v4(), "/v", directory.path().join("guest"));
         let password = admin_password(&host).unwrap();

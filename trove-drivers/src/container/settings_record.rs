@@ -1,12 +1,11 @@
-//! What is known of an instance's settings: those it should have, those its server has, and why some were given up.
-//! Pure.
+//! The record of an instance's settings: the wanted ones, those of its server, and why some were
+//! rejected. Pure.
 //!
-//! What is about to be done is written down first, so that a record that is found after this process was killed tells
-//! what the server may have:
+//! Changes are recorded ahead, so that a record found after a crash tells what the server may have:
 //!
 //! ```text
-//! applying   a change to the running server that was begun: it may have any of these values
-//! starting   the settings with which a server was started last, before it was known whether it answers
+//! applying   a change of the running server in progress: it may have any of these values
+//! starting   the settings of the last start, until the server answers
 //! ```
 
 use std::collections::BTreeSet;
@@ -19,18 +18,18 @@ use trove_core::model::{Setting, Settings, SettingsState};
 pub(crate) struct SettingsRecord {
     /// The settings that the instance should have.
     wanted: Settings,
-    /// Those its server has, or had when it was there last; `None` before it ever answered.
+    /// The settings that its server has or had last; `None` until it answered once.
     running: Option<Settings>,
     #[serde(default)]
     applying: Option<Settings>,
     #[serde(default)]
     starting: Option<StartAttempt>,
-    /// Why wanted settings were given up.
+    /// Why wanted settings were rejected.
     #[serde(default)]
     rejected: Option<String>,
 }
 
-/// The start of a server with these settings, in place of others for this reason.
+/// The start of a server with these settings, and the reason if they are not the wanted ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct StartAttempt {
     settings: Settings,
@@ -38,19 +37,19 @@ struct StartAttempt {
 }
 
 impl SettingsRecord {
-    /// The record of an instance that is being prepared with these settings.
+    /// Returns the record of an instance that is being prepared with these settings.
     pub(crate) fn new(wanted: Settings) -> Self {
         Self { wanted, ..Self::default() }
     }
 
-    /// The record of an instance without settings, which is what there is where nothing was recorded.
+    /// Returns the record of an instance without settings, also used if nothing was recorded.
     pub(crate) fn empty() -> Self {
         Self { running: Some(Settings::new()), ..Self::default() }
     }
 
-    /// The record in the place of one that cannot be read.
+    /// Returns the replacement of a record that cannot be read.
     pub(crate) fn damaged() -> Self {
-        let why = "the record of the settings was damaged; the server has its defaults";
+        let why = "the settings record was damaged; the server uses its defaults";
         Self { rejected: Some(why.to_owned()), ..Self::empty() }
     }
 
@@ -58,26 +57,26 @@ impl SettingsRecord {
         &self.wanted
     }
 
-    /// The settings to fall back to where a server does not start with those wanted: what it last had. `None` where
-    /// that is the same, or it never had any.
+    /// Returns the settings to fall back to if a server does not start with the wanted ones. `None`
+    /// if they are the same or the server never answered.
     pub(crate) fn fallback(&self) -> Option<&Settings> {
         self.running.as_ref().filter(|running| **running != self.wanted)
     }
 
-    /// True where the server answered at least once.
-    pub(crate) fn came_up(&self) -> bool {
+    /// Returns true if the server has answered at least once.
+    pub(crate) fn has_answered(&self) -> bool {
         self.running.is_some()
     }
 
-    /// Notes that a server is about to be started with these settings; `because` tells why not with those wanted.
-    /// Whatever a former one was given live is gone with it.
+    /// Records that a server is about to be started with these settings. `because` is the reason if
+    /// they are not the wanted ones. What a running server had applied is lost with it.
     pub(crate) fn start(&mut self, settings: Settings, because: Option<String>) {
         self.applying = None;
         let other = because.is_some() || self.running.as_ref() != Some(&settings);
         self.starting = other.then_some(StartAttempt { settings, because });
     }
 
-    /// Notes that the server answers.
+    /// Records that the server answers.
     pub(crate) fn answered(&mut self) {
         match self.starting.take() {
             Some(StartAttempt { settings, because }) => {
@@ -92,39 +91,39 @@ impl SettingsRecord {
         }
     }
 
-    /// Notes that the server came up with the settings wanted in none of its attempts.
+    /// Records that no start with the wanted settings succeeded.
     pub(crate) fn failed(&mut self) {
         self.starting = None;
     }
 
-    /// True where a change to these settings would change nothing.
+    /// Returns true if applying these settings would change nothing.
     pub(crate) fn is(&self, settings: &Settings) -> bool {
         self.wanted == *settings && self.applying.is_none() && self.rejected.is_none()
     }
 
-    /// Makes these the settings wanted, for the next start.
+    /// Sets the wanted settings, for the next start.
     pub(crate) fn want(&mut self, settings: Settings) {
         (self.wanted, self.rejected, self.applying) = (settings, None, None);
     }
 
-    /// Begins to change the running server to these settings and returns what differs, `None` being a value that is
-    /// given up.
+    /// Begins a change of the running server to these settings and returns the differences, with
+    /// `None` for a setting that is removed.
     pub(crate) fn begin(&mut self, settings: &Settings) -> Vec<(String, Option<Setting>)> {
         let running = self.running.get_or_insert_default();
         let begun = self.applying.replace(settings.clone());
-        // Of what was begun before and broke off it is not known whether the server has it.
+        // An interrupted change may or may not have reached the server.
         let unsure = begun.iter().flat_map(|begun| differing(running, begun));
         let names: BTreeSet<&String> = unsure.chain(differing(running, settings)).collect();
         names.into_iter().map(|name| (name.clone(), settings.get(name).cloned())).collect()
     }
 
-    /// What undoes those changes.
+    /// Returns the changes that undo these.
     pub(crate) fn undo(&self, changes: &[(String, Option<Setting>)]) -> Vec<(String, Option<Setting>)> {
         let running = |name: &String| self.running.as_ref().and_then(|running| running.get(name).cloned());
         changes.iter().map(|(name, _)| (name.clone(), running(name))).collect()
     }
 
-    /// Notes that the changes were made, but for those of these names, which the server takes when it is started.
+    /// Records that the changes were applied, except those that take effect at the next start.
     pub(crate) fn changed(&mut self, changes: Vec<(String, Option<Setting>)>, later: &[String]) {
         let Some(settings) = self.applying.take() else { return };
         let running = self.running.get_or_insert_default();
@@ -137,12 +136,12 @@ impl SettingsRecord {
         self.want(settings);
     }
 
-    /// Notes that the changes were undone.
+    /// Records that the changes were undone.
     pub(crate) fn undone(&mut self) {
         self.applying = None;
     }
 
-    /// How the settings stand with a server that runs, or with none.
+    /// Returns the state of the settings, given whether the server is running.
     pub(crate) fn state(&self, runs: bool) -> SettingsState {
         let running = self.running.as_ref().filter(|_| runs);
         let required = running.map(|running| differing(running, &self.wanted).cloned().collect());
@@ -150,7 +149,7 @@ impl SettingsRecord {
     }
 }
 
-/// The names that have another value, or one at all, in only one of the two, in order.
+/// Returns the names whose values differ, in order.
 fn differing<'a>(one: &'a Settings, other: &'a Settings) -> impl Iterator<Item = &'a String> {
     let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
     names.into_iter().filter(|name| one.get(*name) != other.get(*name))
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_in_force_at_once_or_after_a_restart() {
+    fn changes_apply_at_once_or_after_a_restart() {
         let mut record = running(&[("a", 1), ("b", 1), ("same", 1)]);
         let changes = record.begin(&settings(&[("b", 2), ("c", 3), ("same", 1)]));
         assert_eq!(changes, [change("a", None), change("b", Some(2)), change("c", Some(3))]);
@@ -182,7 +181,7 @@ mod tests {
         assert_eq!(record.state(true).restart_required, ["b"]);
         assert!(record.state(false).restart_required.is_empty());
         assert!(record.is(&settings(&[("b", 2), ("c", 3), ("same", 1)])));
-        // A restart that was announced is taken back with the value.
+        // A pending restart is cleared when the value is set back.
         let changes = record.begin(&settings(&[("b", 1), ("c", 3), ("same", 1)]));
         assert_eq!(changes, []);
         record.changed(changes, &[]);
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_broke_off_is_made_or_undone_by_the_next_one() {
+    fn interrupted_changes_are_completed_or_undone_by_the_next() {
         let mut record = running(&[("a", 1)]);
         record.begin(&settings(&[("b", 2)]));
         let mut again = record.clone();
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_start_goes_back_to_what_it_had() {
+    fn failed_starts_fall_back_to_the_former_settings() {
         let mut record = running(&[("a", 1)]);
         record.want(settings(&[("a", 2)]));
         record.start(settings(&[("a", 2)]), None);
@@ -215,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_came_up_unseen_has_what_it_was_started_with() {
+    fn started_settings_are_running_once_the_server_answers() {
         let mut record = running(&[("a", 1)]);
         record.want(settings(&[("a", 2)]));
         record.start(settings(&[("a", 2)]), None);
         record.answered();
         assert_eq!((record.state(true).restart_required.len(), record.fallback()), (0, None));
         let mut fresh = SettingsRecord::new(settings(&[("a", 1)]));
-        assert_eq!((fresh.came_up(), fresh.fallback()), (false, None));
+        assert_eq!((fresh.has_answered(), fresh.fallback()), (false, None));
         fresh.answered();
         assert_eq!(fresh, running(&[("a", 1)]));
     }

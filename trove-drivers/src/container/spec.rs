@@ -1,4 +1,4 @@
-//! The containers of an instance, as pure functions of its place and its engine.
+//! The containers of an instance, as pure functions of its properties and its engine.
 
 use std::{
     collections::HashMap,
@@ -19,28 +19,28 @@ pub(crate) const DIRECTORY_LABEL: &str = "io.trove.directory";
 
 const MIB: u64 = 1 << 20;
 
-/// The name of the container that serves.
+/// Returns the name of the server's container.
 pub(crate) fn server_name(host: &GuestHost) -> String {
     host.name.clone()
 }
 
-/// The name of the container that initialises.
+/// Returns the name of the container that initializes the data directory.
 pub(crate) fn init_name(host: &GuestHost) -> String {
     format!("{}-init", host.name)
 }
 
-/// The name of the container that helps.
+/// Returns the name of the helper container.
 pub(crate) fn helper_name(host: &GuestHost) -> String {
     format!("{}-helper", host.name)
 }
 
-/// The name of the container that tells the version of an image.
+/// Returns the name of the container that prints the version of an image.
 pub(crate) fn version_name(host: &GuestHost) -> String {
     format!("{}-version", host.name)
 }
 
-/// The name of the server from which the catalog is read.
-pub(crate) fn probe_name(host: &GuestHost) -> String {
+/// Returns the name of the scratch server.
+pub(crate) fn scratch_name(host: &GuestHost) -> String {
     format!("{}-probe", host.name)
 }
 
@@ -59,17 +59,17 @@ impl<E: Engine> ContainerSpecs<E> {
         Self { datastore: name, port, engine, paths }
     }
 
-    /// What the datastore is called.
+    /// Returns the name of the datastore.
     pub(crate) fn datastore(&self) -> &str {
         &self.datastore
     }
 
-    /// The path at which a container sees this directory of the volume.
+    /// Returns the path at which a container sees this directory of the volume.
     pub(crate) fn inside(&self, name: &str) -> String {
         format!("{}/{name}", self.engine.volume_target())
     }
 
-    /// The container that serves.
+    /// Returns the server's container.
     pub(crate) fn server(&self, host: &GuestHost, cpus: u32) -> ContainerSpec {
         let data = self.inside(self.engine.data_directory());
         let port = PublishedPort {
@@ -89,17 +89,18 @@ impl<E: Engine> ContainerSpecs<E> {
         }
     }
 
-    /// The container that runs `command` to initialise.
+    /// Returns the container that runs `command` to initialize the data directory.
     pub(crate) fn init(&self, host: &GuestHost, cpus: u32, command: Vec<String>) -> ContainerSpec {
         ContainerSpec { name: init_name(host), command, ..self.base(host, cpus, "init") }
     }
 
-    /// The container that runs `command` beside the server.
+    /// Returns the container that runs `command` beside the server.
     pub(crate) fn helper(&self, host: &GuestHost, cpus: u32, command: Vec<String>) -> ContainerSpec {
         ContainerSpec { name: helper_name(host), command, ..self.base(host, cpus, "helper") }
     }
 
-    /// The container that runs `command` of an image that nothing is known of yet. It sees nothing of the instance.
+    /// Returns the container that runs `command` of an untrusted image. It sees nothing of the
+    /// instance.
     pub(crate) fn version(&self, host: &GuestHost, cpus: u32, command: Vec<String>) -> ContainerSpec {
         let base = self.base(host, cpus, "version");
         ContainerSpec { name: version_name(host), command, mounts: Vec::new(), ..base }
@@ -143,7 +144,8 @@ impl<E: Engine> ContainerSpecs<E> {
     }
 }
 
-/// The address to publish at: loopback where the instance is reached by it, otherwise all of this machine's.
+/// Returns the address to publish on: loopback if the endpoint is loopback, otherwise all addresses
+/// of this machine.
 fn bind_address(endpoint: &str) -> IpAddr {
     match endpoint.parse::<IpAddr>() {
         Ok(address) if address.is_loopback() => address,
@@ -152,12 +154,12 @@ fn bind_address(endpoint: &str) -> IpAddr {
     }
 }
 
-/// The labels by which the containers of an instance are found.
+/// Returns the labels that identify the containers of an instance.
 pub(crate) fn owner_labels(host: &GuestHost) -> [(&'static str, String); 2] {
     [(INSTANCE_LABEL, host.instance.to_string()), (SCOPE_LABEL, host.scope.clone())]
 }
 
-/// True where a container with these labels is the instance's.
+/// Returns true if a container with these labels belongs to the instance.
 pub(crate) fn is_ours(host: &GuestHost, labels: &HashMap<String, String>) -> bool {
     owner_labels(host).iter().all(|(key, value)| labels.get(*key) == Some(value))
 }
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_loopback_endpoint_is_published_on_loopback() {
+    fn only_loopback_endpoints_are_published_on_loopback() {
         for (endpoint, address) in
             [("127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1"), ("192.0.2.7", "0.0.0.0"), ("db.test", "0.0.0.0")]
         {

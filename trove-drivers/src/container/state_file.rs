@@ -1,5 +1,5 @@
-//! Small files in which the agent keeps what it has to know after it was replaced. The server cannot reach them.
-//! Everything here blocks.
+//! Small JSON files in which the agent persists its state, out of the server's reach. Everything
+//! here blocks.
 
 use std::{fs, io, path::Path};
 
@@ -11,38 +11,38 @@ use trove_core::{
 
 use super::{bounded_read, failed};
 
-/// Far more than any of them has.
+/// Far more than any of them holds.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// What was found in the place of a note.
+/// The content of a state file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum StateFile<T> {
     Absent,
     Found(T),
-    /// There is a file that says nothing.
+    /// The file exists but cannot be parsed.
     Damaged,
 }
 
-/// What a note says.
+/// Reads a state file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<StateFile<T>> {
     match bounded_read(path, MAX_BYTES) {
         Ok(text) => Ok(serde_json::from_str(&text).map_or(StateFile::Damaged, StateFile::Found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StateFile::Absent),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(StateFile::Damaged),
-        Err(error) => Err(failed("read what was noted", path, error)),
+        Err(error) => Err(failed("read a state file", path, error)),
     }
 }
 
-/// Replaces a note as a whole, durably.
+/// Replaces a state file, atomically and durably.
 pub(crate) fn write(path: &Path, note: &impl Serialize) -> Result<()> {
     let done = || -> io::Result<()> {
         fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
         replace(path, &serde_json::to_vec(note)?)
     };
-    done().map_err(|error| failed("note something", path, error))
+    done().map_err(|error| failed("write a state file", path, error))
 }
 
-/// Removes a note, durably. One that is absent is `Ok`.
+/// Removes a state file, durably. An absent one is `Ok`.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let done = || -> io::Result<()> {
         match fs::remove_file(path) {
@@ -51,7 +51,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
             Ok(()) => sync_directory(path),
         }
     };
-    done().map_err(|error| failed("forget what was noted", path, error))
+    done().map_err(|error| failed("remove a state file", path, error))
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_there_whole_or_not_at_all() {
+    fn state_files_are_complete_absent_or_damaged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("guest/note");
         assert_eq!(read::<Vec<u8>>(&path).unwrap(), StateFile::Absent);

@@ -1,16 +1,17 @@
-//! Templates: data directories that were just initialised, kept for the next instances of the same image on this host.
+//! Templates: freshly initialized data directories that are kept for later instances of the same
+//! image on this host.
 //!
-//! They lie in the directory that a host's instances share, where only agents may write:
+//! They are in the directory that a host's instances share, where only agents may write:
 //!
 //! ```text
-//! <shared>/templates/lock             held by the one who makes a template
-//! <shared>/templates/<name>/data/     the data directory, without what no two servers may share
-//! <shared>/templates/<name>/seal      of what it is, and a digest of all of it
-//! <shared>/templates/<name>.new/      one that is being made
+//! <shared>/templates/lock             held locked while a template is made
+//! <shared>/templates/<name>/data/     the data directory, without individual files
+//! <shared>/templates/<name>/seal      the key, and a digest of the data
+//! <shared>/templates/<name>.new/      a template that is being made
 //! ```
 //!
-//! Every copy is compared with the seal, so that a template that is damaged, or half there, is never used. Everything
-//! here blocks.
+//! Every copy is verified against the seal, so a damaged or incomplete template is never used.
+//! Everything here blocks.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
@@ -30,21 +31,21 @@ use super::{
 };
 use crate::{hash::short_hash, reserved_names::matches_pattern};
 
-/// How many are kept.
+/// The maximum number of templates.
 const MOST: usize = 8;
 
-/// No template is larger, in bytes.
+/// The maximum size of a template in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What has to be the same for a template to be used.
+/// What has to match for a template to be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TemplateKey {
-    /// What the datastore is called.
+    /// The name of the datastore.
     pub(crate) engine: String,
     pub(crate) version: String,
     /// The id of the image.
     pub(crate) image: String,
-    /// What the engine says makes a difference.
+    /// Options of the engine that affect the data.
     pub(crate) options: String,
 }
 
@@ -61,24 +62,24 @@ pub(crate) struct Templates {
 }
 
 impl Templates {
-    /// Those in the directory that a host's instances share.
+    /// Returns the templates in the directory that a host's instances share.
     pub(crate) fn new(shared: &Path) -> Self {
         Self { root: shared.join("templates") }
     }
 
-    /// True where there seems to be a template of this key.
+    /// Returns true if there seems to be a template for this key.
     pub(crate) fn has(&self, key: &TemplateKey) -> bool {
         self.path(key).exists()
     }
 
-    /// Makes a data directory of the template of this key. False where there is none that can be used; nothing is
-    /// left at the path then.
+    /// Copies the template for this key to a new data directory. Returns false, and leaves nothing
+    /// at the path, if there is no usable one.
     pub(crate) fn take(
         &self,
         key: &TemplateKey,
         to: &Path,
         owner: ServerIdentity,
-        going_on: &dyn Fn(u64) -> bool,
+        progress: &dyn Fn(u64) -> bool,
     ) -> Result<bool> {
         let path = self.path(key);
         let manifest = match state_file::read::<TemplateManifest>(&path.join("seal"))? {
@@ -87,22 +88,23 @@ impl Templates {
             StateFile::Found(_) | StateFile::Damaged => return self.discard(&path).map(|()| false),
         };
         let owner = Some((owner.uid, owner.gid));
-        let how = CopyOptions { owner, links: false, without: &|_| false, durable: true, going_on };
+        let how = CopyOptions { owner, links: false, without: &|_| false, durable: true, progress };
         match copy_tree_with_digest(&path.join("data"), to, &how) {
             Ok(digest) if digest == manifest.digest => {
-                // What is used is kept; that it was is not worth an error.
+                // Marks the template as recently used. A failure is harmless.
                 let _ = File::open(&path).and_then(|path| path.set_modified(SystemTime::now()));
                 return Ok(true);
             }
             Ok(_) => self.discard(&path)?,
-            Err(error) => tracing::warn!(template = %path.display(), %error, "a template could not be copied"),
+            Err(error) => tracing::warn!(template = %path.display(), %error, "failed to copy a template"),
         }
-        remove_tree(to).map_err(|error| failed("remove a half-made data directory", to, error))?;
+        remove_tree(to).map_err(|error| failed("remove an incomplete data directory", to, error))?;
         Ok(false)
     }
 
-    /// Makes a template of a data directory that was just initialised and that no server had yet. Does nothing where
-    /// there is one, or another is being made. Returns true where it made one.
+    /// Keeps a data directory that was just initialized, before any server ran on it, as a
+    /// template. Does nothing if there is one or another is being made. Returns true if it made
+    /// one.
     pub(crate) fn keep(&self, key: &TemplateKey, from: &Path, template: &Template) -> Result<bool> {
         let make = || -> io::Result<bool> {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
@@ -126,7 +128,7 @@ impl Templates {
         make().map_err(|error| failed("keep a template", &self.root, error))
     }
 
-    /// Removes all but the ones used last, and returns the images of those.
+    /// Removes all but the most recently used templates, and returns the keys of those.
     pub(crate) fn sweep(&self) -> Result<Vec<TemplateKey>> {
         let swept = || -> io::Result<Vec<(SystemTime, PathBuf)>> {
             let mut found = Vec::new();
@@ -139,7 +141,7 @@ impl Templates {
             found.sort();
             Ok(found)
         };
-        let mut found = swept().map_err(|error| failed("look through the templates", &self.root, error))?;
+        let mut found = swept().map_err(|error| failed("list the templates", &self.root, error))?;
         let surplus = found.len().saturating_sub(MOST);
         for (_, path) in found.drain(..surplus) {
             self.discard(&path)?;
@@ -154,13 +156,13 @@ impl Templates {
         Ok(kept)
     }
 
-    /// Removes the template of this key.
+    /// Removes the template for this key.
     pub(crate) fn remove(&self, key: &TemplateKey) -> Result<()> {
         self.discard(&self.path(key))
     }
 
     fn draft(&self, key: &TemplateKey, draft: &Path, from: &Path, template: &Template) -> io::Result<()> {
-        // One of a maker that was killed.
+        // A draft of a killed process may be left.
         remove_tree(draft)?;
         DirBuilder::new().mode(0o700).create(draft)?;
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -168,9 +170,9 @@ impl Templates {
             owner: Some(owner),
             links: false,
             without: &|name| template.individual.iter().any(|pattern| matches_pattern(pattern, name)),
-            // The seal tells where something of it is missing.
+            // The seal detects missing content.
             durable: false,
-            going_on: &|bytes| bytes <= MAX_BYTES,
+            progress: &|bytes| bytes <= MAX_BYTES,
         };
         let digest = copy_tree_with_digest(from, &draft.join("data"), &how)?;
         let manifest = serde_json::to_vec(&TemplateManifest { key: key.clone(), digest })?;
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_whole_and_its_server_s_own() {
+    fn copies_of_a_template_are_complete_and_owned_by_their_server() {
         let bench = Bench::new();
         let subject = subject("sha256:1");
         assert!(!bench.take(&subject));
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_template_is_not_used_and_goes() {
+    fn damaged_templates_are_discarded() {
         let subject = subject("sha256:1");
         type Damage = fn(&Path);
         let damages: [Damage; 6] = [
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_not_taken_into_a_template() {
+    fn templates_with_links_are_refused() {
         let bench = Bench::new();
         symlink("/etc/passwd", bench.directory.path().join("initialised/link")).unwrap();
         let from = bench.directory.path().join("initialised");
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_ones_used_last_are_kept() {
+    fn only_the_most_recently_used_templates_are_kept() {
         let bench = Bench::new();
         for image in 0..=MOST {
             assert!(bench.keep(&subject(&image.to_string())));

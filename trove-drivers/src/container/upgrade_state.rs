@@ -1,4 +1,5 @@
-//! What is noted of an upgrade from before its first change until it is reverted, or superseded by the next one. Pure.
+//! The state of an upgrade, from before its first change until it is reverted or superseded by the
+//! next one. Pure.
 
 use serde::{Deserialize, Serialize};
 use trove_core::{
@@ -6,20 +7,20 @@ use trove_core::{
     error::{Error, Result},
 };
 
-/// An upgrade that has begun, or was concluded.
+/// An upgrade that has begun or was committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UpgradeState {
     pub(crate) from: ReleaseId,
     pub(crate) to: ReleaseId,
-    /// True where the new release changes the data, so that a copy of it is made before.
+    /// True if the new release changes the data, so that it is copied first.
     pub(crate) changing: bool,
-    /// True where there is no way back. It is kept for a caller who did not come to write that down, and who takes the
-    /// instance for what it was.
-    #[serde(default)]
-    pub(crate) concluded: bool,
+    /// True if the upgrade cannot be reverted. The state is kept for a caller that failed before
+    /// persisting the upgrade and still assumes the old release.
+    #[serde(default, alias = "concluded")]
+    pub(crate) committed: bool,
 }
 
-/// A release without its secrets.
+/// A release without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReleaseId {
     pub(crate) version: String,
@@ -27,8 +28,9 @@ pub(crate) struct ReleaseId {
 }
 
 impl UpgradeState {
-    /// Refuses to start a release on data that may be the other one's. `copied` tells whether there is the whole copy of
-    /// the data from before, which there is before the new release is started and until the data is put back.
+    /// Refuses to start a release on data that may belong to the other one. `copied` tells whether
+    /// there is a complete copy of the old data, which exists from before the new release is
+    /// started until the copy is restored.
     pub(crate) fn may_start(&self, release: &ReleaseId, copied: bool) -> Result<()> {
         let known = *release == self.from || *release == self.to;
         let fits = release == if copied { &self.to } else { &self.from };
@@ -36,7 +38,7 @@ impl UpgradeState {
             return Ok(());
         }
         let ReleaseId { version, .. } = &self.to;
-        Err(Error::conflict(format!("the upgrade to version {version} has to be finished or reverted first")))
+        Err(Error::conflict(format!("the upgrade to version {version} must be finished or reverted first")))
     }
 }
 
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_is_started_on_its_own_data_only() {
+    fn releases_start_only_on_their_own_data() {
         let (old, new, other) = (Release::new("1", "i:1"), Release::new("2", "i:2"), Release::new("1", "i:3"));
         for (changing, copied, release, may) in [
             (true, false, &old, true),
@@ -69,7 +71,7 @@ mod tests {
             (false, false, &other, false),
             (true, true, &other, false),
         ] {
-            let note = UpgradeState { from: (&old).into(), to: (&new).into(), changing, concluded: false };
+            let note = UpgradeState { from: (&old).into(), to: (&new).into(), changing, committed: false };
             let started = note.may_start(&release.into(), copied);
             assert_eq!(started.is_ok(), may, "{changing} {copied} {release:?}");
         }

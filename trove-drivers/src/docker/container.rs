@@ -1,4 +1,4 @@
-//! Containers: how they are made, and what is asked and done of them.
+//! Creates, inspects and controls containers.
 
 use std::{
     collections::HashMap,
@@ -22,25 +22,26 @@ use bollard::{
 use futures_util::StreamExt;
 use trove_core::error::{Error, Kind, Result};
 
-use super::{Action, DEADLINE, Docker, LOOK_DEADLINE, error::lacks_program};
+use super::{DEADLINE, Docker, DockerRequest, LOOK_DEADLINE, error::lacks_program};
 
-/// How much of a container's output goes into an error.
+/// How much of a container's output is added to an error.
 const LOG_TAIL_BYTES: usize = 2048;
 
 const LOG_TAIL_LINES: u32 = 20;
 const LOG_TAIL_READ: usize = 1 << 20;
 
-/// How long it may take to read what a container wrote.
+/// How long reading the output of a container may take.
 const LOG_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A processor as the daemon counts them.
+/// One CPU in the daemon's unit.
 const NANO_CPUS: u64 = 1_000_000_000;
 
-/// How `/tmp` is mounted. What is in it counts as memory of the container.
+/// The mount options of `/tmp`. Its content counts as memory of the container.
 const TEMPORARY: &str = "rw,noexec,nosuid,nodev,mode=1777,size=16m";
 
-/// A container to make. What all of ours have in common is not here: no capabilities, no new privileges, a read-only
-/// root file system, no restarts by the daemon, no entry point and no health check of the image.
+/// A container to create. Not included is what all of ours have in common: no capabilities, no new
+/// privileges, a read-only root file system, no restarts by the daemon, and neither the entry point
+/// nor the health check of the image.
 #[derive(Clone, Debug)]
 pub(crate) struct ContainerSpec {
     pub(crate) name: String,
@@ -58,7 +59,7 @@ pub(crate) struct ContainerSpec {
     pub(crate) labels: HashMap<String, String>,
 }
 
-/// A path of the host that a container sees.
+/// A host path that is mounted into a container.
 #[derive(Clone, Debug)]
 pub(crate) struct Mount {
     pub(crate) source: PathBuf,
@@ -69,9 +70,9 @@ pub(crate) struct Mount {
 /// How a container is connected.
 #[derive(Clone, Debug)]
 pub(crate) enum Network {
-    /// Not at all.
+    /// Without a network.
     None,
-    /// To the network of this name, with one port of its own published on this machine.
+    /// To the network of this name, with one port published on this machine.
     Published { network: String, port: PublishedPort },
 }
 
@@ -82,23 +83,23 @@ pub(crate) struct PublishedPort {
     pub(crate) host: u16,
 }
 
-/// A container as it is.
+/// An existing container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Container {
+pub(crate) struct ContainerInfo {
     pub(crate) id: String,
     pub(crate) labels: HashMap<String, String>,
-    pub(crate) state: State,
-    /// The image, as it was asked for.
+    pub(crate) state: RunState,
+    /// The image, as requested.
     pub(crate) image: String,
-    /// Its limits, as they were asked for: memory in bytes and whole processors.
+    /// The limits, as requested: memory in bytes and whole CPUs.
     pub(crate) limits: (u64, u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// It was made and never started.
+pub(crate) enum RunState {
+    /// Created and never started.
     Created,
-    /// Its first process has this id on the host.
+    /// Running; its first process has this id on the host.
     Running {
         pid: u32,
     },
@@ -109,94 +110,96 @@ pub(crate) enum State {
     },
 }
 
-/// Whether a container was started.
+/// The result of starting a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Started {
-    Yes,
-    /// Its image has no such program.
+pub(crate) enum StartOutcome {
+    Started,
+    /// The image does not contain the program.
     NoProgram,
 }
 
 impl Docker {
-    /// Makes a container and returns its id; [`Conflict`](Kind::Conflict) where the name is taken. The guard is kept
-    /// until the daemon has answered, even where this future is dropped before.
+    /// Creates a container and returns its id; [`Conflict`](Kind::Conflict) if the name is taken.
+    /// The guard is held until the daemon has answered, even if this future is dropped.
     pub(crate) async fn create(&self, spec: &ContainerSpec, guard: impl Send + 'static) -> Result<String> {
-        let action = Action::Create { name: spec.name.clone(), image: spec.image.clone() };
+        let action = DockerRequest::Create { name: spec.name.clone(), image: spec.image.clone() };
         let options = CreateContainerOptionsBuilder::new().name(&spec.name).build();
         let body = spec.body()?;
         let create = |client: bollard::Docker| async move { client.create_container(Some(options), body).await };
         Ok(self.write(action, DEADLINE, guard, create).await?.id)
     }
 
-    /// Starts a container; one that runs is left as it is. The guard is kept as in [`create`](Self::create).
-    pub(crate) async fn start(&self, container: &str, guard: impl Send + 'static) -> Result<Started> {
+    /// Starts a container, or does nothing if it is running. The guard is held as in
+    /// [`create`](Self::create).
+    pub(crate) async fn start(&self, container: &str, guard: impl Send + 'static) -> Result<StartOutcome> {
         let name = container.to_owned();
         let start = |client: bollard::Docker| async move {
             match client.start_container(&name, None).await {
-                Ok(()) => Ok(Started::Yes),
-                Err(error) if lacks_program(&error) => Ok(Started::NoProgram),
+                Ok(()) => Ok(StartOutcome::Started),
+                Err(error) if lacks_program(&error) => Ok(StartOutcome::NoProgram),
                 Err(error) => Err(error),
             }
         };
-        self.write(Action::Container(container.to_owned()), DEADLINE, guard, start).await
+        self.write(DockerRequest::Container(container.to_owned()), DEADLINE, guard, start).await
     }
 
-    /// Asks a container to stop by its signal and kills it after `grace`. One that is absent or stopped is `Ok`.
+    /// Stops a container with its stop signal and kills it after `grace`. An absent or stopped one
+    /// is `Ok`.
     pub(crate) async fn stop(&self, container: &str, grace: Duration) -> Result<()> {
         let name = container.to_owned();
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
         let stop = |client: bollard::Docker| async move { client.stop_container(&name, Some(options)).await };
-        absent_is_ok(self.write(Action::Container(container.to_owned()), grace + DEADLINE, (), stop).await)
+        absent_is_ok(self.write(DockerRequest::Container(container.to_owned()), grace + DEADLINE, (), stop).await)
     }
 
-    /// Lets a paused container go on.
+    /// Resumes a paused container.
     pub(crate) async fn unpause(&self, container: &str) -> Result<()> {
         let name = container.to_owned();
         let unpause = |client: bollard::Docker| async move { client.unpause_container(&name).await };
-        self.write(Action::Container(container.to_owned()), DEADLINE, (), unpause).await
+        self.write(DockerRequest::Container(container.to_owned()), DEADLINE, (), unpause).await
     }
 
-    /// OomKills and removes a container with the volumes the daemon made for it. One that is absent is `Ok`.
+    /// Kills and removes a container with its anonymous volumes. An absent one is `Ok`.
     pub(crate) async fn remove(&self, container: &str) -> Result<()> {
         let name = container.to_owned();
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         let remove = |client: bollard::Docker| async move { client.remove_container(&name, Some(options)).await };
-        match absent_is_ok(self.write(Action::Container(container.to_owned()), DEADLINE, (), remove).await) {
-            // Its removal is in progress.
+        match absent_is_ok(self.write(DockerRequest::Container(container.to_owned()), DEADLINE, (), remove).await) {
+            // It is already being removed.
             Err(error) if error.kind() == Kind::Conflict => Ok(()),
             removed => removed,
         }
     }
 
-    /// The container, if there is one. Answers within seconds.
-    pub(crate) async fn look(&self, container: &str) -> Result<Option<Container>> {
+    /// Returns the container, if there is one. Answers within seconds.
+    pub(crate) async fn look(&self, container: &str) -> Result<Option<ContainerInfo>> {
         let look = |client: bollard::Docker| async move { client.inspect_container(container, None).await };
-        match self.read(Action::Container(container.to_owned()), LOOK_DEADLINE, look).await {
-            Ok(found) => Ok(Some(Container::from(found))),
+        match self.read(DockerRequest::Container(container.to_owned()), LOOK_DEADLINE, look).await {
+            Ok(found) => Ok(Some(ContainerInfo::from(found))),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The ids of all containers with these labels, running or not.
+    /// Returns the ids of all containers with these labels, running or not.
     pub(crate) async fn labelled(&self, labels: &[(&str, &str)]) -> Result<Vec<String>> {
         Ok(self.named(labels).await?.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// The same with their names.
+    /// Returns their ids and names.
     pub(crate) async fn named(&self, labels: &[(&str, &str)]) -> Result<Vec<(String, String)>> {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
-        let found = self.read(Action::Ask, DEADLINE, list).await?;
+        let found = self.read(DockerRequest::Ask, DEADLINE, list).await?;
         let name = |names: Option<Vec<String>>| names.and_then(|names| names.into_iter().next()).unwrap_or_default();
         let both = found.into_iter().filter_map(|it| Some((it.id?, name(it.names).trim_start_matches('/').to_owned())));
         Ok(both.collect())
     }
 
-    /// Waits until the container has ended, for as long as that takes, and returns its exit code.
+    /// Waits without a limit until the container has exited, and returns its exit code.
     pub(crate) async fn ended(&self, container: &str) -> Result<i64> {
         let wait = |client: bollard::Docker| async move {
             let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
@@ -207,17 +210,18 @@ impl Docker {
                 None => Ok(None),
             }
         };
-        let ended = self.read(Action::Container(container.to_owned()), Duration::MAX, wait).await?;
-        ended.ok_or_else(|| Error::unavailable("the Docker daemon ended a wait early"))
+        let ended = self.read(DockerRequest::Container(container.to_owned()), Duration::MAX, wait).await?;
+        ended.ok_or_else(|| Error::unavailable("the Docker daemon closed a wait early"))
     }
 
-    /// The end of what the container wrote, for an operator. Empty where it cannot be had.
+    /// Returns the end of the container's output for an operator, or an empty string if it cannot
+    /// be read.
     pub(crate) async fn log_tail(&self, container: &str) -> String {
         let text = self.written(container, Some(LOG_TAIL_LINES), LOG_TAIL_READ).await.unwrap_or_default();
         printable_tail(&text)
     }
 
-    /// What the container wrote, up to so many bytes.
+    /// Returns the container's output, up to this number of bytes.
     pub(crate) async fn output(&self, container: &str, limit: usize) -> Result<String> {
         self.written(container, None, limit).await
     }
@@ -237,11 +241,11 @@ impl Docker {
             }
             Ok(text)
         };
-        self.read(Action::Container(container.to_owned()), LOG_DEADLINE, read).await
+        self.read(DockerRequest::Container(container.to_owned()), LOG_DEADLINE, read).await
     }
 }
 
-impl From<ContainerInspectResponse> for Container {
+impl From<ContainerInspectResponse> for ContainerInfo {
     fn from(found: ContainerInspectResponse) -> Self {
         let config = found.config.unwrap_or_default();
         let limits = found.host_config.unwrap_or_default();
@@ -250,7 +254,7 @@ impl From<ContainerInspectResponse> for Container {
         Self {
             id: found.id.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
-            state: found.state.map_or(State::Created, State::from),
+            state: found.state.map_or(RunState::Created, RunState::from),
             image: config.image.unwrap_or_default(),
             limits: (number(limits.memory), cpus),
         }
@@ -258,7 +262,7 @@ impl From<ContainerInspectResponse> for Container {
 }
 
 impl ContainerSpec {
-    /// Its limits, as those of a [`Container`].
+    /// Returns the limits in the form of [`ContainerInfo::limits`].
     pub(crate) fn limits(&self) -> (u64, u32) {
         (self.memory, self.cpus)
     }
@@ -324,8 +328,7 @@ impl Mount {
 
     fn model(&self) -> Result<MountModel> {
         let source = self.source.to_str().ok_or_else(|| {
-            Error::invalid("a directory of an instance has a name that is not UTF-8")
-                .with("directory", self.source.display())
+            Error::invalid("the path of an instance's directory is not UTF-8").with("directory", self.source.display())
         })?;
         Ok(MountModel {
             typ: Some(MountType::BIND),
@@ -337,7 +340,7 @@ impl Mount {
     }
 }
 
-impl From<ContainerState> for State {
+impl From<ContainerState> for RunState {
     fn from(state: ContainerState) -> Self {
         match state.status {
             Some(ContainerStateStatusEnum::CREATED) => Self::Created,
@@ -366,7 +369,7 @@ fn absent_is_ok(done: Result<()>) -> Result<()> {
     }
 }
 
-/// The end of a text, without what would command an operator's terminal.
+/// Returns the end of a text without control characters that could affect a terminal.
 pub(crate) fn printable_tail(text: &str) -> String {
     let mut from = text.len().saturating_sub(LOG_TAIL_BYTES);
     while !text.is_char_boundary(from) {
@@ -385,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_is_cut_and_cannot_command_a_terminal() {
+    fn output_tails_are_truncated_and_printable() {
         assert_eq!(printable_tail("\n a\tb\r\nc\u{1b}[2J\u{9b}31m\u{7}\u{0}d\u{7f} \n"), "a\tb\nc[2J31md");
         assert_eq!(printable_tail(""), "");
         let long = format!("x{}", "é".repeat(LOG_TAIL_BYTES));

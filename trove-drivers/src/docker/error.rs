@@ -1,27 +1,27 @@
-//! What the daemon's refusals mean.
+//! Classifies the daemon's errors.
 
 use bollard::errors::Error as ClientError;
 use trove_core::error::{Effect, Error};
 
-/// What was asked of the daemon, for the words of a refusal.
+/// The request that the daemon refused, for the error message.
 #[derive(Clone, Debug)]
-pub(crate) enum Action<'a> {
-    /// Something general.
+pub(crate) enum DockerRequest<'a> {
+    /// A request without a subject.
     Ask,
-    /// To look at this image.
+    /// Inspecting this image.
     Image(&'a str),
-    /// To pull this image, signed in to its registry or not.
+    /// Pulling this image, with or without credentials.
     Pull { image: &'a str, login: bool },
-    /// To create a container of this name from this image.
+    /// Creating a container of this name from this image.
     Create { name: String, image: String },
-    /// To do something with this container.
+    /// A request for this container.
     Container(String),
-    /// To do something with this network.
+    /// A request for this network.
     Network(String),
 }
 
-/// The daemon's error as ours.
-pub(crate) fn translate(action: Action<'_>, error: ClientError) -> Error {
+/// Converts the daemon's error.
+pub(crate) fn translate(action: DockerRequest<'_>, error: ClientError) -> Error {
     let found = match &error {
         ClientError::DockerResponseServerError { status_code, message } => refused(&action, *status_code, message),
         ClientError::DockerStreamError { error } => refused(&action, 500, error),
@@ -37,7 +37,7 @@ pub(crate) fn translate(action: Action<'_>, error: ClientError) -> Error {
     found.because(error)
 }
 
-fn refused(action: &Action<'_>, status: u16, message: &str) -> Error {
+fn refused(action: &DockerRequest<'_>, status: u16, message: &str) -> Error {
     let text = message.to_lowercase();
     if text.contains("no space left on device") {
         return Error::no_space("the disk of the Docker daemon is full");
@@ -52,27 +52,27 @@ fn refused(action: &Action<'_>, status: u16, message: &str) -> Error {
         return Error::no_space("the Docker daemon has no addresses left for another network");
     }
     match action {
-        Action::Image(image) => match status {
+        DockerRequest::Image(image) => match status {
             404 => missing_image(image),
             400 => Error::invalid(format!("the Docker daemon refuses the name of image {image}")),
-            _ => Error::internal(format!("the Docker daemon could not look at image {image}")),
+            _ => Error::internal(format!("the Docker daemon could not inspect image {image}")),
         },
-        Action::Pull { image, login } => pull_refused(image, *login, status, &text),
-        Action::Create { image, .. } if status == 404 => missing_image(image),
-        Action::Create { name, .. } | Action::Container(name) => match status {
+        DockerRequest::Pull { image, login } => pull_refused(image, *login, status, &text),
+        DockerRequest::Create { image, .. } if status == 404 => missing_image(image),
+        DockerRequest::Create { name, .. } | DockerRequest::Container(name) => match status {
             404 if text.contains("network") => Error::not_found(format!("the network of container {name} is gone")),
             404 => Error::not_found(format!("there is no container {name}")),
-            409 => Error::conflict(format!("container {name} exists already, or its state does not allow this")),
+            409 => Error::conflict(format!("container {name} already exists, or its state does not allow this")),
             400 => Error::invalid(format!("the Docker daemon refuses the settings of container {name}")),
-            _ => Error::internal(format!("the Docker daemon could not do this with container {name}")),
+            _ => Error::internal(format!("the Docker daemon failed a request for container {name}")),
         },
-        Action::Network(name) => match status {
+        DockerRequest::Network(name) => match status {
             404 => Error::not_found(format!("there is no network {name}")),
             // 403 is both "in use" for a removal and "same bridge name" for a creation.
-            403 | 409 => Error::conflict(format!("network {name} exists already or is in use")),
-            _ => Error::internal(format!("the Docker daemon could not do this with network {name}")),
+            403 | 409 => Error::conflict(format!("network {name} already exists or is in use")),
+            _ => Error::internal(format!("the Docker daemon failed a request for network {name}")),
         },
-        Action::Ask => Error::internal("the Docker daemon refused a request"),
+        DockerRequest::Ask => Error::internal("the Docker daemon refused a request"),
     }
 }
 
@@ -88,7 +88,7 @@ fn pull_refused(image: &str, login: bool, status: u16, text: &str) -> Error {
             false => Error::invalid(format!("image {image} may not be pulled without signing in to its registry")),
         };
     }
-    // Some registries do not say whether there is an image that one may not pull.
+    // Some registries do not reveal whether an image exists that may not be pulled.
     if says(&["access denied", "denied:", "forbidden"]) {
         return Error::not_found(match login {
             true => format!("image {image} does not exist, or may not be pulled with this login"),
@@ -112,14 +112,15 @@ fn pull_refused(image: &str, login: bool, status: u16, text: &str) -> Error {
     }
 }
 
-/// True where a container could not be started because its image has no such program.
+/// Returns true if a container could not start because its image lacks the program.
 pub(crate) fn lacks_program(error: &ClientError) -> bool {
     let ClientError::DockerResponseServerError { message, .. } = error else { return false };
     message.contains("exec: \"")
         && ["executable file not found", "no such file or directory"].iter().any(|why| message.contains(why))
 }
 
-/// The port in "Bind for 127.0.0.1:20000 failed: port is already allocated" and its relatives.
+/// Returns the port in "Bind for 127.0.0.1:20000 failed: port is already allocated" and similar
+/// messages.
 fn port(text: &str) -> Option<u16> {
     let mut words = text.split(|letter: char| letter.is_whitespace() || letter == ',');
     words.find_map(|word| word.trim_end_matches(':').rsplit_once(':').and_then(|(_, port)| port.parse().ok()))
@@ -132,12 +133,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_are_told_apart() {
+    fn daemon_errors_are_classified() {
         let server = |status_code, message: &str| ClientError::DockerResponseServerError {
             status_code,
             message: message.to_owned(),
         };
-        let create = || Action::Create { name: "c".into(), image: "i:1".into() };
+        let create = || DockerRequest::Create { name: "c".into(), image: "i:1".into() };
         let taken = "driver failed programming external connectivity on endpoint c (9f): \
                      Bind for 127.0.0.1:20017 failed: port is already allocated";
         let listening = "driver failed: Error starting userland proxy: listen tcp4 127.0.0.1:20018: bind: address \
@@ -147,20 +148,30 @@ mod tests {
             (create(), server(409, "Conflict. The container name is already in use"), Kind::Conflict, "container c"),
             (create(), server(500, "write /x: no space left on device"), Kind::NoSpace, "full"),
             (create(), server(400, "Minimum memory limit allowed is 6MB"), Kind::Invalid, "settings"),
-            (Action::Container("c".into()), server(500, taken), Kind::Busy, "port 20017 "),
-            (Action::Container("c".into()), server(500, listening), Kind::Busy, "port 20018 "),
-            (Action::Container("c".into()), server(404, "network t not found"), Kind::NotFound, "network"),
-            (Action::Container("c".into()), server(404, "No such container: c"), Kind::NotFound, "no container c"),
-            (Action::Network("n".into()), server(403, "has active endpoints"), Kind::Conflict, "in use"),
+            (DockerRequest::Container("c".into()), server(500, taken), Kind::Busy, "port 20017 "),
+            (DockerRequest::Container("c".into()), server(500, listening), Kind::Busy, "port 20018 "),
+            (DockerRequest::Container("c".into()), server(404, "network t not found"), Kind::NotFound, "network"),
             (
-                Action::Image("i:1"),
+                DockerRequest::Container("c".into()),
+                server(404, "No such container: c"),
+                Kind::NotFound,
+                "no container c",
+            ),
+            (DockerRequest::Network("n".into()), server(403, "has active endpoints"), Kind::Conflict, "in use"),
+            (
+                DockerRequest::Image("i:1"),
                 server(404, "No such image: i:1"),
                 Kind::NotFound,
                 "image i:1 is not on this machine",
             ),
-            (Action::Image("i::"), server(400, "invalid reference format"), Kind::Invalid, "the name of image i::"),
-            (Action::Image("i:1"), server(500, "broken layer"), Kind::Internal, "could not look at image i:1"),
-            (Action::Ask, ClientError::SocketNotFoundError("/s".into()), Kind::Unavailable, "does not answer"),
+            (
+                DockerRequest::Image("i::"),
+                server(400, "invalid reference format"),
+                Kind::Invalid,
+                "the name of image i::",
+            ),
+            (DockerRequest::Image("i:1"), server(500, "broken layer"), Kind::Internal, "could not inspect image i:1"),
+            (DockerRequest::Ask, ClientError::SocketNotFoundError("/s".into()), Kind::Unavailable, "does not answer"),
         ] {
             let error = translate(action, error);
             assert_eq!(error.kind(), kind, "{error:?}");
@@ -169,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_registry_says_is_told_apart() {
+    fn registry_errors_are_classified() {
         let digest = format!("r/i@sha256:{}", "a".repeat(64));
         for (image, login, status, message, kind, words) in [
             ("r/i:1", false, 404, "manifest for r/i:1 not found: manifest unknown", Kind::NotFound, "does not exist"),
@@ -210,14 +221,14 @@ mod tests {
         ] {
             let message = message.to_owned();
             let error = ClientError::DockerResponseServerError { status_code: status, message };
-            let error = translate(Action::Pull { image, login }, error);
+            let error = translate(DockerRequest::Pull { image, login }, error);
             assert_eq!(error.kind(), kind, "{error:?}");
             assert!(error.to_string().contains(words), "{error}");
         }
     }
 
     #[test]
-    fn a_program_that_an_image_lacks_is_recognised() {
+    fn missing_programs_are_detected() {
         let create = "OCI runtime create failed: runc create failed: unable to start container process: ";
         for (message, lacks) in [
             ("exec: \"initdb\": executable file not found in $PATH: unknown", true),

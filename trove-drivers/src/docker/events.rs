@@ -1,8 +1,8 @@
-//! One stream of the daemon's events, which wakes those who wait for something to happen to a container.
+//! One stream of the daemon's events, which wakes those who wait for an event of a container.
 //!
-//! What is kept is one permit a container and no queue: whoever is woken looks for itself. The stream begins with the
-//! first waiter and ends with the last handle. While the daemon is away it is tried again with growing pauses, and
-//! everyone is woken at each try.
+//! There is one permit for each container and no queue: a woken waiter inspects the container
+//! itself. The stream starts with the first waiter and ends with the last handle. While the daemon
+//! is unavailable, the stream is retried with back-off, and each attempt wakes every waiter.
 
 use std::{
     collections::HashMap,
@@ -16,47 +16,47 @@ use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinHandle};
 
-use super::{Docker, Inner};
+use super::{Docker, DockerInner};
 
 /// The bounds of the delay between two attempts to reach the daemon.
 const MIN_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 const ACTIONS: [&str; 6] = ["die", "oom", "pause", "unpause", "destroy", "kill"];
 
-/// The listeners of one handle and its stream, which is aborted with it.
+/// The waiters of one handle and its stream, which is aborted with it.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
-    wakers: Mutex<HashMap<String, Weak<Notify>>>,
+pub(crate) struct EventListeners {
+    waiters: Mutex<HashMap<String, Weak<Notify>>>,
     stream: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Waits for events of one container.
 #[derive(Debug)]
-pub(crate) struct Waker {
+pub(crate) struct EventWaiter {
     docker: Docker,
     notify: Arc<Notify>,
 }
 
-impl Waker {
-    /// Ends when something happened to the container since the last call ended, or may have.
-    pub(crate) async fn woken(&self) {
+impl EventWaiter {
+    /// Returns once the container may have had an event since the last call returned.
+    pub(crate) async fn next_event(&self) {
         self.docker.listen();
         self.notify.notified().await;
     }
 }
 
 impl Docker {
-    /// Something to wait with for events of the container of this name.
-    pub(crate) fn waker(&self, container: &str) -> Waker {
-        let mut wakers = self.0.events.wakers.lock();
-        wakers.retain(|_, notify| notify.strong_count() > 0);
-        let known = wakers.get(container).and_then(Weak::upgrade);
+    /// Returns a waiter for events of the container of this name.
+    pub(crate) fn event_waiter(&self, container: &str) -> EventWaiter {
+        let mut waiters = self.0.events.waiters.lock();
+        waiters.retain(|_, notify| notify.strong_count() > 0);
+        let known = waiters.get(container).and_then(Weak::upgrade);
         let notify = known.unwrap_or_else(|| {
             let notify = Arc::new(Notify::new());
-            wakers.insert(container.to_owned(), Arc::downgrade(&notify));
+            waiters.insert(container.to_owned(), Arc::downgrade(&notify));
             notify
         });
-        Waker { docker: self.clone(), notify }
+        EventWaiter { docker: self.clone(), notify }
     }
 
     fn listen(&self) {
@@ -67,21 +67,21 @@ impl Docker {
     }
 }
 
-impl Events {
+impl EventListeners {
     fn wake(&self, container: &str) {
-        let wakers = self.wakers.lock();
-        if let Some(notify) = wakers.get(container).and_then(Weak::upgrade) {
+        let waiters = self.waiters.lock();
+        if let Some(notify) = waiters.get(container).and_then(Weak::upgrade) {
             notify.notify_one();
         }
     }
 
     fn wake_all(&self) {
-        let wakers = self.wakers.lock();
-        wakers.values().filter_map(Weak::upgrade).for_each(|notify| notify.notify_one());
+        let waiters = self.waiters.lock();
+        waiters.values().filter_map(Weak::upgrade).for_each(|notify| notify.notify_one());
     }
 }
 
-impl Drop for Events {
+impl Drop for EventListeners {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.get_mut() {
             stream.abort();
@@ -89,8 +89,8 @@ impl Drop for Events {
     }
 }
 
-/// Follows the stream for as long as there are handles, without being one.
-async fn follow(docker: Weak<Inner>) {
+/// Follows the stream as long as there are handles, without being one.
+async fn follow(docker: Weak<DockerInner>) {
     let reconnect =
         ExponentialBuilder::new().with_min_delay(MIN_DELAY).with_max_delay(MAX_DELAY).with_jitter().without_max_times();
     let mut delays = reconnect.build();
@@ -109,10 +109,10 @@ async fn follow(docker: Weak<Inner>) {
                     inner.events.wake(name);
                 }
             }
-            tracing::debug!("the stream of the Docker daemon's events ended");
+            tracing::debug!("the event stream of the Docker daemon ended");
         }
         let Some(inner) = docker.upgrade() else { return };
-        // What happens while nobody listens is not told later, so that everyone looks for themselves.
+        // EventListeners are lost while the stream is interrupted, so every waiter checks.
         inner.events.wake_all();
         drop(inner);
         tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;

@@ -1,4 +1,4 @@
-//! Images: looked up, and pulled where they are not on this machine.
+//! Inspects images, and pulls those that are not on this machine.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,19 +11,23 @@ use trove_core::{
     secret::ExposeSecret,
 };
 
-use super::{Action, DEADLINE, Docker, translate};
+use super::{DEADLINE, Docker, DockerRequest, translate};
 
-/// A pull that shows no progress for this long is given up.
+/// How long a pull may go without progress.
 const PULL_SILENCE: Duration = Duration::from_secs(120);
 
-/// How often it is told, where nothing is new, that a pull goes on.
+/// How often progress of a pull is reported, even if there is nothing new.
 const PULL_BEAT: Duration = Duration::from_secs(5);
 
 impl Docker {
-    /// Makes sure the image is on this machine and returns its id; pulls it where it is not, and tells how far that is.
+    /// Ensures that the image is on this machine and returns its id. Pulls it if necessary, and
+    /// reports progress.
     ///
-    /// [`NotFound`](Kind::NotFound) where it does not exist, [`Invalid`](Kind::Invalid) where its registry wants another
-    /// login or one at all, [`Unavailable`](Kind::Unavailable) where that cannot be reached.
+    /// # Errors
+    ///
+    /// [`NotFound`](Kind::NotFound) if it does not exist, [`Invalid`](Kind::Invalid) if its
+    /// registry refuses the credentials or requires any, [`Unavailable`](Kind::Unavailable) if the
+    /// registry cannot be reached.
     pub(crate) async fn ensure_image(&self, cx: &Cx, image: &str, login: Option<&RegistryLogin>) -> Result<String> {
         match self.image_id(image).await {
             Err(error) if error.kind() == Kind::NotFound => {}
@@ -33,15 +37,15 @@ impl Docker {
             pulled = self.pull(cx, image, login) => pulled?,
             () = cx.cancelled() => return Err(Error::cancelled("pulling the image was cancelled")),
         }
-        // A digest is part of what is looked for: it is this image or none.
+        // The reference may contain a digest: only that image will do.
         self.image_id(image).await
     }
 
-    /// The id of an image of this machine.
+    /// Returns the id of an image on this machine.
     pub(crate) async fn image_id(&self, image: &str) -> Result<String> {
         let look = |client: bollard::Docker| async move { client.inspect_image(image).await };
-        let ImageInspect { id, .. } = self.read(Action::Image(image), DEADLINE, look).await?;
-        id.ok_or_else(|| Error::internal("the Docker daemon told no id of an image").with("image", image))
+        let ImageInspect { id, .. } = self.read(DockerRequest::Image(image), DEADLINE, look).await?;
+        id.ok_or_else(|| Error::internal("the Docker daemon returned no id for an image").with("image", image))
     }
 
     async fn pull(&self, cx: &Cx, image: &str, login: Option<&RegistryLogin>) -> Result<()> {
@@ -49,18 +53,18 @@ impl Docker {
         let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
         let client = self.0.client().await?;
         let mut progress = client.create_image(Some(options), None, login.map(credentials));
-        let (mut layers, mut told, mut heard) = (HashMap::new(), (0, None), Instant::now());
+        let (mut layers, mut reported, mut last_message) = (HashMap::new(), (0, None), Instant::now());
         loop {
-            let (done, total) = told;
+            let (done, total) = reported;
             cx.progress("pull image", done, total, "bytes");
             let next = match timeout(PULL_BEAT, progress.next()).await {
                 Ok(Some(next)) => next,
                 Ok(None) => return Ok(()),
-                Err(_) if heard.elapsed() < PULL_SILENCE => continue,
-                Err(_) => return Err(Error::unavailable(format!("pulling image {image} came to a halt"))),
+                Err(_) if last_message.elapsed() < PULL_SILENCE => continue,
+                Err(_) => return Err(Error::unavailable(format!("pulling image {image} made no progress"))),
             };
-            heard = Instant::now();
-            let next = next.map_err(|error| translate(Action::Pull { image, login: login.is_some() }, error))?;
+            last_message = Instant::now();
+            let next = next.map_err(|error| translate(DockerRequest::Pull { image, login: login.is_some() }, error))?;
             let detail = next.progress_detail.and_then(|detail| Some((detail.current?, detail.total?)));
             // Extraction counts the same bytes again.
             if next.status.as_deref() == Some("Downloading")
@@ -68,7 +72,7 @@ impl Docker {
             {
                 layers.insert(layer, (current.unsigned_abs(), total.unsigned_abs()));
                 let (done, total) = layers.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
-                told = (done, Some(total));
+                reported = (done, Some(total));
             }
         }
     }
@@ -82,8 +86,9 @@ fn credentials(login: &RegistryLogin) -> DockerCredentials {
     }
 }
 
-/// A reference as the name and the tag or digest that the daemon wants apart. The tag defaults to `latest`, because
-/// without one the daemon pulls every tag there is; beside a digest it says nothing.
+/// Splits a reference into the name and the tag or digest, which the daemon expects separately. The
+/// tag defaults to `latest`, because otherwise the daemon pulls all tags; with a digest it is
+/// ignored.
 fn split_reference(image: &str) -> (&str, &str) {
     match image.split_once('@') {
         Some((name, digest)) => (split_tag(name).0, digest),
@@ -103,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_split() {
+    fn image_references_are_split() {
         for (image, parts) in [
             ("postgres:17", ("postgres", "17")),
             ("postgres", ("postgres", "latest")),

@@ -1,5 +1,5 @@
-//! A thin client of the Docker Engine: what the drivers and the local platform need of it, with deadlines and errors
-//! in the terms of this project.
+//! A thin client of the Docker Engine for the drivers and the local platform, with deadlines and
+//! this project's errors.
 
 mod container;
 mod error;
@@ -15,35 +15,37 @@ use bollard::{API_DEFAULT_VERSION, errors::Error as ClientError};
 use tokio::{sync::OnceCell, time::timeout};
 use trove_core::error::{Error, Result};
 
-pub(crate) use container::{Container, ContainerSpec, Mount, Network, PublishedPort, Started, State, printable_tail};
-use error::{Action, translate};
-pub(crate) use events::Waker;
+pub(crate) use container::{
+    ContainerInfo, ContainerSpec, Mount, Network, PublishedPort, RunState, StartOutcome, printable_tail,
+};
+use error::{DockerRequest, translate};
+pub(crate) use events::EventWaiter;
 
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// How long a request to the daemon may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a look at one container may take, so that an observation ends in time.
+/// How long inspecting one container may take, so that an observation completes in time.
 const LOOK_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long the first words with the daemon may take.
+/// How long connecting to the daemon may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Above every deadline of ours: those decide.
+/// Above all deadlines of this client, which take precedence.
 const CLIENT_TIMEOUT_SECONDS: u64 = 3600;
 
-/// A handle to the Docker Engine of this machine. Cheap to clone; connects when it is first used, and again after the
-/// daemon was away.
+/// A handle to the Docker Engine of this machine. Cheap to clone. Connects when it is first used,
+/// and reconnects after the daemon was unavailable.
 #[derive(Clone, Debug)]
-pub struct Docker(Arc<Inner>);
+pub struct Docker(Arc<DockerInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct DockerInner {
     address: Address,
     client: OnceCell<bollard::Docker>,
     host: OnceCell<DockerHost>,
-    events: events::Events,
+    events: events::EventListeners,
 }
 
 #[derive(Clone, Debug)]
@@ -52,18 +54,19 @@ enum Address {
     NotLocal(String),
 }
 
-/// What matters of the machine that the daemon runs on.
+/// Properties of the daemon's machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DockerHost {
-    /// How many processors it has.
+    /// The number of CPUs.
     pub(crate) cpus: u32,
-    /// True where user ids inside a container are other ones outside.
+    /// True if user ids inside a container are mapped to others outside.
     pub(crate) remaps_users: bool,
 }
 
 impl Docker {
-    /// The Docker Engine that `DOCKER_HOST` names, or the one at the usual socket. Does no I/O and cannot fail; a
-    /// `DOCKER_HOST` that is no local socket is refused at the first use.
+    /// Returns the Docker Engine that `DOCKER_HOST` names, or the one at the default socket. Does
+    /// no I/O and cannot fail; a `DOCKER_HOST` other than a local socket is refused at the first
+    /// use.
     pub fn connect() -> Self {
         let address = match env::var("DOCKER_HOST") {
             Err(_) => Address::Socket(PathBuf::from(DEFAULT_SOCKET)),
@@ -76,20 +79,20 @@ impl Docker {
         Self::new(address)
     }
 
-    /// The Docker Engine at this socket. Does no I/O and cannot fail.
+    /// Returns the Docker Engine at this socket. Does no I/O and cannot fail.
     pub fn socket(path: impl Into<PathBuf>) -> Self {
         Self::new(Address::Socket(path.into()))
     }
 
     fn new(address: Address) -> Self {
         let (client, host) = (OnceCell::new(), OnceCell::new());
-        Self(Arc::new(Inner { address, client, host, events: events::Events::default() }))
+        Self(Arc::new(DockerInner { address, client, host, events: events::EventListeners::default() }))
     }
 
-    /// What the daemon runs on; asked once.
+    /// Returns the properties of the daemon's machine, cached after the first call.
     pub(crate) async fn host(&self) -> Result<DockerHost> {
         let host = self.0.host.get_or_try_init(async || {
-            let info = self.read(Action::Ask, DEADLINE, |client| async move { client.info().await }).await?;
+            let info = self.read(DockerRequest::Ask, DEADLINE, |client| async move { client.info().await }).await?;
             let options = info.security_options.unwrap_or_default();
             Ok::<_, Error>(DockerHost {
                 cpus: info.ncpu.and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1),
@@ -99,10 +102,10 @@ impl Docker {
         host.await.copied()
     }
 
-    /// A request that changes nothing.
+    /// Sends a request that changes nothing.
     async fn read<T, F>(
         &self,
-        action: Action<'_>,
+        action: DockerRequest<'_>,
         deadline: Duration,
         call: impl FnOnce(bollard::Docker) -> F,
     ) -> Result<T>
@@ -116,11 +119,12 @@ impl Docker {
         answer.await.unwrap_or_else(|_| Err(too_slow()))
     }
 
-    /// A request that changes something. It is carried through even where the caller goes away, so that nothing
-    /// appears after the caller was told that it gave up; [`Inner::client`] comes first, because nothing is sent then.
+    /// Sends a request that changes something. It completes even if the caller is dropped, so that
+    /// nothing appears after the caller was told that the request failed. The connection is made
+    /// first, while nothing has been sent.
     async fn write<T, F>(
         &self,
-        action: Action<'_>,
+        action: DockerRequest<'_>,
         deadline: Duration,
         guard: impl Send + 'static,
         call: impl FnOnce(bollard::Docker) -> F,
@@ -138,7 +142,7 @@ impl Docker {
         });
         match timeout(deadline, request).await {
             Ok(Ok(answer)) => answer.map_err(|error| translate(action, error)),
-            Ok(Err(error)) => Err(Error::internal("a request to the Docker daemon broke off").because(error)),
+            Ok(Err(error)) => Err(Error::internal("a request to the Docker daemon failed").because(error)),
             Err(_) => Err(Error::timeout("the Docker daemon did not finish a request in time")),
         }
     }
@@ -150,7 +154,7 @@ impl Default for Docker {
     }
 }
 
-impl Inner {
+impl DockerInner {
     async fn client(&self) -> Result<&bollard::Docker> {
         let path = match &self.address {
             Address::Socket(path) => path,
@@ -162,12 +166,12 @@ impl Inner {
         let connect = async || {
             let address = path.to_string_lossy();
             let client = bollard::Docker::connect_with_unix(&address, CLIENT_TIMEOUT_SECONDS, API_DEFAULT_VERSION)?;
-            // Whoever connects is waited for by all others.
+            // All other callers wait for this connection attempt.
             let negotiated = timeout(CONNECT_DEADLINE, client.negotiate_version()).await;
             negotiated.unwrap_or(Err(ClientError::RequestTimeoutError))
         };
         let client = self.client.get_or_try_init(connect).await;
-        client.map_err(|error| translate(Action::Ask, error).with("socket", path.display()))
+        client.map_err(|error| translate(DockerRequest::Ask, error).with("socket", path.display()))
     }
 }
 

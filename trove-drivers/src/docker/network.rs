@@ -3,14 +3,15 @@ use std::collections::HashMap;
 use bollard::models::NetworkCreateRequest;
 use trove_core::error::{Kind, Result};
 
-use super::{Action, DEADLINE, Docker};
+use super::{DEADLINE, Docker, DockerRequest};
 use crate::hash::short_hash;
 
 impl Docker {
-    /// Makes sure there is a bridge network of this name, on which containers cannot reach each other.
+    /// Ensures that there is a bridge network of this name, in which containers cannot reach each
+    /// other.
     ///
-    /// The daemon does not keep network names unique against two requests at once, but it does so for names of bridge
-    /// interfaces; so the network's interface is given one that belongs to the network's name.
+    /// The daemon does not keep network names unique under concurrent requests, but it does so for
+    /// names of bridge interfaces. So the interface's name is derived from the network's name.
     pub(crate) async fn ensure_network(&self, name: &str, labels: &[(&str, &str)]) -> Result<()> {
         if self.has_network(name).await? {
             return Ok(());
@@ -29,35 +30,35 @@ impl Docker {
             ..Default::default()
         };
         let create = |client: bollard::Docker| async move { client.create_network(request).await.map(drop) };
-        match self.write(Action::Network(name.to_owned()), DEADLINE, (), create).await {
-            // Another request made it meanwhile.
+        match self.write(DockerRequest::Network(name.to_owned()), DEADLINE, (), create).await {
+            // Another request created it in the meantime.
             Err(error) if error.kind() == Kind::Conflict => Ok(()),
             created => created,
         }
     }
 
-    /// True where there is a network of this name.
+    /// Returns true if there is a network of this name.
     pub(crate) async fn has_network(&self, name: &str) -> Result<bool> {
         let look = |client: bollard::Docker| async move { client.inspect_network(name, None).await.map(drop) };
-        match self.read(Action::Network(name.to_owned()), DEADLINE, look).await {
+        match self.read(DockerRequest::Network(name.to_owned()), DEADLINE, look).await {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Removes the network unless something is attached to it. One that is absent is `Ok`.
+    /// Removes the network unless something is attached to it. An absent one is `Ok`.
     pub(crate) async fn remove_network(&self, name: &str) -> Result<()> {
         let network = name.to_owned();
         let remove = |client: bollard::Docker| async move { client.remove_network(&network).await };
-        match self.write(Action::Network(name.to_owned()), DEADLINE, (), remove).await {
+        match self.write(DockerRequest::Network(name.to_owned()), DEADLINE, (), remove).await {
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Ok(()),
             removed => removed,
         }
     }
 }
 
-/// Interface names have 15 letters at the most.
+/// Interface names have at most 15 characters.
 fn interface_name(network: &str) -> String {
     format!("trv{}", short_hash(network.as_bytes()))
 }

@@ -12,14 +12,14 @@ use trove_core::{
 use super::{LocalPlatform, agents, server_identity};
 use crate::container::{INSTANCE_LABEL, SCOPE_LABEL, blocking, failed, own};
 
-/// How often the place of an instance is cleared in which an agent begins meanwhile.
+/// How often the directory of an instance is cleared if agents keep starting in it.
 const MAX_CLEARINGS: usize = 4;
 
-/// Compute is a directory for the agent, and this process or one of its own.
+/// Compute is a directory for the agent, which runs in this process or in its own.
 #[async_trait]
 impl Compute for LocalPlatform {
-    /// [`Unsupported`](trove_core::error::Kind::Unsupported) where the Docker Engine maps user ids to others: the
-    /// agent could then neither own a server's files nor be recognised by it.
+    /// Fails with [`Unsupported`](trove_core::error::Kind::Unsupported) if the Docker Engine remaps
+    /// user ids: the agent could then neither own a server's files nor be authenticated by it.
     async fn ensure_compute(
         &self,
         instance: &Instance,
@@ -45,22 +45,22 @@ impl Compute for LocalPlatform {
         let (local, id, port) = (Arc::clone(&self.0), instance.id, endpoint.port);
         blocking(move || {
             if !local.volume(id).exists() || !local.has_port(id, port)? {
-                return Err(Error::conflict("a place to run was asked for before its volume and its endpoint"));
+                return Err(Error::conflict("compute was requested before the volume and the endpoint"));
             }
             let made = fs::create_dir_all(&directory).and_then(|()| own(&directory, None, None, 0o700));
-            made.map_err(|error| failed("make the directory of the agent", &directory, error))
+            made.map_err(|error| failed("create the directory of the agent", &directory, error))
         })
         .await?;
         let (Some(agents), Some(setup)) = (&self.0.agents, agent) else {
-            // One of its own may be left from when there was a program for it.
-            agents::end_others(&host.directory).await?;
+            // An agent process may be left from an earlier configuration.
+            agents::stop_unsupervised(&host.directory).await?;
             return Ok(Ensured::Ready(Placement::InProcess(Box::new(host))));
         };
         agents.ensure(instance.id, &host.directory, setup.beside(&host)?).await?;
         Ok(Ensured::Ready(Placement::Elsewhere))
     }
 
-    /// Removes containers too that a request made which was under way when their guest was removed.
+    /// Also removes containers of a request that was in flight when the guest was removed.
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {
         if let Some(agents) = &self.0.agents {
             agents.end(instance).await;
@@ -68,20 +68,20 @@ impl Compute for LocalPlatform {
         let labels = [(INSTANCE_LABEL, instance.to_string()), (SCOPE_LABEL, self.0.scope.clone())];
         let labels = labels.each_ref().map(|(key, value)| (*key, value.as_str()));
         for _ in 0..MAX_CLEARINGS {
-            agents::end_others(&self.0.guest(instance)).await?;
+            agents::stop_unsupervised(&self.0.guest(instance)).await?;
             for container in self.0.docker.labelled(&labels).await? {
                 self.0.docker.remove(&container).await?;
             }
             let local = Arc::clone(&self.0);
             let discard = move || {
                 let directory = local.guest(instance);
-                // One that begins now would go on in a directory where nobody finds it.
-                local.trash.discard(&directory, "guest", instance, || agents::keep_out(&directory))
+                // An agent that starts now would run in a directory where nobody finds it.
+                local.trash.discard(&directory, "guest", instance, || agents::prevent_start(&directory))
             };
             if blocking(discard).await? {
                 return Ok(());
             }
         }
-        Err(Error::unavailable("agents of the instance begin again and again"))
+        Err(Error::unavailable("agents of the instance keep starting"))
     }
 }

@@ -6,8 +6,9 @@ use super::{LocalPlatform, networks::DRAFT};
 use crate::container::{SCOPE_LABEL, blocking, failed};
 
 impl LocalPlatform {
-    /// All that instances have on this host, in words: containers, the network, volumes, agents' directories, ports, and
-    /// what is still being deleted. Empty where there are no instances.
+    /// Lists everything that instances have on this host, in words: containers, the network,
+    /// volumes, agents' directories, ports, and what is still being deleted. Empty if there are no
+    /// instances.
     pub async fn inventory(&self) -> Result<Vec<String>> {
         let (docker, network) = (&self.0.docker, self.0.network());
         let containers = docker.labelled(&[(SCOPE_LABEL, self.scope())]).await?;
@@ -29,7 +30,7 @@ impl LocalPlatform {
     }
 }
 
-/// What a directory holds, except a reservation of a port that was never finished.
+/// Lists a directory, except the draft of a port reservation.
 pub(super) fn names(directory: &Path, what: &str) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {

@@ -1,20 +1,21 @@
 //! The platform that is one Docker host: this machine.
 //!
-//! Everything of an instance lies below one directory and is found by the instance's id:
+//! Everything of an instance is below one directory and is found by the instance's id:
 //!
 //! ```text
-//! <root>/lock              held while a process uses the directory
+//! <root>/lock              held locked while a process uses the directory
 //! <root>/volumes/<id>/     the volume
 //! <root>/guests/<id>/      the agent's own directory: configuration, sockets
-//! <root>/ports/<port>      whose port this is
-//! <root>/shared/           what instances have in common and any of them can make again: templates of data
+//! <root>/ports/<port>      the owner of the port
+//! <root>/shared/           shared between instances and reproducible: data templates
 //! <root>/trash/            what is being deleted; swept at the next start
 //! ```
 //!
-//! The agent runs in this process or, where there is a message broker and a [program](LocalPlatformBuilder::agent_program)
-//! for it, in one of its own, which outlives this one: its configuration is `guests/<id>/agent.json`, and while it runs it
-//! holds the lock of `guests/<id>/agent.lock`. Containers, networks and labels carry the scope of the directory, so that several
-//! platforms may share one Docker Engine.
+//! The agent runs in this process or, if there is a message broker and an [agent
+//! program](LocalPlatformBuilder::agent_program), in a process of its own that outlives this one:
+//! its configuration is `guests/<id>/agent.json`, and while it is running it holds the lock of
+//! `guests/<id>/agent.lock`. Containers, networks and labels carry the scope of the directory, so
+//! that several platforms can share one Docker Engine.
 
 mod agents;
 mod compute;
@@ -40,20 +41,20 @@ use trove_core::{
     platform::Platform,
 };
 
-use self::{agents::Agents, trash::Trash};
+use self::{agents::AgentSupervisors, trash::Trash};
 use crate::{
     container::{failed, open_lock_file, own},
     docker::Docker,
     hash::{short_hash, spread},
 };
 
-/// The file that marks a directory as one of ours. It is made before anything else in it.
+/// Marks a directory as a platform's. It is created before anything else in it.
 const LOCK: &str = "lock";
 
-/// The ports that instances are given unless others are asked for.
+/// The default range of ports for instances.
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
-/// User ids from here on are given to servers: far from those of people and of other services.
+/// The first user id for servers: far from those of people and other services.
 const FIRST_SERVER_ID: u32 = 2_000_000_000;
 const SERVER_IDS: u32 = 100_000_000;
 
@@ -67,22 +68,22 @@ const SERVER_IDS: u32 = 100_000_000;
 /// # Ok::<_, trove_core::error::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct LocalPlatform(Arc<Inner>);
+pub struct LocalPlatform(Arc<LocalState>);
 
 #[derive(Debug)]
-struct Inner {
+struct LocalState {
     root: PathBuf,
     scope: String,
     docker: Docker,
     ports: RangeInclusive<u16>,
-    /// Held by the one call at a time that chooses or gives back a port.
+    /// Held by the one call at a time that reserves or releases a port.
     port_claims: parking_lot::Mutex<networks::PortClaims>,
     trash: Trash,
-    agents: Option<Agents>,
+    agents: Option<AgentSupervisors>,
     _lock: File,
 }
 
-/// How a [`LocalPlatform`] is to be; see [`LocalPlatform::builder`].
+/// Configures a [`LocalPlatform`]; see [`LocalPlatform::builder`].
 #[derive(Clone, Debug)]
 pub struct LocalPlatformBuilder {
     root: PathBuf,
@@ -93,18 +94,21 @@ pub struct LocalPlatformBuilder {
 }
 
 impl LocalPlatform {
-    /// The platform that keeps its instances below this directory, with the defaults of [`builder`](Self::builder).
-    /// The directory is made where it is absent. Blocks on the file system.
+    /// Connects to the platform that keeps its instances below this directory, with the defaults of
+    /// [`builder`](Self::builder). Creates the directory if it is absent. Blocks on the file
+    /// system.
     ///
-    /// A directory that is there is not changed, so it has to belong to this process's user, must not be writable by
-    /// others, and is either empty or one that a platform was connected to before: otherwise
-    /// [`Invalid`](trove_core::error::Kind::Invalid). [`Conflict`](trove_core::error::Kind::Conflict) where another
-    /// process uses the directory.
+    /// # Errors
+    ///
+    /// An existing directory is not changed, so it has to belong to this process's user, must not
+    /// be writable by others, and must be empty or a platform's: otherwise
+    /// [`Invalid`](trove_core::error::Kind::Invalid).
+    /// [`Conflict`](trove_core::error::Kind::Conflict) if another process uses the directory.
     pub fn connect(root: impl Into<PathBuf>) -> Result<Self> {
         Self::builder(root).connect()
     }
 
-    /// A platform of which more is to be said.
+    /// Returns a builder for a platform that keeps its instances below this directory.
     pub fn builder(root: impl Into<PathBuf>) -> LocalPlatformBuilder {
         LocalPlatformBuilder {
             root: root.into(),
@@ -115,8 +119,8 @@ impl LocalPlatform {
         }
     }
 
-    /// What marks the containers and networks of this platform, in the label `io.trove.scope`. It belongs to the path
-    /// of the directory.
+    /// Returns the value of the label `io.trove.scope` on the containers and networks of this
+    /// platform. It is derived from the path of the directory.
     pub fn scope(&self) -> &str {
         &self.0.scope
     }
@@ -130,20 +134,22 @@ impl LocalPlatformBuilder {
         self
     }
 
-    /// Gives instances ports from this range. The default is 20000 to 29999.
+    /// Assigns ports from this range to instances. The default is 20000 to 29999.
     #[must_use]
     pub fn ports(mut self, ports: RangeInclusive<u16>) -> Self {
         self.ports = ports;
         self
     }
 
-    /// Runs the guest agent of each instance as a process of its own, this program, where the service calls its guests over
-    /// a message broker. It is started with `--config FILE`, to be read by
-    /// [`Configuration::read`](trove_core::guest::Configuration::read), with this process's standard error and the
-    /// [environment](Self::agent_environment) that it is given; it is to be [`serve`](trove_core::guest::serve), to end on
-    /// SIGTERM, and is started again when it ends.
+    /// Runs the guest agent of each instance in a process of its own, with this program, if the
+    /// service reaches its guests through a message broker. The program is started with `--config
+    /// FILE`, which it reads with [`Configuration::read`](trove_core::guest::Configuration::read),
+    /// with this process's standard error and the given [environment](Self::agent_environment). It
+    /// has to [`serve`](trove_core::guest::serve) and exit on SIGTERM; it is restarted when it
+    /// exits.
     ///
-    /// Agents outlive this process, and are found again by the next. The default is none: agents live in this process.
+    /// AgentSupervisors outlive this process and are found by the next one. By default, agents run in this
+    /// process.
     #[must_use]
     pub fn agent_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.agent_program = Some(program.into());
@@ -160,26 +166,33 @@ impl LocalPlatformBuilder {
         self
     }
 
-    /// The platform; see [`LocalPlatform::connect`]. [`Invalid`](trove_core::error::Kind::Invalid) too where there is no
-    /// program at the path given.
+    /// Connects to the platform; see [`LocalPlatform::connect`].
+    ///
+    /// # Errors
+    ///
+    /// Also [`Invalid`](trove_core::error::Kind::Invalid) if the agent program cannot be executed.
     pub fn connect(self) -> Result<LocalPlatform> {
         if self.ports.is_empty() || *self.ports.start() == 0 {
             return Err(Error::invalid("the range of ports for instances is empty or holds port 0"));
         }
-        let agents =
-            self.agent_program.as_deref().map(|program| Agents::new(program, self.agent_environment)).transpose()?;
+        let agents = self
+            .agent_program
+            .as_deref()
+            .map(|program| AgentSupervisors::new(program, self.agent_environment))
+            .transpose()?;
         let root = make_root(&self.root)?;
         let lock = lock(&root)?;
         for part in ["volumes", "guests", "ports", "shared"] {
             let path = root.join(part);
-            make_private(&path).map_err(|error| failed("make the directory", &path, error))?;
+            make_private(&path).map_err(|error| failed("create the directory", &path, error))?;
         }
         let trash = Trash::swept(root.join("trash"))?;
         let ports = root.join("ports");
-        networks::remove_draft(&ports).map_err(|error| failed("sweep what was being reserved", &ports, error))?;
+        networks::remove_draft(&ports)
+            .map_err(|error| failed("remove a draft of a port reservation", &ports, error))?;
         let scope = short_hash(root.as_os_str().as_encoded_bytes());
         let (docker, ports, port_claims) = (self.docker, self.ports, Default::default());
-        let inner = Inner { root, scope, docker, ports, port_claims, trash, agents, _lock: lock };
+        let inner = LocalState { root, scope, docker, ports, port_claims, trash, agents, _lock: lock };
         inner.claim_reserved_ports()?;
         Ok(LocalPlatform(Arc::new(inner)))
     }
@@ -192,7 +205,7 @@ impl From<LocalPlatform> for Platform {
     }
 }
 
-impl Inner {
+impl LocalState {
     fn volume(&self, instance: InstanceId) -> PathBuf {
         self.root.join("volumes").join(instance.to_string())
     }
@@ -214,8 +227,8 @@ impl Inner {
     }
 }
 
-/// Whom the server of an instance runs as: as root, a user of its own; otherwise this process's user, because only
-/// root may give files away.
+/// Returns the user that the server of an instance runs as: a user of its own if this process is
+/// root, otherwise this process's user, because only root may change owners.
 fn server_identity(instance: InstanceId) -> ServerIdentity {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if !uid.is_root() {
@@ -225,7 +238,7 @@ fn server_identity(instance: InstanceId) -> ServerIdentity {
     ServerIdentity { uid: id, gid: id }
 }
 
-/// The directory as it is found by others, made where it is absent; one that is there is not changed.
+/// Returns the canonical directory, created if it is absent; an existing one is not changed.
 fn make_root(root: &Path) -> Result<PathBuf> {
     let make = || -> io::Result<PathBuf> {
         if let Some(parent) = root.parent() {
@@ -241,9 +254,10 @@ fn make_root(root: &Path) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Refuses a directory that is another user's, that others can write to, or that is full of something else.
+/// Refuses a directory that belongs to another user, that others can write to, or that has other
+/// content.
 fn refuse_others(root: &Path) -> Result<()> {
-    let cannot = |error| failed("look at the directory", root, error);
+    let cannot = |error| failed("inspect the directory", root, error);
     let found = fs::metadata(root).map_err(cannot)?;
     let refuse = |why: &str| Err(Error::invalid(format!("directory {} {why}", root.display())));
     if found.uid() != rustix::process::geteuid().as_raw() {
@@ -254,15 +268,15 @@ fn refuse_others(root: &Path) -> Result<()> {
     }
     let first = || fs::read_dir(root)?.take(2).map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
     let mut names = first().map_err(cannot)?;
-    // Every new file system holds this one.
+    // Every new file system contains this directory.
     names.retain(|name| name != "lost+found");
     if !names.is_empty() && !root.join(LOCK).exists() {
-        return refuse("is neither empty nor one that databases were kept in");
+        return refuse("is neither empty nor a platform's directory");
     }
     Ok(())
 }
 
-/// Makes a directory that is ours alone.
+/// Creates a directory that only this process's user can access.
 fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     own(path, None, None, 0o700)
@@ -288,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_has_one_user_and_is_swept() {
+    fn root_directories_are_locked_and_their_trash_is_swept() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("deep/er");
         let platform = LocalPlatform::connect(&root).unwrap();
@@ -303,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_ours_is_refused_and_left_as_it_is() {
+    fn unsuitable_root_directories_are_refused_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let make = |name: &str, mode: u32| {
             let path = directory.path().join(name);
@@ -323,7 +337,7 @@ mod tests {
         refused(&make("shared", 0o775), "can be written to by other users");
         let full = make("full", 0o755);
         fs::write(full.join("letter"), "").unwrap();
-        refused(&full, "is neither empty nor one that databases were kept in");
+        refused(&full, "is neither empty nor a platform's directory");
         if rustix::process::geteuid().is_root() {
             let foreign = make("foreign", 0o755);
             std::os::unix::fs::lchown(&foreign, Some(FIRST_SERVER_ID), None).unwrap();
@@ -343,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_belong_to_instances() {
+    fn server_identities_are_derived_from_instances() {
         let (one, other) = (InstanceId::new_v4(), InstanceId::new_v4());
         assert_eq!(server_identity(one), server_identity(one));
         if rustix::process::geteuid().is_root() {

@@ -19,13 +19,13 @@ use trove_core::{
     platform::{Ensured, Networks},
 };
 
-use super::{Inner, LocalPlatform};
+use super::{LocalPlatform, LocalState};
 use crate::{
     container::{blocking, failed},
     hash::spread,
 };
 
-/// The name below the directory of ports of a reservation that is being written.
+/// The name of a port reservation that is being written, in the directory of ports.
 pub(super) const DRAFT: &str = "draft";
 
 /// The ports that this process has claimed among all platforms on the machine.
@@ -53,12 +53,12 @@ impl PortClaims {
     }
 }
 
-/// Endpoints are ports of this machine. The file of a port names its instance, so that a port is kept through
-/// restarts of everything and given to one instance only.
+/// Endpoints are ports of this machine. A file for each port names its instance, so that a port
+/// survives restarts and belongs to one instance only.
 #[async_trait]
 impl Networks for LocalPlatform {
-    /// Not public, the instance is reached at 127.0.0.1. Public, it listens at all addresses of this machine and the
-    /// endpoint shows the one from which this machine reaches others.
+    /// A private instance is reached at 127.0.0.1. A public one listens on all addresses of this
+    /// machine, and its endpoint has the address from which this machine reaches others.
     async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>> {
         let local = Arc::clone(&self.0);
         blocking(move || {
@@ -76,7 +76,7 @@ impl Networks for LocalPlatform {
     }
 }
 
-impl Inner {
+impl LocalState {
     fn ensure_port(&self, instance: InstanceId, public: bool) -> Result<u16> {
         let mut claims = self.port_claims.lock();
         let taken = self.reservations()?;
@@ -101,17 +101,17 @@ impl Inner {
         Err(Error::no_space(why))
     }
 
-    /// True where this port is the instance's.
+    /// Returns true if this port belongs to the instance.
     pub(super) fn has_port(&self, instance: InstanceId, port: u16) -> Result<bool> {
         let path = self.ports_directory().join(port.to_string());
         match fs::read_to_string(&path) {
             Ok(owner) => Ok(owner == instance.to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed("read whose a port is", &path, error)),
+            Err(error) => Err(failed("read the owner of a port", &path, error)),
         }
     }
 
-    /// Gives back the instance's port; true where no port is left in use.
+    /// Releases the instance's port; returns true if no port is left in use.
     fn release_port(&self, instance: InstanceId) -> Result<bool> {
         let mut claims = self.port_claims.lock();
         let (id, mut others) = (instance.to_string(), 0);
@@ -121,13 +121,13 @@ impl Inner {
                 continue;
             }
             let path = self.ports_directory().join(port.to_string());
-            fs::remove_file(&path).map_err(|error| failed("give back a port", &path, error))?;
+            fs::remove_file(&path).map_err(|error| failed("release a port", &path, error))?;
             claims.release(port);
         }
         Ok(others == 0)
     }
 
-    /// Claims the ports that instances were given before this process started.
+    /// Claims the ports that were reserved before this process started.
     pub(super) fn claim_reserved_ports(&self) -> Result<()> {
         let mut claims = self.port_claims.lock();
         for (port, _) in self.reservations()? {
@@ -137,7 +137,7 @@ impl Inner {
         Ok(())
     }
 
-    /// All ports that are given, and to whom.
+    /// Returns all reserved ports and their owners.
     fn reservations(&self) -> Result<Vec<(u16, String)>> {
         let directory = self.ports_directory();
         let read = || -> io::Result<Vec<(u16, String)>> {
@@ -150,15 +150,16 @@ impl Inner {
             }
             Ok(found)
         };
-        read().map_err(|error| failed("read which ports are given", &directory, error))
+        read().map_err(|error| failed("read the reserved ports", &directory, error))
     }
 
-    /// Writes the reservation aside and links it into place, so that it is there as a whole or not at all.
+    /// Writes the reservation to a draft and links it into place, so that it is complete or absent.
     fn reserve(&self, port: u16, id: &str) -> Result<bool> {
         let directory = self.ports_directory();
         let (draft, path) = (directory.join(DRAFT), directory.join(port.to_string()));
         let done = || -> io::Result<bool> {
-            // A draft that was left behind may be the very file of a reservation; to write into it would change that.
+            // A leftover draft may be a link to an existing reservation, which writing to it would
+            // change.
             remove_draft(&directory)?;
             let mut file = File::create_new(&draft)?;
             file.write_all(id.as_bytes())?;
@@ -175,7 +176,7 @@ impl Inner {
     }
 }
 
-/// Removes the reservation that was being written when a process was killed.
+/// Removes the draft of a killed process.
 pub(super) fn remove_draft(directory: &Path) -> io::Result<()> {
     match fs::remove_file(directory.join(DRAFT)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -192,11 +193,11 @@ fn is_free(port: u16, public: bool) -> bool {
     TcpListener::bind((address, port)).is_ok()
 }
 
-/// The address of this machine towards others; loopback where it has none. Nothing is sent to find out.
+/// Returns the address of this machine towards others, or loopback. Sends nothing.
 fn own_address() -> IpAddr {
     let towards = || -> io::Result<IpAddr> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        // An address that belongs to documentation: what counts is the route that would be taken.
+        // An address reserved for documentation: only the route matters.
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
         Ok(socket.local_addr()?.ip())
     };
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_kept_distinct_and_given_back() {
+    fn ports_are_persistent_distinct_and_released() {
         let directory = tempfile::tempdir().unwrap();
         let first = free_ports(4);
         let connect = || LocalPlatform::builder(directory.path()).ports(first..=first + 3).connect().unwrap();
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reservation_that_was_cut_short_harms_no_other() {
+    fn interrupted_port_reservations_do_not_affect_others() {
         let directory = tempfile::tempdir().unwrap();
         let first_port = free_ports(6);
         let ports = first_port..=first_port + 5;

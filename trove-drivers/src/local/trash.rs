@@ -11,33 +11,33 @@ use trove_core::{error::Result, id::InstanceId};
 use super::make_private;
 use crate::container::{failed, own, remove_tree};
 
-/// Where directories go that are being deleted, so that a half-deleted one is never taken for a whole.
+/// Directories that are being deleted, so that a partly deleted one is never used.
 #[derive(Debug)]
 pub(super) struct Trash {
     directory: PathBuf,
-    /// The names that are being deleted now, each by one call at a time.
+    /// The names that are being deleted, each by one call at a time.
     busy: Mutex<HashSet<String>>,
     freed: Condvar,
 }
 
-/// A name that is being deleted. Others may have it afterwards.
+/// The exclusive right to delete a name.
 struct Claim<'a> {
     trash: &'a Trash,
     name: String,
 }
 
 impl Trash {
-    /// The trash in this directory, without what a process before did not get to delete. Blocks.
+    /// Returns the trash in this directory, and deletes what an earlier process left in it. Blocks.
     pub(super) fn swept(directory: PathBuf) -> Result<Self> {
         if let Err(error) = remove_tree(&directory) {
-            tracing::warn!(path = %directory.display(), %error, "what was being deleted is not gone yet");
+            tracing::warn!(path = %directory.display(), %error, "failed to sweep the trash");
         }
-        make_private(&directory).map_err(|error| failed("make the directory", &directory, error))?;
+        make_private(&directory).map_err(|error| failed("create the directory", &directory, error))?;
         Ok(Self { directory, busy: Mutex::default(), freed: Condvar::new() })
     }
 
-    /// Deletes a directory of an instance while it holds what `hold` returns, or, where that would block, returns false. One
-    /// that is absent is gone. Whoever comes while it is being deleted waits for that. Blocks.
+    /// Deletes a directory of an instance while holding what `hold` returns; returns false if that
+    /// would block. An absent directory is deleted. Concurrent calls wait for each other. Blocks.
     pub(super) fn discard<T>(
         &self,
         path: &Path,
@@ -53,7 +53,7 @@ impl Trash {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 held => held?,
             };
-            // A directory that moves has to be writable, and its server may have forbidden that.
+            // A directory that is moved has to be writable, which its server may have forbidden.
             match own(path, None, None, 0o700).and_then(|()| fs::rename(path, &trash)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
                 moved => moved?,
@@ -64,7 +64,7 @@ impl Trash {
             remove_tree(&trash)?;
             Ok(true)
         };
-        done().map_err(|error| failed("delete what an instance kept on disk", path, error))
+        done().map_err(|error| failed("delete a directory of an instance", path, error))
     }
 
     fn claim(&self, name: String) -> Claim<'_> {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_locked_is_deleted() {
+    fn directories_without_permissions_are_discarded() {
         let directory = tempfile::tempdir().unwrap();
         let trash = Trash::swept(directory.path().join("trash")).unwrap();
         let volume = directory.path().join("volume");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn many_that_delete_the_same_at_once_all_find_it_gone() {
+    fn concurrent_discards_of_one_directory_all_succeed() {
         let directory = tempfile::tempdir().unwrap();
         let trash = Trash::swept(directory.path().join("trash")).unwrap();
         let (volume, instance) = (directory.path().join("volume"), InstanceId::new_v4());

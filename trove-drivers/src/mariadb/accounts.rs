@@ -7,11 +7,11 @@ use trove_core::{
 use super::MariaDbVariant;
 use crate::mysql_family::{Dialect, from_pattern, literal, pattern};
 
-/// The most letters the server can write down for a database that somebody may use.
+/// The maximum length of a database pattern that the server can store.
 const PATTERN_CHARS: usize = 64;
 
-/// What the tenant's root may do with all databases but the server's own. It gives rights to nobody: what is given on a
-/// pattern of names would be given on the server's own, too.
+/// The privileges of the tenant's root on all databases except the server's own. Root cannot grant:
+/// a grant on a pattern would include the server's own databases.
 const ROOT_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, \
     CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, \
     TRIGGER, DELETE HISTORY";
@@ -50,8 +50,8 @@ impl Dialect for MariaDbVariant {
         )))
     }
 
-    /// No account is out of reach of one that may change accounts or the tables in which rights are kept, so root may do
-    /// neither. Of the rights on all databases, those on one of them by name come first.
+    /// Whoever may change accounts or grant tables can change any account, so root may do neither.
+    /// Privileges on a database by name take precedence over those on the pattern of all databases.
     fn root_grants(account: &str) -> Vec<String> {
         vec![
             format!("GRANT SHOW DATABASES, PROCESS, BINLOG MONITOR ON *.* TO {account}"),
@@ -67,7 +67,7 @@ fn with_hash(hash: &str) -> String {
     format!("IDENTIFIED VIA mysql_native_password USING {}", literal(hash))
 }
 
-/// What the server keeps of a password, computed here so that the password itself never reaches the server.
+/// Returns the hash that the server stores, so that the password itself never reaches the server.
 fn hash(password: &str) -> String {
     let hashed = Sha1::digest(Sha1::digest(password.as_bytes()));
     hashed.iter().fold(String::from('*'), |text, byte| format!("{text}{byte:02X}"))
@@ -78,12 +78,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_the_servers() {
+    fn password_hashes_match_the_server() {
         assert_eq!(hash("password"), "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19");
     }
 
     #[test]
-    fn a_name_has_to_fit_as_a_pattern() {
+    fn database_names_must_fit_as_patterns() {
         for fine in [&"x".repeat(64), &"_".repeat(32)] {
             MariaDbVariant::check_database(fine).unwrap();
         }

@@ -1,4 +1,4 @@
-//! How data gets what a newer server wants of it: by the server's own program, which runs beside it.
+//! Upgrades the data for a newer server, with the server's own program in a helper container.
 
 use trove_core::{datastore::Cx, error::Result};
 
@@ -8,11 +8,11 @@ use crate::{
     mysql_family::{AdminConnector, SOCKET},
 };
 
-/// Whom the server's user is known as while the program runs.
+/// The account of the server's user while the program runs.
 const SERVER: &str = "server";
 
-/// Brings the data up to date. The program comes by the socket as the server's user does, who has an account only
-/// meanwhile.
+/// Upgrades the data. The program connects through the socket as the server's user, which has an
+/// account only meanwhile.
 pub(super) async fn run(
     admin: &AdminConnector<MariaDbVariant>,
     server_uid: u32,

@@ -1,4 +1,4 @@
-//! MariaDB: what is special about its servers, and the accounts inside.
+//! The MariaDB driver.
 
 mod accounts;
 mod config;
@@ -19,7 +19,7 @@ pub(crate) use engine::MariaDbVariant;
 
 const NAME: &str = "mariadb";
 
-/// The longest name of a user, in characters and, to be safe, in bytes.
+/// The maximum length of a user name, in characters and, to be safe, in bytes.
 const USER_BYTES: usize = 80;
 
 /// The MariaDB driver, for versions 10.11 and 11. Its images have `mariadbd` in `PATH`.
@@ -38,7 +38,7 @@ fn manifest() -> Manifest {
     let mut manifest = Manifest::new(NAME, Version::new("11.8", "mariadb:11.8"), PORT);
     manifest.versions.push(Version::new("10.11", "mariadb:10.11"));
     manifest.series = ["10.11", "11"].map(str::to_owned).into();
-    // What its clients, and those of many languages, call it.
+    // The scheme that its clients in many languages use.
     manifest.uri_scheme = "mysql".to_owned();
     manifest.min_memory = mib(256);
     manifest.accounts = Some(mysql_family::rules(USER_BYTES));

@@ -1,4 +1,4 @@
-//! The parameters of a server, as it tells them itself.
+//! Reads the parameters of a MariaDB server.
 
 use trove_core::{
     error::Result,
@@ -11,10 +11,10 @@ use crate::{
     reserved_names::ReservedNames,
 };
 
-/// What only this engine has of the service's own.
+/// Reserved parameters that only this engine has.
 const RULES: [ReservedNames; 3] = [
     ReservedNames {
-        reason: "it follows from the memory",
+        reason: "it depends on the memory of the server",
         names: &["performance_schema*", "innodb_buffer_pool_chunk_size"],
     },
     ReservedNames {
@@ -22,7 +22,7 @@ const RULES: [ReservedNames; 3] = [
         names: &["date_format", "datetime_format", "time_format", "tcp_nodelay", "alter_algorithm"],
     },
     ReservedNames {
-        reason: "it is another name for a part of another parameter",
+        reason: "it is an alias for a part of another parameter",
         names: &[
             "expire_logs_days",
             "log_queries_not_using_indexes",
@@ -32,7 +32,7 @@ const RULES: [ReservedNames; 3] = [
     },
 ];
 
-/// Variables that files can set although the server does not say so.
+/// Variables that can be set in option files although the server does not report it.
 const OPTIONS: [&str; 11] = [
     "autocommit",
     "character_set_collations",
@@ -47,8 +47,8 @@ const OPTIONS: [&str; 11] = [
     "transaction_isolation",
 ];
 
-/// Variables that a running server takes otherwise than one that starts: together with another one, or in place of a value
-/// that it then makes up itself. Of some it takes what it was started with for their default.
+/// Variables that a running server applies differently than a starting one: together with another
+/// one, or with a value that it then computes. For some the startup value becomes the default.
 pub(super) const START_ONLY: [&str; 13] = [
     "character_set_collations",
     "character_set_filesystem",

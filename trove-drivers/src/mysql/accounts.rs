@@ -6,10 +6,10 @@ use trove_core::{
 use super::{MySqlVariant, password};
 use crate::mysql_family::{Dialect, literal};
 
-/// Like the one that the server's own accounts have. No password leads to it.
+/// Like the hash of the server's own accounts: no password matches it.
 const UNUSABLE_HASH: &str = "$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUSTNEVERBRBEUSED";
 
-/// All rights on a database; those that change something come last.
+/// All privileges on a database; the read-only ones come first.
 const RIGHTS: &[&str] = &[
     "SELECT",
     "EXECUTE",
@@ -32,7 +32,7 @@ const RIGHTS: &[&str] = &[
 ];
 const READS: usize = 3;
 
-/// What the tenant's root may do beside: see what goes on, and rule the tenant's accounts.
+/// Further privileges of the tenant's root: monitoring, and managing the tenant's accounts.
 const ROOT_RULES: &str = "SHOW DATABASES, PROCESS, REPLICATION CLIENT, CREATE USER, CREATE ROLE, DROP ROLE";
 
 impl Dialect for MySqlVariant {
@@ -51,7 +51,7 @@ impl Dialect for MySqlVariant {
         Ok(with_hash(&password::verifier(password.expose_secret())?))
     }
 
-    /// With partial revokes no name is a pattern.
+    /// With partial revokes, names are not patterns.
     fn database_pattern(database: &str) -> String {
         database.to_owned()
     }
@@ -64,8 +64,8 @@ impl Dialect for MySqlVariant {
         Ok(())
     }
 
-    /// Accounts with `SYSTEM_USER`, as the administrator is one, are out of its reach; so are the tables in which rights
-    /// are kept, and what it gives to others cannot be more than it has.
+    /// Accounts with `SYSTEM_USER`, like the administrator's, are out of root's reach, and so are
+    /// the grant tables. Root cannot grant more than it has.
     fn root_grants(account: &str) -> Vec<String> {
         let (all, writes) = (RIGHTS.join(", "), RIGHTS[READS..].join(", "));
         vec![

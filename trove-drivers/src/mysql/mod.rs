@@ -1,4 +1,4 @@
-//! MySQL: what is special about its servers, and the accounts inside.
+//! The MySQL driver.
 
 mod accounts;
 mod config;
@@ -19,7 +19,7 @@ pub(crate) use engine::MySqlVariant;
 
 const NAME: &str = "mysql";
 
-/// The longest name of a user, in characters and, to be safe, in bytes.
+/// The maximum length of a user name, in characters and, to be safe, in bytes.
 const USER_BYTES: usize = 32;
 
 /// The MySQL driver, for versions 8.4 and 9. Its images have `mysqld` in `PATH`.

@@ -1,5 +1,5 @@
-//! The parameters of a server, as it tells them itself. Which of them it takes while it runs it does not tell; so each
-//! one is set to what it is, on a server that nobody uses.
+//! Reads the parameters of a MySQL server. The server does not report which ones are dynamic, so
+//! each is set to its current value on a scratch server.
 
 use trove_core::{
     error::Result,
@@ -12,9 +12,9 @@ use crate::{
     reserved_names::ReservedNames,
 };
 
-/// What only this engine has of the service's own.
+/// Reserved parameters that only this engine has.
 const RULES: [ReservedNames; 1] = [ReservedNames {
-    reason: "it follows from the memory",
+    reason: "it depends on the memory of the server",
     names: &[
         "performance_schema*",
         "temptable_use_mmap",
@@ -24,7 +24,7 @@ const RULES: [ReservedNames; 1] = [ReservedNames {
     ],
 }];
 
-/// Variables that files cannot set.
+/// Variables that cannot be set in option files.
 const NO_OPTIONS: [&str; 26] = [
     "character_set_client",
     "character_set_connection",
@@ -54,7 +54,7 @@ const NO_OPTIONS: [&str; 26] = [
     "restrict_fk_on_non_standard_key",
 ];
 
-/// What the server tells of itself and nobody can set.
+/// Variables that report facts and that nobody can set.
 const FACTS: ReservedNames = ReservedNames {
     reason: "",
     names: &[
@@ -73,8 +73,8 @@ const FACTS: ReservedNames = ReservedNames {
     ],
 };
 
-/// Variables that a running server takes otherwise than one that starts: together with another one, or in place of a value
-/// that it then makes up itself. Of some it takes what it was started with for their default.
+/// Variables that a running server applies differently than a starting one: together with another
+/// one, or with a value that it then computes. For some the startup value becomes the default.
 pub(super) const START_ONLY: [&str; 10] = [
     "character_set_filesystem",
     "character_set_server",
@@ -88,7 +88,7 @@ pub(super) const START_ONLY: [&str; 10] = [
     "thread_cache_size",
 ];
 
-/// More words than any variable takes.
+/// More words than any variable accepts.
 const MAX_WORDS: u32 = 64;
 
 /// Reads all parameters from a scratch server.
@@ -126,7 +126,7 @@ async fn parameter(session: &mut AdminSession, row: [String; 7]) -> Result<Param
         "Numeric" => {
             ParameterKind::Float { min: least.parse().unwrap_or(f64::MIN), max: most.parse().unwrap_or(f64::MAX) }
         }
-        // Pairs of words, of which one may be given by itself.
+        // Pairs of words, of which one may be set alone.
         "Set" if present.contains('=') => ParameterKind::Text,
         "Set" if parameter.dynamic => {
             ParameterKind::Set { values: words(session, &variable, (0..MAX_WORDS).map(|bit| 1_u64 << bit)).await? }
@@ -148,7 +148,7 @@ async fn parameter(session: &mut AdminSession, row: [String; 7]) -> Result<Param
     Ok(parameter)
 }
 
-/// The words that a variable takes, told by their numbers.
+/// Returns the words that a variable accepts, found by their numbers.
 async fn words(session: &mut AdminSession, variable: &str, numbers: impl Iterator<Item = u64>) -> Result<Vec<String>> {
     let before = value(session, variable).await?.unwrap_or_default();
     let mut words = Vec::new();
@@ -167,7 +167,7 @@ async fn words(session: &mut AdminSession, variable: &str, numbers: impl Iterato
     Ok(words)
 }
 
-/// The value of a variable that nobody set.
+/// Returns the default of a variable.
 async fn default(session: &mut AdminSession, variable: &str) -> Result<Option<String>> {
     session.run("SET @before = NULL").await?;
     session.run(&format!("SET @before = @@GLOBAL.{variable}")).await?;

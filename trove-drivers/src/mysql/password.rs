@@ -1,5 +1,5 @@
-//! What MySQL keeps of a password, `caching_sha2_password`, computed here so that the password itself never reaches the
-//! server. It is the well-known scheme of `crypt` with SHA-256, with a longer salt.
+//! Computes the `caching_sha2_password` verifier, so that the password itself never reaches the
+//! server. The algorithm is SHA-256 crypt with a longer salt.
 
 use sha2::{Digest, Sha256};
 use trove_core::error::{Error, Result};
@@ -8,13 +8,14 @@ const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 const SALT_BYTES: usize = 20;
 const ROUNDS: usize = 5000;
 
-/// What stands before the salt: the scheme, and the rounds in thousands.
+/// The prefix of the salt: the algorithm, and the rounds in thousands.
 const PREFIX: &str = "$A$005$";
 
-/// A verifier with a new salt.
+/// Returns a verifier with a new salt.
 pub(super) fn verifier(password: &str) -> Result<String> {
     let mut salt = [0; SALT_BYTES];
-    getrandom::fill(&mut salt).map_err(|error| Error::internal("the system gives no random bytes").because(error))?;
+    getrandom::fill(&mut salt)
+        .map_err(|error| Error::internal("could not get random bytes from the system").because(error))?;
     let salt = salt.map(|byte| ALPHABET[usize::from(byte & 63)]);
     Ok(format!("{PREFIX}{}{}", String::from_utf8_lossy(&salt), digest(password.as_bytes(), &salt, ROUNDS)))
 }
@@ -52,12 +53,13 @@ fn digest(password: &[u8], salt: &[u8], rounds: usize) -> String {
     encode(&last)
 }
 
-/// The first `length` bytes of these, again and again.
+/// Repeats bytes up to this length.
 fn repeated(bytes: &[u8], length: usize) -> Vec<u8> {
     bytes.iter().copied().cycle().take(length).collect()
 }
 
-/// Four letters for three bytes, in the order of that scheme: each next three stand one further, in turn.
+/// Encodes three bytes in four characters, in the order of SHA-256 crypt: each next group is
+/// rotated by one.
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(43);
     let mut push = |high: u8, middle: u8, low: u8, letters: usize| {
@@ -81,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scheme_is_the_published_one() {
-        // As `openssl passwd -5` has them.
+    fn digests_match_published_test_vectors() {
+        // As `openssl passwd -5` computes them.
         let long = "a very much longer text to encrypt.  This one even stretches over morethan one line.";
         for (password, salt, rounds, expected) in [
             ("Hello world!", "saltstring", 5000, "5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5"),
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_verifiers_are_the_same() {
+    fn verifiers_have_random_salts() {
         let (one, two) = (verifier("x").unwrap(), verifier("x").unwrap());
         assert_ne!(one, two);
         assert_eq!(one.len(), PREFIX.len() + SALT_BYTES + 43);

@@ -1,9 +1,9 @@
-//! The little of MySQL's protocol that the administrator needs: it comes by the socket, is known by it, and sends
+//! The part of MySQL's protocol that the administrator needs: authentication by the socket, and
 //! statements as text.
 //!
-//! A client library would open the socket by its path and read for as long as the server likes. This one is handed the
-//! socket that was looked at, knows no password, sends no file, runs one statement at a time, and hears a server out only
-//! so far.
+//! A client library would open the socket by its path and read as much as the server sends. This
+//! one is given a checked socket, knows no password, sends no files, runs one statement at a time,
+//! and limits what it reads.
 
 use std::io;
 
@@ -14,13 +14,13 @@ use super::{
     server_error::ServerError,
 };
 
-/// The protocol of version 4.1, with transactions, authentication by plug-in and nothing else.
+/// Protocol 4.1 with transactions and pluggable authentication, nothing else.
 const CAPABILITIES: u32 = 0x0000_0200 | 0x0000_2000 | 0x0000_8000 | 0x0008_0000;
 
-/// `utf8mb4_general_ci`, which every version knows.
+/// `utf8mb4_general_ci`, which every version supports.
 const UTF8MB4: u8 = 45;
 
-/// How often a server may ask for another way to be convinced.
+/// How often a server may request another authentication method.
 const ROUNDS: usize = 4;
 
 const COM_QUERY: u8 = 3;
@@ -29,20 +29,21 @@ const FILE: u8 = 0xfb;
 const END: u8 = 0xfe;
 const ERROR: u8 = 0xff;
 
-/// What is kept of a server's message.
+/// The maximum length of a server's message that is kept.
 const MESSAGE_CHARS: usize = 300;
 
-/// A row of an answer: texts, and `None` for NULL.
+/// A row of a result: texts, and `None` for NULL.
 pub(crate) type Row = Vec<Option<String>>;
 
-/// A connection with a server.
+/// A connection to a server.
 #[derive(Debug)]
 pub(super) struct Client {
     packets: PacketStream,
 }
 
 impl Client {
-    /// Logs in by the credentials of the socket; hears the server for so many bytes in all.
+    /// Logs in with the credentials of the socket. The budget limits the bytes read in the whole
+    /// session.
     pub(super) async fn login(stream: UnixStream, user: &str, budget: usize) -> Result<Self, ServerError> {
         let mut packets = PacketStream::new(stream, budget);
         let greeting = packets.read().await?;
@@ -57,7 +58,7 @@ impl Client {
             match packet.first() {
                 Some(OK) => return Ok(Self { packets }),
                 Some(ERROR) => return Err(refused(packet)?),
-                // Another way than the one that was offered: whichever it is, there is nothing to say.
+                // Another authentication method than the one offered: none of them needs data.
                 Some(END) => packets.reply(&[]).await?,
                 _ => return Err(malformed().into()),
             }
@@ -65,7 +66,8 @@ impl Client {
         Err(malformed().into())
     }
 
-    /// Runs one statement and returns its rows. After a [`ServerError::Connection`] nothing more can be run.
+    /// Runs one statement and returns its rows. The connection is unusable after
+    /// [`ServerError::Connection`].
     pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Row>, ServerError> {
         let mut command = vec![COM_QUERY];
         command.extend_from_slice(sql.as_bytes());
@@ -99,13 +101,13 @@ impl Client {
 fn row(mut packet: Packet, columns: u64) -> io::Result<Row> {
     let mut row = Vec::new();
     while !packet.is_read() {
-        // A value takes more room here than there, so that many are not kept to be counted.
+        // A value takes more memory here than on the wire, so surplus ones are not kept.
         if u64::try_from(row.len()).is_ok_and(|count| count >= columns) {
             return Err(malformed());
         }
         row.push(packet.text()?);
     }
-    // What is left out here would be taken for NULL elsewhere.
+    // A missing value would be taken for NULL.
     if u64::try_from(row.len()).ok() == Some(columns) { Ok(row) } else { Err(malformed()) }
 }
 
@@ -119,7 +121,7 @@ fn response(user: &str) -> Vec<u8> {
     bytes.push(UTF8MB4);
     bytes.extend_from_slice(&[0; 23]);
     bytes.extend_from_slice(user.as_bytes());
-    // The end of the name, an answer of no bytes, and the way in which it was made.
+    // The end of the name, an empty authentication response, and its method.
     bytes.extend_from_slice(b"\0\0mysql_native_password\0");
     bytes
 }
@@ -128,7 +130,7 @@ fn refused(mut packet: Packet) -> io::Result<ServerError> {
     packet.take(1)?;
     let code = u16::try_from(packet.number(2)?).map_err(|_| malformed())?;
     let text = String::from_utf8_lossy(packet.rest()).into_owned();
-    // Before the handshake the message has no state.
+    // Before the handshake, errors have no SQLSTATE.
     let message = text.strip_prefix('#').and_then(|text| text.get(5..)).unwrap_or(&text);
     let message = message.chars().filter(|letter| !letter.is_control()).take(MESSAGE_CHARS).collect();
     Ok(ServerError::Refused { code, message })
@@ -147,7 +149,8 @@ mod tests {
         packet
     }
 
-    /// A server that says these things, one at a time, each after it was spoken to; then says the last for ever.
+    /// Plays a server that sends each of these after it was spoken to, and repeats the last one if
+    /// it floods.
     async fn against(says: Vec<Vec<u8>>, flood: bool, budget: usize) -> Result<Vec<Row>, ServerError> {
         let (near, mut far) = UnixStream::pair().unwrap();
         let server = tokio::spawn(async move {
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rows_and_refusals_are_understood() {
+    async fn rows_and_errors_are_parsed() {
         let answer = [
             packet(1, b"\x02"),
             packet(2, b"any"),
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_asks_for_more_is_given_up() {
+    async fn protocol_violations_end_the_connection() {
         for says in [
             vec![packet(0, b"")],
             vec![packet(0, b"\x09old")],

@@ -1,4 +1,4 @@
-//! Option files, and the settings that follow from a server's memory and volume. Pure.
+//! Renders option files. Pure.
 
 use trove_core::{
     datastore::GuestHost,
@@ -12,20 +12,21 @@ use crate::{
     hash::spread,
 };
 
-/// The threads a server has beside its sessions, generously.
+/// A generous bound for the threads of a server besides its sessions.
 const OTHER_THREADS: u32 = 128;
 
-/// The longest line of an option file; what is longer, servers take for two.
+/// The maximum length of a line; servers split longer ones.
 const LINE_BYTES: usize = 4000;
 
-/// The most threads a server of this size may need, with any settings that are allowed.
+/// Returns the maximum number of threads that a server of this size needs, with any allowed
+/// settings.
 pub(crate) fn max_processes(flavor: &Flavor) -> u32 {
     let threads = limits::most_connections(flavor) + limits::most_threads();
     u32::try_from(threads).unwrap_or(u32::MAX).saturating_add(OTHER_THREADS)
 }
 
-/// The file that a server is started with. The last setting of a name counts: what stands before the include may be
-/// changed by files there, what stands after may not.
+/// Returns the main option file. The last setting of a name counts: included files can override
+/// what is before the include, but not what is after it.
 pub(crate) fn main_file(host: &GuestHost, data: &str, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ConfigFile {
     let common = [
         ("datadir", data.to_owned()),
@@ -35,18 +36,19 @@ pub(crate) fn main_file(host: &GuestHost, data: &str, defaults: &[(&str, &str)],
         ("port", PORT.to_string()),
         ("bind_address", "*".to_owned()),
         ("server_id", server_id(host).to_string()),
-        // Nobody is let in by a name that a name server made up, or kept out for what others from there did.
+        // Host names from DNS neither grant access nor block a host because of others' failures.
         ("skip_name_resolve", "ON".to_owned()),
         ("host_cache_size", "0".to_owned()),
         ("lower_case_table_names", "0".to_owned()),
-        // The binary log belongs to the data, of which a crash may leave a part in it only; so it is moved with it.
+        // The binary log belongs to the data, because a crash may leave a part of a transaction in
+        // it only; so it moves with the data.
         ("log_bin", "binlog".to_owned()),
         ("binlog_format", "ROW".to_owned()),
-        // Rows are logged, not statements, so that functions and triggers are nobody's risk but their makers'.
+        // Rows are logged, not statements, so functions and triggers affect only their creators.
         ("log_bin_trust_function_creators", "ON".to_owned()),
-        // A client that does not say who it is has one of the connections all that time.
+        // A client that does not authenticate occupies a connection for this long.
         ("connect_timeout", "10".to_owned()),
-        // What it has to say goes where a container's words go.
+        // Errors go to the container's log.
         ("skip_log_error", String::new()),
         ("general_log_file", "general.log".to_owned()),
         ("slow_query_log_file", "slow.log".to_owned()),
@@ -60,19 +62,19 @@ pub(crate) fn main_file(host: &GuestHost, data: &str, defaults: &[(&str, &str)],
     ConfigFile::new("my.cnf", text)
 }
 
-/// A file of settings that follow from the size.
+/// Returns the file of the settings that depend on the size.
 pub(crate) fn size_file(settings: &[(&str, String)]) -> ConfigFile {
     ConfigFile::new("conf.d/10-size.cnf", format!("[mysqld]\n{}", lines(settings)))
 }
 
-/// The file of the settings that somebody chose.
+/// Returns the file of the tenant's settings.
 pub(crate) fn settings_file(settings: &Settings) -> ConfigFile {
     let rendered = settings.iter().filter_map(|(name, value)| line(name, value));
     ConfigFile::new("conf.d/50-settings.cnf", format!("[mysqld]\n{}", rendered.collect::<String>()))
 }
 
-/// [`Invalid`](trove_core::error::Kind::Invalid) for settings that are too much for a server of this size, or that an
-/// option file cannot hold.
+/// Returns [`Invalid`](trove_core::error::Kind::Invalid) for settings that exceed the size of the
+/// server or do not fit into an option file.
 pub(crate) fn check_settings(flavor: &Flavor, server_mib: u64, settings: &Settings) -> Result<()> {
     limits::check(flavor, server_mib, settings)?;
     match settings.iter().find(|(name, value)| line(name, value).is_none()) {
@@ -81,7 +83,7 @@ pub(crate) fn check_settings(flavor: &Flavor, server_mib: u64, settings: &Settin
     }
 }
 
-/// A number from 1 on that belongs to the instance.
+/// Returns a positive number that is derived from the instance.
 fn server_id(host: &GuestHost) -> u32 {
     spread(host.instance.to_string().as_bytes(), u32::MAX - 1) + 1
 }
@@ -94,7 +96,7 @@ fn lines<V: AsRef<str>>(settings: &[(&str, V)]) -> String {
     settings.iter().map(line).collect()
 }
 
-/// One line that sets one parameter; `None` where it would be something else.
+/// Renders one setting on one line; `None` if that is not possible.
 fn line(name: &str, value: &Setting) -> Option<String> {
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     let mut quoted = String::from('"');
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_stays_on_its_line() {
+    fn settings_are_rendered_on_one_line() {
         for (value, rendered) in [
             ("plain", "x = \"plain\"\n"),
             ("", "x = \"\"\n"),
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fixed_comes_last() {
+    fn fixed_settings_come_last() {
         let id = "9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap();
         let host = GuestHost::new(id, "/v", "/d");
         let text = main_file(&host, "/data", &[("a", "1")], &[("read_only", "ON")]).content;

@@ -37,7 +37,7 @@ const PROBE_BUDGET: usize = 1 << 16;
 /// The maximum number of bytes read from the server in any other session.
 const BUDGET: usize = 16 << 20;
 
-/// The default database of the readiness probe's session, which tells it from sessions that change something.
+/// The default database of the readiness probe's session, which distinguishes it from sessions that change something.
 const PROBE_DATABASE: &str = "information_schema";
 
 /// Session variables that override the server's configuration: one quoting rule, no endless waits, no truncated results,

@@ -1,4 +1,4 @@
-//! How far a tenant's settings may go for the memory there is. Pure.
+//! Checks a tenant's settings against the memory of a server. Pure.
 
 use trove_core::{
     datastore::in_units,
@@ -10,13 +10,13 @@ use super::memory_budget::{MemoryBudget, SESSION_MIB};
 
 const MIB: f64 = 1_048_576.0;
 
-/// A connection has to have this much of the memory at least.
+/// The minimum memory for each connection.
 const CONNECTION_SHARE_MIB: u64 = 8;
 
-/// As many connections as a server needs to be of use.
+/// The minimum number of connections of a useful server.
 const LEAST_CONNECTIONS: u64 = 10;
 
-/// The most of each kind of thread.
+/// The maximum number of threads of each kind.
 const THREADS: [(&str, u64); 6] = [
     ("innodb_read_io_threads", 64),
     ("innodb_write_io_threads", 64),
@@ -26,7 +26,7 @@ const THREADS: [(&str, u64); 6] = [
     ("innodb_ddl_threads", 64),
 ];
 
-/// Limits of sessions, below which the administrator's were of no use either.
+/// Minimum limits of sessions, which also apply to the administrator's.
 const FLOORS: [(&str, f64); 7] = [
     ("max_user_connections", 10.0),
     ("max_statement_time", 1.0),
@@ -37,7 +37,7 @@ const FLOORS: [(&str, f64); 7] = [
     ("max_tmp_total_space_usage", 64.0 * MIB),
 ];
 
-/// Of those, the ones that are no limits where they are 0.
+/// Those for which 0 means no limit.
 const NO_LIMIT_IF_0: [&str; 5] = [
     "max_user_connections",
     "max_statement_time",
@@ -46,7 +46,7 @@ const NO_LIMIT_IF_0: [&str; 5] = [
     "max_tmp_total_space_usage",
 ];
 
-/// Buffers of every session, and what they are where nobody sets them.
+/// Buffers of every session, and their defaults in MiB.
 const SESSION_BUFFERS: [(&str, f64); 9] = [
     ("sort_buffer_size", 0.25),
     ("join_buffer_size", 0.25),
@@ -59,7 +59,7 @@ const SESSION_BUFFERS: [(&str, f64); 9] = [
     ("set_operations_buffer_size", 0.25),
 ];
 
-/// Buffers that a server has once.
+/// Buffers that exist once for each server.
 const SERVER_BUFFERS: [&str; 9] = [
     "key_buffer_size",
     "innodb_log_buffer_size",
@@ -72,17 +72,17 @@ const SERVER_BUFFERS: [&str; 9] = [
     "innodb_sort_buffer_size",
 ];
 
-/// The most connections of a server with so much memory.
+/// Returns the maximum number of connections for a server with this memory.
 pub(super) fn most_connections(flavor: &Flavor) -> u64 {
     (flavor.memory.as_mib() / CONNECTION_SHARE_MIB).clamp(20, 5000)
 }
 
-/// The most threads that settings which keep the bounds lead to, beside those of connections.
+/// Returns the maximum number of threads, besides those of connections, with any allowed settings.
 pub(super) fn most_threads() -> u64 {
     THREADS.iter().map(|(_, most)| most).sum()
 }
 
-/// [`Invalid`](trove_core::error::Kind::Invalid) for settings that are more than the memory allows.
+/// Returns [`Invalid`](trove_core::error::Kind::Invalid) for settings that exceed the memory.
 pub(super) fn check(flavor: &Flavor, server_mib: u64, settings: &Settings) -> Result<()> {
     let budget = MemoryBudget::new(flavor, ByteSize::default(), server_mib);
     let bounds = THREADS.map(|(name, most)| (name, 1, most));
@@ -94,7 +94,7 @@ pub(super) fn check(flavor: &Flavor, server_mib: u64, settings: &Settings) -> Re
         {
             let memory = flavor.memory;
             return Err(Error::invalid(format!(
-                "parameter {name} is from {least} to {most} for a server with {memory} of memory; not {set}"
+                "parameter {name} must be from {least} to {most} for a server with {memory} of memory, not {set}"
             )));
         }
     }
@@ -103,18 +103,18 @@ pub(super) fn check(flavor: &Flavor, server_mib: u64, settings: &Settings) -> Re
             && set < least
             && (set != 0.0 || !NO_LIMIT_IF_0.contains(&name))
         {
-            return Err(Error::invalid(format!("parameter {name} is {least} or more; not {set}")));
+            return Err(Error::invalid(format!("parameter {name} must be {least} or more, not {set}")));
         }
     }
     if number(settings, "max_session_mem_used").is_some_and(|set| set > i64::MAX as f64) {
-        return Err(Error::invalid("the server takes a max_session_mem_used from 2^63 on for less than nothing"));
+        return Err(Error::invalid("max_session_mem_used must be less than 2^63"));
     }
     let mib = |name: &str| number(settings, name).map(|bytes| bytes / MIB);
     let memory = flavor.memory.as_mib() as f64;
     let fits = |what: &str, asked: f64, limit: f64| match asked <= limit {
         true => Ok(()),
         false => Err(Error::invalid(format!(
-            "{what} would be {asked:.0} MiB; a server with {} of memory has {limit:.0} MiB for that at the most",
+            "{what} would be {asked:.0} MiB; a server with {} of memory allows at most {limit:.0} MiB",
             flavor.memory
         ))),
     };
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_bounded_by_the_memory() {
+    fn settings_are_limited_by_the_memory() {
         let check = |memory, pairs: &[(&str, i64)]| {
             let settings = pairs.iter().map(|(name, value)| ((*name).to_owned(), Setting::from(*value))).collect();
             check(&Flavor::new("f", memory, 1), 184, &settings)

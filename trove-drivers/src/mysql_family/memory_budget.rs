@@ -2,28 +2,30 @@
 
 use trove_core::model::{ByteSize, Flavor};
 
-/// What a session takes without temporary tables, with the buffers that [`MemoryBudget`] gives it.
+/// The memory of a session without temporary tables, with the buffers of [`MemoryBudget`].
 pub(super) const SESSION_MIB: u64 = 2;
 
-/// A session is allowed for each so much of memory.
+/// One session is allowed for each this much memory.
 const SESSION_SHARE_MIB: u64 = 16;
 
-/// How the memory and the volume of a server are shared out.
+/// How the memory and the volume of a server are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryBudget {
     pub(crate) buffer_pool_mib: u64,
     pub(crate) max_connections: u32,
-    /// What is left for temporary tables, of all sessions.
+    /// The memory for temporary tables of all sessions.
     pub(crate) temporary_mib: u64,
     pub(crate) redo_mib: u64,
     pub(crate) binlog_mib: u64,
 }
 
 impl MemoryBudget {
-    /// The shares of this flavor and volume, where the server takes so much without any session and beside its cache.
+    /// Returns the budget for this flavor and volume, given the memory that a server uses besides
+    /// its sessions and its buffer pool.
     pub(crate) fn new(flavor: &Flavor, volume: ByteSize, server_mib: u64) -> Self {
         let (memory, volume) = (flavor.memory.as_mib().max(128), volume.as_mib());
-        // The smallest servers need the memory for themselves and their sessions more than for a cache.
+        // The smallest servers need the memory for themselves and their sessions more than for a
+        // cache.
         let buffer_pool = match memory {
             ..512 => memory / 8,
             512..2048 => memory / 4,
@@ -40,7 +42,7 @@ impl MemoryBudget {
         }
     }
 
-    /// The settings that both engines have, as lines.
+    /// Returns the settings that both engines have.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         let tables = (u64::from(self.max_connections) * 10).clamp(200, 4000);
         vec![
@@ -50,7 +52,7 @@ impl MemoryBudget {
             ("table_open_cache", tables.to_string()),
             ("table_definition_cache", tables.max(400).to_string()),
             ("max_binlog_size", format!("{}M", self.binlog_mib)),
-            // What a session was counted with.
+            // The buffers that `SESSION_MIB` assumes.
             ("sort_buffer_size", "256K".to_owned()),
             ("join_buffer_size", "256K".to_owned()),
             ("read_buffer_size", "128K".to_owned()),
@@ -66,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_follow_the_size() {
+    fn memory_budget_follows_the_size() {
         let of = |memory, volume, server| MemoryBudget::new(&Flavor::new("f", memory, 1), volume, server);
         // memory, volume, server: pool, connections, temporary, redo, binlog
         for (memory, volume, server, expected) in [

@@ -1,7 +1,9 @@
-//! What MySQL and MariaDB truly share: the protocol, the quoting, the way of their settings and most of their accounts.
+//! What MySQL and MariaDB have in common: the engine, the protocol, the quoting, the settings and
+//! most of the accounts.
 //!
-//! The service administers a server as [`ADMIN`], which has no password: it is let in over the server's socket only, by
-//! the credentials of the process at the other end. What differs is in a [`Dialect`].
+//! The service administers a server as [`ADMIN`], which has no password: the server authenticates
+//! it on its socket only, by the credentials of the connecting process. The SQL that differs is in
+//! a [`Dialect`], other differences are in a [`Variant`].
 
 mod accounts;
 mod client;
@@ -37,13 +39,13 @@ pub(crate) use sql::{from_pattern, identifier, literal, pattern};
 use startup_error::startup_error;
 pub(crate) use version::{ServerVersion, version_after};
 
-/// The port a server listens on in its own network.
+/// The port of a server in its own network.
 pub(crate) const PORT: u16 = 3306;
 
 /// The path at which a server sees its volume.
 const DATA_VOLUME: &str = "/var/lib/mysql";
 
-/// The name of the socket.
+/// The file name of the socket.
 pub(crate) const SOCKET: &str = "mysql.sock";
 
 /// The account by which the service administers a server.
@@ -52,16 +54,16 @@ pub(crate) const ADMIN: &str = "trove_admin@localhost";
 /// The tenant's root.
 const ROOT: &str = "root";
 
-/// The longest name of a database, in characters and, to be safe, in bytes.
+/// The maximum length of a database name, in characters and, to be safe, in bytes.
 const DATABASE_BYTES: usize = 64;
 
-/// The longest name of a directory.
+/// The maximum length of a directory name.
 const DIRECTORY_BYTES: usize = 255;
 
-/// The engines' own databases.
+/// The servers' own databases.
 const OWN_DATABASES: [&str; 4] = ["information_schema", "mysql", "performance_schema", "sys"];
 
-/// What names have to be like, with users' names of so many bytes.
+/// Returns the rules for names, given the maximum length of user names in bytes.
 pub(crate) fn rules(user_bytes: usize) -> AccountRules {
     let mut rules = AccountRules::new(DATABASE_BYTES);
     rules.max_user_bytes = user_bytes;
@@ -72,27 +74,31 @@ pub(crate) fn rules(user_bytes: usize) -> AccountRules {
     rules
 }
 
-/// [`Invalid`](trove_core::error::Kind::Invalid) for what the servers cannot write down: they know letters of the basic
-/// plane only.
+/// Returns [`Invalid`](trove_core::error::Kind::Invalid) for characters that the servers cannot
+/// store: they support the basic multilingual plane only.
 fn check_letters(name: &str) -> Result<()> {
     match name.chars().find(|letter| u32::from(*letter) > 0xffff) {
-        Some(letter) => Err(Error::invalid(format!("the database server knows no names with {letter:?}: {name:?}"))),
+        Some(letter) => {
+            Err(Error::invalid(format!("the database server does not support {letter:?} in names: {name:?}")))
+        }
         None => Ok(()),
     }
 }
 
-/// [`Invalid`](trove_core::error::Kind::Invalid) for databases whose directories would have too long a name: all but plain
-/// letters, digits and `_` is written there with five letters.
+/// Returns [`Invalid`](trove_core::error::Kind::Invalid) for databases whose directory names would
+/// be too long: every character except ASCII letters, digits and `_` takes five there.
 fn check_directory(name: &str) -> Result<()> {
     let letters = name.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '_' { 1 } else { 5 });
     match letters.sum::<usize>() <= DIRECTORY_BYTES {
         true => Ok(()),
-        false => Err(Error::invalid(format!("a database name holds too many signs and foreign letters: {name:?}"))),
+        false => Err(Error::invalid(format!(
+            "a database name contains too many characters that the server must escape in file names: {name:?}"
+        ))),
     }
 }
 
-/// [`Invalid`](trove_core::error::Kind::Invalid) for users who could not log in: the servers take quotes around a name
-/// for the client's.
+/// Returns [`Invalid`](trove_core::error::Kind::Invalid) for users who could not log in: the
+/// servers strip quotes around a name.
 fn check_quotes(name: &str) -> Result<()> {
     match name.len() > 1 && name.starts_with('\'') && name.ends_with('\'') {
         true => Err(Error::invalid(format!("a user name must not begin and end with a quote: {name:?}"))),

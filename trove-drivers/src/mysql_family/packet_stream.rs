@@ -1,14 +1,14 @@
-//! PacketStream of the protocol, of which no more than so many bytes are read.
+//! Protocol packets over a stream, with a budget for the bytes that are read.
 
 use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-/// The longest packet; a longer one would be cut in several.
+/// The maximum length of a packet; longer ones are split.
 const MAX_PACKET: usize = (1 << 24) - 1;
 
-/// The length of a packet, and its number.
+/// The size of a packet header: the length and the sequence number.
 const HEADER: usize = 4;
 
 /// A stream of packets.
@@ -20,20 +20,21 @@ pub(super) struct PacketStream {
 }
 
 impl PacketStream {
-    /// Hears the other side for so many bytes.
+    /// Reads at most `budget` bytes in total.
     pub(super) fn new(stream: UnixStream, budget: usize) -> Self {
         Self { stream: BufReader::new(stream), left: budget, sequence: 0 }
     }
 
-    /// The next packet. One that claims to be longer than what is left is an error before room is made for it.
+    /// Reads the next packet. One that claims to exceed the budget is an error before memory is
+    /// allocated for it.
     pub(super) async fn read(&mut self) -> io::Result<Packet> {
         let mut header = [0; HEADER];
         self.stream.read_exact(&mut header).await?;
         let [a, b, c, sequence] = header;
         let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
-        self.left = self.left.checked_sub(HEADER + length).ok_or_else(too_much)?;
+        self.left = self.left.checked_sub(HEADER + length).ok_or_else(over_budget)?;
         if length == MAX_PACKET {
-            return Err(too_much());
+            return Err(over_budget());
         }
         self.sequence = sequence.wrapping_add(1);
         let mut bytes = vec![0; length];
@@ -41,25 +42,25 @@ impl PacketStream {
         Ok(Packet { bytes, at: 0 })
     }
 
-    /// Answers the packet that was read last.
+    /// Replies to the packet that was read last.
     pub(super) async fn reply(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.len() >= MAX_PACKET {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a statement is too long"));
         }
-        let [a, b, c, _] = u32::try_from(bytes.len()).map_err(|_| too_much())?.to_le_bytes();
+        let [a, b, c, _] = u32::try_from(bytes.len()).map_err(|_| over_budget())?.to_le_bytes();
         let mut packet = vec![a, b, c, self.sequence];
         packet.extend_from_slice(bytes);
         self.stream.get_mut().write_all(&packet).await
     }
 
-    /// Begins a conversation with this packet.
+    /// Starts a new exchange with this packet.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sequence = 0;
         self.reply(bytes).await
     }
 }
 
-/// A packet that is being read.
+/// A packet that is being parsed.
 #[derive(Debug)]
 pub(super) struct Packet {
     bytes: Vec<u8>,
@@ -92,12 +93,12 @@ impl Packet {
         rest
     }
 
-    /// A number of `count` bytes, the lowest first.
+    /// Reads a little-endian number of `count` bytes.
     pub(super) fn number(&mut self, count: usize) -> io::Result<u64> {
         Ok(self.take(count)?.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
     }
 
-    /// A number with as many bytes as its first one says; `None` where that says NULL.
+    /// Reads a length-encoded number; `None` for NULL.
     pub(super) fn length(&mut self) -> io::Result<Option<u64>> {
         match self.number(1)? {
             0xfb => Ok(None),
@@ -109,7 +110,7 @@ impl Packet {
         }
     }
 
-    /// A text that begins with its length; `None` where it is NULL.
+    /// Reads a length-encoded text; `None` for NULL.
     pub(super) fn text(&mut self) -> io::Result<Option<String>> {
         let Some(length) = self.length()? else { return Ok(None) };
         let bytes = self.take(usize::try_from(length).map_err(|_| malformed())?)?;
@@ -118,9 +119,9 @@ impl Packet {
 }
 
 pub(super) fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the database server does not keep to the protocol")
+    io::Error::new(io::ErrorKind::InvalidData, "the database server violated the protocol")
 }
 
-fn too_much() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the database server says more than it is heard for")
+fn over_budget() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the database server sent more data than allowed")
 }

@@ -1,4 +1,4 @@
-//! The change of parameters while a server runs, which both engines take one by one.
+//! Changes parameters of a running server, one by one.
 
 use trove_core::{
     error::{Error, Result},
@@ -8,22 +8,23 @@ use trove_core::{
 use super::{AdminConnector, AdminSession, Dialect, identifier, literal, server_error::ServerError};
 use crate::container::ConfigFile;
 
-/// The server's numbers for a parameter that it takes only when it starts, and for a value of another type.
+/// Error codes for a parameter that is not dynamic, and for a value of the wrong type.
 const READ_ONLY: u16 = 1238;
 const WRONG_TYPE: u16 = 1232;
 
-/// Has a server use these values at once, and returns the names of those that it can use only after a restart: what it
-/// says so of, and these. Where no value is given it is the one of these files, or else the server's own.
+/// Applies these values at once, and returns the names of those that take effect only after a
+/// restart: what the server reports as such, and `start_only`. A removed setting gets its value
+/// from the default files or else the server's own default.
 pub(crate) async fn set<D: Dialect>(
     admin: &AdminConnector<D>,
     unset: &[ConfigFile],
-    after_restart: &[&str],
+    start_only: &[&str],
     changes: &[(String, Option<Setting>)],
 ) -> Result<Vec<String>> {
     let mut session = admin.session().await?;
     let (mut later, mut again) = (Vec::new(), Vec::new());
     for (name, setting) in changes {
-        if after_restart.contains(&name.as_str()) {
+        if start_only.contains(&name.as_str()) {
             later.push(name.clone());
             continue;
         }
@@ -33,14 +34,14 @@ pub(crate) async fn set<D: Dialect>(
             (None, None) => vec!["DEFAULT".to_owned()],
         };
         match assign(&mut session, name, &values).await {
-            Ok(Outcome::Taken) => {}
-            Ok(Outcome::Later) => later.push(name.clone()),
-            Ok(Outcome::Adjusted) => again.push((name, setting, values, None)),
+            Ok(AssignOutcome::Applied) => {}
+            Ok(AssignOutcome::NeedsRestart) => later.push(name.clone()),
+            Ok(AssignOutcome::Adjusted) => again.push((name, setting, values, None)),
             Err(error) if error.is_rejection() => again.push((name, setting, values, Some(error))),
             Err(error) => return Err(error.into()),
         }
     }
-    // A value that does not go with another one's former value.
+    // A value that conflicts with another one's former value.
     for (name, setting, values, refused) in again {
         match (assign(&mut session, name, &values).await, refused) {
             (Err(error), Some(_)) if error.is_rejection() => return Err(refusal(name, setting.as_ref(), error)),
@@ -51,19 +52,19 @@ pub(crate) async fn set<D: Dialect>(
     Ok(later)
 }
 
-enum Outcome {
-    Taken,
-    /// It says that it took another value instead.
+enum AssignOutcome {
+    Applied,
+    /// The server warned that it used another value instead.
     Adjusted,
-    Later,
+    NeedsRestart,
 }
 
-/// Sets a variable to the first of these values that is of its type.
-async fn assign(session: &mut AdminSession, name: &str, values: &[String]) -> Result<Outcome, ServerError> {
+/// Sets a variable to the first of these values that has its type.
+async fn assign(session: &mut AdminSession, name: &str, values: &[String]) -> Result<AssignOutcome, ServerError> {
     let mut wrong_type = None;
     for value in values {
         match session.query(&format!("SET GLOBAL {} = {value}", identifier(name))).await {
-            Err(ServerError::Refused { code: READ_ONLY, .. }) => return Ok(Outcome::Later),
+            Err(ServerError::Refused { code: READ_ONLY, .. }) => return Ok(AssignOutcome::NeedsRestart),
             Err(error @ ServerError::Refused { code: WRONG_TYPE, .. }) => wrong_type = Some(error),
             Err(error) => return Err(error),
             Ok(_) => {
@@ -77,16 +78,16 @@ async fn assign(session: &mut AdminSession, name: &str, values: &[String]) -> Re
     }
     let adjusted =
         session.query("SHOW WARNINGS").await?.iter().any(|row| row.first() == Some(&Some("Warning".to_owned())));
-    Ok(if adjusted { Outcome::Adjusted } else { Outcome::Taken })
+    Ok(if adjusted { AssignOutcome::Adjusted } else { AssignOutcome::Applied })
 }
 
-/// How a value may be written: a number for what is one, a text for what is not.
+/// Returns how a value can be written: as a number if it is one, and as a text.
 fn values(value: &str) -> Vec<String> {
     let number = !value.is_empty() && value.parse::<f64>().is_ok_and(f64::is_finite);
     if number { vec![value.to_owned(), literal(value)] } else { vec![literal(value)] }
 }
 
-/// The value of a parameter in files, of which the last one counts.
+/// Returns the last value of a parameter in these files.
 fn rendered(files: &[ConfigFile], name: &str) -> Option<String> {
     let files = files.iter().filter(|file| file.path.ends_with(".cnf"));
     let lines = files.flat_map(|file| file.content.lines()).filter_map(|line| line.split_once(" = "));
@@ -94,7 +95,7 @@ fn rendered(files: &[ConfigFile], name: &str) -> Option<String> {
     lines.rev().find(|(found, _)| of(found)).map(|(_, value)| value.trim_matches('"').to_owned())
 }
 
-/// A size as files have it, as statements take it.
+/// Converts a size from the syntax of files to that of statements.
 fn in_full(value: &str) -> String {
     let unit = match value.as_bytes().last() {
         Some(b'K') => 1 << 10,
@@ -110,8 +111,8 @@ fn in_full(value: &str) -> String {
 
 fn refusal(name: &str, setting: Option<&Setting>, error: ServerError) -> Error {
     let refused = match setting {
-        Some(setting) => format!("the server does not allow parameter {name} to be {:?}", setting.to_string()),
-        None => format!("the server does not allow parameter {name} to be what it is without a setting"),
+        Some(setting) => format!("the server rejected {:?} for parameter {name}", setting.to_string()),
+        None => format!("the server rejected the default of parameter {name}"),
     };
     Error::invalid(refused).because(Error::from(error))
 }
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_has_the_value_of_the_files() {
+    fn unset_parameters_have_the_value_of_the_files() {
         let files = [
             ConfigFile::new("my.cnf", "[mysqld]\na = 1\nloose_b = \"ON\"\n!includedir x\n[mysqld]\n"),
             ConfigFile::new("conf.d/10-size.cnf", "[mysqld]\na = 64M\n"),

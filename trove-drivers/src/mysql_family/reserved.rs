@@ -1,4 +1,4 @@
-//! The parameters that are the service's own on both engines, and why. Pure.
+//! The parameters that the service controls on both engines, and why. Pure.
 
 use crate::reserved_names::ReservedNames;
 
@@ -8,7 +8,7 @@ const RULES: [ReservedNames; 13] = [
         names: &["flush_time", "innodb_thread_sleep_delay"],
     },
     ReservedNames {
-        reason: "the service decides where files are",
+        reason: "the service manages file locations",
         names: &[
             "*_dir",
             "*_dirs",
@@ -31,7 +31,7 @@ const RULES: [ReservedNames; 13] = [
         ],
     },
     ReservedNames {
-        reason: "code is loaded by the service only",
+        reason: "only the service loads code",
         names: &["plugin_*", "allow_suspicious_udfs", "component*", "*secondary_engine*", "external_table_*"],
     },
     ReservedNames {
@@ -46,7 +46,7 @@ const RULES: [ReservedNames; 13] = [
         ],
     },
     ReservedNames {
-        reason: "how the server is reached is the service's",
+        reason: "the service manages network access",
         names: &[
             "bind_address",
             "port",
@@ -73,7 +73,7 @@ const RULES: [ReservedNames; 13] = [
         ],
     },
     ReservedNames {
-        reason: "who may do what is told to the service",
+        reason: "the service manages privileges",
         names: &[
             "auth_*",
             "authentication_*",
@@ -101,7 +101,7 @@ const RULES: [ReservedNames; 13] = [
         ],
     },
     ReservedNames {
-        reason: "replication is the service's",
+        reason: "the service manages replication",
         names: &[
             "server_id*",
             "server_uid",
@@ -149,7 +149,7 @@ const RULES: [ReservedNames; 13] = [
         ],
     },
     ReservedNames {
-        reason: "the service opens and closes the server",
+        reason: "the service manages the read-only state",
         names: &[
             "read_only",
             "super_read_only",
@@ -160,7 +160,7 @@ const RULES: [ReservedNames; 13] = [
         ],
     },
     ReservedNames {
-        reason: "statements may hold passwords, which are not to reach a log",
+        reason: "statements may contain passwords, which must not be logged",
         names: &[
             "general_log",
             "log_raw",
@@ -176,7 +176,7 @@ const RULES: [ReservedNames; 13] = [
         names: &["log_error_*", "log_timestamps", "log_warnings", "feedback*", "log_tc_size"],
     },
     ReservedNames {
-        reason: "without it a crash would lose data, or the server not start",
+        reason: "without it a crash could lose data or prevent a start",
         names: &[
             "innodb_doublewrite*",
             "innodb_force_*",
@@ -222,7 +222,7 @@ const RULES: [ReservedNames; 13] = [
         names: &["*encrypt*", "keyring*", "*scrub*"],
     },
     ReservedNames {
-        reason: "it depends on the host, which is the service's",
+        reason: "it depends on the host, which the service manages",
         names: &[
             "innodb_use_native_aio",
             "innodb_use_fdatasync",
@@ -242,9 +242,9 @@ const RULES: [ReservedNames; 13] = [
     },
 ];
 
-/// What does something when it is set, and has no value to speak of.
+/// Variables that trigger an action and have no lasting value.
 const ACTIONS: ReservedNames = ReservedNames {
-    reason: "it is no setting but something to do",
+    reason: "it triggers an action",
     names: &[
         "*_now",
         "*_abort",
@@ -256,7 +256,7 @@ const ACTIONS: ReservedNames = ReservedNames {
     ],
 };
 
-/// Why a parameter cannot be set, where it cannot.
+/// Returns why a parameter cannot be set, if it cannot.
 pub(crate) fn reserved(name: &str, own: &[ReservedNames]) -> Option<&'static str> {
     own.iter().chain(&RULES).chain([&ACTIONS]).find(|rule| rule.matches(name)).map(|rule| rule.reason)
 }
@@ -269,7 +269,7 @@ mod tests {
     use crate::{mariadb::MariaDbVariant, mysql::MySqlVariant, mysql_family::files};
 
     #[test]
-    fn all_that_the_service_fixes_is_reserved() {
+    fn fixed_settings_are_reserved() {
         let host = GuestHost::new("9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap(), "/v", "/d");
         for files in [
             files::<MySqlVariant>(&host, "/data", &Settings::new()),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_break_out_is_reserved() {
+    fn dangerous_parameters_are_reserved() {
         for name in [
             "secure_file_priv",
             "plugin_dir",

@@ -1,24 +1,24 @@
-//! The only ways in which names and values become part of SQL text. A session's `sql_mode` is empty, so that there is one
-//! rule for each.
+//! The only functions that put names and values into SQL text. `sql_mode` is empty in our sessions,
+//! so there is one quoting rule for each.
 
-/// A name as a quoted identifier.
+/// Returns a name as a quoted identifier.
 pub(crate) fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// A value as a string literal.
+/// Returns a value as a string literal.
 pub(crate) fn literal(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// A name as a pattern that only it matches.
+/// Returns a pattern that matches only this name.
 pub(crate) fn pattern(name: &str) -> String {
     name.chars()
         .flat_map(|letter| matches!(letter, '\\' | '_' | '%').then_some('\\').into_iter().chain([letter]))
         .collect()
 }
 
-/// The name that a pattern made by [`pattern`] stands for.
+/// Returns the name that a pattern of [`pattern`] matches.
 pub(crate) fn from_pattern(pattern: &str) -> String {
     let (mut name, mut letters) = (String::with_capacity(pattern.len()), pattern.chars());
     while let Some(letter) = letters.next() {
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_ends_a_quote_early() {
+    fn quoting_cannot_be_escaped() {
         for (name, quoted) in
             [("plain", "`plain`"), ("a`b", "`a``b`"), ("`", "````"), (r"a\", r"`a\`"), ("a'\"", "`a'\"`")]
         {
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_one_name() {
+    fn patterns_match_one_name() {
         for (name, quoted) in [("a_b", r"a\_b"), ("100%", r"100\%"), (r"a\b", r"a\\b"), (r"\_", r"\\\_"), ("é", "é")]
         {
             assert_eq!(pattern(name), quoted);

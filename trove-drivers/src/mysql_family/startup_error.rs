@@ -1,4 +1,4 @@
-/// The first error in what a server wrote before it ended, without what every line begins with.
+/// Returns the first error in the output of a failed server, without the prefix of the line.
 pub(crate) fn startup_error(output: &str) -> Option<String> {
     let errors = output.lines().filter_map(|line| line.split_once("[ERROR] ")).map(|(_, error)| {
         // "[MY-000077] [Server] /usr/sbin/mysqld: Error while setting value ..."
@@ -6,7 +6,7 @@ pub(crate) fn startup_error(output: &str) -> Option<String> {
         let program = |first: &str| first.ends_with("mysqld") || first.ends_with("mariadbd");
         error.split_once(": ").filter(|(first, _)| program(first)).map_or(error, |(_, error)| error).trim()
     });
-    // That it ends says nothing.
+    // "Aborting" says nothing.
     errors.filter(|error| !error.is_empty() && *error != "Aborting").map(str::to_owned).next()
 }
 
@@ -15,7 +15,7 @@ mod tests {
     use super::startup_error;
 
     #[test]
-    fn the_first_error_is_told() {
+    fn first_error_is_returned() {
         let mysql = "2026-01-01T00:00:00.1Z 0 [System] [MY-015015] [Server] MySQL Server - start.\n\
             2026-01-01T00:00:00.2Z 0 [ERROR] [MY-000077] [Server] /usr/sbin/mysqld: Error while setting value 'x' to 'y'.\n\
             2026-01-01T00:00:00.3Z 0 [ERROR] [MY-010119] [Server] Aborting\n";

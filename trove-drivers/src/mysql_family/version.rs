@@ -1,17 +1,21 @@
-//! The numbers of versions.
+//! Version numbers.
 
 use trove_core::error::{Error, Result};
 
-/// A version: its series, and what comes after.
+/// A version: major and minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServerVersion {
     pub(crate) major: u32,
-    /// `None` stands for any.
+    /// `None` matches any.
     pub(crate) minor: Option<u32>,
 }
 
 impl ServerVersion {
-    /// The numbers of a version; [`Unsupported`](trove_core::error::Kind::Unsupported) where these are none.
+    /// Parses a version.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](trove_core::error::Kind::Unsupported) if there is no such version.
     pub(crate) fn parse(engine: &str, version: &str) -> Result<Self> {
         let mut parts = version.split('.').map(str::parse);
         match (parts.next(), parts.next().transpose()) {
@@ -20,17 +24,17 @@ impl ServerVersion {
         }
     }
 
-    /// True where both are patches of one series.
+    /// Returns true if both are patch releases of one series.
     pub(crate) fn same_series(&self, other: &Self) -> bool {
         self.major == other.major && (self.minor == other.minor || self.minor.is_none() || other.minor.is_none())
     }
 }
 
-/// The digits and dots that follow `mark`.
+/// Returns the digits and dots after `mark`.
 pub(crate) fn version_after(text: &str, mark: &str) -> Option<String> {
     let (_, rest) = text.split_once(mark)?;
     let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
     let version = rest[..end].trim_matches('.');
-    // It is told to the user and so must be nothing else.
+    // It is shown to the user, so it must not be anything else.
     (!version.is_empty() && version.len() < 16).then(|| version.to_owned())
 }

@@ -1,4 +1,4 @@
-//! A connection that gives up on a server that says too much.
+//! A stream with a budget for the bytes that a server may send.
 
 use std::{
     io,
@@ -11,19 +11,20 @@ use tokio::{
     net::UnixStream,
 };
 
-/// The letter and the length that every message of a server begins with.
+/// The type and the length at the start of every message of a server.
 const HEADER: usize = 5;
 
-/// A stream from which no more than so many bytes are read.
+/// A stream from which at most `budget` bytes are read.
 ///
-/// The client makes room for a whole message, as long as its header claims it to be, and waits for its end; so a
-/// header that claims more than is left ends the connection before the client sees it.
+/// The client allocates memory for the length that a message's header claims, and waits for its
+/// end. So a header that claims more than the remaining budget ends the connection before the
+/// client sees it.
 #[derive(Debug)]
 pub(super) struct ByteLimitedStream {
     stream: UnixStream,
     left: usize,
     header: Vec<u8>,
-    /// What is missing of the message that is being read.
+    /// The remaining length of the message that is being read.
     body: usize,
 }
 
@@ -32,9 +33,9 @@ impl ByteLimitedStream {
         Self { stream, left: budget, header: Vec::with_capacity(HEADER), body: 0 }
     }
 
-    /// Takes account of what was read; an error where it is too much or claims to become so.
+    /// Accounts for the bytes read; an error if they exceed the budget or claim to.
     fn count(&mut self, mut read: &[u8]) -> io::Result<()> {
-        self.left = self.left.checked_sub(read.len()).ok_or_else(too_much)?;
+        self.left = self.left.checked_sub(read.len()).ok_or_else(over_budget)?;
         while !read.is_empty() {
             if self.body > 0 {
                 let skipped = self.body.min(read.len());
@@ -48,11 +49,11 @@ impl ByteLimitedStream {
             if let [_, length @ ..] = self.header.as_slice()
                 && let Ok(length) = <[u8; 4]>::try_from(length)
             {
-                // The length counts itself. A shorter one is refused by the client.
-                self.body = usize::try_from(u32::from_be_bytes(length)).map_err(|_| too_much())?.saturating_sub(4);
+                // The length includes itself. The client refuses a shorter one.
+                self.body = usize::try_from(u32::from_be_bytes(length)).map_err(|_| over_budget())?.saturating_sub(4);
                 self.header.clear();
                 if self.body > self.left + read.len() {
-                    return Err(too_much());
+                    return Err(over_budget());
                 }
             }
         }
@@ -60,8 +61,8 @@ impl ByteLimitedStream {
     }
 }
 
-fn too_much() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the database server says more than it is heard for")
+fn over_budget() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the database server sent more data than allowed")
 }
 
 impl AsyncRead for ByteLimitedStream {
@@ -96,7 +97,7 @@ mod tests {
     const GREETING: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 
     #[tokio::test]
-    async fn what_fits_is_passed_on_however_it_is_cut() {
+    async fn bytes_within_the_budget_are_passed_in_any_chunks() {
         for piece in 1..GREETING.len() {
             let (near, mut far) = UnixStream::pair().unwrap();
             let mut metered = ByteLimitedStream::new(near, GREETING.len());
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_claims_to_be_too_long_ends_the_session() {
+    async fn oversized_messages_end_the_session() {
         let endless = b"D\x7f\xff\xff\xff\0\x01".to_vec();
         let many = b"N\0\0\0\x05\0".repeat(1 << 16);
         for flood in [endless, many] {

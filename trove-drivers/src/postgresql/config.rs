@@ -1,4 +1,4 @@
-//! The files a server is started with. Pure.
+//! Renders the configuration of a server. Pure.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use trove_core::{datastore::GuestHost, model::Settings};
 use super::{ADMIN, PORT, derived_settings::DerivedSettings, version::MajorVersion};
 use crate::container::{AGENT, CONFIGURATION, ConfigFile, SOCKETS};
 
-/// The settings that are ours and may be changed.
+/// Our settings that tenants may change.
 pub(super) const DEFAULTS: [(&str, &str); 5] = [
-    // What a hash table may take is what the share of a session was counted with.
+    // The memory of a session is computed with this multiplier.
     ("hash_mem_multiplier", "1.0"),
     ("random_page_cost", "1.1"),
     ("effective_io_concurrency", "200"),
@@ -17,10 +17,10 @@ pub(super) const DEFAULTS: [(&str, &str); 5] = [
     ("timezone", "UTC"),
 ];
 
-/// All files of a server whose data directory it sees at this path.
+/// Returns all configuration files of a server that sees its data directory at this path.
 ///
-/// The last setting of a name counts: what stands before the include may be changed by files there, of which the later
-/// in order of name counts, and what stands after may not.
+/// The last setting of a name counts: included files can override what is before the include, in
+/// order of file name, but not what is after it.
 pub(super) fn files(host: &GuestHost, data: &str, major: MajorVersion, settings: &Settings) -> Vec<ConfigFile> {
     let defaults = lines(DEFAULTS.map(|(name, value)| (name, value.to_owned())));
     let fixed = lines(fixed(host, data, major));
@@ -35,7 +35,7 @@ pub(super) fn files(host: &GuestHost, data: &str, major: MajorVersion, settings:
     ]
 }
 
-/// The settings that are ours and stay as they are.
+/// Our settings that tenants may not change.
 pub(super) fn fixed(host: &GuestHost, data: &str, major: MajorVersion) -> Vec<(&'static str, String)> {
     let mut fixed = vec![
         ("data_directory", data.to_owned()),
@@ -48,7 +48,7 @@ pub(super) fn fixed(host: &GuestHost, data: &str, major: MajorVersion) -> Vec<(&
     ];
     let same = [
         ("superuser_reserved_connections", "5"),
-        // A client that does not say who it is has one of the connections all that time.
+        // A client that does not authenticate occupies a connection for this long.
         ("authentication_timeout", "10s"),
         ("password_encryption", "scram-sha-256"),
         ("huge_pages", "off"),
@@ -57,7 +57,7 @@ pub(super) fn fixed(host: &GuestHost, data: &str, major: MajorVersion) -> Vec<(&
         ("logging_collector", "off"),
         ("log_timezone", "UTC"),
         ("log_line_prefix", "%m [%p] "),
-        // Statements may hold passwords. None of these lets one into the log.
+        // Statements may contain passwords. None of these logs one.
         ("log_statement", "none"),
         ("log_min_duration_statement", "-1"),
         ("log_min_error_statement", "panic"),
@@ -72,7 +72,8 @@ pub(super) fn fixed(host: &GuestHost, data: &str, major: MajorVersion) -> Vec<(&
     fixed
 }
 
-/// Who may connect from where. The administrator comes from the socket, as the agent's user, and from nowhere else.
+/// Returns the client authentication rules. The administrator is authenticated on the socket, as
+/// the agent's user, and nowhere else.
 fn hba() -> String {
     format!(
         "local all {ADMIN} peer map=trove\n\
@@ -86,13 +87,13 @@ fn lines<N: fmt::Display>(settings: impl IntoIterator<Item = (N, String)>) -> St
     settings.into_iter().map(|(name, value)| format!("{name} = {}\n", quoted(&value))).collect()
 }
 
-/// Only what is a name can stand before the `=`. There is no parameter of another.
+/// Only a valid name can precede the `=`. There is no parameter with another one.
 fn is_name(name: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte);
     name.bytes().all(letter) && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
 }
 
-/// A value as the server reads it from a file: in quotes, which every type takes.
+/// Quotes a value for a configuration file; every type can be quoted.
 fn quoted(value: &str) -> String {
     let mut quoted = String::from("'");
     for letter in value.chars() {
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_administrator_is_unreachable_by_network_and_last_words_are_fixed() {
+    fn administrator_is_rejected_over_the_network_and_fixed_settings_come_last() {
         let hba = hba();
         let order: Vec<_> = hba.lines().collect();
         assert!(order.iter().position(|line| line.starts_with("host all trove_admin all reject")) < Some(3));
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_setting_ends_its_line_or_its_quotes() {
+    fn quoted_settings_cannot_be_escaped() {
         for (value, text) in [
             ("a, b", "'a, b'"),
             ("o'brien", "'o''brien'"),

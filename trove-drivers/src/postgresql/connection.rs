@@ -1,4 +1,4 @@
-//! The administrator's sessions, over the server's socket.
+//! The administrator's sessions over the server's socket.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,36 +22,38 @@ use crate::container::{
 /// How long it may take to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How many sessions may be open at once, beside the one that asks whether the server answers: fewer than the server
-/// keeps for the administrator.
+/// The maximum number of open sessions besides the readiness probe's: fewer than the server
+/// reserves for the administrator.
 const MAX_SESSIONS: usize = 3;
 
-/// How many bytes the server is heard for in a session that asks whether it answers.
+/// The maximum number of bytes read from the server in the readiness probe's session.
 const PROBE_BUDGET: usize = 1 << 20;
 
-/// How many bytes the server is heard for in any other session.
+/// The maximum number of bytes read from the server in any other session.
 const BUDGET: usize = 16 << 20;
 
-/// What the sessions call themselves, by which the one that is kept is told from those that change something.
+/// The application names of sessions, which tell the readiness probe's from those that change
+/// something.
 const NAME: &str = "trove";
 const PROBE_NAME: &str = "trove probe";
 
-/// What a database may have set for its sessions and must not reach ours: names are the catalog's, statements are
-/// not logged or shown, nothing waits for ever. Given at the start of a session, these come before a database's own.
+/// Options that override the settings of a database: names refer to the system catalogs, statements
+/// are neither logged nor shown, and nothing waits forever. Options at the start of a session take
+/// precedence over those of a database.
 const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=on -c track_activities=off \
     -c statement_timeout=60s -c lock_timeout=10s -c default_transaction_read_only=off \
     -c default_transaction_isolation=read\\ committed -c log_statement=none -c log_min_duration_statement=-1 \
     -c log_min_error_statement=panic -c local_preload_libraries= -c exit_on_error=off \
     -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0";
 
-/// The same for what only some versions have; the others would refuse the session.
+/// Further options that only some versions accept.
 const TRANSACTION_OPTIONS: &str = " -c transaction_timeout=0";
 
-/// Opens sessions with one server.
+/// Opens administrator sessions with one server.
 #[derive(Debug)]
 pub(super) struct AdminConnector {
     sockets: PathBuf,
-    /// The user of the host that the server runs as.
+    /// The host user that the server runs as.
     server_uid: u32,
     major: MajorVersion,
     permits: Arc<Semaphore>,
@@ -68,7 +70,8 @@ pub(super) struct AdminSession {
 }
 
 impl AdminConnector {
-    /// The administrator of the server that runs as this user and has its sockets in this directory of the host.
+    /// Returns a connector for the server that runs as this user and has its sockets in this
+    /// directory of the host.
     pub(super) fn new(sockets: PathBuf, server_uid: u32, major: MajorVersion) -> Self {
         Self {
             sockets,
@@ -79,10 +82,10 @@ impl AdminConnector {
         }
     }
 
-    /// A session with a database; `postgres` is the one that tenants cannot change.
+    /// Opens a session with a database. Tenants cannot change the database `postgres`.
     pub(super) async fn session(&self, database: &str) -> Result<AdminSession> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|error| Error::internal("no session is opened any more").because(error))?;
+        let permit = permit.map_err(|error| Error::internal("the session pool is closed").because(error))?;
         let connected = timeout(CONNECT_LIMIT, self.connect(database, NAME, BUDGET)).await;
         let late = |_| Err(Error::unavailable("the database server does not answer in time").into());
         let mut session = connected.unwrap_or_else(late)?;
@@ -90,7 +93,7 @@ impl AdminConnector {
         Ok(session)
     }
 
-    /// A session that may change accounts, once all that is older has ended.
+    /// Opens a session that may change accounts, once all earlier sessions have ended.
     pub(super) async fn change_session(&self) -> Result<AdminSession> {
         let (session, since) = (self.session("postgres").await?, Instant::now());
         while session.has_predecessor().await? {
@@ -99,12 +102,12 @@ impl AdminConnector {
         Ok(session)
     }
 
-    /// Whether the server answers, and its version.
+    /// Probes whether the server answers, and its version.
     pub(super) async fn probe(&self) -> Readiness {
         self.probe.probe(self.connect("postgres", PROBE_NAME, PROBE_BUDGET)).await
     }
 
-    /// Closes the session that is kept.
+    /// Closes the readiness probe's session.
     pub(super) fn disconnect(&self) {
         self.probe.disconnect();
     }
@@ -120,23 +123,23 @@ impl AdminConnector {
         let (client, connection) = connected.map_err(refused)?;
         let io = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a session with a database server broke off");
+                tracing::debug!(%error, "a session with a database server failed");
             }
         });
         let session = AdminSession { client, major: self.major, io, permit: None };
-        // A database's owner may have set a role for every session in it.
+        // The owner of a database may have set a role for every session in it.
         session.run("SET ROLE NONE").await?;
         Ok(session)
     }
 }
 
 impl AdminSession {
-    /// Runs statements that return nothing.
+    /// Runs statements that return no rows.
     pub(super) async fn run(&self, sql: &str) -> Result<()> {
         self.client.batch_execute(sql).await.map_err(translate)
     }
 
-    /// Whether the administrator has an older session, beside the one that is kept.
+    /// Returns true if the administrator has an older session besides the readiness probe's.
     async fn has_predecessor(&self) -> Result<bool> {
         let sql = "SELECT FROM pg_stat_activity former JOIN pg_stat_activity own ON own.pid = pg_backend_pid() \
             WHERE former.usename = own.usename AND former.application_name = $1 \
@@ -150,9 +153,9 @@ impl AdminSession {
             SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,
         });
-        // "17.5 (Debian 17.5-1)": the packager's words are not the server's version.
+        // In "17.5 (Debian 17.5-1)" only the first part is the server's version.
         let version = version.and_then(|version| version.split_whitespace().next());
-        version.map(str::to_owned).ok_or_else(|| Error::internal("the database server gave no version"))
+        version.map(str::to_owned).ok_or_else(|| Error::internal("the database server returned no version"))
     }
 }
 
@@ -164,14 +167,14 @@ impl ProbeSession for AdminSession {
 
 impl Drop for AdminSession {
     fn drop(&mut self) {
-        // The server hangs up on its own once the socket is closed; nothing is waited for.
+        // The server ends the session when the socket is closed; nothing has to be awaited.
         self.io.abort();
         drop(self.permit.take());
     }
 }
 
-/// A text of the catalog. One that is no UTF-8 has signs in place of what is not: it was given from within a database
-/// of another character set, by the tenant's root, and cannot be asked for.
+/// A text of the system catalogs. Invalid UTF-8 is replaced: such a name was created by the
+/// tenant's root from a database of another character set, and cannot be addressed.
 #[derive(Debug)]
 pub(super) struct LossyText(pub(super) String);
 
@@ -185,7 +188,7 @@ impl<'a> FromSql<'a> for LossyText {
     }
 }
 
-/// The texts in the first column that can be asked for.
+/// Returns the texts in the first column that can be addressed.
 pub(super) fn addressable(rows: &[Row]) -> Vec<String> {
     let texts = rows.iter().map(|row| row.get::<_, LossyText>(0).0);
     texts.filter(|text| !text.contains(char::REPLACEMENT_CHARACTER)).collect()
@@ -201,10 +204,10 @@ fn refused(error: tokio_postgres::Error) -> ConnectError {
     ConnectError { reason, error: translate(error) }
 }
 
-/// The server's error as ours. What it says is for the operator.
+/// Converts the server's error. Its own message is only in the source, for the operator.
 pub(super) fn translate(error: tokio_postgres::Error) -> Error {
     let Some(code) = error.code().cloned() else {
-        let found = Error::unavailable("the connection to the database server broke off").having(Effect::Unknown);
+        let found = Error::unavailable("the connection to the database server failed").having(Effect::Unknown);
         return found.because(error);
     };
     let found = match code {
@@ -216,11 +219,11 @@ pub(super) fn translate(error: tokio_postgres::Error) -> Error {
         SqlState::OUT_OF_MEMORY => Error::unavailable("the database server has no memory left"),
         SqlState::QUERY_CANCELED => Error::timeout("the database server took too long"),
         SqlState::LOCK_NOT_AVAILABLE | SqlState::OBJECT_IN_USE | SqlState::T_R_DEADLOCK_DETECTED => {
-            Error::busy("another session of the database server is in the way")
+            Error::busy("another session of the database server holds a lock")
         }
         SqlState::READ_ONLY_SQL_TRANSACTION => Error::conflict("the database server is read-only"),
         SqlState::DUPLICATE_OBJECT | SqlState::DUPLICATE_DATABASE => Error::conflict("the name is taken"),
-        SqlState::UNDEFINED_OBJECT | SqlState::INVALID_CATALOG_NAME => Error::not_found("what is named does not exist"),
+        SqlState::UNDEFINED_OBJECT | SqlState::INVALID_CATALOG_NAME => Error::not_found("the object does not exist"),
         SqlState::DEPENDENT_OBJECTS_STILL_EXIST => Error::conflict("other objects depend on it"),
         _ => Error::internal("the database server refused a statement"),
     };

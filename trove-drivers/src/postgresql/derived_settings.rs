@@ -1,22 +1,22 @@
-//! The settings that follow from a server's memory, processors and volume. Pure.
+//! The settings that depend on the memory, the CPUs and the volume of a server. Pure.
 
 use trove_core::model::{ByteSize, Flavor};
 
 const KIB_PER_MIB: u64 = 1024;
 
-/// A session is allowed for each so much of memory.
+/// One session is allowed for each this much memory.
 const SESSION_SHARE_MIB: u64 = 20;
 
-/// What a server takes without any session and beside its cache.
+/// The memory that a server uses besides its sessions and its cache.
 pub(super) const SERVER_MIB: u64 = 64;
 
-/// What a session takes before it sorts or hashes anything.
+/// The memory that a session uses before it sorts or hashes anything.
 pub(super) const SESSION_MIB: u64 = 6;
 
-/// How many times at once each session is believed to use the memory for a sort.
+/// How many times at once each session is assumed to use `work_mem`.
 const WORK_MEMS: u64 = 4;
 
-/// The settings that follow from the size of an instance, by name.
+/// The settings that depend on the size of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DerivedSettings {
     pub(super) shared_buffers_mib: u64,
@@ -35,7 +35,7 @@ pub(super) struct DerivedSettings {
 }
 
 impl DerivedSettings {
-    /// The settings for this flavor and volume.
+    /// Returns the settings for this flavor and volume.
     pub(super) fn new(flavor: &Flavor, volume: ByteSize) -> Self {
         let (memory, volume, vcpus) = (flavor.memory.as_mib().max(64), volume.as_mib(), flavor.vcpus.max(1));
         // The smallest servers need the memory for their sessions more than for a cache.
@@ -66,7 +66,7 @@ impl DerivedSettings {
         }
     }
 
-    /// The settings by name.
+    /// Returns the settings by name.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
         vec![
             ("shared_buffers", format!("{}MB", self.shared_buffers_mib)),
@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn settings_follow_the_size() {
         let of = |memory, vcpus, volume| DerivedSettings::new(&Flavor::new("f", memory, vcpus), volume);
-        // memory, vcpus, volume: shared_buffers, work_mem kB, maintenance, connections, max_wal, min_wal, gather
+        // memory, vcpus, volume: shared_buffers, work_mem kB, maintenance, connections, max_wal,
+        // min_wal, gather
         for (memory, vcpus, volume, expected) in [
             (mib(128), 1, gib(1), (16, 256, 8, 20, 102, 32, 0)),
             (mib(256), 1, gib(1), (32, 409, 16, 20, 102, 32, 0)),
@@ -119,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn sessions_at_work_fit_into_the_memory() {
-        // The smallest size has no room for as many sessions as the engine itself wants to have.
+    fn busy_sessions_fit_into_the_memory() {
+        // The smallest size cannot hold as many sessions as the server has by default.
         for (memory, limit) in [
             (mib(128), mib(240)),
             (mib(256), mib(256)),
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn no_size_is_out_of_the_servers_range() {
+    fn derived_settings_are_valid_for_every_size() {
         for memory in [0, 1, 64, 128, 1 << 20, 1 << 30] {
             for volume in [0, 1, 1 << 10, 1 << 30] {
                 let found = DerivedSettings::new(&Flavor::new("f", mib(memory), 0), mib(volume));

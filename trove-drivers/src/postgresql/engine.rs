@@ -15,11 +15,11 @@ use crate::container::{CONFIGURATION, ConfigFile, Engine, Parameters, Readiness,
 
 const DATA: &str = "pgdata";
 
-/// More than any version has.
+/// Longer than any version.
 const VERSION_BYTES: u64 = 16;
 
-/// Tells the version of the server in an image, whichever it has; the one that is looked for is in `PATH` already.
-const TELL_VERSION: &str = "for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:$bin; done; exec postgres --version";
+/// Prints the version of any server in an image; the expected one is in `PATH` already.
+const PRINT_VERSION: &str = "for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:$bin; done; exec postgres --version";
 
 /// The server of one instance.
 #[derive(Debug)]
@@ -93,33 +93,36 @@ impl Engine for PostgreSqlEngine {
                 self.major
             ),
             "LANG=C.UTF-8".to_owned(),
-            // Where memory runs out the kernel is to choose a session, after which the server recovers by itself.
+            // If memory runs out, the kernel should kill a session, after which the server recovers
+            // by itself.
             "PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj".to_owned(),
             "PG_OOM_ADJUST_VALUE=500".to_owned(),
         ]
     }
 
     fn version_command(&self) -> Option<Vec<String>> {
-        Some(["sh", "-c", TELL_VERSION].map(str::to_owned).into())
+        Some(["sh", "-c", PRINT_VERSION].map(str::to_owned).into())
     }
 
     fn read_version(&self, output: &str) -> Option<String> {
-        told_version(output)
+        parse_version(output)
     }
 
     fn check_data(&self, _host: &GuestHost, data: &Path) -> Result<()> {
         let path = data.join("PG_VERSION");
-        let found = read_version(&path).map_err(|error| {
-            Error::corrupt("the data directory is not PostgreSQL's").with("path", path.display()).because(error)
+        let found = read_version_file(&path).map_err(|error| {
+            Error::corrupt("the data directory is not a PostgreSQL data directory")
+                .with("path", path.display())
+                .because(error)
         })?;
         let wanted = self.major;
         if found == wanted.to_string() {
             return Ok(());
         }
-        Err(Error::conflict(format!("the data directory is PostgreSQL {found}'s, not PostgreSQL {wanted}'s")))
+        Err(Error::conflict(format!("the data directory belongs to PostgreSQL {found}, not PostgreSQL {wanted}")))
     }
 
-    /// The fast shutdown: sessions are ended, what they had not committed is rolled back.
+    /// The fast shutdown: sessions are ended and uncommitted transactions rolled back.
     fn stop_signal(&self) -> &str {
         "SIGINT"
     }
@@ -152,25 +155,25 @@ impl Engine for PostgreSqlEngine {
         Some(&self.parameters)
     }
 
-    /// A minor version uses what any other of the same major version has written, also an earlier one.
+    /// Minor versions of one major version share the data, in both directions.
     fn upgrade_path(&self, from: &str, to: &str) -> Result<UpgradePath> {
         MajorVersion::of(from).upgrade_path(MajorVersion::of(to))
     }
 }
 
-/// The number in `postgres (PostgreSQL) 17.5 (Debian 17.5-1)`.
-fn told_version(output: &str) -> Option<String> {
+/// Returns the number in `postgres (PostgreSQL) 17.5 (Debian 17.5-1)`.
+fn parse_version(output: &str) -> Option<String> {
     let number = output.trim_start().strip_prefix("postgres (PostgreSQL) ")?.split_whitespace().next()?;
     let is_number = number.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
     is_number.then(|| number.to_owned())
 }
 
-/// The few letters of the file.
-fn read_version(path: &Path) -> io::Result<String> {
+/// Reads the version file.
+fn read_version_file(path: &Path) -> io::Result<String> {
     let text = bounded_read(path, VERSION_BYTES)?;
     let version = text.trim();
     let is_version = !version.is_empty() && version.chars().all(|letter| letter.is_ascii_digit() || letter == '.');
-    // It is told to the user and so must be nothing else.
+    // It is shown to the user, so it must not be anything else.
     is_version.then(|| version.to_owned()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
@@ -179,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_tell_their_version() {
+    fn versions_are_parsed_from_postgres_output() {
         for (output, version) in [
             ("postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)\n", Some("17.12")),
             ("postgres (PostgreSQL) 18.1\n", Some("18.1")),
@@ -187,12 +190,12 @@ mod tests {
             ("postgres (PostgreSQL) \n", None),
             ("mysqld  Ver 9.7.4", None),
         ] {
-            assert_eq!(told_version(output).as_deref(), version, "{output:?}");
+            assert_eq!(parse_version(output).as_deref(), version, "{output:?}");
         }
     }
 
     #[test]
-    fn only_a_version_is_taken_for_one() {
+    fn version_files_must_contain_a_version() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("PG_VERSION");
         for (text, version) in [
@@ -204,7 +207,7 @@ mod tests {
             ("call 555-1234", None),
         ] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(read_version(&path).ok().as_deref(), version, "{text:?}");
+            assert_eq!(read_version_file(&path).ok().as_deref(), version, "{text:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How far a tenant's settings may go for the memory there is. Pure.
+//! Checks a tenant's settings against the memory of a server. Pure.
 
 use trove_core::{
     datastore::in_units,
@@ -10,25 +10,25 @@ use super::derived_settings::{DerivedSettings, SERVER_MIB, SESSION_MIB};
 
 const KIB: f64 = 1024.0;
 
-/// A connection has to have this much of the memory at least.
+/// The minimum memory for each connection.
 const CONNECTION_SHARE_MIB: u64 = 8;
 
-/// As many connections as a server needs to be of use, beside those for the administrator.
+/// The minimum number of connections of a useful server, besides those of the administrator.
 const LEAST_CONNECTIONS: u64 = 10;
 
-/// The most of each kind of process.
+/// The maximum number of processes of each kind.
 const WORKERS: u64 = 64;
 const SENDERS: u64 = 64;
 const VACUUMS: u64 = 32;
 const IO_WORKERS: u64 = 32;
 
-/// The processes a server has besides, generously.
+/// A generous bound for other processes of a server.
 const OTHER_PROCESSES: u64 = 64;
 
-/// What a lock takes of the shared memory.
+/// The shared memory of one lock.
 const LOCK_BYTES: f64 = 300.0;
 
-/// Parameters that take shared memory while the server runs, with their units.
+/// Parameters that take shared memory, with their units.
 const SHARED: [(&str, &str); 9] = [
     ("wal_buffers", "8kB"),
     ("commit_timestamp_buffers", "8kB"),
@@ -41,7 +41,7 @@ const SHARED: [(&str, &str); 9] = [
     ("min_dynamic_shared_memory", "MB"),
 ];
 
-/// The bounds of settings for one flavor.
+/// The limits of settings for one flavor.
 #[derive(Debug)]
 pub(super) struct Limits {
     memory: ByteSize,
@@ -51,22 +51,22 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The bounds for a server of this size.
+    /// Returns the limits for a server of this size.
     pub(super) fn new(flavor: &Flavor) -> Self {
-        // What depends on the volume is of no matter here.
+        // Settings that depend on the volume are not needed here.
         let derived = DerivedSettings::new(flavor, ByteSize::default());
         let connections = (flavor.memory.as_mib() / CONNECTION_SHARE_MIB).clamp(20, 5000);
         let workers = WORKERS.max(u64::from(derived.max_worker_processes));
         Self { memory: flavor.memory, derived, connections, workers }
     }
 
-    /// The most processes that a server has with any settings that keep the bounds.
+    /// Returns the maximum number of processes with any allowed settings.
     pub(super) fn processes(&self) -> u32 {
         let processes = self.connections + self.workers + SENDERS + VACUUMS + IO_WORKERS + OTHER_PROCESSES;
         u32::try_from(processes).unwrap_or(u32::MAX)
     }
 
-    /// [`Invalid`](trove_core::error::Kind::Invalid) for settings that are more than the memory allows.
+    /// Returns [`Invalid`](trove_core::error::Kind::Invalid) for settings that exceed the memory.
     pub(super) fn check(&self, settings: &Settings) -> Result<()> {
         for (name, least, most) in [
             ("max_connections", LEAST_CONNECTIONS, self.connections),
@@ -81,7 +81,7 @@ impl Limits {
             {
                 let memory = self.memory;
                 return Err(Error::invalid(format!(
-                    "parameter {name} is from {least} to {most} for a server with {memory} of memory; not {set}"
+                    "parameter {name} must be from {least} to {most} for a server with {memory} of memory, not {set}"
                 )));
             }
         }
@@ -113,14 +113,14 @@ impl Limits {
         let vacuums = vacuums * or("autovacuum_work_mem", "kB", derived.autovacuum_work_mem_mib as f64 * KIB);
         self.fits("autovacuum_max_workers times autovacuum_work_mem", vacuums, memory * 0.5)?;
 
-        // Not every session sorts at the same time; that all together may is what the derived values are made for.
+        // Not every session sorts at the same time; the derived values would allow even that.
         let session = or("work_mem", "kB", derived.work_mem_kib as f64) + or("temp_buffers", "8kB", 0.0);
         let fixed = cache + SERVER_MIB as f64 * KIB;
         self.fits(
             "shared_buffers and work_mem and temp_buffers of every connection",
             fixed + connections * session,
             {
-                // The smallest server has no room for what the engine itself wants to have.
+                // The smallest server exceeds its memory even with the derived values.
                 memory.max(fixed + connections * derived.work_mem_kib as f64)
             },
         )?;
@@ -133,9 +133,7 @@ impl Limits {
             return Ok(());
         }
         let (asked, limit, memory) = (mib((kib / KIB) as u64), mib((limit / KIB) as u64), self.memory);
-        Err(Error::invalid(format!(
-            "{what} would be {asked}; a server with {memory} of memory has {limit} for that at the most"
-        )))
+        Err(Error::invalid(format!("{what} would be {asked}; a server with {memory} of memory allows at most {limit}")))
     }
 }
 
@@ -143,7 +141,7 @@ fn count(settings: &Settings, name: &str) -> Option<f64> {
     settings.get(name).and_then(|setting| in_units(setting, ""))
 }
 
-/// What a setting asks for in KiB. A negative number asks for what the server chooses itself.
+/// Returns the value of a setting in KiB. A negative value lets the server choose.
 fn kib(settings: &Settings, name: &str, unit: &str) -> Option<f64> {
     let number = settings.get(name).and_then(|setting| in_units(setting, unit))?;
     let size = match unit {
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_has_without_settings_fits_every_size() {
+    fn derived_settings_are_allowed_for_every_size() {
         for memory in [mib(128), mib(256), mib(512), gib(1), gib(4), gib(64), gib(1024)] {
             check(memory, &[]).unwrap();
             let derived = DerivedSettings::new(&Flavor::new("f", memory, 2), gib(10)).settings();
@@ -178,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_beyond_the_memory_is_refused_with_what_would_fit() {
+    fn settings_beyond_the_memory_are_refused_with_the_limit() {
         let (memory, text) = (gib(1), |text: &str| Setting::from(text));
         for fine in [
             vec![("shared_buffers", text("400MB"))],
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn no_settings_that_keep_the_bounds_reach_the_limit_of_processes() {
+    fn allowed_settings_stay_below_the_process_limit() {
         for memory in [mib(128), gib(1), gib(1024)] {
             let limits = Limits::new(&Flavor::new("f", memory, 200));
             assert!(u64::from(limits.processes()) > limits.connections + limits.workers + SENDERS + VACUUMS);

@@ -1,8 +1,9 @@
-//! PostgreSQL: what is special about its servers, and the accounts inside.
+//! The PostgreSQL driver.
 //!
-//! The service administers a server as [`ADMIN`], which has no password: it is let in over the server's socket only,
-//! by the credentials of the process at the other end. Tenants' databases are owned by roles of the service's, one a
-//! database, in whose name their users act there; so what one user of a database makes the others may use.
+//! The service administers a server as [`ADMIN`], which has no password: the server authenticates
+//! it on its socket only, by the credentials of the connecting process. Each of the tenant's
+//! databases is owned by a role of the service, as which its users act there, so that they share
+//! what any of them creates.
 //!
 //! What differs between major versions is in `version`.
 
@@ -30,7 +31,7 @@ use engine::PostgreSqlEngine;
 const NAME: &str = "postgresql";
 const PORT: u16 = 5432;
 
-/// The longest name, in bytes.
+/// The maximum length of a name in bytes.
 const NAME_BYTES: usize = 63;
 
 /// The role by which the service administers a server.
@@ -43,11 +44,11 @@ const RESERVED_DATABASES: [&str; 3] = ["postgres", "template0", "template1"];
 
 /// The PostgreSQL driver, for versions 15 to 18.
 ///
-/// Version 15 cannot let anybody make roles without letting them rule all roles, those that reach the operating system
-/// included. So a tenant's root there makes databases but no roles: users are made, renamed, given passwords and dropped
-/// through the service. All else is the same on every version.
+/// In version 15, `CREATEROLE` covers all roles, including those that reach the operating system.
+/// So the tenant's root creates databases there but no roles: users are created, renamed, given
+/// passwords and dropped through the service. Everything else is the same in every version.
 ///
-/// The programs of an image are looked for in `PATH` and in `/usr/lib/postgresql/<version>/bin`.
+/// The programs of an image are searched in `PATH` and in `/usr/lib/postgresql/<version>/bin`.
 ///
 /// ```
 /// use trove_core::datastore::Driver;

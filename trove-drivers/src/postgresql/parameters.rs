@@ -1,4 +1,4 @@
-//! The parameters of a server, as it tells them itself, and their change while it runs.
+//! Reads the parameters of a server, and changes them while it is running.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,22 +18,22 @@ use super::{
 };
 use crate::container::Parameters;
 
-/// How long the catalog may take.
+/// How long reading the parameter catalog may take.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a server may take to read its files again.
+/// How long a server may take to reload its configuration.
 const RELOAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// What the server says of a value that it did not take, beside those that it did.
+/// The server's error for a valid setting that was not applied.
 const NOT_APPLIED: &str = "setting could not be applied";
 
-/// What it says of one that is in its files no more and has to wait.
+/// The end of the server's error for a removed setting that needs a restart.
 const WAITS: &str = "cannot be changed without restarting the server";
 
-/// How often it is looked whether it has.
+/// How often to check for the end of a reload.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What can be set of one server.
+/// The parameters of one server.
 #[derive(Debug)]
 pub(super) struct PostgreSqlParameters {
     admin: Arc<AdminConnector>,
@@ -53,7 +53,8 @@ impl PostgreSqlParameters {
         }
         let mut fresh = self.reload(session).await?;
         if !before.is_empty() {
-            // A value that does not go with another one's former value was not taken with the first reading.
+            // A value that conflicted with another one's former value was not applied by the first
+            // reload.
             fresh = self.reload(fresh).await?;
         }
         if let Some(refused) = wrong(&fresh).await?.first() {
@@ -65,7 +66,7 @@ impl PostgreSqlParameters {
         Ok(waiting.filter(|name| changes.iter().any(|(changed, _)| changed == name)).collect())
     }
 
-    /// Has the server read its files, and returns a session that begins with what it has read.
+    /// Reloads the configuration, and returns a session that started with it.
     async fn reload(&self, session: AdminSession) -> Result<AdminSession> {
         let loaded = "SELECT pg_conf_load_time()::text";
         let before: String = session.client.query_one(loaded, &[]).await.map_err(translate)?.get(0);
@@ -95,7 +96,7 @@ impl Parameters for PostgreSqlParameters {
         };
         tokio::select! {
             read = timeout(READ_LIMIT, read) => {
-                read.unwrap_or_else(|_| Err(Error::timeout("the database server took too long to tell its parameters")))
+                read.unwrap_or_else(|_| Err(Error::timeout("the database server took too long to report its parameters")))
             }
             () = cx.cancelled() => Err(Error::cancelled("reading the parameters was cancelled")),
         }
@@ -103,19 +104,19 @@ impl Parameters for PostgreSqlParameters {
 
     async fn set(&self, _host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
         let reloaded = timeout(RELOAD_LIMIT, self.take(changes)).await;
-        reloaded.unwrap_or_else(|_| Err(Error::timeout("the database server did not take its settings in time")))
+        reloaded.unwrap_or_else(|_| Err(Error::timeout("the database server did not apply its settings in time")))
     }
 }
 
-/// A line of the files that the server does not like.
+/// An error in the configuration files.
 struct FileSettingError {
     name: Option<String>,
     why: String,
 }
 
-/// What the server would not take of its files, if it read them now.
+/// Returns the errors that the server would find in its configuration files.
 ///
-/// It says of a value that has to wait for a restart the same as of one that is wrong, and notes which ones have to wait.
+/// It reports settings that need a restart the same as wrong ones, but marks the former as pending.
 async fn wrong(session: &AdminSession) -> Result<Vec<FileSettingError>> {
     let sql = "SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL ORDER BY seqno";
     let rows = session.client.query(sql, &[]).await.map_err(translate)?;
@@ -125,22 +126,22 @@ async fn wrong(session: &AdminSession) -> Result<Vec<FileSettingError>> {
     let found = rows.iter().map(|row| FileSettingError { name: row.get(0), why: row.get(1) });
     let waits = |wrong: &FileSettingError| match &wrong.name {
         Some(name) => waiting.contains(&name.to_ascii_lowercase()),
-        // One that is set no more has no line of its own.
+        // A removed setting has no line of its own.
         None => wrong.why.ends_with(WAITS),
     };
     Ok(found.filter(|wrong| !waits(wrong)).collect())
 }
 
 impl FileSettingError {
-    /// What the user is told.
+    /// Returns the error for the user.
     fn refusal(&self, changes: &[(String, Option<Setting>)]) -> Error {
         let Some(name) = &self.name else {
             return Error::invalid("the server cannot read its settings").with("why", &self.why);
         };
         let value = changes.iter().find(|(changed, _)| changed.eq_ignore_ascii_case(name));
         let refused = match value.and_then(|(_, value)| value.as_ref()) {
-            Some(value) => format!("the server does not allow parameter {name} to be {:?}", value.to_string()),
-            None => format!("the server does not allow parameter {name} to be what it is beside the others"),
+            Some(value) => format!("the server rejected {:?} for parameter {name}", value.to_string()),
+            None => format!("the server rejected the value of parameter {name} in combination with others"),
         };
         Error::invalid(refused).with("why", &self.why)
     }
@@ -165,8 +166,8 @@ fn parameter(row: &Row) -> std::result::Result<Parameter, tokio_postgres::Error>
     };
     let mut parameter = Parameter::new(name, kind);
     parameter.unit = row.try_get(2)?;
-    // What the server makes up when it starts counts, what was configured does not: but for what is the service's for
-    // servers of every size.
+    // Values that the server computes at startup are defaults, configured ones are not, except
+    // those that the service sets for servers of every size.
     let ours = config::DEFAULTS.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(&parameter.name));
     let unset = ours || text(8)? == "default";
     parameter.default = row.try_get(if unset { 7 } else { 6 })?;

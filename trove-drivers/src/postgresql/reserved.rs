@@ -1,27 +1,27 @@
-//! The parameters that are the service's own, and why. Pure.
+//! The parameters that the service controls, and why. Pure.
 //!
-//! The server sorts its parameters into categories, and a later version may sort them otherwise or have more of them. So
-//! a parameter is reserved by its category, by its name, or by what names like it have always been for.
+//! The server sorts its parameters into categories, which may change in a later version. So a
+//! parameter is reserved by its category, its name, or the established meaning of similar names.
 
 use crate::reserved_names::matches_pattern;
 
-/// Why these cannot be set.
+/// Categories and names that are reserved for one reason.
 struct ReservedCategory {
     reason: &'static str,
-    /// What the server calls the kind of parameter.
+    /// The server's names of categories.
     categories: &'static [&'static str],
-    /// Names; `*` at an end stands for anything.
+    /// Name patterns with at most one `*` within, or one at either or both ends.
     names: &'static [&'static str],
 }
 
 const RULES: [ReservedCategory; 13] = [
     ReservedCategory {
-        reason: "code is loaded by the service only",
+        reason: "only the service loads code",
         categories: &["Client Connection Defaults / Shared Library Preloading"],
         names: &["*librar*", "*preload*", "jit_provider", "extension_*"],
     },
     ReservedCategory {
-        reason: "backups and replication are the service's",
+        reason: "the service manages backups and replication",
         categories: &[
             "Write-Ahead Log / Archiving",
             "Write-Ahead Log / Archive Recovery",
@@ -32,27 +32,27 @@ const RULES: [ReservedCategory; 13] = [
         names: &["archive_*", "recovery_target*", "primary_*", "*_command", "synchronous_standby_names", "sync*_slots"],
     },
     ReservedCategory {
-        reason: "the service decides where files are",
+        reason: "the service manages file locations",
         categories: &["File Locations"],
         names: &["*_file", "*_dir", "*_directory", "*_directories", "stats_temp_*"],
     },
     ReservedCategory {
-        reason: "how the server is reached is the service's",
+        reason: "the service manages network access",
         categories: &["Connections and Authentication / SSL"],
         names: &["listen_addresses", "port", "unix_socket_*", "bonjour*", "ssl", "ssl_*"],
     },
     ReservedCategory {
-        reason: "who may connect is told to the service",
+        reason: "the service manages authentication",
         categories: &["Connections and Authentication / Authentication"],
         names: &["authentication_timeout", "password_encryption", "db_user_namespace", "krb_*", "gss_*", "oauth_*"],
     },
     ReservedCategory {
-        reason: "some connections are kept for the service",
+        reason: "some connections are reserved for the service",
         categories: &[],
         names: &["superuser_reserved_connections", "reserved_connections"],
     },
     ReservedCategory {
-        reason: "statements may hold passwords, which are not to reach the log",
+        reason: "statements may contain passwords, which must not be logged",
         categories: &[],
         names: &[
             "log_statement",
@@ -72,20 +72,20 @@ const RULES: [ReservedCategory; 13] = [
         categories: &["Reporting and Logging / Where to Log"],
         names: &["log_destination", "logging_collector", "log_line_prefix", "log_timezone", "cluster_name", "syslog_*"],
     },
-    // The engine of containers may kill a server at any time, as the service itself may.
+    // Docker or the kernel may kill a server at any time, and so may the service.
     ReservedCategory {
-        reason: "without it a crash would lose data",
+        reason: "without it a crash could lose data",
         categories: &[],
         names: &["fsync", "full_page_writes", "data_sync_retry", "restart_after_crash"],
     },
     ReservedCategory {
-        reason: "it depends on the host, which is the service's",
+        reason: "it depends on the host, which the service manages",
         categories: &[],
         names: &["huge_page*", "dynamic_shared_memory_type", "shared_memory_type"],
     },
     ReservedCategory { reason: "the service administers the server", categories: &[], names: &["allow_*"] },
     ReservedCategory {
-        reason: "it is for those who develop the server",
+        reason: "it is a developer option",
         categories: &["Developer Options"],
         names: &["ignore_*", "zero_damaged_pages", "trace_*", "wal_consistency_checking"],
     },
@@ -103,13 +103,13 @@ const RULES: [ReservedCategory; 13] = [
     },
 ];
 
-/// What is of a category that is reserved, and is not.
+/// Parameters that are not reserved although their category is.
 const OPEN: [&str; 2] = ["scram_iterations", "md5_password_warnings"];
 
-/// Words that a parameter is not offered, with which the server would not start or could not be backed up.
+/// Values that are not offered, because the server would not start or could not be backed up.
 const WITHHELD: [(&str, &str); 2] = [("wal_level", "minimal"), ("io_method", "io_uring")];
 
-/// Why a parameter cannot be set, where it cannot.
+/// Returns why a parameter cannot be set, if it cannot.
 pub(super) fn reserved(name: &str, category: &str) -> Option<&'static str> {
     if OPEN.contains(&name) {
         return None;
@@ -120,7 +120,7 @@ pub(super) fn reserved(name: &str, category: &str) -> Option<&'static str> {
     RULES.iter().find(of).map(|rule| rule.reason)
 }
 
-/// True where a parameter may have this word.
+/// Returns true if a parameter may have this value.
 pub(super) fn offered(name: &str, word: &str) -> bool {
     !WITHHELD.contains(&(name, word))
 }
@@ -136,7 +136,7 @@ mod tests {
     use crate::postgresql::{config, derived_settings::DerivedSettings, version::MajorVersion};
 
     #[test]
-    fn all_that_the_service_fixes_is_reserved() {
+    fn fixed_settings_are_reserved() {
         let id = "9b2c7e1a-6b1f-4c5e-9d3a-0f4f5f6a7b8c".parse().unwrap();
         for version in ["15", "16", "17", "18"] {
             for (name, _) in config::fixed(&GuestHost::new(id, "/v", "/d"), "/data", MajorVersion::of(version)) {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_break_out_is_reserved_whatever_its_category() {
+    fn dangerous_parameters_are_reserved_in_any_category() {
         for name in [
             "shared_preload_libraries",
             "session_preload_libraries",

@@ -1,12 +1,12 @@
-//! The only ways in which names and values become part of SQL text.
+//! The only functions that put names and values into SQL text.
 
-/// A name as a quoted identifier. It takes what the server takes; a NUL byte is refused by the protocol before the
-/// server sees it.
+/// Returns a name as a quoted identifier. The protocol refuses NUL bytes before the server sees
+/// them.
 pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A value as a string literal that reads the same whatever `standard_conforming_strings` is.
+/// Returns a value as a string literal that does not depend on `standard_conforming_strings`.
 pub(super) fn literal(value: &str) -> String {
     let escape = if value.contains('\\') { " E" } else { "" };
     format!("{escape}'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_ends_a_quote_early() {
+    fn quoting_cannot_be_escaped() {
         for (name, quoted) in [
             ("plain", r#""plain""#),
             (r#"a"b"#, r#""a""b""#),

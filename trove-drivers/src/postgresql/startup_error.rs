@@ -1,11 +1,11 @@
-/// What a server said was wrong before it ended, without what every line begins with.
+/// Returns the error in the output of a failed server, without the prefix of the line.
 pub(super) fn startup_error(output: &str) -> Option<String> {
     let said = |severity: &str, about: &str| {
-        let told = output.lines().filter_map(|line| line.split_once(severity)).map(|(_, text)| text.trim());
-        told.filter(|text| text.contains(about)).map(str::to_owned).next()
+        let messages = output.lines().filter_map(|line| line.split_once(severity)).map(|(_, text)| text.trim());
+        messages.filter(|text| text.contains(about)).map(str::to_owned).next()
     };
     match said("FATAL:", "") {
-        // Each of the errors is told before.
+        // Each error is logged before.
         Some(fatal) if fatal.contains("contains errors") => said("LOG:", "parameter").or(Some(fatal)),
         fatal => fatal,
     }
@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_a_setting_is_told() {
+    fn wrong_settings_are_reported() {
         let file = "2026-01-01 00:00:00.1 GMT [7] LOG:  invalid value for parameter \"work_mem\": \"x\"\n\
             2026-01-01 00:00:00.2 GMT [7] FATAL:  configuration file \"/etc/trove/conf.d/50.conf\" contains errors\n";
         assert_eq!(startup_error(file).as_deref(), Some("invalid value for parameter \"work_mem\": \"x\""));

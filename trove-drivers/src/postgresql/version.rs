@@ -1,4 +1,4 @@
-//! What the major versions of the server do differently. Each difference has its name here and nowhere a number.
+//! The differences between major versions, each by name, so that no other module compares numbers.
 
 use std::fmt;
 
@@ -6,28 +6,28 @@ use trove_core::error::{Error, Result};
 
 use crate::container::UpgradePath;
 
-/// The major version of a server, on which the format of its data depends.
+/// The major version of a server, which determines the format of its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MajorVersion(u32);
 
 impl MajorVersion {
-    /// That of a version such as `17` or `17.5`.
+    /// Returns the major version of a version such as `17` or `17.5`.
     pub(super) fn of(version: &str) -> Self {
         Self(version.split('.').next().and_then(|number| number.parse().ok()).unwrap_or_default())
     }
 
-    /// The directory for which the official image declares a volume; a mount elsewhere would leave one of the engine's
-    /// own beside or below it.
+    /// Returns the directory for which the official image declares a volume; a mount elsewhere
+    /// would leave an anonymous volume beside or below it.
     pub(super) fn volume_target(self) -> &'static str {
         if self.0 >= 18 { "/var/lib/postgresql" } else { "/var/lib/postgresql/data" }
     }
 
-    /// True where the server has locales of its own, which stay the same whatever the system's are.
+    /// Returns true if the server has built-in locales, which do not depend on the system's.
     pub(super) fn has_builtin_locales(self) -> bool {
         self.0 >= 17
     }
 
-    /// Those locales that it has.
+    /// Returns the built-in locales.
     pub(super) fn builtin_locales(self) -> &'static [&'static str] {
         match self.0 {
             ..17 => &[],
@@ -36,33 +36,35 @@ impl MajorVersion {
         }
     }
 
-    /// True where `ALTER SYSTEM` can be switched off for everybody. Before, only a superuser may use it.
+    /// Returns true if `ALTER SYSTEM` can be disabled. Before, only superusers could use it.
     pub(super) fn can_forbid_alter_system(self) -> bool {
         self.0 >= 17
     }
 
-    /// True where a transaction can be limited in time.
+    /// Returns true if transactions can have a time limit.
     pub(super) fn limits_transactions(self) -> bool {
         self.0 >= 17
     }
 
-    /// True where there is a role that may maintain, and so lock, everything.
+    /// Returns true if there is `pg_maintain`, whose members can lock everything.
     pub(super) fn has_maintainers(self) -> bool {
         self.0 >= 17
     }
 
-    /// True where `CREATEROLE` is a right over the roles that were made by it. Before, it is one over all roles but
-    /// superusers: who has it may become `pg_execute_server_program`, and with that the operating system's user.
+    /// Returns true if `CREATEROLE` covers only the roles that were created with it. Before, it
+    /// covered all roles except superusers: whoever had it could become
+    /// `pg_execute_server_program`, and thereby the operating system's user.
     pub(super) fn bounds_role_makers(self) -> bool {
         self.0 >= 16
     }
 
-    /// True where a membership may be had from several grantors, and belongs to each.
+    /// Returns true if a membership can have several grantors, of which each can revoke only its
+    /// own.
     pub(super) fn keeps_grantors(self) -> bool {
         self.0 >= 16
     }
 
-    /// How a server of this version becomes one of another.
+    /// Returns the upgrade path to another version.
     pub(super) fn upgrade_path(self, to: Self) -> Result<UpgradePath> {
         if self == to {
             return Ok(UpgradePath::Compatible);
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_same_major_version_uses_the_data() {
+    fn data_is_compatible_within_a_major_version_only() {
         for (from, to) in [("17", "17.5"), ("17.9", "17.2"), ("15.1", "15")] {
             assert_eq!(MajorVersion::of(from).upgrade_path(MajorVersion::of(to)).unwrap(), UpgradePath::Compatible);
         }

@@ -103,7 +103,7 @@ async fn a_server_that_does_not_come_up_says_why() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
     let failing = greeter::<FAILING>(&fixture);
     let error = failing.prepare(&cx(), &Prepare::default()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the server does not start: it ended with exit code 9");
+    assert_eq!(error.to_string(), "the server does not start: it exited with code 9");
     assert!(error.report().contains("no greeting today"), "{error:?}");
     let health = failing.observe(&cx()).await.unwrap().health;
     assert_eq!(health.problem().map(|problem| problem.condition), Some(Condition::Exited));
@@ -117,7 +117,7 @@ async fn an_initialisation_that_fails_leaves_no_container() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
     let server = greeter::<NOT_INITIALISED>(&fixture);
     let error = server.prepare(&cx(), &Prepare::default()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the data directory could not be initialised (exit code 7)");
+    assert_eq!(error.to_string(), "could not initialize the data directory (exit code 7)");
     assert!(error.report().contains("[2Jno words") && !error.report().contains('\u{1b}'), "{error:?}");
     assert!(containers(fixture.local.scope()).await.is_empty());
     fixture.removed().await;

@@ -104,7 +104,7 @@ async fn a_release_that_ruins_the_data_is_undone() {
     std::fs::write(host.volume.join("data/words"), "mine\n").unwrap();
     let upgrade = server.upgrade().unwrap();
     let error = upgrade.upgrade(&cx(), &broken).await.unwrap_err();
-    assert_eq!(error.to_string(), "the server does not start: it ended with exit code 5");
+    assert_eq!(error.to_string(), "the server does not start: it exited with code 5");
     assert_eq!(words(&host), "ruined\n");
     for _ in 0..2 {
         upgrade.revert(&cx(), &old).await.unwrap();
@@ -205,8 +205,8 @@ async fn an_image_of_something_else_is_refused_by_name() {
     let (empty, plain) = (images.empty().await, images.plain().await);
     let (fine, second) = (images.scripted("1.5", &[]).await, images.scripted("2.1", &[]).await);
     for (image, words) in [
-        (&empty, format!("image {empty} holds no scripted")),
-        (&plain, format!("image {plain} holds no scripted")),
+        (&empty, format!("image {empty} does not contain scripted")),
+        (&plain, format!("image {plain} does not contain scripted")),
         (&second, format!("image {second} is scripted 2.1, not 1")),
     ] {
         let error = server(&fixture, image).prepare(&cx(), &Prepare::default()).await.unwrap_err();
@@ -218,8 +218,8 @@ async fn an_image_of_something_else_is_refused_by_name() {
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
     let missing = "trove-test.invalid/nothing:1";
     for (version, image, kind, words) in [
-        ("2", &empty, Kind::Conflict, format!("image {empty} holds no scripted")),
-        ("2", &plain, Kind::Conflict, format!("image {plain} holds no scripted")),
+        ("2", &empty, Kind::Conflict, format!("image {empty} does not contain scripted")),
+        ("2", &plain, Kind::Conflict, format!("image {plain} does not contain scripted")),
         ("3", &second, Kind::Conflict, format!("image {second} is scripted 2.1, not 3")),
         (
             "2",

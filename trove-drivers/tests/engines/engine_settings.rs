@@ -67,8 +67,8 @@ async fn settings_with_which_a_server_does_not_start_are_given_up() {
     let image = images.scripted("1.5", &[]).await;
     let (server, host) = (server(&fixture, &image), crate::scripted::host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default().settings(settings(&[("a", "1")]))).await.unwrap();
-    let why = "the server does not start: it ended with exit code 3; it says: wrong: broken";
-    for (value, why) in [("on", why), ("late", "the server did not begin to answer in time")] {
+    let why = "the server does not start: it exited with code 3; it says: wrong: broken";
+    for (value, why) in [("on", why), ("late", "the server did not answer in time")] {
         apply(&server, &settings(&[("a", "2"), ("broken", value)])).await.unwrap();
         assert_eq!(state(&server).await.restart_required, ["a", "broken"]);
         restart(&server).await.unwrap();
@@ -87,7 +87,7 @@ async fn settings_with_which_a_server_does_not_start_are_given_up() {
     std::fs::write(&stuck, "").unwrap();
     server.stop(&cx()).await.unwrap();
     let error = server.start(&cx()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the server does not start: it ended with exit code 7");
+    assert_eq!(error.to_string(), "the server does not start: it exited with code 7");
     std::fs::remove_file(&stuck).unwrap();
     server.start(&cx()).await.unwrap();
     assert_eq!(in_force(&host), ["a=2"]);

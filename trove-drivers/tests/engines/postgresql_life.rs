@@ -37,7 +37,7 @@ async fn live(subject: Subject) {
     let mut told = phases.lock().unwrap().clone();
     // What takes long is told again and again.
     told.dedup();
-    let begun = ["initialise data directory", "start server", "open server", "create databases and users"];
+    let begun = ["initialize data directory", "start server", "open server", "create databases and users"];
     assert_eq!(told[..begun.len()], begun);
 
     let client = fixture.app().await;

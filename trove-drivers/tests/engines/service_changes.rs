@@ -183,7 +183,7 @@ async fn releases_and_flavors_change_and_come_back(subject: Subject, program: &s
     registry.add(version("other", &other.image())).await.unwrap();
     let refused = service.trove.create(service.new_instance().version("other")).await.unwrap();
     let error = refused.wait().await.unwrap_err();
-    assert_eq!(error.to_string(), format!("image {} holds no {}", other.image(), subject.datastore));
+    assert_eq!(error.to_string(), format!("image {} does not contain {}", other.image(), subject.datastore));
     assert_eq!(error.kind(), Kind::Conflict);
     service.trove.instance(refused.instance_id()).await.unwrap().delete().await.unwrap().wait().await.unwrap();
 

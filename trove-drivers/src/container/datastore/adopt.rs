@@ -1,5 +1,5 @@
-//! What a process finds when it begins: what its instance became before its caller came to write that down, which the
-//! notes tell, and what a former process began beside the server.
+//! Takes over what an earlier process left: upgrades and resizes that were made but not yet
+//! persisted by the caller, and containers that are still running beside the server.
 
 use serde::{Deserialize, Serialize};
 use trove_core::{error::Result, model::Flavor};
@@ -12,7 +12,7 @@ use crate::container::{
     upgrade_state::ReleaseId,
 };
 
-/// A change of the flavor that was made.
+/// A completed change of the flavor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct ResizeState {
     pub(super) from: Flavor,
@@ -20,14 +20,15 @@ pub(super) struct ResizeState {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// Makes the place what it became by the last upgrade and the last resize, where it is still what it was before, and
-    /// ends what a former process left at work. Does nothing when it was done before.
+    /// Applies the last upgrade and the last resize to the instance's properties if those are still
+    /// the old ones, and removes what an earlier process left running. Does nothing if it was done
+    /// before.
     pub(super) async fn adopt(&self) -> Result<()> {
         let mut adopted = self.adopted.lock().await;
         if *adopted {
             return Ok(());
         }
-        let upgraded = self.on_disk(HostPaths::upgrade_note).await?.filter(|note| note.concluded);
+        let upgraded = self.on_disk(HostPaths::upgrade_state).await?.filter(|note| note.committed);
         let resized = self.on_disk(|paths| state_file::read::<ResizeState>(&paths.resized())).await?;
         self.change_host(|host| {
             if let Some(note) = upgraded.filter(|note| note.from == ReleaseId::from(&*host)) {
@@ -40,13 +41,13 @@ impl<E: Engine> ContainerDatastore<E> {
             }
         });
         self.containers.remove_beside(&self.name).await?;
-        self.on_disk(HostPaths::sweep_probe).await?;
+        self.on_disk(HostPaths::sweep_scratch).await?;
         *adopted = true;
         Ok(())
     }
 
-    /// Notes that there is nothing to adopt.
-    pub(super) async fn begin_anew(&self) {
+    /// Records that there is nothing to take over.
+    pub(super) async fn skip_adoption(&self) {
         *self.adopted.lock().await = true;
     }
 }

@@ -1,4 +1,4 @@
-//! The settings of a server that runs, or will.
+//! The settings of a server that is running or will be started.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use trove_core::{
 use super::ContainerDatastore;
 use crate::{
     container::{Engine, Parameters, settings_record::SettingsRecord},
-    docker::State,
+    docker::RunState,
 };
 
-/// How long a server may take to take other values.
+/// How long a server may take to apply new values.
 const SET_LIMIT: Duration = Duration::from_secs(60);
 
 #[async_trait]
@@ -28,7 +28,7 @@ impl<E: Engine> Configuration for ContainerDatastore<E> {
 
     async fn catalog(&self, cx: &Cx) -> Result<ParameterCatalog> {
         self.adopt().await?;
-        self.probed(cx).await
+        self.read_catalog(cx).await
     }
 
     async fn apply(&self, cx: &Cx, settings: &Settings) -> Result<()> {
@@ -42,8 +42,8 @@ impl<E: Engine> Configuration for ContainerDatastore<E> {
         }
         let found = self.containers.look(&self.name).await?;
         match found.map(|found| found.state) {
-            Some(State::Running { .. }) => self.change(cx, parameters, &mut record, settings).await,
-            None | Some(State::Created | State::Paused | State::Exited { .. }) => {
+            Some(RunState::Running { .. }) => self.change(cx, parameters, &mut record, settings).await,
+            None | Some(RunState::Created | RunState::Paused | RunState::Exited { .. }) => {
                 record.want(settings.clone());
                 self.keep(&record).await
             }
@@ -52,7 +52,7 @@ impl<E: Engine> Configuration for ContainerDatastore<E> {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// Has a running server take settings; where it does not, it keeps those it has.
+    /// Applies settings to a running server, or restores the former ones if that fails.
     async fn change(
         &self,
         cx: &Cx,
@@ -79,9 +79,10 @@ impl<E: Engine> ContainerDatastore<E> {
                 record.undone();
                 self.keep(record).await?;
             }
-            // The record tells that the server may have either; the next change, or start, puts that right.
+            // The record says that the server may have either; the next change or start resolves
+            // that.
             Err(error) => {
-                tracing::warn!(server = self.name, error = error.report(), "settings could not be put back");
+                tracing::warn!(server = self.name, error = error.report(), "failed to restore the former settings");
             }
         }
         Err(refused)
@@ -103,7 +104,7 @@ impl<E: Engine> ContainerDatastore<E> {
         tokio::select! {
             set = cx.waiting("set parameters", parameters.set(&host, changes)) => set,
             () = cx.cancelled() => Err(Error::cancelled("changing the settings was cancelled")),
-            () = sleep(SET_LIMIT) => Err(Error::timeout("the server did not take the settings in time")),
+            () = sleep(SET_LIMIT) => Err(Error::timeout("the server did not apply the settings in time")),
         }
     }
 }

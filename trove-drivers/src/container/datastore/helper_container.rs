@@ -12,10 +12,10 @@ use crate::{
     docker::printable_tail,
 };
 
-/// How long a program beside the server may take.
+/// How long a program in a helper container may take.
 const HELPER_LIMIT: Duration = Duration::from_secs(3600);
 
-/// Runs programs of an instance's image beside its server.
+/// Runs programs of an instance's image in a container beside its server.
 pub(super) struct HelperContainer<'a, E>(pub(super) &'a ContainerDatastore<E>);
 
 #[async_trait]
@@ -27,12 +27,10 @@ impl<E: Engine> Helper for HelperContainer<'_, E> {
         match datastore.containers.run(cx, spec, HELPER_LIMIT).await? {
             CommandOutput::Ended { code: 0, output } => Ok(output),
             CommandOutput::Ended { code, output } => {
-                let failed = Error::internal(format!("a program of the image ended with exit code {code}"));
+                let failed = Error::internal(format!("a program of the image exited with code {code}"));
                 Err(failed.with("output", printable_tail(&output)))
             }
-            CommandOutput::NoProgram => {
-                Err(Error::internal("the image lacks a program that is needed beside its server"))
-            }
+            CommandOutput::NoProgram => Err(Error::internal("the image lacks a program that the server needs")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which engine in which version an image holds.
+//! Determines which engine and version an image contains.
 
 use std::time::Duration;
 
@@ -10,17 +10,21 @@ use trove_core::{
 use super::ContainerDatastore;
 use crate::container::{Engine, containers::CommandOutput};
 
-/// How long a program may take to tell its version.
+/// How long a program may take to print its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// Makes sure that the image of this place is on the machine, and returns its id.
+    /// Ensures that the image of the instance is on this machine, and returns its id.
     pub(super) async fn ensure_image(&self, cx: &Cx, host: &GuestHost) -> Result<String> {
         self.docker.ensure_image(cx, &host.image, host.login.as_ref()).await
     }
 
-    /// The version of the engine that the image of this place holds; [`Conflict`](trove_core::error::Kind::Conflict)
-    /// where it holds another engine, or another version than the place says.
+    /// Returns the version of the engine in the image.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](trove_core::error::Kind::Conflict) if the image contains another engine or
+    /// another version than the instance states.
     pub(super) async fn image_version(&self, cx: &Cx, host: &GuestHost) -> Result<String> {
         match self.found_version(cx, host).await? {
             Some(found) if is_of_series(&found, &host.version) => Ok(found),
@@ -28,7 +32,7 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// The error for an image that turned out not to be what it should be.
+    /// Returns the error for an image that turned out to be the wrong one.
     pub(super) async fn wrong_image(&self, cx: &Cx, host: &GuestHost) -> Error {
         match self.found_version(cx, host).await {
             Ok(found) => self.conflict(host, found),
@@ -36,13 +40,14 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// The version of the engine that an image holds, where it holds that engine and its version can be told.
+    /// Returns the version of the engine in an image; `None` if it contains another engine or the
+    /// version is unknown.
     pub(super) async fn found_version(&self, cx: &Cx, host: &GuestHost) -> Result<Option<String>> {
         let Some(command) = self.engine.version_command() else { return Ok(None) };
         let cpus = self.docker.host().await?.cpus;
         let spec = self.specs.version(host, cpus, command);
         let ran = self.containers.run(cx, spec, VERSION_LIMIT);
-        Ok(match cx.waiting("look at the image", ran).await? {
+        Ok(match cx.waiting("read the version of the image", ran).await? {
             CommandOutput::Ended { code: 0, output } => {
                 self.engine.read_version(&output).filter(|version| is_version(version))
             }
@@ -57,17 +62,17 @@ impl<E: Engine> ContainerDatastore<E> {
                 format!("image {image} is {engine} {found}, not {version}")
             }
             Some(found) => format!("image {image} is {engine} {found} and lacks programs that a server needs"),
-            None => format!("image {image} holds no {engine}"),
+            None => format!("image {image} does not contain {engine}"),
         })
     }
 }
 
-/// Numbers with dots, as which alone a version is told to the user.
+/// Accepts only numbers and dots, because the version is shown to the user.
 fn is_version(text: &str) -> bool {
     text.len() <= 40 && text.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// True where a version begins with the numbers of the series.
+/// Returns true if a version belongs to the series.
 fn is_of_series(version: &str, series: &str) -> bool {
     let rest = version.strip_prefix(series);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -78,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_of_a_series_by_their_numbers() {
+    fn versions_match_series_by_number() {
         for (version, series, of) in
             [("17.5", "17", true), ("17", "17", true), ("170.1", "17", false), ("10.11.18", "10.11", true)]
         {

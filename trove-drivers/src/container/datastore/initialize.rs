@@ -1,4 +1,5 @@
-//! How a new data directory is made: of a template where there is one, otherwise by the engine's own command.
+//! Creates a data directory: from a template if there is one, otherwise with the engine's own
+//! command.
 
 use std::{
     pin::pin,
@@ -33,16 +34,16 @@ use crate::{
     docker::printable_tail,
 };
 
-/// How long the initialisation of a data directory may take.
+/// How long the initialization of a data directory may take.
 const INIT_LIMIT: Duration = Duration::from_secs(300);
 
-/// How often it is told, where nothing is new, that a copy is being made.
+/// How often progress is reported during a copy, even if there is nothing new.
 const BEAT: Duration = Duration::from_secs(5);
 
 /// The exit code of a shell that does not find a program.
 const NO_PROGRAM: i64 = 127;
 
-/// The template that a new data directory may come from, or may become.
+/// The template that a new data directory may be copied from, or may become.
 #[derive(Clone)]
 struct TemplateSource {
     templates: Templates,
@@ -51,14 +52,15 @@ struct TemplateSource {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// Makes a new data directory and the first server on it, from the image of this id.
+    /// Creates a data directory and starts the first server on it, from the image of this id.
     pub(super) async fn start_new(&self, cx: &Cx, image: &str) -> Result<()> {
         let mut record = self.record().await?;
         self.lay_out(cx, record.wanted()).await?;
-        // Making a container takes the daemon about as long as the initialisation, so both are done at once.
+        // Creating a container takes the daemon about as long as the initialization, so both run at
+        // once.
         let (created, initialised) = tokio::join!(self.create_server(cx), self.initialize(cx, image, record.wanted()));
         if let (Err(_), Ok(id)) = (&initialised, &created) {
-            self.containers.give_up(id).await;
+            self.containers.discard(id).await;
         }
         initialised?;
         self.launch(cx, &created?).await.map_err(|failure| match failure {
@@ -72,14 +74,15 @@ impl<E: Engine> ContainerDatastore<E> {
     /// Fills the staging directory and makes it the data directory.
     async fn initialize(&self, cx: &Cx, image: &str, settings: &Settings) -> Result<()> {
         let host = self.host();
-        // What an attempt that was killed began may still write there.
-        self.containers.make_way(&spec::init_name(&host)).await?;
+        // A container of a killed attempt may still be writing there.
+        self.containers.remove_existing(&spec::init_name(&host)).await?;
         self.on_disk(HostPaths::sweep).await?;
         cx.check()?;
         match self.engine.init_command(&host, &self.specs.inside(&self.paths.staging_name())) {
             None => self.on_disk(HostPaths::stage_empty).await?,
             Some(command) => {
-                // The command may read the settings, and what it makes with them is nothing for others.
+                // The command may read the settings, so its result must not be shared with other
+                // instances.
                 let pattern = if settings.is_empty() { self.pattern(&host, image) } else { None };
                 if !self.stage_template(cx, pattern.as_ref()).await? {
                     self.stage_new(cx, command, settings).await?;
@@ -114,7 +117,7 @@ impl<E: Engine> ContainerDatastore<E> {
         Some(TemplateSource { templates: Templates::new(shared), key, template })
     }
 
-    /// Fills the staging directory from the template, where there is one that can be used.
+    /// Fills the staging directory from a template. Returns false if there is no usable one.
     async fn stage_template(&self, cx: &Cx, pattern: Option<&TemplateSource>) -> Result<bool> {
         let Some(TemplateSource { templates, key, .. }) = pattern.cloned() else { return Ok(false) };
         let (known, wanted) = (templates.clone(), key.clone());
@@ -122,32 +125,32 @@ impl<E: Engine> ContainerDatastore<E> {
             return Ok(false);
         }
         let (staging, server) = (self.paths.staging(), self.host().server);
-        let taken = self.copying(cx, "copy template", move |going_on| templates.take(&key, &staging, server, going_on));
+        let taken = self.copying(cx, "copy template", move |progress| templates.take(&key, &staging, server, progress));
         match taken.await {
             Ok(taken) => Ok(taken),
             Err(error) if error.kind() == Kind::Cancelled => Err(error),
             Err(error) => {
-                tracing::warn!(server = self.name, error = error.report(), "the template is not used");
+                tracing::warn!(server = self.name, error = error.report(), "failed to use the template");
                 self.on_disk(HostPaths::sweep).await.map(|()| false)
             }
         }
     }
 
-    /// Fills the staging directory by the engine's command.
+    /// Fills the staging directory with the engine's command.
     async fn stage_new(&self, cx: &Cx, command: Vec<String>, settings: &Settings) -> Result<()> {
         let (host, cpus) = (self.host(), self.docker.host().await?.cpus);
         let spec = self.specs.init(&host, cpus, command);
         let paths = self.paths.clone();
         let sweep = move || blocking(move || paths.sweep());
         let ran = self.containers.run_after(cx, spec, INIT_LIMIT, sweep);
-        match cx.waiting("initialise data directory", ran).await? {
+        match cx.waiting("initialize data directory", ran).await? {
             CommandOutput::Ended { code: 0, .. } => {}
             CommandOutput::NoProgram => return Err(self.wrong_image(cx, &host).await),
             CommandOutput::Ended { code: NO_PROGRAM, .. } => return Err(self.wrong_image(cx, &host).await),
             CommandOutput::Ended { code, output } => {
                 let output = printable_tail(&output);
                 let failed = if self.is_full().await {
-                    Error::no_space("the volume is too full for a new data directory")
+                    Error::no_space("the volume has too little space for a new data directory")
                 } else if self.engine.version_command().is_some()
                     && let Err(error) = self.image_version(cx, &host).await
                     && error.kind() == Kind::Conflict
@@ -155,7 +158,7 @@ impl<E: Engine> ContainerDatastore<E> {
                     // Programs of another engine may have the same name.
                     error
                 } else {
-                    let why = format!("the data directory could not be initialised (exit code {code})");
+                    let why = format!("could not initialize the data directory (exit code {code})");
                     return Err(self.settings_error(FailedStart { error: Error::internal(why), output }, settings));
                 };
                 return Err(failed.with("output", output));
@@ -172,7 +175,8 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// Keeps the staging directory as a template. No server had it yet, so that nobody but the image could write to it.
+    /// Keeps the staging directory as a template. No server has run on it, so only the image could
+    /// have written to it.
     async fn keep_template(&self, pattern: TemplateSource) {
         let TemplateSource { templates, key, template } = pattern;
         let (keeper, staging) = (templates.clone(), self.paths.staging());
@@ -185,21 +189,21 @@ impl<E: Engine> ContainerDatastore<E> {
         let others = match kept.await {
             Ok(others) => others,
             Err(error) => {
-                return tracing::warn!(server = self.name, error = error.report(), "no template could be kept");
+                return tracing::warn!(server = self.name, error = error.report(), "failed to keep a template");
             }
         };
         for key in others {
             let gone = self.docker.image_id(&key.image).await;
             if gone.is_err_and(|error| error.kind() == Kind::NotFound) {
                 let templates = templates.clone();
-                // The next one who keeps a template tries again.
+                // The next instance that keeps a template retries this.
                 let _ = blocking(move || templates.remove(&key)).await;
             }
         }
     }
 
-    /// Runs work that copies files. It tells how far it is, and ends early where the call is cancelled or dropped; the
-    /// next one waits for that.
+    /// Runs work that copies files and reports progress. It ends early if the call is cancelled or
+    /// dropped; the next call waits for that.
     pub(super) async fn copying<T: Send + 'static>(
         &self,
         cx: &Cx,
@@ -211,22 +215,22 @@ impl<E: Engine> ContainerDatastore<E> {
         let _left = left.clone().drop_guard();
         cx.check()?;
         cx.progress(phase, 0, None, "bytes");
-        let (told, far) = (cx.clone(), Arc::new(AtomicU64::new(0)));
-        let reached = Arc::clone(&far);
+        let (context, copied_bytes) = (cx.clone(), Arc::new(AtomicU64::new(0)));
+        let reached = Arc::clone(&copied_bytes);
         let copying = blocking(move || {
             let _turn = turn;
             work(&|bytes| {
                 reached.store(bytes, Ordering::Relaxed);
-                told.progress(phase, bytes, None, "bytes");
-                !left.is_cancelled() && told.check().is_ok()
+                context.progress(phase, bytes, None, "bytes");
+                !left.is_cancelled() && context.check().is_ok()
             })
         });
         let mut copying = pin!(copying);
         let copied = loop {
-            // To write down what was copied may take long.
+            // Syncing the copied files may take long.
             match timeout(BEAT, copying.as_mut()).await {
                 Ok(copied) => break copied,
-                Err(_) => cx.progress(phase, far.load(Ordering::Relaxed), None, "bytes"),
+                Err(_) => cx.progress(phase, copied_bytes.load(Ordering::Relaxed), None, "bytes"),
             }
         };
         cx.check().and(copied)

@@ -1,4 +1,4 @@
-//! Room on a volume that is nearly full: what the server keeps there and nobody needs yet is given up.
+//! Frees space on a volume that is nearly full, by removing what the server keeps but nobody needs.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use trove_core::model::Disk;
 use super::ContainerDatastore;
 use crate::container::{Engine, assess::nearly_full};
 
-/// How often a server is asked to make room.
+/// The minimum interval between two attempts.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// How long that may take.
+/// The time limit of one attempt.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// When a server was last asked.
+/// When the last attempt was made.
 #[derive(Debug, Default)]
 pub(super) struct ReclaimTimer(Mutex<Option<Instant>>);
 
@@ -31,15 +31,19 @@ impl ReclaimTimer {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// Has a server that answers make room where its volume is nearly full.
+    /// Asks the server to free space if its volume is nearly full.
     pub(super) async fn reclaim_space(&self, disk: Option<Disk>) {
         if !nearly_full(disk, self.host().volume_size) || !self.reclaim_timer.is_due() {
             return;
         }
         match timeout(LIMIT, self.engine.reclaim_space()).await {
-            Ok(Ok(())) => tracing::info!(server = self.name, "the volume is nearly full; the server was to make room"),
-            Ok(Err(error)) => tracing::warn!(server = self.name, error = error.report(), "the server makes no room"),
-            Err(_) => tracing::warn!(server = self.name, "the server took too long to make room"),
+            Ok(Ok(())) => tracing::info!(server = self.name, "reclaimed space on a nearly full volume"),
+            Ok(Err(error)) => tracing::warn!(
+                server = self.name,
+                error = error.report(),
+                "failed to reclaim space on a nearly full volume"
+            ),
+            Err(_) => tracing::warn!(server = self.name, "timed out reclaiming space on a nearly full volume"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Other limits for a server.
+//! Changes the resource limits of a server.
 
 use async_trait::async_trait;
 use trove_core::{
@@ -24,7 +24,7 @@ impl<E: Engine> Resize for ContainerDatastore<E> {
             self.take_down(cx, self.engine.stop_limit()).await?;
         }
         self.serve(cx).await?;
-        // Before the caller comes to write it down, another process may begin with what it was.
+        // Another process may start with the old flavor before the caller persists the new one.
         let note = ResizeState { from: before, to: flavor.clone() };
         self.on_disk(move |paths| state_file::write(&paths.resized(), &note)).await
     }

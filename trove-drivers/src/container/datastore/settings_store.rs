@@ -1,4 +1,5 @@
-//! The record of an instance's settings: read once, kept in memory, written before what it tells is done.
+//! Persists the record of an instance's settings: read once, cached in memory, and written ahead of
+//! each change.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,11 +21,12 @@ use crate::container::{
 /// How long an observation waits for the file system.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
-/// The record, once it was read.
+/// The record, cached after the first read.
 #[derive(Debug)]
 pub(super) struct SettingsStore {
     path: PathBuf,
-    /// Held by the one who reads or writes the file: one that hangs costs one thread.
+    /// Held while the file is read or written, so that a hanging file system blocks only one
+    /// thread.
     known: Arc<Mutex<Option<SettingsRecord>>>,
 }
 
@@ -44,7 +46,7 @@ impl SettingsStore {
                 StateFile::Absent => SettingsRecord::empty(),
                 StateFile::Found(record) => record,
                 StateFile::Damaged => {
-                    tracing::warn!(path = %path.display(), "the record of the settings is damaged");
+                    tracing::warn!(path = %path.display(), "the settings record is damaged");
                     SettingsRecord::damaged()
                 }
             };
@@ -61,7 +63,7 @@ impl SettingsStore {
         }
         let (path, record) = (self.path.clone(), record.clone());
         blocking(move || {
-            // What the file says is open until it was written.
+            // The content of the file is unknown until the write completed.
             *known = None;
             state_file::write(&path, &record)?;
             *known = Some(record);
@@ -70,14 +72,14 @@ impl SettingsStore {
         .await
     }
 
-    /// Forgets what was read.
+    /// Clears the cache.
     pub(super) async fn forget(&self) {
         *self.known.lock().await = None;
     }
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// The record as it is.
+    /// Returns the record.
     pub(super) async fn record(&self) -> Result<SettingsRecord> {
         match self.engine.parameters() {
             Some(_) => self.settings.load().await,
@@ -85,7 +87,7 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// Makes this the record.
+    /// Persists the record.
     pub(super) async fn keep(&self, record: &SettingsRecord) -> Result<()> {
         match self.engine.parameters() {
             Some(_) => self.settings.keep(record).await,
@@ -93,23 +95,24 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// The record, for an observation: where the engine has settings and they can be read in time.
+    /// Returns the record for an observation, if the engine has settings and they can be read in
+    /// time.
     pub(super) async fn known_settings(&self) -> Option<SettingsRecord> {
         self.engine.parameters()?;
         timeout(READ_LIMIT, self.settings.load()).await.ok()?.ok()
     }
 
-    /// True where nothing but the data is left of the instance, as after a removal.
+    /// Returns true if only the data of the instance is left, as after a removal.
     async fn is_forgotten(&self) -> Result<bool> {
         Ok(!self.on_disk(HostPaths::has_settings).await? && self.containers.look(&self.name).await?.is_none())
     }
 
-    /// Notes the settings of an instance that is being prepared.
+    /// Records the settings of an instance that is being prepared.
     pub(super) async fn begin_settings(&self, settings: &Settings, new: bool) -> Result<()> {
         if self.engine.parameters().is_none() && !settings.is_empty() {
             return Err(Error::unsupported("this datastore has no parameters to set"));
         }
-        if new || !self.record().await?.came_up() || self.is_forgotten().await? {
+        if new || !self.record().await?.has_answered() || self.is_forgotten().await? {
             let record =
                 if settings.is_empty() { SettingsRecord::empty() } else { SettingsRecord::new(settings.clone()) };
             self.keep(&record).await?;

@@ -1,4 +1,5 @@
-//! How a server comes up: what is in the way goes, files and container are made, and then it has to answer.
+//! Starts a server: cleans up, renders the configuration, creates the container, and waits for the
+//! server to answer.
 
 use std::time::Duration;
 
@@ -19,19 +20,19 @@ use crate::{
         settings_record::SettingsRecord,
         spec,
     },
-    docker::{Container, Started, State},
+    docker::{ContainerInfo, RunState, StartOutcome},
 };
 
-/// How often a server on its way up is asked.
+/// How often a starting server is probed.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How long a server that hangs is given to stop before it is replaced.
+/// How long a hanging server gets to stop before it is replaced.
 const HANGING_STOP_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a server that answers may take to let clients write.
+/// How long a server that answers may take to allow writes.
 const ALLOW_WRITES_LIMIT: Duration = Duration::from_secs(60);
 
-/// The most letters of what a server says that are told.
+/// The maximum length of a server's error message that is shown.
 const MAX_STARTUP_ERROR_CHARS: usize = 300;
 
 /// Why a server did not start.
@@ -51,8 +52,8 @@ pub(super) struct FailedStart {
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// Makes a server on the data that is there, and waits until it answers. One that does not come up with the settings
-    /// wanted is started with those that it had last.
+    /// Starts a server on the existing data and waits until it answers. If it does not start with
+    /// the wanted settings, falls back to those that it ran with last.
     pub(super) async fn start_server(&self, cx: &Cx) -> Result<()> {
         let mut record = self.record().await?;
         let failed = match self.attempt(cx, &mut record, None).await {
@@ -77,7 +78,7 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// Starts a server with the settings wanted, or with the former ones for this reason.
+    /// Starts a server with the wanted settings, or with the former ones for the given reason.
     async fn attempt(&self, cx: &Cx, record: &mut SettingsRecord, because: Option<String>) -> Result<(), StartError> {
         let settings = match (&because, record.fallback()) {
             (Some(_), Some(former)) => former.clone(),
@@ -92,12 +93,13 @@ impl<E: Engine> ContainerDatastore<E> {
         Ok(self.keep(record).await?)
     }
 
-    /// Removes the container that was, with what is left beside it, and renders the files anew.
+    /// Removes the old container and its helpers, and renders the configuration.
     pub(super) async fn lay_out(&self, cx: &Cx, settings: &Settings) -> Result<()> {
         cx.check()?;
-        self.containers.make_way(&self.name).await?;
+        self.containers.remove_existing(&self.name).await?;
         if let Some(_turn) = self.scratch.idle() {
-            // What a process that was killed had asked for may come later than another looked for it.
+            // A request of a killed process may take effect only after another process checked for
+            // it.
             self.containers.remove_beside(&self.name).await?;
         }
         self.engine.disconnect();
@@ -105,7 +107,7 @@ impl<E: Engine> ContainerDatastore<E> {
         self.on_disk(move |paths| paths.lay_out(&files)).await
     }
 
-    /// Makes a container that is ready to be started.
+    /// Creates a container that is ready to be started.
     pub(super) async fn create_server(&self, cx: &Cx) -> Result<String> {
         let cpus = self.docker.host().await?.cpus;
         self.ensure_network().await?;
@@ -125,24 +127,24 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// Starts the container that was made and waits until the server answers.
+    /// Starts the container and waits until the server answers.
     pub(super) async fn launch(&self, cx: &Cx, id: &str) -> Result<(), StartError> {
         cx.check()?;
         let started = match self.containers.start(id).await {
             Err(error) if error.kind() == Kind::NotFound => {
-                // The network goes with the last instance of a host, which may have been removed just now.
+                // The network is removed with the last instance of a host, possibly a moment ago.
                 self.ensure_network().await?;
                 self.containers.start(id).await?
             }
             started => started?,
         };
-        if started == Started::NoProgram {
+        if started == StartOutcome::NoProgram {
             return Err(self.wrong_image(cx, &self.host()).await.into());
         }
         self.answering(cx).await
     }
 
-    /// Waits until the server answers, for as long as it lives and its limit allows.
+    /// Waits until the server answers, exits or exceeds its start limit.
     async fn answering(&self, cx: &Cx) -> Result<(), StartError> {
         let answered = async {
             while !self.probe().await.0.answered() {
@@ -161,12 +163,12 @@ impl<E: Engine> ContainerDatastore<E> {
         }
     }
 
-    /// Lets clients write. The server answers, and is the one that should be written to.
+    /// Allows writes to a server that answers and is known to be the one to write to.
     pub(super) async fn allow_writes(&self, cx: &Cx) -> Result<()> {
         tokio::select! {
             opened = cx.waiting("open server", self.engine.allow_writes()) => opened,
-            () = cx.cancelled() => Err(Error::cancelled("opening the server was cancelled")),
-            () = sleep(ALLOW_WRITES_LIMIT) => Err(Error::timeout("the server did not begin to take writes in time")),
+            () = cx.cancelled() => Err(Error::cancelled("allowing writes was cancelled")),
+            () = sleep(ALLOW_WRITES_LIMIT) => Err(Error::timeout("the server did not allow writes in time")),
         }
     }
 
@@ -176,7 +178,7 @@ impl<E: Engine> ContainerDatastore<E> {
             let full = Error::no_space("the server does not start: its volume is full");
             return StartError::Other(full.with("output", output));
         }
-        let error = Error::internal(format!("the server does not start: it ended with exit code {code}"));
+        let error = Error::internal(format!("the server does not start: it exited with code {code}"));
         StartError::Server(FailedStart { error, output })
     }
 
@@ -194,22 +196,22 @@ impl<E: Engine> ContainerDatastore<E> {
         Some(line.chars().filter(|letter| !letter.is_control()).take(MAX_STARTUP_ERROR_CHARS).collect())
     }
 
-    /// True where the server is there and either answers or is on its way to.
+    /// Returns true if the server is running and either answers or will.
     pub(super) async fn serves(&self, cx: &Cx) -> Result<bool> {
         let Some(found) = self.containers.look(&self.name).await? else { return Ok(false) };
         let id = found.id.clone();
-        if found.image != self.host().image || self.on_disk(move |paths| paths.is_leaving(&id)).await? {
-            // A stop broke off, or an upgrade, or the way back from one.
+        if found.image != self.host().image || self.on_disk(move |paths| paths.is_stopping(&id)).await? {
+            // A stop, an upgrade or a rollback was interrupted.
             self.take_down(cx, self.engine.stop_limit()).await?;
             return Ok(false);
         }
         match found.state {
-            State::Created | State::Exited { .. } => return Ok(false),
-            State::Paused => self.docker.unpause(&self.name).await?,
-            State::Running { .. } => {}
+            RunState::Created | RunState::Exited { .. } => return Ok(false),
+            RunState::Paused => self.docker.unpause(&self.name).await?,
+            RunState::Running { .. } => {}
         }
         let serves = tokio::select! {
-            serves = cx.waiting("start server", self.comes_round(cx, found)) => serves?,
+            serves = cx.waiting("start server", self.wait_for_recovery(cx, found)) => serves?,
             ended = self.docker.ended(&self.name) => ended.map(|_| false)?,
             () = cx.cancelled() => return Err(Error::cancelled("waiting for the server was cancelled")),
         };
@@ -221,15 +223,16 @@ impl<E: Engine> ContainerDatastore<E> {
         Ok(serves)
     }
 
-    /// Waits while a running server may still be coming up; stops one that hangs, to be replaced.
-    async fn comes_round(&self, cx: &Cx, found: Container) -> Result<bool> {
-        let pid = if let State::Running { pid } = found.state { pid } else { 0 };
+    /// Waits while a running server may still be starting; stops one that hangs, so that it is
+    /// replaced.
+    async fn wait_for_recovery(&self, cx: &Cx, found: ContainerInfo) -> Result<bool> {
+        let pid = if let RunState::Running { pid } = found.state { pid } else { 0 };
         loop {
             match self.probe().await.0 {
                 ProbeOutcome::Ready | ProbeOutcome::ReadOnly => return Ok(true),
-                // It recovers: to replace it would begin that again.
+                // The server is recovering: replacing it would start the recovery anew.
                 ProbeOutcome::Starting => return self.answering(cx).await.map(|()| true).map_err(Error::from),
-                ProbeOutcome::Unreachable if self.coming_up(pid, false) => sleep(POLL).await,
+                ProbeOutcome::Unreachable if self.starting(pid, false) => sleep(POLL).await,
                 ProbeOutcome::Unreachable => {
                     return self.take_down(cx, HANGING_STOP_LIMIT).await.map(|_| false);
                 }
@@ -244,9 +247,10 @@ impl<E: Engine> ContainerDatastore<E> {
         full.unwrap_or(false)
     }
 
-    /// Refuses data that is missing, another engine's, or that of a release that an upgrade left.
+    /// Refuses data that is missing, or that belongs to another engine or to another release of an
+    /// interrupted upgrade.
     pub(super) async fn check_data(&self) -> Result<()> {
-        if let Some(note) = self.upgrade_note().await? {
+        if let Some(note) = self.upgrade_state().await? {
             let copied = self.on_disk(HostPaths::has_copy).await?;
             note.may_start(&(&*self.host()).into(), copied)?;
         }

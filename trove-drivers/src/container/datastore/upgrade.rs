@@ -1,14 +1,14 @@
-//! Another release on the same data, and the way back.
+//! Upgrades to another release on the same data, and rolls back.
 //!
-//! What is begun is noted until it is concluded or reverted, so that it goes on where it broke off, and no release is
-//! started on what another one made of the data:
+//! The state of an upgrade is persisted until it is committed or reverted, so that it resumes after
+//! an interruption, and no release is started on data that another one changed:
 //!
 //! ```text
-//! stop ── note ── copy aside ── start new ── migrate ── open ── (the caller commits) ── conclude: forget note, copy
-//!                                   └── revert: put the copy back ── forget note ── start old
+//! stop ── record ── copy data ── start new ── migrate ── allow writes ── commit: remove the copy
+//!                                   └── revert: restore the copy ── clear the record ── start old
 //! ```
 //!
-//! Where both releases use the data as it is, nothing is copied.
+//! If both releases use the data as it is, nothing is copied.
 
 use async_trait::async_trait;
 use trove_core::{
@@ -41,12 +41,12 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
     async fn upgrade(&self, cx: &Cx, to: &Release) -> Result<()> {
         let _turn = self.turn(cx).await?;
         self.adopt().await?;
-        let note = match self.upgrade_note().await? {
+        let note = match self.upgrade_state().await? {
             Some(note) if note.to == to.into() => {
                 self.ensure_image(cx, &moved(&self.host(), to)).await?;
                 note
             }
-            Some(_) => return Err(Error::conflict("another upgrade has to be finished or reverted first")),
+            Some(_) => return Err(Error::conflict("another upgrade must be finished or reverted first")),
             None if ReleaseId::from(&*self.host()) == to.into() => return self.serve(cx).await,
             None => self.begin(cx, to).await?,
         };
@@ -66,21 +66,21 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
         let _turn = self.turn(cx).await?;
         self.adopt().await?;
         cx.phase("go back");
-        match self.on_disk(HostPaths::upgrade_note).await? {
-            Some(note) if note.concluded && ReleaseId::from(from) != note.to => {
-                return Err(Error::conflict("the upgrade was concluded, so that there is no way back"));
+        match self.on_disk(HostPaths::upgrade_state).await? {
+            Some(note) if note.committed && ReleaseId::from(from) != note.to => {
+                return Err(Error::conflict("the upgrade was committed and cannot be reverted"));
             }
-            Some(note) if !note.concluded && note.from != from.into() => {
-                return Err(Error::conflict("the upgrade that has begun is one from another release"));
+            Some(note) if !note.committed && note.from != from.into() => {
+                return Err(Error::conflict("the upgrade in progress started from another release"));
             }
-            Some(note) if !note.concluded => {
+            Some(note) if !note.committed => {
                 if note.changing && self.on_disk(HostPaths::has_copy).await? {
-                    // What it has not written yet is thrown away with the rest.
-                    self.containers.make_way(&self.name).await?;
+                    // Unwritten data is discarded with the rest.
+                    self.containers.remove_existing(&self.name).await?;
                     self.engine.disconnect();
                     cx.waiting("go back", self.on_disk(HostPaths::put_copy_back)).await?;
                 }
-                cx.waiting("go back", self.on_disk(HostPaths::forget_upgrade)).await?;
+                cx.waiting("go back", self.on_disk(HostPaths::clear_upgrade)).await?;
             }
             Some(_) | None => {}
         }
@@ -90,17 +90,17 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
 
     async fn conclude(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
-        cx.waiting("drop the copy of the data", self.on_disk(HostPaths::conclude_upgrade)).await
+        cx.waiting("drop the copy of the data", self.on_disk(HostPaths::commit_upgrade)).await
     }
 }
 
 impl<E: Engine> ContainerDatastore<E> {
-    /// The upgrade that has begun and is not concluded, if there is one.
-    pub(super) async fn upgrade_note(&self) -> Result<Option<UpgradeState>> {
-        Ok(self.on_disk(HostPaths::upgrade_note).await?.filter(|note| !note.concluded))
+    /// Returns the upgrade that has begun and is not committed, if there is one.
+    pub(super) async fn upgrade_state(&self) -> Result<Option<UpgradeState>> {
+        Ok(self.on_disk(HostPaths::upgrade_state).await?.filter(|note| !note.committed))
     }
 
-    /// The way from what the instance runs to this release, from what their images hold.
+    /// Returns the upgrade path from the running release to this one, according to their images.
     async fn path(&self, cx: &Cx, to: &Release) -> Result<UpgradePath> {
         let (present, next) = (self.host(), moved(&self.host(), to));
         self.ensure_image(cx, &next).await?;
@@ -110,7 +110,8 @@ impl<E: Engine> ContainerDatastore<E> {
         }
         let from = match self.found_version(cx, &present).await {
             Ok(Some(from)) => from,
-            // Its image is gone, or says nothing; what the instance is called is known at least.
+            // The image is gone or prints no version; the version of the instance is known at
+            // least.
             Ok(None) => present.version.clone(),
             Err(error) if error.kind() == Kind::NotFound => present.version.clone(),
             Err(error) => return Err(error),
@@ -118,22 +119,23 @@ impl<E: Engine> ContainerDatastore<E> {
         self.engine.upgrade_path(&from, &found)
     }
 
-    /// Brings the server to rest and notes the upgrade.
+    /// Stops the server and records the upgrade.
     async fn begin(&self, cx: &Cx, to: &Release) -> Result<UpgradeState> {
         let changing = self.path(cx, to).await? == UpgradePath::Changing;
         self.check_data().await?;
-        let stopped = self.on_disk(|paths| Ok(paths.stop_noted().unwrap_or(false))).await?;
+        let stopped = self.on_disk(|paths| Ok(paths.stop_requested().unwrap_or(false))).await?;
         if changing && !stopped && !self.serves(cx).await? {
-            // It ended as it should not have. Only the release that wrote the data can bring it in order.
+            // The server was not shut down cleanly. Only the release that wrote the data can
+            // recover it.
             self.start_server(cx).await?;
         }
-        self.on_disk(|paths| paths.note_stop(false)).await?;
+        self.on_disk(|paths| paths.record_stop(false)).await?;
         self.bring_to_rest(cx, changing).await?;
-        // What a former upgrade left is not to be taken for this one's.
-        self.on_disk(HostPaths::forget_upgrade).await?;
-        let note = UpgradeState { from: (&*self.host()).into(), to: to.into(), changing, concluded: false };
+        // The copy of an earlier upgrade must not be taken for this one's.
+        self.on_disk(HostPaths::clear_upgrade).await?;
+        let note = UpgradeState { from: (&*self.host()).into(), to: to.into(), changing, committed: false };
         let noted = note.clone();
-        self.on_disk(move |paths| paths.note_upgrade(&noted)).await?;
+        self.on_disk(move |paths| paths.record_upgrade(&noted)).await?;
         Ok(note)
     }
 
@@ -149,7 +151,7 @@ impl<E: Engine> ContainerDatastore<E> {
     async fn copy_aside(&self, cx: &Cx) -> Result<()> {
         self.refuse_too_full().await?;
         let paths = self.paths.clone();
-        self.copying(cx, "copy data", move |going_on| paths.copy_aside(going_on)).await
+        self.copying(cx, "copy data", move |progress| paths.copy_aside(progress)).await
     }
 
     async fn refuse_too_full(&self) -> Result<()> {
@@ -159,16 +161,16 @@ impl<E: Engine> ContainerDatastore<E> {
                 if free.as_bytes() < used.saturating_add(least_free(host.volume_size).as_bytes()) =>
             {
                 let used = ByteSize::bytes(used.next_multiple_of(1 << 20));
-                Err(Error::no_space(format!("the volume has no room for a copy of the data, which is {used}")))
+                Err(Error::no_space(format!("the volume has too little space for a copy of the data ({used})")))
             }
             (Some(_), Some(_)) => Ok(()),
-            _ => Err(Error::unavailable("it cannot be told whether the volume has room for a copy of the data")),
+            _ => Err(Error::unavailable("could not determine whether the volume has space for a copy of the data")),
         })
         .await
     }
 }
 
-/// The place with another release.
+/// Returns the properties of the instance with another release.
 fn moved(host: &GuestHost, to: &Release) -> GuestHost {
     let mut moved = host.clone();
     (moved.version, moved.image, moved.login) = (to.version.clone(), to.image.clone(), to.login.clone());

@@ -1,5 +1,5 @@
-//! Copies of trees, made without following links and with bounds. Nobody else may write to what is copied, or to the
-//! copy.
+//! Copies directory trees without following links, within bounds. Nobody else may write to the
+//! source or to the copy.
 
 use std::{
     ffi::{CStr, CString},
@@ -23,33 +23,32 @@ use super::{BOUNDS, DIRECTORY, is_itself};
 
 const BLOCK: usize = 1 << 20;
 
-/// How many files are written out together, and by how many threads: a file system does several at a time in little
-/// more time than one.
+/// How many files are synced together, and by how many threads: a file system syncs several in
+/// little more time than one.
 const BATCH: usize = 128;
 const WRITERS: usize = 8;
 
 /// How a copy is made.
 pub(crate) struct CopyOptions<'a> {
-    /// Whose the copy is to be; only root may make it another's.
+    /// The owner of the copy. Only root may set another one.
     pub(crate) owner: Option<(u32, u32)>,
-    /// Whether links are copied, as what they are. Otherwise they, and all that is neither a file nor a directory, are
-    /// an error.
+    /// Whether links are copied, as links. Otherwise links and special files are an error.
     pub(crate) links: bool,
-    /// The names of files that are left out.
+    /// Selects files to leave out, by name.
     pub(crate) without: &'a dyn Fn(&str) -> bool,
-    /// Whether all of it is to be on disk in the end.
+    /// Whether the copy is synced to disk.
     pub(crate) durable: bool,
-    /// Called now and then with how many bytes were copied; false ends it.
-    pub(crate) going_on: &'a dyn Fn(u64) -> bool,
+    /// Called regularly with the number of bytes copied; false ends the copy.
+    pub(crate) progress: &'a dyn Fn(u64) -> bool,
 }
 
-/// Copies a directory with all it holds to a path at which there is nothing.
+/// Copies a directory and its content to a path that does not exist.
 pub(crate) fn copy_tree(from: &Path, to: &Path, how: &CopyOptions<'_>) -> io::Result<()> {
     let mut copying = Copying { how, digest: None, bytes: 0, entries: 0, written: Vec::new() };
     copying.top(from, to)
 }
 
-/// The same, and returns a digest of names, modes and contents.
+/// Does the same, and returns a digest of names, modes and contents.
 pub(crate) fn copy_tree_with_digest(from: &Path, to: &Path, how: &CopyOptions<'_>) -> io::Result<String> {
     let mut copying = Copying { how, digest: Some(Sha256::new()), bytes: 0, entries: 0, written: Vec::new() };
     copying.top(from, to)?;
@@ -62,7 +61,7 @@ struct Copying<'a> {
     digest: Option<Sha256>,
     bytes: u64,
     entries: usize,
-    /// What is not yet known to be on disk.
+    /// Files that are not yet synced.
     written: Vec<OwnedFd>,
 }
 
@@ -81,7 +80,7 @@ impl Copying<'_> {
             return Err(Errno::LOOP.into());
         }
         let mode = fstat(&source)?.st_mode;
-        // In order, so that the digest of equal trees is equal.
+        // Sorted, so that equal trees have equal digests.
         for name in self.names(&source)? {
             self.entry(source.as_fd(), &target, &name, depth)?;
         }
@@ -108,7 +107,7 @@ impl Copying<'_> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let found = match openat(source, name, flags, Mode::empty()) {
             Err(Errno::LOOP) => return self.link(source, target, name),
-            // A socket, which is of no use to a copy.
+            // A socket, which is useless in a copy.
             Err(Errno::NXIO) if self.how.links => return Ok(()),
             found => found?,
         };
@@ -147,7 +146,7 @@ impl Copying<'_> {
         if self.digest.is_some() {
             self.file_by_blocks(&mut source, &mut copy)?;
         } else {
-            // In pieces, so that one can be told of in between; the kernel copies or shares them.
+            // In chunks, so that progress is reported in between; the kernel copies or shares them.
             while let copied @ 1.. = io::copy(&mut (&mut source).take(64 * BLOCK as u64), &mut copy)? {
                 self.copied(copied)?;
             }
@@ -177,16 +176,16 @@ impl Copying<'_> {
 
     fn copied(&mut self, bytes: u64) -> io::Result<()> {
         self.bytes += bytes;
-        if (self.how.going_on)(self.bytes) { Ok(()) } else { Err(Errno::CANCELED.into()) }
+        if (self.how.progress)(self.bytes) { Ok(()) } else { Err(Errno::CANCELED.into()) }
     }
 
-    /// Gives what was copied its owner and mode.
+    /// Sets the owner and the mode of a copy.
     fn finish(&mut self, copy: OwnedFd, mode: RawMode) -> io::Result<()> {
         let found = fstat(&copy)?;
         if let Some((uid, gid)) = self.how.owner.filter(|owner| *owner != (found.st_uid, found.st_gid)) {
             fchown(&copy, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
-        // Nothing in a data directory runs as anybody else.
+        // Nothing in a data directory is set-uid.
         fchmod(&copy, Mode::from_raw_mode(mode & 0o777))?;
         if self.how.durable {
             self.written.push(copy);
@@ -194,7 +193,7 @@ impl Copying<'_> {
         if self.written.len() >= BATCH { self.write_out() } else { Ok(()) }
     }
 
-    /// Has the disk hold what was copied so far.
+    /// Syncs the files that were copied so far.
     fn write_out(&mut self) -> io::Result<()> {
         let written = std::mem::take(&mut self.written);
         let each = written.len().div_ceil(WRITERS).max(1);
@@ -232,11 +231,11 @@ mod tests {
     use super::*;
 
     fn rules(links: bool) -> CopyOptions<'static> {
-        CopyOptions { owner: None, links, without: &|_| false, durable: true, going_on: &|_| true }
+        CopyOptions { owner: None, links, without: &|_| false, durable: true, progress: &|_| true }
     }
 
     #[test]
-    fn a_copy_of_what_a_server_left_follows_no_link_and_waits_for_nobody() {
+    fn copies_do_not_follow_links_or_block_on_special_files() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         fs::create_dir_all(from.join("a/b")).unwrap();
@@ -261,18 +260,18 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_ends_where_it_is_told_to_and_has_bounds() {
+    fn copies_can_be_cancelled_and_are_bounded() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         fs::create_dir(&from).unwrap();
         fs::write(from.join("a"), vec![1; 3 * BLOCK]).unwrap();
         fs::write(from.join("b"), vec![1; BLOCK]).unwrap();
         let asked = Cell::new(0);
-        let going_on = |bytes| {
+        let progress = |bytes| {
             asked.set(bytes);
             bytes < 2 * BLOCK as u64
         };
-        copy_tree_with_digest(&from, &to, &CopyOptions { going_on: &going_on, ..rules(false) }).unwrap_err();
+        copy_tree_with_digest(&from, &to, &CopyOptions { progress: &progress, ..rules(false) }).unwrap_err();
         assert_eq!(asked.get(), 2 * BLOCK as u64);
         let deep = from.join("d/".repeat(BOUNDS.depth));
         fs::create_dir_all(deep).unwrap();

@@ -1,5 +1,6 @@
-//! Trees of files that a server may have made to do harm: deleted, measured and copied without following links, and with a
-//! bound on open files, stack and memory whatever their shape. Everything here blocks.
+//! Deletes, measures and copies directory trees that a hostile server may have made: without
+//! following links, and with bounds on open files, stack and memory whatever their shape.
+//! Everything here blocks.
 
 mod copy;
 
@@ -25,7 +26,7 @@ use rustix::{
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// How far a measurement goes.
+/// The bounds of a measurement.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     entries: usize,
@@ -33,13 +34,13 @@ struct Bounds {
     time: Duration,
 }
 
-/// Far above what the data of an engine is like.
+/// Far beyond the data of any engine.
 const BOUNDS: Bounds = Bounds { entries: 1_000_000, depth: 64, time: Duration::from_secs(5) };
 
-/// Removes a file or a directory with all it holds, without following links. One that is absent is `Ok`.
+/// Removes a file or a directory and its content without following links. An absent path is `Ok`.
 ///
-/// A directory's directories are first moved up into the top one, so that none has to be kept open or remembered on
-/// the way down. What their owner may not do with them is allowed first.
+/// Subdirectories are first moved up into the top directory, so that none has to be kept open or
+/// remembered. Missing permissions are granted first.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match unlinkat(CWD, path, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -56,8 +57,8 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What the files below a directory take up. Files that vanish meanwhile are not counted. `None` where a part cannot
-/// be read, or the tree is beyond all reason.
+/// Returns the space that the files below a directory occupy. Files that remove_everything during the
+/// measurement are ignored. Returns `None` if a part cannot be read or the tree exceeds the bounds.
 pub(crate) fn occupied(root: &Path) -> Option<u64> {
     measure(root, BOUNDS)
 }
@@ -65,12 +66,13 @@ pub(crate) fn occupied(root: &Path) -> Option<u64> {
 /// A directory that is being emptied.
 struct Emptying {
     top: OwnedFd,
-    /// How many directories were moved up, which is what the next one is called.
+    /// The number of directories that were moved up, which names the next one.
     moved: u64,
 }
 
 impl Emptying {
-    /// Goes through the top directory until it is found empty: moved directories appear while it is read.
+    /// Iterates over the top directory until it is empty: moved directories appear during the
+    /// iteration.
     fn run(&mut self) -> rustix::io::Result<()> {
         let mut entries = Dir::read_from(&self.top)?;
         loop {
@@ -98,7 +100,8 @@ impl Emptying {
         }
     }
 
-    /// Removes a directory of the top one and moves the directories in it up. True where that changed anything.
+    /// Removes a subdirectory and moves its own subdirectories up. Returns true if that changed
+    /// anything.
     fn dissolve(&mut self, name: &CStr) -> rustix::io::Result<bool> {
         let directory = match open_writable(&self.top, name) {
             Err(Errno::NOENT) => return Ok(false),
@@ -136,7 +139,7 @@ impl Emptying {
                 Err(Errno::NOENT) => return Ok(false),
                 // The name is taken.
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
-                // A directory that moves has to be writable, because it names its parent.
+                // A directory that is moved has to be writable, because it refers to its parent.
                 Err(Errno::ACCESS) if !allowed => {
                     allow(from, name)?;
                     allowed = true;
@@ -174,7 +177,7 @@ fn measure(root: &Path, bounds: Bounds) -> Option<u64> {
             match open_readable(within, name) {
                 Ok(_) if open.len() == bounds.depth => return None,
                 Ok(inner) => open.push(inner),
-                // It is gone, or is something else by now.
+                // It was removed or replaced.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(_) => return None,
             }
@@ -187,7 +190,7 @@ fn open_readable(at: BorrowedFd<'_>, name: impl Arg) -> rustix::io::Result<Dir> 
     Dir::new(openat(at, name, DIRECTORY | OFlags::RDONLY, Mode::empty())?)
 }
 
-/// Opens a directory, which the agent may then list and change.
+/// Opens a directory for listing and changing.
 fn open_writable(at: impl AsFd, name: impl Arg + Copy) -> rustix::io::Result<OwnedFd> {
     let open = || openat(&at, name, DIRECTORY | OFlags::RDONLY, Mode::empty());
     let directory = match open() {
@@ -203,10 +206,10 @@ fn open_writable(at: impl AsFd, name: impl Arg + Copy) -> rustix::io::Result<Own
     Ok(directory)
 }
 
-/// Gives the owner of a directory all rights to it, also where it cannot be opened.
+/// Grants the owner of a directory all permissions, even if it cannot be opened.
 fn allow(at: impl AsFd, name: impl Arg) -> rustix::io::Result<()> {
     let directory = openat(at, name, DIRECTORY | OFlags::PATH, Mode::empty())?;
-    // The path of what is open cannot be swapped for a link, as its name could.
+    // The path of an open descriptor cannot be swapped for a link.
     let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
     let allowed = fs::set_permissions(path, Permissions::from_mode(0o700));
     allowed.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
@@ -224,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    /// Directories in each other, too many for one path.
+    /// Creates nested directories, too many for one path.
     fn nest(root: &Path, levels: usize, mode: u32) {
         let mut at = openat(CWD, root, DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
         for level in 0..levels {
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_tree_is_deleted() {
+    fn deep_trees_are_removed_with_a_small_stack() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_that_forbid_everything_are_deleted() {
+    fn directories_without_permissions_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_the_way_and_links_do_no_harm() {
+    fn conflicting_names_and_links_are_removed_safely() {
         let directory = tempfile::tempdir().unwrap();
         let (root, other) = (directory.path().join("root"), directory.path().join("other"));
         fs::create_dir_all(other.join("kept")).unwrap();
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_has_bounds() {
+    fn measurements_are_bounded() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("a/b")).unwrap();
         let within = |bounds| measure(directory.path(), bounds).is_some();
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn files_with_several_names_are_counted_once() {
+    fn hard_links_are_counted_once() {
         let directory = tempfile::tempdir().unwrap();
         let base = occupied(directory.path()).unwrap();
         let file = directory.path().join("a");

@@ -1,16 +1,16 @@
-//! What accounts are called.
+//! Accounts: names, hosts, and the conditions that select them.
 
 use trove_core::{error::Result, model::UserName};
 
 use crate::mysql_family::{AdminSession, Dialect, ROOT, check_letters, check_quotes, literal, rules};
 
-/// Where an account comes from that may come from anywhere.
+/// The host pattern of an account that may connect from anywhere.
 const ANYWHERE: &str = "%";
 
-/// Accounts that are being made are called so, and a number.
+/// The prefix of draft accounts, followed by a number.
 const DRAFT: &str = "trove_new_";
 
-/// An account: a name, and where it may come from.
+/// An account: a user name and the host it may connect from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Account {
     pub(super) name: String,
@@ -18,13 +18,17 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The account of a user. Servers write hosts in small letters.
+    /// Returns the account of a user. Servers store hosts in lower case.
     pub(super) fn of(user: &UserName) -> Self {
         let host = user.host.as_deref().unwrap_or(ANYWHERE).to_ascii_lowercase();
         Self { name: user.name.clone(), host }
     }
 
-    /// The account of a user that is to be; [`Invalid`](trove_core::error::Kind::Invalid) where it cannot be.
+    /// Returns the account of a new user.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](trove_core::error::Kind::Invalid) if the name is not allowed.
     pub(super) fn allowed(user: &UserName) -> Result<Self> {
         rules(user.name.len()).check_user(user)?;
         check_letters(&user.name)?;
@@ -32,12 +36,12 @@ impl Account {
         Ok(Self::of(user))
     }
 
-    /// The account as which the one of this number is made.
+    /// Returns the draft account of this number.
     pub(super) fn draft(number: usize) -> Self {
         Self { name: format!("{DRAFT}{number}"), host: ANYWHERE.to_owned() }
     }
 
-    /// The account of the tenant's root.
+    /// Returns the account of the tenant's root.
     pub(super) fn root() -> Self {
         Self { name: ROOT.to_owned(), host: ANYWHERE.to_owned() }
     }
@@ -47,17 +51,18 @@ impl Account {
         if self.host == ANYWHERE { user } else { user.at(self.host) }
     }
 
-    /// How statements name it.
+    /// Returns the account as statements name it.
     pub(super) fn quoted(&self) -> String {
         format!("{}@{}", literal(&self.name), literal(&self.host))
     }
 
-    /// The condition that a row is about it.
+    /// Returns the condition that selects the account's rows.
     pub(super) fn condition(&self) -> String {
         format!("User = {} AND Host = {}", literal(&self.name), literal(&self.host))
     }
 
-    /// What comes after it, as a page's [`next`](trove_core::model::Page::next) tells. No host holds an `@`.
+    /// Returns the position of the account in a listing, for
+    /// [`next`](trove_core::model::Page::next). No host contains an `@`.
     pub(super) fn mark(&self) -> String {
         format!("{}@{}", self.name, self.host)
     }
@@ -68,18 +73,18 @@ impl Account {
     }
 }
 
-/// The condition by which a row of `mysql.user` is a user of the tenant's. Whoever comes from `localhost` comes by the
-/// socket, as the service and the server do.
+/// Returns the condition that selects the tenant's users in `mysql.user`. Accounts at `localhost`
+/// use the socket, as the service and the server do.
 pub(super) fn is_tenants<D: Dialect>() -> String {
     format!("{} AND authentication_string <> {}", is_foreign::<D>(), literal(D::UNUSABLE_HASH))
 }
 
-/// The condition by which it is one that was dropped, and that something still runs as.
+/// Returns the condition that selects dropped users that are still definers.
 pub(super) fn is_locked_out<D: Dialect>() -> String {
     format!("{} AND authentication_string = {}", is_foreign::<D>(), literal(D::UNUSABLE_HASH))
 }
 
-/// The condition by which it was never finished.
+/// Returns the condition that selects unfinished accounts.
 fn is_draft() -> String {
     format!("LEFT(User, {}) = {}", DRAFT.len(), literal(DRAFT))
 }
@@ -114,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_leads_back_to_its_account() {
+    fn account_marks_round_trip() {
         for user in [UserName::new("a@b"), UserName::new("a").at("10.0.0.%"), UserName::new("@").at("2001:DB8::1")] {
             let account = Account::of(&user);
             assert_eq!(Account::from_mark(&account.mark()), account);

@@ -8,7 +8,7 @@ use crate::mysql_family::{
     AdminSession, Dialect, OWN_DATABASES, check_directory, check_letters, identifier, literal, rules,
 };
 
-/// Creates databases that do not exist yet.
+/// Creates the databases that do not exist yet.
 pub(super) async fn create<D: Dialect>(session: &mut AdminSession, databases: &[NewDatabase]) -> Result<()> {
     let mut missing = Vec::new();
     for database in databases {
@@ -27,7 +27,7 @@ pub(super) async fn create<D: Dialect>(session: &mut AdminSession, databases: &[
             }
         }
         match session.run(&sql).await {
-            // What a call that was dropped had asked for came to be only now.
+            // A dropped call had requested it, and it was created only now.
             Err(error) if error.kind() == Kind::Conflict => match find(session, &database.name).await? {
                 Some(found) => fits(database, &found)?,
                 None => return Err(error),
@@ -38,7 +38,7 @@ pub(super) async fn create<D: Dialect>(session: &mut AdminSession, databases: &[
     Ok(())
 }
 
-/// Tenants' databases in order of name.
+/// Lists the tenant's databases in order of name.
 pub(super) async fn list(session: &mut AdminSession, page: &PageRequest) -> Result<Page<Database>> {
     let after = page.after.as_ref().map(|after| format!("AND {} > {}", bytes("SCHEMA_NAME"), bytes(&literal(after))));
     let limit = page.limit.clamp(1, 1000);
@@ -53,7 +53,7 @@ pub(super) async fn list(session: &mut AdminSession, page: &PageRequest) -> Resu
     Ok(Page::of(found, limit, |database: &Database| database.name.clone()))
 }
 
-/// Drops a database with its sessions, and the rights on it.
+/// Drops a database, its sessions, and the privileges on it.
 pub(super) async fn remove<D: Dialect>(session: &mut AdminSession, name: &str) -> Result<()> {
     if is_reserved(name) {
         return Err(Error::invalid(format!("the database name {name:?} is reserved")));
@@ -65,18 +65,19 @@ pub(super) async fn remove<D: Dialect>(session: &mut AdminSession, name: &str) -
         end_sessions(session, |found| found.database.as_deref() == Some(name)).await?;
         session.run(&format!("DROP DATABASE IF EXISTS {}", identifier(name))).await?;
     }
-    // Whoever could use it could otherwise use the next one of its name.
+    // Otherwise the grantees could use the next database of this name.
     privileges::revoke_from_everyone::<D>(session, name).await?;
     definers::sweep::<D>(session).await
 }
 
-/// The names of all tenants' databases.
+/// Returns the names of all of the tenant's databases.
 pub(super) async fn names(session: &mut AdminSession) -> Result<Vec<String>> {
     let rows = session.rows(&format!("{SELECT} WHERE {}", is_tenants())).await?;
     Ok(rows.into_iter().filter_map(from_row).map(|database| database.name).collect())
 }
 
-/// [`NotFound`](trove_core::error::Kind::NotFound) unless all these are databases of the tenant's.
+/// Returns [`NotFound`](trove_core::error::Kind::NotFound) unless all of these are the tenant's
+/// databases.
 pub(super) async fn require(session: &mut AdminSession, databases: &[String]) -> Result<()> {
     for name in databases {
         if is_reserved(name) || find(session, name).await?.is_none() {
@@ -94,7 +95,7 @@ async fn find(session: &mut AdminSession, name: &str) -> Result<Option<Database>
         return Ok(None);
     }
     let sql = format!("{SELECT} WHERE SCHEMA_NAME = {}", literal(name));
-    // The server may find a name that differs in case only.
+    // The server may find a name that differs only in case.
     let mut found = session.rows(&sql).await?.into_iter().filter_map(from_row);
     Ok(found.find(|database| database.name == name))
 }
@@ -111,9 +112,10 @@ fn allow<D: Dialect>(database: &NewDatabase) -> Result<()> {
     D::check_database(&database.name)
 }
 
-/// [`Conflict`](trove_core::error::Kind::Conflict) unless a database is as it is asked for.
+/// Returns [`Conflict`](trove_core::error::Kind::Conflict) unless an existing database matches the
+/// request.
 fn fits(asked: &NewDatabase, found: &Database) -> Result<()> {
-    // An old name of the same.
+    // An old name of the same character set.
     let plain = |name: &str| name.to_ascii_lowercase().replace("utf8_", "utf8mb3_");
     let same = |asked: &Option<String>, found: &Option<String>| match (asked, found) {
         (Some(asked), Some(found)) => plain(&format!("{asked}_")) == plain(&format!("{found}_")),
@@ -132,7 +134,7 @@ fn is_reserved(name: &str) -> bool {
 
 fn is_tenants() -> String {
     let own = OWN_DATABASES.map(literal).join(", ");
-    // Directories that are no databases are listed so by some servers.
+    // Some servers list directories that are not databases this way.
     format!("SCHEMA_NAME NOT IN ({own}) AND LEFT(SCHEMA_NAME, 9) <> '#mysql50#'")
 }
 
@@ -145,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_fits_what_it_is_asked_to_be() {
+    fn existing_databases_are_compared_with_the_request() {
         let found = Database::new("a").text("utf8mb3", "utf8mb3_general_ci");
         fits(&NewDatabase::new("a"), &found).unwrap();
         fits(&NewDatabase::new("a").character_set("UTF8").collation("utf8_general_ci"), &found).unwrap();

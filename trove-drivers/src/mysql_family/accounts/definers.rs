@@ -1,18 +1,18 @@
-//! Accounts that views, routines, triggers and events run as.
+//! Accounts that are the definers of views, routines, triggers and events.
 //!
-//! With such an account all that runs as it would stop running. So in place of one that is dropped or called otherwise
-//! there stays an account of the same name and the same rights that nobody can log in as. It goes with the last thing
-//! that runs as it, and is taken over by a new user of its name.
+//! Without their definer these objects stop working. So a definer that is dropped or renamed leaves
+//! a locked account of the same name and privileges. It is removed with the last object that it
+//! defines, or taken over by a new user of its name.
 
 use trove_core::error::Result;
 
 use super::account::{Account, is_locked_out, query_accounts};
 use crate::mysql_family::{AdminSession, Dialect, literal};
 
-/// How many are looked at in one call.
+/// How many locked accounts are checked in one call.
 const SWEEP: u32 = 100;
 
-/// True where anything runs as this account.
+/// Returns true if the account is the definer of any object.
 pub(super) async fn is_definer(session: &mut AdminSession, account: &Account) -> Result<bool> {
     let definer = literal(&account.mark());
     for kind in ["VIEWS", "ROUTINES", "TRIGGERS", "EVENTS"] {
@@ -23,12 +23,12 @@ pub(super) async fn is_definer(session: &mut AdminSession, account: &Account) ->
     Ok(false)
 }
 
-/// Keeps everybody from logging in as this account.
+/// Prevents everybody from logging in as this account.
 pub(super) async fn lock_out<D: Dialect>(session: &mut AdminSession, account: &Account) -> Result<()> {
     session.run(&format!("ALTER USER {} {} ACCOUNT LOCK", account.quoted(), D::unusable_password())).await
 }
 
-/// Drops the accounts that nothing runs as any more.
+/// Drops the locked accounts that define nothing any more.
 pub(super) async fn sweep<D: Dialect>(session: &mut AdminSession) -> Result<()> {
     let sql = format!("SELECT User, Host FROM mysql.user WHERE {} LIMIT {SWEEP}", is_locked_out::<D>());
     for account in query_accounts(session, &sql).await? {

@@ -1,7 +1,7 @@
-//! Databases, users and rights inside a server, and the tenant's root.
+//! Databases, users and privileges inside a server, and the tenant's root.
 //!
-//! None of the statements that change accounts can be undone as one. So what is being made has a name of the service's
-//! and gets its own when it is complete; what a call that broke off has left is removed by the next.
+//! Statements that change accounts are not transactional. So a new account is created under a draft
+//! name and renamed when it is complete; drafts of an interrupted call are removed by the next.
 
 mod account;
 mod databases;
@@ -32,7 +32,8 @@ pub(crate) struct FamilyAccounts<D> {
 }
 
 impl<D: Dialect> FamilyAccounts<D> {
-    /// The accounts of the server that runs as this user and has its sockets in this directory of the host.
+    /// Returns the accounts of the server that runs as this user and has its sockets in this
+    /// directory of the host.
     pub(crate) fn new(sockets: PathBuf, server: u32) -> Self {
         Self { admin: AdminConnector::new(sockets, server), calls: AdminCalls::default() }
     }
@@ -41,7 +42,7 @@ impl<D: Dialect> FamilyAccounts<D> {
         &self.admin
     }
 
-    /// Makes databases and users what they are asked to be, whether they exist already or not.
+    /// Creates databases and users, or makes existing ones match.
     pub(crate) async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         self.calls
             .change(cx, async {
@@ -121,7 +122,7 @@ impl<D: Dialect> Accounts for FamilyAccounts<D> {
     }
 }
 
-/// What a password is in an account, computed where it holds nobody up.
+/// Hashes a password on the blocking thread pool.
 async fn password<D: Dialect>(password: &SecretString) -> Result<String> {
     let password = password.clone();
     blocking(move || D::password(&password)).await

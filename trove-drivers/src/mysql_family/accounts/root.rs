@@ -1,5 +1,6 @@
-//! The tenant's root: it may do with the tenant's databases what it likes, and nothing that leads to the administrator,
-//! to files or to the server itself. What it may is the [dialect](Dialect::root_rights)'s.
+//! The tenant's root: it has full access to the tenant's databases, and none that leads to the
+//! administrator, to files or to the server itself. Its privileges depend on the
+//! [dialect](Dialect::root_grants).
 
 use trove_core::{error::Result, secret::SecretString};
 
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::mysql_family::{AdminSession, Dialect, ROOT, literal};
 
-/// Gives root this password and lets it log in.
+/// Sets root's password and lets it log in.
 pub(super) async fn enable<D: Dialect>(session: &mut AdminSession, secret: &SecretString) -> Result<String> {
     let (root, password) = (Account::root(), password::<D>(secret).await?);
     if !exists(session).await? {
@@ -26,9 +27,9 @@ pub(super) async fn enable<D: Dialect>(session: &mut AdminSession, secret: &Secr
     Ok(ROOT.to_owned())
 }
 
-/// Keeps root from logging in and ends its sessions.
+/// Prevents root from logging in and ends its sessions.
 pub(super) async fn disable<D: Dialect>(session: &mut AdminSession) -> Result<()> {
-    // A session of root's may let itself in again until it is ended.
+    // A session of root could enable it again until the session has ended.
     for _ in 0..2 {
         if exists(session).await? {
             definers::lock_out::<D>(session, &Account::root()).await?;
@@ -38,7 +39,7 @@ pub(super) async fn disable<D: Dialect>(session: &mut AdminSession) -> Result<()
     Ok(())
 }
 
-/// True where root may log in.
+/// Returns true if root can log in.
 pub(super) async fn enabled<D: Dialect>(session: &mut AdminSession) -> Result<bool> {
     let no_hash = literal(D::UNUSABLE_HASH);
     let is = Account::root().condition();

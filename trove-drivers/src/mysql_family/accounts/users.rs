@@ -27,13 +27,13 @@ pub(super) async fn create<D: Dialect>(session: &mut AdminSession, users: &[NewU
     sweep_drafts(session).await?;
     let made = make::<D>(session, users, &accounts).await;
     if made.is_err() {
-        // Where this fails too, the next call does it.
+        // If this fails too, the next call does it.
         let _ = sweep_drafts(session).await;
     }
     made
 }
 
-/// Creates users, or gives those that exist the password and the rights they should have.
+/// Creates users, or sets the password and privileges of existing ones.
 pub(super) async fn ensure<D: Dialect>(session: &mut AdminSession, users: &[NewUser]) -> Result<()> {
     let mut missing = Vec::new();
     for user in users {
@@ -47,7 +47,7 @@ pub(super) async fn ensure<D: Dialect>(session: &mut AdminSession, users: &[NewU
     create::<D>(session, &missing).await
 }
 
-/// Users in order of name and host.
+/// Lists users in order of name and host.
 pub(super) async fn list<D: Dialect>(session: &mut AdminSession, page: &PageRequest) -> Result<Page<User>> {
     let after = page.after.as_deref().map(Account::from_mark).map(|Account { name, host }| {
         let (name, host) = (bytes(&literal(&name)), bytes(&literal(&host)));
@@ -65,14 +65,14 @@ pub(super) async fn list<D: Dialect>(session: &mut AdminSession, page: &PageRequ
     Ok(Page::of(found, limit, |user: &User| Account::of(&user.user).mark()))
 }
 
-/// One user.
+/// Returns one user.
 pub(super) async fn find<D: Dialect>(session: &mut AdminSession, user: &UserName) -> Result<User> {
     let account = require::<D>(session, user).await?;
     with_databases::<D>(session, vec![account]).await?.pop().ok_or_else(|| missing(user))
 }
 
-/// AdminCalls a user otherwise. Its rights and its password stay; its sessions end, for they would keep the former name, by
-/// which nobody would find them when the user is dropped.
+/// Renames a user or changes its host. Its privileges and its password are kept. Its sessions are
+/// ended, because they would keep the former name and not be found when the user is dropped.
 pub(super) async fn rename<D: Dialect>(session: &mut AdminSession, user: &UserName, to: &UserName) -> Result<()> {
     let (account, wanted) = (require::<D>(session, user).await?, Account::allowed(to)?);
     if account == wanted {
@@ -107,14 +107,14 @@ pub(super) async fn set_password<D: Dialect>(
     session.run(&format!("ALTER USER {} {password} ACCOUNT UNLOCK", account.quoted())).await
 }
 
-/// Lets a user use databases.
+/// Grants a user access to databases.
 pub(super) async fn grant<D: Dialect>(session: &mut AdminSession, user: &UserName, databases: &[String]) -> Result<()> {
     let account = require::<D>(session, user).await?;
     databases::require(session, databases).await?;
     privileges::grant_all::<D>(session, &account, databases).await
 }
 
-/// Takes a database from a user and ends its sessions there.
+/// Revokes a user's access to a database and ends its sessions there.
 pub(super) async fn revoke<D: Dialect>(session: &mut AdminSession, user: &UserName, database: &str) -> Result<()> {
     let account = require::<D>(session, user).await?;
     if check_letters(database).is_err() {
@@ -122,11 +122,12 @@ pub(super) async fn revoke<D: Dialect>(session: &mut AdminSession, user: &UserNa
     }
     privileges::revoke_all::<D>(session, &account, database).await?;
     privileges::revoke_global::<D>(session, &account, database).await?;
-    // Which of several accounts of a name a session belongs to is not told; a session too many only has to come again.
+    // Sessions do not tell which of several accounts of a name they belong to; one ended needlessly
+    // can reconnect.
     end_sessions(session, |found| found.user == account.name && found.database.as_deref() == Some(database)).await
 }
 
-/// Drops a user and ends its sessions. What runs as the user goes on running.
+/// Drops a user and ends its sessions. Objects that it defined keep working.
 pub(super) async fn remove<D: Dialect>(session: &mut AdminSession, user: &UserName) -> Result<()> {
     let account = Account::of(user);
     if exists::<D>(session, &account).await? {
@@ -140,7 +141,7 @@ pub(super) async fn remove<D: Dialect>(session: &mut AdminSession, user: &UserNa
     definers::sweep::<D>(session).await
 }
 
-/// Makes accounts under passing names and, when they are complete, gives them their own all at once.
+/// Creates accounts under draft names and renames all of them at once when they are complete.
 async fn make<D: Dialect>(session: &mut AdminSession, users: &[NewUser], accounts: &[Account]) -> Result<()> {
     if users.is_empty() {
         return Ok(());
@@ -155,7 +156,7 @@ async fn make<D: Dialect>(session: &mut AdminSession, users: &[NewUser], account
     }
     let named = session.run(&format!("RENAME USER {}", names.join(", "))).await;
     if named.is_err() {
-        // Some servers call as many otherwise as they can.
+        // Some servers rename as many as they can.
         for (number, account) in accounts.iter().enumerate() {
             let draft = Account::draft(number);
             if !session.any(&format!("SELECT 1 FROM mysql.user WHERE {}", draft.condition())).await? {
@@ -166,7 +167,7 @@ async fn make<D: Dialect>(session: &mut AdminSession, users: &[NewUser], account
     named
 }
 
-/// Removes the account that stayed of a dropped user of this name.
+/// Removes the locked account that a dropped user of this name left.
 async fn remove_locked_out<D: Dialect>(session: &mut AdminSession, account: &Account) -> Result<()> {
     let stayed = format!("SELECT 1 FROM mysql.user WHERE {} AND {}", is_locked_out::<D>(), account.condition());
     match session.any(&stayed).await? {
@@ -196,7 +197,8 @@ async fn with_databases<D: Dialect>(session: &mut AdminSession, accounts: Vec<Ac
     Ok(accounts.into_iter().map(user).collect())
 }
 
-/// The account of a user of the tenant's; [`NotFound`](trove_core::error::Kind::NotFound) where there is none.
+/// Returns the account of one of the tenant's users;
+/// [`NotFound`](trove_core::error::Kind::NotFound) if there is none.
 async fn require<D: Dialect>(session: &mut AdminSession, user: &UserName) -> Result<Account> {
     let account = Account::of(user);
     if exists::<D>(session, &account).await? { Ok(account) } else { Err(missing(user)) }
@@ -216,5 +218,5 @@ fn missing(user: &UserName) -> Error {
 }
 
 fn taken(user: &UserName) -> Error {
-    Error::conflict(format!("there is a user {:?} already", user.to_string()))
+    Error::conflict(format!("user {:?} already exists", user.to_string()))
 }

@@ -16,8 +16,8 @@ use crate::postgresql::{
     sql::identifier,
 };
 
-/// Creates a database, or finishes one whose creation broke off. One that exists is left as it is, and is to have the
-/// character set and the collation that are asked for.
+/// Creates a database, or completes an interrupted creation. An existing one is kept if it has the
+/// requested character set and collation.
 pub(super) async fn create(session: &AdminSession, database: &NewDatabase) -> Result<()> {
     let name = database.name.as_str();
     refuse_reserved(name)?;
@@ -26,7 +26,7 @@ pub(super) async fn create(session: &AdminSession, database: &NewDatabase) -> Re
     let mut found = session.client.query_opt(find, &[&name]).await.map_err(translate)?;
     if found.is_none() {
         let options = text::options(session, database).await?;
-        // Nobody gets in before it has its owner.
+        // Nobody may connect before the database has its owner.
         let sql = format!("CREATE DATABASE {} TEMPLATE template0 ALLOW_CONNECTIONS false{options}", identifier(name));
         match session.client.batch_execute(&sql).await {
             Err(error) if is_taken(&error) => text::check(session, database).await?,
@@ -51,12 +51,12 @@ pub(super) async fn create(session: &AdminSession, database: &NewDatabase) -> Re
         .await
 }
 
-/// True where the name was given meanwhile: a call that was dropped had asked for it, or the tenant's root.
+/// Returns true if the name was taken in the meantime, by a dropped call or by the tenant's root.
 fn is_taken(error: &tokio_postgres::Error) -> bool {
     matches!(error.code(), Some(&SqlState::UNIQUE_VIOLATION | &SqlState::DUPLICATE_DATABASE))
 }
 
-/// Tenants' databases in order of name.
+/// Lists the tenant's databases in order of name.
 pub(super) async fn list(session: &AdminSession, page: &PageRequest) -> Result<Page<Database>> {
     let (set, collation) = (text::CHARACTER_SET_OF, text::collation_of(session.major));
     let sql = format!(
@@ -72,7 +72,7 @@ pub(super) async fn list(session: &AdminSession, page: &PageRequest) -> Result<P
     Ok(Page::of(found, page.limit.clamp(1, 1000), |database: &Database| database.name.clone()))
 }
 
-/// Drops a database with its sessions, and the owner roles that are left without one.
+/// Drops a database with its sessions, and owner roles without a database.
 pub(super) async fn remove(admin: &AdminConnector, name: &str) -> Result<()> {
     refuse_reserved(name)?;
     let session = admin.change_session().await?;

@@ -1,4 +1,4 @@
-//! How databases are dropped.
+//! Drops databases.
 
 use trove_core::error::Result;
 
@@ -7,7 +7,8 @@ use crate::postgresql::{
     sql::identifier,
 };
 
-/// Drops what drops that broke off have left. Nobody can use it, and it keeps roles from being dropped.
+/// Completes interrupted drops. Nobody can use what they left, and it prevents roles from being
+/// dropped.
 pub(super) async fn finish_drops(session: &AdminSession) -> Result<()> {
     let left = "SELECT datname::text FROM pg_database WHERE datconnlimit = -2";
     for found in addressable(&session.client.query(left, &[]).await.map_err(translate)?) {
@@ -16,7 +17,7 @@ pub(super) async fn finish_drops(session: &AdminSession) -> Result<()> {
     Ok(())
 }
 
-/// Drops a database however long it takes: broken off it could only be dropped again.
+/// Drops a database without a time limit: an interrupted drop can only be repeated.
 pub(super) async fn drop_database(session: &AdminSession, name: &str) -> Result<()> {
     session.run("SET statement_timeout = 0").await?;
     session.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name))).await?;

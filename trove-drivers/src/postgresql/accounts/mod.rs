@@ -1,10 +1,11 @@
-//! Databases, users and rights inside a server, and the tenant's root.
+//! Databases, users and privileges inside a server, and the tenant's root.
 //!
-//! A database belongs to a role that cannot log in, `trove_owner_<oid of the database>`. To let a user use it is to
-//! make the user a member of that role and let the user's sessions there begin as that role: so all that is made in a
-//! database belongs to all who use it, and nothing is lost with a user.
+//! A database belongs to a role that cannot log in, `trove_owner_<oid of the database>`. A user
+//! gets access by membership in that role, and its sessions in the database start as that role. So
+//! objects in a database belong to all of its users, and nothing is lost with a user.
 //!
-//! What the tenant's root makes beside the service is taken up when it is first asked for: see `owners::owner`.
+//! What the tenant's root creates outside the service is adopted when it is first requested: see
+//! `owners::owner`.
 
 mod databases;
 mod drops;
@@ -39,11 +40,11 @@ impl PostgreSqlAccounts {
         Self { admin, calls: AdminCalls::default() }
     }
 
-    /// Makes databases and users what they are asked to be, whether they exist already or not.
+    /// Creates databases and users, or makes existing ones match.
     pub(super) async fn provision(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         self.calls
             .change(cx, async {
-                // The engine's own databases are nobody's but the administrator's.
+                // Only the administrator may use the server's own databases.
                 let session = self.admin.change_session().await?;
                 session
                     .run(
@@ -135,7 +136,8 @@ impl Accounts for PostgreSqlAccounts {
     }
 }
 
-/// What the server stores of a password, so that the password itself never reaches the server or its log.
+/// Returns the verifier that the server stores, so that the password itself never reaches the
+/// server or its log.
 async fn verifier(password: &SecretString) -> Result<String> {
     let password = password.clone();
     let hashed = tokio::task::spawn_blocking(move || {
@@ -144,7 +146,7 @@ async fn verifier(password: &SecretString) -> Result<String> {
     hashed.await.map_err(|error| Error::internal("a password could not be hashed").because(error))
 }
 
-/// How many entries to fetch for a page: one more, to know whether there are.
+/// Returns how many entries to fetch for a page: one more, to know whether there are further ones.
 fn fetch_limit(page: &PageRequest) -> i64 {
     i64::from(page.limit.clamp(1, 1000)) + 1
 }

@@ -9,15 +9,16 @@ use crate::postgresql::{
     sql::{identifier, literal},
 };
 
-/// The names of owner roles begin so.
+/// The prefix of owner roles.
 pub(super) const OWNER_PREFIX: &str = "trove_owner_";
 
-/// The role that the server was initialised with has this number; what it owns is not the tenant's. A database belongs
-/// to it from the first moment of its creation to the last. What a drop that broke off has left is no database any more.
+/// The bootstrap superuser has the oid 10; what it owns is not the tenant's. A database belongs to
+/// it from the first moment of its creation to the last. What an interrupted drop left is not a
+/// database any more.
 pub(super) const TENANT_DATABASES: &str =
     "d.datdba <> 10 AND d.datconnlimit <> -2 AND d.datname NOT IN ('postgres', 'template0', 'template1')";
 
-/// True where this role is the owner role of a database.
+/// Returns true if this role is the owner role of a database.
 pub(super) async fn is_owner(client: &impl GenericClient, role: &str) -> Result<bool> {
     let sql = format!(
         "SELECT FROM pg_roles r WHERE r.rolname = $1::text AND starts_with(r.rolname, '{OWNER_PREFIX}') \
@@ -26,10 +27,11 @@ pub(super) async fn is_owner(client: &impl GenericClient, role: &str) -> Result<
     Ok(client.query_opt(&sql, &[&role]).await.map_err(translate)?.is_some())
 }
 
-/// The owner role of a tenant's database; [`NotFound`](trove_core::error::Kind::NotFound) where there is no such one.
+/// Returns the owner role of one of the tenant's databases;
+/// [`NotFound`](trove_core::error::Kind::NotFound) if there is no such database.
 ///
-/// A database that was made beside the service, by the tenant's root, is given its owner role here. Who owned it
-/// before goes on using it.
+/// A database that the tenant's root created outside the service gets its owner role here. The
+/// former owner keeps access.
 pub(super) async fn owner(client: &impl GenericClient, name: &str) -> Result<String> {
     let sql = format!(
         "SELECT d.oid, r.rolname::text, r.rolcanlogin FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba \

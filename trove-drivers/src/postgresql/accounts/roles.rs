@@ -5,14 +5,14 @@ use trove_core::error::Result;
 
 use crate::postgresql::connection::{AdminSession, translate};
 
-/// Roles that are not the server's own, the administrator or root. 16384 is the first number the server gives to what
-/// is made after its initialisation.
+/// Selects roles other than the server's own, the administrator and root. 16384 is the first oid
+/// that is assigned after initialization.
 pub(super) const TENANT_ROLES: &str = "NOT r.rolsuper AND r.oid >= 16384 AND r.rolname <> 'root'";
 
-/// Of those, the ones that are users.
+/// Selects those of them that are users.
 pub(super) const TENANT_USERS: &str = "r.rolcanlogin AND NOT r.rolsuper AND r.oid >= 16384 AND r.rolname <> 'root'";
 
-/// Ends the sessions of a role, in one database or everywhere.
+/// Ends the sessions of a role, in one database or in all.
 pub(super) async fn terminate(session: &AdminSession, role: &str, database: Option<&str>) -> Result<()> {
     let sql = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
                WHERE usename = $1::text AND ($2::text IS NULL OR datname = $2::text)";

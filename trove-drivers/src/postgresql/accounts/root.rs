@@ -1,5 +1,6 @@
-//! The tenant's root: it makes databases and roles and is a member of every role of the tenant's, and of those of the
-//! server's own that cannot lead to files, programs, other roles or the administrator.
+//! The tenant's root: it creates databases and roles, and is a member of all of the tenant's roles
+//! and of those predefined roles that do not lead to files, programs, other roles or the
+//! administrator.
 
 use tokio_postgres::GenericClient;
 use trove_core::{error::Result, secret::SecretString};
@@ -14,13 +15,13 @@ use crate::postgresql::{
     sql::{identifier, literal},
 };
 
-/// Gives root this password and lets it log in.
+/// Sets root's password and lets it log in.
 ///
-/// Where the right to make roles is one over all roles, root does not have it: users are then made, renamed and given
-/// passwords through the service only.
+/// If `CREATEROLE` covers all roles, root does not get it: users are then created, renamed and
+/// given passwords through the service only.
 ///
-/// Who may maintain everything may lock the catalog, and with it everybody else out; so root may not, nor keep what
-/// it was given of that before.
+/// Whoever has `pg_maintain` can lock the system catalogs, and thereby lock out everybody else; so
+/// root does not get it, and loses an earlier grant of it.
 pub(super) async fn enable(mut session: AdminSession, password: &SecretString) -> Result<String> {
     let verifier = verifier(password).await?;
     let major = session.major;
@@ -46,7 +47,7 @@ pub(super) async fn enable(mut session: AdminSession, password: &SecretString) -
     Ok(ROOT.to_owned())
 }
 
-/// Keeps root from logging in and ends its sessions.
+/// Prevents root from logging in and ends its sessions.
 pub(super) async fn disable(session: &AdminSession) -> Result<()> {
     if exists(&session.client, ROOT).await? {
         session.run(&format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", identifier(ROOT))).await?;
@@ -55,13 +56,13 @@ pub(super) async fn disable(session: &AdminSession) -> Result<()> {
     Ok(())
 }
 
-/// True where root may log in.
+/// Returns true if root can log in.
 pub(super) async fn enabled(session: &AdminSession) -> Result<bool> {
     let sql = "SELECT FROM pg_roles WHERE rolname = $1::text AND rolcanlogin";
     Ok(session.client.query_opt(sql, &[&ROOT]).await.map_err(translate)?.is_some())
 }
 
-/// Makes root a member of a new role, where there is a root.
+/// Makes root a member of a new role, if there is a root.
 pub(super) async fn include(client: &impl GenericClient, role: &str) -> Result<()> {
     if exists(client, ROOT).await? { join(client, role).await } else { Ok(()) }
 }

@@ -1,5 +1,4 @@
-//! How the text of a database is encoded and ordered: its character set and its collation, by the names that the server
-//! and its lists have for them.
+//! The character set and the collation of a database, by the names that the server uses.
 
 use tokio_postgres::error::SqlState;
 use trove_core::{
@@ -13,24 +12,24 @@ use crate::postgresql::{
     version::MajorVersion,
 };
 
-/// What a database has that is asked for nothing.
+/// The defaults of a new database.
 const CHARACTER_SET: &str = "UTF8";
 const COLLATION: &str = "C.UTF-8";
 
-/// The one collation that goes with every character set.
+/// The one collation that is compatible with every character set.
 const PLAIN: &str = "C";
 
-/// The greatest number of a character set that the server can store; those above are for clients.
+/// The highest number of a server encoding; higher ones are for clients only.
 const LAST_STORED: i32 = 34;
 
-/// More than the name of any locale.
+/// Longer than the name of any locale.
 const MAX_NAME_BYTES: usize = 64;
 
-/// The options of `CREATE DATABASE` for a new database; empty where it is to be as the server's template is.
+/// Returns the options of `CREATE DATABASE`; empty for the defaults of the template.
 ///
 /// # Errors
 ///
-/// [`Invalid`](trove_core::error::Kind::Invalid) for what the server does not know.
+/// [`Invalid`](trove_core::error::Kind::Invalid) for what the server does not support.
 pub(super) async fn options(session: &AdminSession, database: &NewDatabase) -> Result<String> {
     if database.character_set.is_none() && database.collation.is_none() {
         return Ok(String::new());
@@ -41,7 +40,8 @@ pub(super) async fn options(session: &AdminSession, database: &NewDatabase) -> R
     Ok(format!(" ENCODING {} {}", literal(&set), locale(session, collation, &set).await?))
 }
 
-/// [`Conflict`](trove_core::error::Kind::Conflict) where a database that exists has not what is asked for.
+/// Returns [`Conflict`](trove_core::error::Kind::Conflict) if an existing database differs from the
+/// request.
 pub(super) async fn check(session: &AdminSession, database: &NewDatabase) -> Result<()> {
     let sql = format!(
         "SELECT {}, {} FROM pg_database d WHERE d.datname = $1::text",
@@ -53,24 +53,21 @@ pub(super) async fn check(session: &AdminSession, database: &NewDatabase) -> Res
     if let Some(asked) = &database.character_set
         && character_set(session, asked).await? != set
     {
-        return Err(Error::conflict(format!(
-            "there is a database {:?} already, in character set {set}",
-            database.name
-        )));
+        return Err(Error::conflict(format!("database {:?} already exists with character set {set}", database.name)));
     }
     match &database.collation {
         Some(asked) if folded(asked) != folded(&collation) => {
             let name = &database.name;
-            Err(Error::conflict(format!("there is a database {name:?} already, with collation {collation}")))
+            Err(Error::conflict(format!("database {name:?} already exists with collation {collation}")))
         }
         _ => Ok(()),
     }
 }
 
-/// The character set of `pg_database d`, as SQL.
+/// The SQL for the character set of `pg_database d`.
 pub(super) const CHARACTER_SET_OF: &str = "pg_encoding_to_char(d.encoding)::text";
 
-/// The collation of `pg_database d`, as SQL: by the name that [`options`] takes.
+/// Returns the SQL for the collation of `pg_database d`, by the name that [`options`] takes.
 pub(super) fn collation_of(major: MajorVersion) -> String {
     let (locale, known) = columns(major);
     let icu = format!(
@@ -81,17 +78,17 @@ pub(super) fn collation_of(major: MajorVersion) -> String {
     format!("CASE d.datlocprovider WHEN 'c' THEN d.datcollate::text WHEN 'i' THEN {icu} ELSE d.{locale} END")
 }
 
-/// What went wrong with `CREATE DATABASE`, where it is the character set or the collation.
+/// Converts an error of `CREATE DATABASE`, which may be about the character set or the collation.
 pub(super) fn refused(database: &NewDatabase, error: tokio_postgres::Error) -> Error {
     let (set, collation) = (database.character_set.as_deref(), database.collation.as_deref());
     let found = match error.code() {
         Some(&SqlState::WRONG_OBJECT_TYPE) => {
-            Error::invalid(format!("the server does not know collation {:?}", collation.unwrap_or_default()))
+            Error::invalid(format!("the server does not support collation {:?}", collation.unwrap_or_default()))
         }
         Some(&(SqlState::INVALID_PARAMETER_VALUE | SqlState::INVALID_OBJECT_DEFINITION)) => {
             let set = set.unwrap_or(CHARACTER_SET);
             Error::invalid(format!(
-                "character set {set:?} does not go with collation {:?}",
+                "character set {set:?} is not compatible with collation {:?}",
                 collation.unwrap_or_default()
             ))
         }
@@ -100,7 +97,7 @@ pub(super) fn refused(database: &NewDatabase, error: tokio_postgres::Error) -> E
     found.because(error)
 }
 
-/// The server's own name of a character set.
+/// Returns the server's own name of a character set.
 async fn character_set(session: &AdminSession, name: &str) -> Result<String> {
     let sql =
         "SELECT pg_char_to_encoding($1::text::name), pg_encoding_to_char(pg_char_to_encoding($1::text::name))::text";
@@ -111,7 +108,7 @@ async fn character_set(session: &AdminSession, name: &str) -> Result<String> {
     }
 }
 
-/// The options for a collation, by the way the server offers it: by itself, by ICU or by the system.
+/// Returns the options for a collation, by its provider: built in, ICU or libc.
 async fn locale(session: &AdminSession, name: &str, set: &str) -> Result<String> {
     let same = |own: &&str| folded(own) == folded(name);
     if let Some(builtin) = session.major.builtin_locales().iter().copied().find(same) {
@@ -133,14 +130,14 @@ async fn locale(session: &AdminSession, name: &str, set: &str) -> Result<String>
         let (icu, system) = (row.get::<_, LossyText>(0).0, if set == CHARACTER_SET { COLLATION } else { PLAIN });
         return Ok(format!("LOCALE_PROVIDER icu ICU_LOCALE {} LOCALE {}", literal(&icu), literal(system)));
     }
-    // The system looks for its locales in files.
+    // libc looks for its locales in files, by name.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@-".contains(&byte);
     let fits = name.len() < MAX_NAME_BYTES && name.starts_with(|first: char| first.is_ascii_alphabetic());
     if fits && name.bytes().all(plain) && !name.contains("..") && !name.ends_with("-x-icu") {
         return Ok(system(name));
     }
     Err(Error::invalid(format!(
-        "the server does not know collation {name:?}; it has C, {COLLATION} and those that pg_collation lists"
+        "the server does not support collation {name:?}; it has C, {COLLATION} and those that pg_collation lists"
     )))
 }
 
@@ -148,12 +145,13 @@ fn system(name: &str) -> String {
     format!("LOCALE_PROVIDER libc LOCALE {}", literal(name))
 }
 
-/// The columns of `pg_database` and of `pg_collation` that hold locales which are not the system's.
+/// Returns the columns of `pg_database` and `pg_collation` with locales of providers other than
+/// libc.
 fn columns(major: MajorVersion) -> (&'static str, &'static str) {
     if major.has_builtin_locales() { ("datlocale", "colllocale") } else { ("daticulocale", "colliculocale") }
 }
 
-/// A collation's name without the ways in which one of the system's may be written: `en_US.UTF-8`, `en_US.utf8`.
+/// Normalizes the spellings of a libc locale: `en_US.UTF-8`, `en_US.utf8`.
 fn folded(name: &str) -> String {
     match name.split_once('.') {
         _ if name == "POSIX" => PLAIN.to_owned(),
@@ -167,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_systems_locales_are_the_same_in_every_way_of_writing() {
+    fn spellings_of_libc_locales_are_equal() {
         assert_eq!(folded("en_US.UTF-8"), folded("en_US.utf8"));
         assert_eq!(folded("C.utf8"), folded("C.UTF-8"));
         assert_eq!(folded("POSIX"), "C");

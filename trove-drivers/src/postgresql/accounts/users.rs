@@ -22,14 +22,14 @@ pub(super) async fn create(mut session: AdminSession, users: &[NewUser]) -> Resu
     let change = session.client.transaction().await.map_err(translate)?;
     for user in users {
         if exists(&change, &user.user.name).await? {
-            return Err(Error::conflict(format!("there is a user {:?} already", user.user.name)));
+            return Err(Error::conflict(format!("user {:?} already exists", user.user.name)));
         }
         write(&change, "CREATE", user).await?;
     }
     change.commit().await.map_err(translate)
 }
 
-/// Creates users, or gives those that exist the password and the rights they should have.
+/// Creates users, or sets the password and privileges of existing ones.
 pub(super) async fn ensure(mut session: AdminSession, users: &[NewUser]) -> Result<()> {
     let change = session.client.transaction().await.map_err(translate)?;
     for user in users {
@@ -39,7 +39,7 @@ pub(super) async fn ensure(mut session: AdminSession, users: &[NewUser]) -> Resu
     change.commit().await.map_err(translate)
 }
 
-/// Users in order of name.
+/// Lists users in order of name.
 pub(super) async fn list(session: &AdminSession, page: &PageRequest) -> Result<Page<User>> {
     let sql = format!(
         "{} AND ($1::text IS NULL OR r.rolname::text COLLATE \"C\" > $1) \
@@ -51,19 +51,19 @@ pub(super) async fn list(session: &AdminSession, page: &PageRequest) -> Result<P
     Ok(Page::of(found, page.limit.clamp(1, 1000), |user: &User| user.user.to_string()))
 }
 
-/// One user.
+/// Returns one user.
 pub(super) async fn find(session: &AdminSession, name: &str) -> Result<User> {
     let sql = format!("{} AND r.rolname = $1::text", select());
     let found = session.client.query_opt(&sql, &[&name]).await.map_err(translate)?;
     found.as_ref().map(from_row).ok_or_else(|| missing(name))
 }
 
-/// AdminCalls a user otherwise. Its sessions go on, and its password, its rights and its settings stay: they belong to its
-/// number and not to its name. Only an MD5 hash would be lost, with which nobody is let in here anyway.
+/// Renames a user. Its sessions continue, and its password, privileges and settings are kept: they
+/// belong to its oid. Only an MD5 hash would be lost, which cannot be used to log in here anyway.
 pub(super) async fn rename(session: &AdminSession, name: &str, to: &str) -> Result<()> {
     require(&session.client, name).await?;
     if owners::is_owner(&session.client, name).await? {
-        return Err(Error::conflict(format!("{name:?} owns a database in the name of all who use it")));
+        return Err(Error::conflict(format!("{name:?} is the owner role of a database")));
     }
     if name == to {
         return Ok(());
@@ -79,20 +79,20 @@ pub(super) async fn set_password(session: &AdminSession, name: &str, password: &
     require(&session.client, name).await?;
     let verifier = verifier(password).await?;
     session.run(&format!("ALTER ROLE {} PASSWORD {}", identifier(name), literal(&verifier))).await?;
-    readmit(&session.client, name).await
+    restore_access(&session.client, name).await
 }
 
-/// Lets a user use databases, all or none.
+/// Grants a user access to databases, all or none.
 pub(super) async fn grant(mut session: AdminSession, name: &str, databases: &[String]) -> Result<()> {
     let change = session.client.transaction().await.map_err(translate)?;
     require(&change, name).await?;
     for database in databases {
-        admit(&change, name, database).await?;
+        grant_access(&change, name, database).await?;
     }
     change.commit().await.map_err(translate)
 }
 
-/// Takes a database from a user and ends its sessions there.
+/// Revokes a user's access to a database and ends its sessions there.
 pub(super) async fn revoke(mut session: AdminSession, name: &str, database: &str) -> Result<()> {
     let keeps_grantors = session.major.keeps_grantors();
     let change = session.client.transaction().await.map_err(translate)?;
@@ -102,7 +102,7 @@ pub(super) async fn revoke(mut session: AdminSession, name: &str, database: &str
         return Ok(());
     }
     let owner = owners::owner(&change, database).await?;
-    shut_out_public(&change, name, database).await?;
+    replace_public_access(&change, name, database).await?;
     let (user, quoted) = (identifier(name), identifier(database));
     if keeps_grantors {
         let grantors = "SELECT m.grantor::regrole::text FROM pg_auth_members m \
@@ -122,14 +122,16 @@ pub(super) async fn revoke(mut session: AdminSession, name: &str, database: &str
     change.batch_execute(&sql).await.map_err(translate)?;
     let sql = "SELECT has_database_privilege($1::text, $2::text, 'CONNECT')";
     if change.query_one(sql, &[&name, &database]).await.map_err(translate)?.get(0) {
-        let why = format!("user {name:?} has database {database:?} from another role or user, who has to take it back");
+        let why = format!(
+            "user {name:?} has access to database {database:?} through another role or user, who must revoke it"
+        );
         return Err(Error::conflict(why));
     }
     change.commit().await.map_err(translate)?;
     terminate(&session, name, Some(database)).await
 }
 
-/// Drops a user and ends its sessions; what it owned goes to the owners of the databases.
+/// Drops a user and ends its sessions; the owners of the databases get what it owned.
 pub(super) async fn remove(admin: &AdminConnector, name: &str) -> Result<()> {
     let session = admin.change_session().await?;
     if !exists(&session.client, name).await? {
@@ -137,14 +139,14 @@ pub(super) async fn remove(admin: &AdminConnector, name: &str) -> Result<()> {
     }
     require(&session.client, name).await?;
     if owners::is_owner(&session.client, name).await? {
-        return Err(Error::conflict(format!("{name:?} owns a database in the name of all who use it")));
+        return Err(Error::conflict(format!("{name:?} is the owner role of a database")));
     }
     session.run(&format!("ALTER ROLE {} CONNECTION LIMIT 0", identifier(name))).await?;
     terminate(&session, name, None).await?;
     drop_role(admin, &session, name).await
 }
 
-/// Drops a role after what it owns and has been given was handed on, database by database.
+/// Drops a role after reassigning what it owns and revoking its privileges, in each database.
 pub(super) async fn drop_role(admin: &AdminConnector, session: &AdminSession, name: &str) -> Result<()> {
     let role = identifier(name);
     finish_drops(session).await?;
@@ -158,28 +160,29 @@ pub(super) async fn drop_role(admin: &AdminConnector, session: &AdminSession, na
                      WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = $1::text::regrole";
     for found in session.client.query(concerned, &[&role]).await.map_err(translate)? {
         let (LossyText(database), owner, own): (_, u32, u32) = (found.get(0), found.get(1), found.get(2));
-        // To drop what a role owns in favour of itself would be to drop all that is in the database.
+        // Dropping what a role owns after reassigning it to itself would drop everything in the
+        // database.
         if owner == own {
             return Err(Error::conflict(format!("{name:?} owns database {database:?}")));
         }
-        let hand_on = hand_on(own, owner);
+        let reassign = reassign(own, owner);
         let quoted = identifier(&database);
         if found.get(3) {
-            admin.session(&database).await?.run(&hand_on).await?;
+            admin.session(&database).await?.run(&reassign).await?;
             continue;
         }
-        // Its owner lets nobody in.
+        // Its owner has forbidden connections.
         session.run(&format!("ALTER DATABASE {quoted} ALLOW_CONNECTIONS true")).await?;
-        let handed_on = async { admin.session(&database).await?.run(&hand_on).await }.await;
+        let reassigned = async { admin.session(&database).await?.run(&reassign).await }.await;
         session.run(&format!("ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")).await?;
-        handed_on?;
+        reassigned?;
     }
     session.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await
 }
 
-/// Gives what one role owns in a database to another. The names of roles are written in the character set of the
-/// database from which they were given, so here they are named by their numbers.
-fn hand_on(from: u32, to: u32) -> String {
+/// Returns the statement that reassigns what one role owns in a database to another. Role names are
+/// stored in the character set of the database they were created from, so oids are used.
+fn reassign(from: u32, to: u32) -> String {
     format!(
         "DO $$ DECLARE f name := pg_get_userbyid({from}); t name := pg_get_userbyid({to}); BEGIN \
          EXECUTE format('REASSIGN OWNED BY %I TO %I', f, t); EXECUTE format('DROP OWNED BY %I', f); END $$"
@@ -190,16 +193,16 @@ async fn write(change: &impl GenericClient, verb: &str, user: &NewUser) -> Resul
     let (name, password) = (identifier(&user.user.name), literal(&verifier(&user.password).await?));
     let sql = format!("{verb} ROLE {name} LOGIN PASSWORD {password}");
     change.batch_execute(&sql).await.map_err(translate)?;
-    readmit(change, &user.user.name).await?;
+    restore_access(change, &user.user.name).await?;
     root::include(change, &user.user.name).await?;
     for database in &user.databases {
-        admit(change, &user.user.name, database).await?;
+        grant_access(change, &user.user.name, database).await?;
     }
     Ok(())
 }
 
-/// Lets a user in again that was shut out to be dropped, where that broke off.
-async fn readmit(client: &impl GenericClient, name: &str) -> Result<()> {
+/// Restores access for a user whose drop was interrupted.
+async fn restore_access(client: &impl GenericClient, name: &str) -> Result<()> {
     let shut_out = "SELECT FROM pg_roles WHERE rolname = $1::text AND rolconnlimit = 0";
     if client.query_opt(shut_out, &[&name]).await.map_err(translate)?.is_some() {
         let sql = format!("ALTER ROLE {} CONNECTION LIMIT -1", identifier(name));
@@ -208,7 +211,7 @@ async fn readmit(client: &impl GenericClient, name: &str) -> Result<()> {
     Ok(())
 }
 
-async fn admit(change: &impl GenericClient, user: &str, database: &str) -> Result<()> {
+async fn grant_access(change: &impl GenericClient, user: &str, database: &str) -> Result<()> {
     let owner = owners::owner(change, database).await?;
     let sql = format!(
         "GRANT {role} TO {user}; ALTER ROLE {user} IN DATABASE {database} SET role = {value}",
@@ -220,8 +223,8 @@ async fn admit(change: &impl GenericClient, user: &str, database: &str) -> Resul
     change.batch_execute(&sql).await.map_err(translate)
 }
 
-/// What all may do with a database is kept for those who could until now, but for one user.
-async fn shut_out_public(change: &impl GenericClient, but: &str, database: &str) -> Result<()> {
+/// Replaces access for everybody by access for all current users but one.
+async fn replace_public_access(change: &impl GenericClient, but: &str, database: &str) -> Result<()> {
     let open = "SELECT FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
                 WHERE d.datname = $1::text AND a.grantee = 0 AND a.privilege_type = 'CONNECT'";
     if change.query(open, &[&database]).await.map_err(translate)?.is_empty() {
@@ -250,7 +253,8 @@ fn from_row(row: &Row) -> User {
     User::new(row.get::<_, LossyText>(0).0, databases.into_iter().map(|database| database.0).collect())
 }
 
-/// [`NotFound`](trove_core::error::Kind::NotFound) unless there is a user of the tenant's of this name.
+/// Returns [`NotFound`](trove_core::error::Kind::NotFound) unless the tenant has a user of this
+/// name.
 async fn require(client: &impl GenericClient, name: &str) -> Result<()> {
     let sql = format!("SELECT FROM pg_roles r WHERE {TENANT_USERS} AND r.rolname = $1::text");
     match client.query_opt(&sql, &[&name]).await.map_err(translate)? {
