@@ -15,19 +15,17 @@
 //! image in `TROVE_IMAGE_POSTGRESQL_17` only SQLite is measured. Options: `--rounds 21 --flows 48`.
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
 
-mod engine;
 mod floor;
 
 use std::process::ExitCode;
 
-use engine::{STEPS, Spent};
 use floor::Floor;
 use tempfile::TempDir;
 use trove_benches::{Engine, Options, Result, Sample, Site, Table, ratios, run};
 use trove_core::{
+    bench::{FlowWorkload, JournalCalls},
     control::NewInstance,
     secret::{ExposeSecret, generate_password},
-    store::Store,
 };
 
 const AT_ONCE: [usize; 2] = [1, 16];
@@ -61,10 +59,10 @@ struct Size {
 async fn sqlite(size: Size) -> Result<()> {
     let directory = TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR"))?;
     let path = directory.path().join("trove.db");
-    let store = Store::connect(&format!("sqlite:{}", path.display())).await?;
+    let workload = FlowWorkload::connect(&format!("sqlite:{}", path.display())).await?;
     let floor = Floor::sqlite(&path).await?;
-    compare("SQLite", &store, &floor, size).await?;
-    store.close().await;
+    compare("SQLite", &workload, &floor, size).await?;
+    workload.close().await;
     Ok(())
 }
 
@@ -74,26 +72,26 @@ async fn postgresql(site: &Site, size: Size) -> Result<()> {
     let new = NewInstance::new("store", "postgresql").database("store").user("store", password.clone());
     let server = trove.create(new).await?.active().await?;
     let url = server.uri("store")?.user("store").with_password(&password);
-    let store = Store::connect(url.expose_secret()).await?;
+    let workload = FlowWorkload::connect(url.expose_secret()).await?;
     let floor = Floor::postgres(url.expose_secret()).await?;
-    compare("PostgreSQL", &store, &floor, size).await?;
-    store.close().await;
+    compare("PostgreSQL", &workload, &floor, size).await?;
+    workload.close().await;
     server.delete().await?.wait().await?;
     trove.shut_down().await;
     Ok(())
 }
 
-async fn compare(database: &str, store: &Store, floor: &Floor, size: Size) -> Result<()> {
-    let steps = size.flows * STEPS;
+async fn compare(database: &str, workload: &FlowWorkload, floor: &Floor, size: Size) -> Result<()> {
+    let steps = size.flows * FlowWorkload::STEPS;
     let mut table = Table::new([database, "commits/s", "steps/s", "step µs", "step / commit"]);
     let mut shares = Table::new(["of a step, µs", "claim", "record", "look", "elsewhere", "claims", "looks"]);
     for at_once in AT_ONCE {
         // Not counted: statements are prepared, files grow.
-        engine::run(store, at_once, at_once).await?;
-        let (mut bare, mut ours, mut spent) = (Vec::new(), Vec::new(), Spent::default());
+        workload.run(at_once, at_once).await?;
+        let (mut bare, mut ours, mut spent) = (Vec::new(), Vec::new(), JournalCalls::default());
         for _ in 0..size.rounds {
             bare.push(floor.commit(steps, at_once).await?.as_secs_f64());
-            let (took, calls) = engine::run(store, size.flows, at_once).await?;
+            let (took, calls) = workload.run(size.flows, at_once).await?;
             ours.push(took.as_secs_f64());
             spent.add(&calls);
         }
@@ -113,11 +111,11 @@ async fn compare(database: &str, store: &Store, floor: &Floor, size: Size) -> Re
 }
 
 /// Where one step's time went. With several at once they wait together, so that the calls add up to more.
-fn share(at_once: usize, spent: &Spent, took: f64, steps: f64) -> [String; 7] {
+fn share(at_once: usize, spent: &JournalCalls, took: f64, steps: f64) -> [String; 7] {
     let micros = |seconds: f64| format!("{:.0}", seconds / steps * 1e6);
-    let calls = [spent.claim, spent.record, spent.look].map(|(_, time)| time.as_secs_f64());
+    let calls = [spent.claim, spent.record, spent.next_due].map(|(_, time)| time.as_secs_f64());
     let elsewhere = if at_once == 1 { micros(took - calls.iter().sum::<f64>()) } else { "-".to_owned() };
     let [claim, record, look] = calls.map(micros);
     let count = |calls: u32| format!("{:.2}", f64::from(calls) / steps);
-    [format!("{at_once} at a time"), claim, record, look, elsewhere, count(spent.claim.0), count(spent.look.0)]
+    [format!("{at_once} at a time"), claim, record, look, elsewhere, count(spent.claim.0), count(spent.next_due.0)]
 }

@@ -43,10 +43,8 @@ pub(super) async fn measure(slot: &mut Option<Site>) -> Result<Memory> {
 
 /// The agent as a release of it is.
 async fn program() -> Result<PathBuf> {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--package", "trove-examples", "--bin", "trove-guestagent"])
-        .status()
-        .await?;
+    let built =
+        Command::new(env!("CARGO")).args(["build", "--release", "--package", "trove-guestagent"]).status().await?;
     if !built.success() {
         return Err("the guest agent cannot be built".into());
     }

@@ -1,9 +1,9 @@
 //! Programs that embed the database service.
 //!
-//! - `quickstart` creates, uses, changes and deletes an instance and reports each step.
-//!   `cargo xtask quickstart` installs its prerequisites and runs it.
-//! - `trove-guestagent` runs the guest agent of one instance as a separate process, for a service
-//!   that reaches its guests over RabbitMQ.
+//! - `quickstart` takes an instance through its lifecycle and reports each step; `cargo xtask
+//!   quickstart` sets up what it needs and runs it.
+//! - `trove-guestagent`, a package of its own in `guestagent/`, is the guest agent of one instance
+//!   as a process, for a service that calls its guests over RabbitMQ.
 
 /// The README, to compile its examples.
 #[cfg(doctest)]

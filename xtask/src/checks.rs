@@ -21,12 +21,22 @@ pub(crate) fn lints() -> Result<()> {
 
 /// Checks `trove-core` without features and with each one alone, since a feature may only add.
 pub(crate) fn feature_sets() -> Result<()> {
-    for feature in ["", "sqlite", "postgres", "amqp"] {
+    for feature in ["", "sqlite", "postgres", "amqp", "amqp-management", "conformance"] {
         cargo(["check", "--package", "trove-core", "--no-default-features", "--features", feature])
             .timeout(BUILD_TIMEOUT)
             .run()?;
     }
-    Ok(())
+    guest_agent_dependencies()
+}
+
+/// Checks that the guest agent is built without an SQL or HTTP client.
+fn guest_agent_dependencies() -> Result<()> {
+    let tree = cargo(["tree", "--package", "trove-guestagent", "--edges", "normal", "--prefix", "none"]).output()?;
+    let banned = |line: &&str| ["sqlx", "reqwest"].iter().any(|name| line.starts_with(name));
+    match tree.lines().find(banned) {
+        Some(found) => Err(Error::new(format!("trove-guestagent depends on {found}"))),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn documentation() -> Result<()> {

@@ -1,4 +1,4 @@
-//! The conductor: takes the reports of guests in and writes them to the store, many in one transaction.
+//! The conductor: receives the reports of guests and writes them to the store in batches.
 
 use std::time::Duration;
 
@@ -8,45 +8,50 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::Result,
     events::Events,
-    guest::Telling,
     model::Event,
     store::{InstanceReport, Store},
+    taskmanager::PendingReport,
 };
 
-/// How many reports may wait to be written before guests wait.
+/// The capacity of the queue of reports.
 const QUEUE: usize = 1024;
-/// How many are written at a time.
+/// The maximum number of reports per transaction.
 const BATCH: usize = 256;
-/// How long to wait before writing again what could not be written.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait after a batch could not be stored.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Begins to take reports. Told to stop, the task writes what has come in and ends.
-pub(crate) fn start(store: Store, events: Events, stop: CancellationToken) -> (mpsc::Sender<Telling>, JoinHandle<()>) {
+/// Starts the task that stores reports. Once `stop` is cancelled, the task stores what is queued
+/// and ends.
+pub(crate) fn start(
+    store: Store,
+    events: Events,
+    stop: CancellationToken,
+) -> (mpsc::Sender<PendingReport>, JoinHandle<()>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (sender, tokio::spawn(run(store, events, receiver, stop)))
 }
 
-/// Stores each report by itself. An error is that of the first, where none can be stored.
+/// Stores each report in its own transaction. Fails if none could be stored.
 async fn one_by_one(store: &Store, reports: &[InstanceReport]) -> Result<Vec<Event>> {
-    let (mut changed, mut refused) = (Vec::new(), Vec::new());
+    let (mut changed, mut failed) = (Vec::new(), Vec::new());
     for report in reports {
         match store.report(std::slice::from_ref(report)).await {
             Ok(events) => changed.extend(events),
-            Err(error) => refused.push((report.instance, error)),
+            Err(error) => failed.push((report.instance, error)),
         }
     }
-    if refused.len() == reports.len()
-        && let Some((_, error)) = refused.pop()
+    if failed.len() == reports.len()
+        && let Some((_, error)) = failed.pop()
     {
         return Err(error);
     }
-    for (instance, error) in refused {
-        tracing::warn!(%instance, error = error.report(), "a report could not be stored");
+    for (instance, error) in failed {
+        tracing::warn!(%instance, error = error.report(), "failed to store a report");
     }
     Ok(changed)
 }
 
-async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Telling>, stop: CancellationToken) {
+async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<PendingReport>, stop: CancellationToken) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let received = tokio::select! {
@@ -60,10 +65,11 @@ async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Telling>
         if received == 0 {
             return;
         }
-        // In order and all of them: a server that was down between two reports was down.
-        let (reports, waiting): (Vec<_>, Vec<_>) = batch.drain(..).map(|told| (told.report, told.stored)).unzip();
+        // All reports count, in order: a server that was down between two reports was down.
+        let (reports, waiting): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|pending| (pending.report, pending.stored)).unzip();
         let stored = match store.report(&reports).await {
-            // One that cannot be stored is not to take others with it.
+            // A report that cannot be stored must not discard the others.
             Err(_) if reports.len() > 1 => one_by_one(&store, &reports).await,
             stored => stored,
         };
@@ -71,14 +77,14 @@ async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<Telling>
             Ok(changed) => {
                 changed.into_iter().for_each(|event| events.publish(event));
                 for stored in waiting.into_iter().flatten() {
-                    // Whoever has given up waiting does not mind.
+                    // Fails only if the receiver has timed out.
                     let _ = stored.send(());
                 }
             }
             Err(error) => {
-                // They are repeated soon; until then the instances show as not reporting, which is the truth.
-                tracing::warn!(error = error.report(), count = reports.len(), "reports could not be stored");
-                tokio::time::sleep(RETRY_PAUSE).await;
+                // Guests repeat their reports; until then the instances show as not reporting, which is accurate.
+                tracing::warn!(error = error.report(), count = reports.len(), "failed to store reports");
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }

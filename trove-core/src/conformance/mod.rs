@@ -18,6 +18,7 @@ mod drops;
 pub mod memory;
 pub mod platform;
 mod report;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod store;
 pub mod transport;
 

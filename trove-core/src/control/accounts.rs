@@ -2,11 +2,12 @@ use super::{Trove, new_instance};
 use crate::{
     datastore::AccountRules,
     error::{Error, Kind, Result},
-    guest::{AccountsCall, AccountsReply, Call},
+    guest::{AccountsCall, AccountsReply},
     id::{InstanceId, OperationId},
     lifecycle::{Action, admit},
     model::{Database, EventKind, NewDatabase, NewUser, Page, PageRequest, RootChange, User, UserName},
     secret::{SecretString, generate_password},
+    taskmanager::CallContext,
 };
 
 /// The length of a generated root password, which has 130 bits of entropy.
@@ -220,8 +221,8 @@ impl InstanceAccounts {
     async fn call(&self, request: AccountsCall) -> Result<AccountsReply> {
         let instance = self.trove.read(self.instance).await?;
         admit(instance.state, Action::Accounts)?;
-        let call = Call { operation: OperationId::new_v4(), epoch: instance.epoch, progress: None };
-        let reply = self.trove.0.control.guests.accounts(self.instance, call, request).await;
+        let context = CallContext { operation: OperationId::new_v4(), epoch: instance.epoch, progress: None };
+        let reply = self.trove.0.control.guests.accounts(self.instance, context, request).await;
         reply.map_err(|error| match error.kind() {
             // An operation on the instance has begun since.
             Kind::Fenced => Error::busy("another operation on the instance is running"),

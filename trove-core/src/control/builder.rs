@@ -14,14 +14,14 @@ use crate::{
     datastore::{Driver, Manifest},
     error::{Error, Result},
     events::Events,
-    flow::{self, Engine},
-    guest::{self, Guests},
+    flow::{Engine, EngineSettings},
+    guest::AgentSettings,
     model::{ByteSize, DatastoreVersion, Flavor, gib, mib},
     platform::Platform,
     rpc::{InProcess, MessageBroker},
     secret::KeyProvider,
     store::{Store, StoredVersion},
-    taskmanager::{ControlPlane, keep_guests, registry, reseal},
+    taskmanager::{ControlPlane, GuestDirectory, reconcile_guests, registry, rewrap},
     time::{Clock, Timestamp, after},
 };
 
@@ -57,8 +57,8 @@ pub struct Builder {
     limits: RequestLimits,
     keys: Option<Arc<dyn KeyProvider>>,
     message_broker: Option<Arc<dyn MessageBroker>>,
-    flow: flow::Settings,
-    guest: guest::Settings,
+    flow: EngineSettings,
+    guest: AgentSettings,
     clock: Clock,
 }
 
@@ -135,13 +135,13 @@ impl Builder {
     }
 
     /// Sets the parameters of the flow engine.
-    pub fn flow_settings(mut self, settings: flow::Settings) -> Self {
+    pub fn flow_settings(mut self, settings: EngineSettings) -> Self {
         self.flow = settings;
         self
     }
 
     /// Sets the parameters of guest agents.
-    pub fn guest_settings(mut self, settings: guest::Settings) -> Self {
+    pub fn guest_settings(mut self, settings: AgentSettings) -> Self {
         self.guest = settings;
         self
     }
@@ -186,21 +186,21 @@ impl Builder {
             None => keys::default_for(&store, &url).await?,
         };
         let flows = registry();
-        reseal(&store, &keys, &flows).await?;
+        rewrap(&store, &keys, &flows).await?;
         register_versions(&store, &manifests, self.clock.now()).await?;
 
         let events = Events::new();
         let (shutdown, reports_closed) = (CancellationToken::new(), CancellationToken::new());
         let (reports, conductor) = conductor::start(store.clone(), events.clone(), reports_closed.clone());
         let broker = self.message_broker.unwrap_or_else(|| Arc::new(InProcess::new()));
-        let guests = Guests::new(drivers, broker, self.guest, self.clock.clone(), reports);
+        let guests = GuestDirectory::new(drivers, broker, self.guest, self.clock.clone(), reports);
         let control = Arc::new(ControlPlane {
             store: store.clone(),
             platform,
             guests,
             keys,
-            places: Default::default(),
-            trials: Default::default(),
+            locks: Default::default(),
+            scratch_servers: Default::default(),
         });
         let engine = Engine::new(
             Uuid::new_v4().to_string(),
@@ -211,11 +211,11 @@ impl Builder {
             self.clock.clone(),
             events.clone(),
         );
-        let keeper = tokio::spawn({
+        let reconciler = tokio::spawn({
             let (control, shutdown) = (control.clone(), shutdown.clone());
             async move {
-                let ended = control.end_trials();
-                let both = futures_util::future::join(ended, keep_guests(control.clone()));
+                let ended = control.release_leftover_scratch_servers();
+                let both = futures_util::future::join(ended, reconcile_guests(control.clone()));
                 shutdown.run_until_cancelled(both).await;
             }
         });
@@ -231,7 +231,7 @@ impl Builder {
             _stop: (shutdown.clone().drop_guard(), reports_closed.clone().drop_guard()),
             shutdown,
             reports_closed,
-            tasks: Mutex::new(vec![keeper, conductor]),
+            tasks: Mutex::new(vec![reconciler, conductor]),
         }));
         let reconciler = tokio::spawn(reconcile_configurations(Arc::downgrade(&trove.0), trove.0.shutdown.clone()));
         trove.0.tasks.lock().await.push(reconciler);

@@ -27,6 +27,8 @@ pub use new_instance::NewInstance;
 pub use operation::OperationHandle;
 pub use uri::ConnectionUri;
 
+pub use crate::flow::EngineSettings;
+
 use crate::{
     datastore::Manifest,
     error::{Error, Result},
@@ -224,7 +226,7 @@ impl Trove {
     pub async fn shut_down(&self) {
         self.0.shutdown.cancel();
         self.0.engine.shut_down().await;
-        self.0.control.trials.shut_down().await;
+        self.0.control.scratch_servers.shut_down().await;
         self.0.control.guests.shut_down().await;
         self.0.reports_closed.cancel();
         for task in self.0.tasks.lock().await.drain(..) {

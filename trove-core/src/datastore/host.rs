@@ -111,7 +111,7 @@ impl GuestHost {
     }
 
     /// What [`to_json`](Self::to_json) made.
-    #[cfg(all(feature = "amqp", any(feature = "sqlite", feature = "postgres")))]
+    #[cfg(feature = "amqp")]
     pub(crate) fn from_json(value: serde_json::Value) -> serde_json::Result<Self> {
         let told: Told = serde_json::from_value(value)?;
         let mut host = Self::new(told.instance, told.volume, told.directory);

@@ -1,11 +1,12 @@
-//! The engine: claims what is due and runs it, as much at a time as it may.
+//! The engine: claims the operations that are due and runs them, up to a limit of concurrency.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,33 +19,35 @@ use crate::{
     time::{Clock, Timestamp, after, elapsed},
 };
 
-/// How an [`Engine`] works.
+/// Settings of the flow engine.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How long a claim lasts unless renewed; longer than any step may take. What a dead owner held is free after this,
-    /// or at once where the store can tell that it is dead.
+pub struct EngineSettings {
+    /// How long a claim on an operation lasts unless renewed; must be longer than any step may
+    /// take. The operations of a dead owner are free after this, or at once if the store can tell
+    /// that the owner is dead. Default: 90 s.
     pub lease: Duration,
-    /// How many operations run at a time.
+    /// The maximum number of operations that run concurrently. Default: 64.
     pub concurrency: usize,
-    /// How often to look for work that nobody announced: another process's, or a dead one's.
+    /// The interval at which the journal is polled for work that was not announced in this process.
+    /// Default: 1 s.
     pub poll: Duration,
 }
 
-impl Default for Settings {
+impl Default for EngineSettings {
     fn default() -> Self {
         Self { lease: Duration::from_secs(90), concurrency: 64, poll: Duration::from_secs(1) }
     }
 }
 
-/// Runs flows. Cheap to clone.
-pub struct Engine<C>(pub(super) Arc<Inner<C>>);
+/// Runs flows. Clones share one engine.
+pub(crate) struct Engine<C>(pub(super) Arc<Inner<C>>);
 
 pub(super) struct Inner<C> {
     owner: String,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) context: Arc<C>,
     pub(super) registry: Registry<C>,
-    pub(super) settings: Settings,
+    pub(super) settings: EngineSettings,
     pub(super) started: Timestamp,
     pub(super) clock: Clock,
     pub(super) events: Events,
@@ -61,13 +64,14 @@ impl<C> Clone for Engine<C> {
 }
 
 impl<C: Send + Sync + 'static> Engine<C> {
-    /// An engine that runs `registry`'s flows from `journal` on `context`. `owner` is unique to it.
-    pub fn new(
+    /// Creates an engine that runs the flows of `registry` from `journal` on `context`. `owner`
+    /// identifies this engine.
+    pub(crate) fn new(
         owner: impl Into<String>,
         journal: Arc<dyn Journal>,
         context: Arc<C>,
         registry: Registry<C>,
-        settings: Settings,
+        settings: EngineSettings,
         clock: Clock,
         events: Events,
     ) -> Self {
@@ -87,8 +91,9 @@ impl<C: Send + Sync + 'static> Engine<C> {
         }))
     }
 
-    /// Begins to look for work in the background, until shut down or `stop` is cancelled.
-    pub fn start(&self, stop: CancellationToken) {
+    /// Starts to claim and run operations in the background, until shut down or `stop` is
+    /// cancelled.
+    pub(crate) fn start(&self, stop: CancellationToken) {
         let engine = self.clone();
         self.0.tasks.spawn(async move {
             stop.run_until_cancelled(engine.work()).await;
@@ -96,28 +101,30 @@ impl<C: Send + Sync + 'static> Engine<C> {
         });
     }
 
-    /// Says that there is new work.
-    pub fn announce(&self) {
+    /// Wakes the engine because there is new work.
+    pub(crate) fn announce(&self) {
         self.0.announced.notify_one();
     }
 
-    /// Says that an operation was cancelled, so that a step that runs here hears of it at once.
-    pub fn nudge(&self, operation: OperationId) {
+    /// Wakes the engine because an operation was cancelled, and cancels its step if it runs here.
+    pub(crate) fn nudge(&self, operation: OperationId) {
         if let Some(nudge) = self.nudges().get(&operation) {
             nudge.notify_one();
         }
         self.announce();
     }
 
-    /// Lets running steps end (or run into their deadlines), journals where they stand, and stops.
-    pub async fn shut_down(&self) {
+    /// Cancels running steps, awaits their end up to their deadlines, journals their positions, and
+    /// stops.
+    pub(crate) async fn shut_down(&self) {
         self.0.shutdown.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
 
-    /// Runs what is due now, one after the other; returns how many claims that took.
-    pub async fn run_due(&self) -> Result<usize> {
+    /// Runs the operations that are due now, one after another. Returns the number of claims.
+    #[cfg(test)]
+    pub(crate) async fn run_due(&self) -> Result<usize> {
         let mut claims = 0;
         while let Some(entry) = self.claim().await? {
             self.execute(entry).await;
@@ -139,14 +146,14 @@ impl<C: Send + Sync + 'static> Engine<C> {
                     self.0.tasks.spawn(async move {
                         engine.execute(entry).await;
                         drop(permit);
-                        // The next operation of the same instance may have waited for this one.
+                        // The next operation on the same instance may have been blocked by this one.
                         engine.announce();
                     });
                     continue;
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(error = error.report(), "cannot claim operations");
+                    tracing::warn!(error = error.report(), "failed to claim operations");
                     tokio::time::sleep(self.0.settings.poll).await;
                 }
             }
@@ -172,24 +179,24 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.0.journal.claim(&self.0.owner, now, after(now, self.0.settings.lease)).await
     }
 
-    /// Runs a claimed operation until it ends, waits, or is lost to another owner.
+    /// Runs a claimed operation until it ends, waits, or its claim is lost.
     async fn execute(&self, entry: store::JournalEntry) {
         let (id, kind) = (entry.id, entry.kind.clone());
         let nudge = Arc::new(Notify::new());
         match self.nudges().entry(id) {
-            // The clock jumped over the lease of a run that still goes on here: it ends when it finds itself fenced,
-            // and what was claimed now is free again a lease later.
+            // The clock jumped past the lease of a run that is still active here. That run ends once it is fenced, and
+            // the new claim expires after one lease.
             Entry::Occupied(running) => return running.get().notify_one(),
-            Entry::Vacant(place) => drop(place.insert(nudge.clone())),
+            Entry::Vacant(entry) => drop(entry.insert(nudge.clone())),
         }
         if let Err(error) = self.run_steps(entry, &nudge).await {
-            // Its lease runs out and somebody, perhaps this engine, goes on from the last journal row.
-            tracing::warn!(operation = %id, kind, error = error.report(), "lost hold of an operation");
+            // The lease expires, and an engine, perhaps this one, resumes from the last journal row.
+            tracing::warn!(operation = %id, kind, error = error.report(), "lost the claim on an operation");
         }
         self.nudges().remove(&id);
     }
 
-    fn nudges(&self) -> std::sync::MutexGuard<'_, HashMap<OperationId, Arc<Notify>>> {
-        self.0.nudges.lock().unwrap_or_else(PoisonError::into_inner)
+    fn nudges(&self) -> MutexGuard<'_, HashMap<OperationId, Arc<Notify>>> {
+        self.0.nudges.lock()
     }
 }

@@ -1,4 +1,7 @@
-//! What follows from the outcome of a step: pure, so that every case is in a table.
+//! Decides what follows from the outcome of a step: pure, so that tests cover every case.
+//!
+//! Of an error only whether it is [transient](Error::is_transient) and its kind count. Its effect does not matter, because steps and
+//! undos are idempotent, and undo starts at the step that failed.
 
 use std::time::Duration;
 
@@ -10,10 +13,10 @@ use crate::{
     time::{Timestamp, elapsed},
 };
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Where an operation stands.
+/// The position of an operation in its flow.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Position {
     pub(super) undoing: bool,
@@ -24,15 +27,15 @@ pub(super) struct Position {
     pub(super) cancelled: bool,
 }
 
-/// What to do from there.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Then {
+pub(super) enum Decision {
     Continue,
     Pause(Duration),
     End(OperationStatus),
 }
 
-/// The shape of a flow, as far as decisions need it.
+/// The properties of a flow that decisions depend on.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub(super) steps: usize,
@@ -50,47 +53,47 @@ impl Position {
     }
 }
 
-/// Where an operation stands, and what to do, after it was cancelled.
-pub(super) fn cancelled(position: Position, shape: Shape, cancel: CancelMode, now: Timestamp) -> (Position, Then) {
+/// Decides how an operation continues after it was cancelled.
+pub(super) fn cancelled(position: Position, shape: Shape, cancel: CancelMode, now: Timestamp) -> (Position, Decision) {
     match cancel {
-        CancelMode::Supersede => (Position { cancelled: false, ..position }, Then::End(OperationStatus::Cancelled)),
+        CancelMode::Supersede => (Position { cancelled: false, ..position }, Decision::End(OperationStatus::Cancelled)),
         CancelMode::Undo if shape.reversible && !position.undoing => {
             let error = OperationError::new(Kind::Cancelled, "the operation was cancelled");
             let position = position.back(error, now);
-            (Position { cancelled: true, ..position }, Then::Continue)
+            (Position { cancelled: true, ..position }, Decision::Continue)
         }
-        CancelMode::Undo => (position, Then::Continue),
+        CancelMode::Undo => (position, Decision::Continue),
     }
 }
 
-/// Where an operation stands, and what to do, after its step ended so.
+/// Decides how an operation continues after the outcome of a step.
 pub(super) fn decide(
     position: Position,
     shape: Shape,
     limits: Limits,
     outcome: Result<Next>,
     now: Timestamp,
-) -> (Position, Then) {
-    let out_of_patience = elapsed(position.since, now) >= limits.patience;
+) -> (Position, Decision) {
+    let timed_out = elapsed(position.since, now) >= limits.total_timeout;
     match outcome {
         Ok(Next::Done) => done(position, shape, now),
-        Ok(Next::Wait(pause)) if !out_of_patience => (position, Then::Pause(pause.min(LONGEST_PAUSE))),
+        Ok(Next::Wait(pause)) if !timed_out => (position, Decision::Pause(pause.min(MAX_BACKOFF))),
         Ok(Next::Wait(_)) => {
-            let error = Error::timeout(format!("a step did not end within {} s", limits.patience.as_secs()));
+            let error = Error::timeout(format!("step timed out after {} s", limits.total_timeout.as_secs()));
             failed(position, shape, &error, now)
         }
         Err(error) => {
-            // An undo is tried again whatever it says: giving up leaves something behind. What is only away for a while
-            // is waited for.
-            let hopeless = error.kind() == Kind::Unsupported;
-            let needed = position.undoing || !shape.reversible;
-            let again = (error.is_transient() || (needed && !hopeless))
+            // An undo is retried after any error, because giving up leaks resources; after a transient error without a
+            // limit of tries.
+            let permanent = error.kind() == Kind::Unsupported;
+            let must_succeed = position.undoing || !shape.reversible;
+            let again = (error.is_transient() || (must_succeed && !permanent))
                 && (position.attempt + 1 < limits.tries || (position.undoing && error.is_transient()))
-                && !out_of_patience;
+                && !timed_out;
             if again {
                 let pause = pause(position.attempt);
                 let error = if position.undoing { position.error.clone() } else { Some(OperationError::from(&error)) };
-                (Position { attempt: position.attempt + 1, error, ..position }, Then::Pause(pause))
+                (Position { attempt: position.attempt + 1, error, ..position }, Decision::Pause(pause))
             } else {
                 failed(position, shape, &error, now)
             }
@@ -98,42 +101,42 @@ pub(super) fn decide(
     }
 }
 
-fn done(position: Position, shape: Shape, now: Timestamp) -> (Position, Then) {
+fn done(position: Position, shape: Shape, now: Timestamp) -> (Position, Decision) {
     if position.undoing {
         match position.step.checked_sub(1) {
-            Some(before) => (position.at(before, now), Then::Continue),
+            Some(before) => (position.at(before, now), Decision::Continue),
             None => {
                 let status = if position.cancelled { OperationStatus::Cancelled } else { OperationStatus::Failed };
-                (position, Then::End(status))
+                (position, Decision::End(status))
             }
         }
     } else {
         let next = position.step + 1;
         let position = Position { error: None, ..position };
         if next < shape.steps {
-            (position.at(next, now), Then::Continue)
+            (position.at(next, now), Decision::Continue)
         } else {
-            (position, Then::End(OperationStatus::Succeeded))
+            (position, Decision::End(OperationStatus::Succeeded))
         }
     }
 }
 
-fn failed(position: Position, shape: Shape, error: &Error, now: Timestamp) -> (Position, Then) {
+fn failed(position: Position, shape: Shape, error: &Error, now: Timestamp) -> (Position, Decision) {
     if position.undoing || !shape.reversible {
         let error = match &position.error {
             Some(OperationError { kind, message }) if position.undoing => {
-                OperationError::new(*kind, format!("{message}; it could not be taken back: {error}"))
+                OperationError::new(*kind, format!("{message}; undo failed: {error}"))
             }
             _ => OperationError::from(error),
         };
-        (Position { error: Some(error), ..position }, Then::End(OperationStatus::Stuck))
+        (Position { error: Some(error), ..position }, Decision::End(OperationStatus::Stuck))
     } else {
-        (position.back(OperationError::from(error), now), Then::Continue)
+        (position.back(OperationError::from(error), now), Decision::Continue)
     }
 }
 
 fn pause(attempt: u32) -> Duration {
-    (FIRST_PAUSE * 2u32.saturating_pow(attempt.min(8))).min(LONGEST_PAUSE)
+    (MIN_BACKOFF * 2u32.saturating_pow(attempt.min(8))).min(MAX_BACKOFF)
 }
 
 #[cfg(test)]
@@ -148,79 +151,83 @@ mod tests {
         Position { undoing, step, since: Timestamp::UNIX_EPOCH, attempt: 0, error: None, cancelled: false }
     }
 
-    fn after(position: Position, shape: Shape, outcome: Result<Next>) -> (Position, Then) {
+    fn after(position: Position, shape: Shape, outcome: Result<Next>) -> (Position, Decision) {
         decide(position, shape, Limits::default(), outcome, Timestamp::UNIX_EPOCH)
     }
 
-    fn after_all_patience() -> Timestamp {
-        crate::time::after(Timestamp::UNIX_EPOCH, Limits::default().patience)
+    fn after_total_timeout() -> Timestamp {
+        crate::time::after(Timestamp::UNIX_EPOCH, Limits::default().total_timeout)
     }
 
     #[test]
-    fn steps_follow_each_other_and_the_last_ends_it() {
-        assert_eq!(after(at(0, false), SHAPE, Ok(Next::Done)), (at(1, false), Then::Continue));
-        assert_eq!(after(at(2, false), SHAPE, Ok(Next::Done)).1, Then::End(OperationStatus::Succeeded));
-        assert_eq!(after(at(2, true), SHAPE, Ok(Next::Done)), (at(1, true), Then::Continue));
-        assert_eq!(after(at(0, true), SHAPE, Ok(Next::Done)).1, Then::End(OperationStatus::Failed));
+    fn steps_run_in_order_and_the_last_one_ends_the_operation() {
+        assert_eq!(after(at(0, false), SHAPE, Ok(Next::Done)), (at(1, false), Decision::Continue));
+        assert_eq!(after(at(2, false), SHAPE, Ok(Next::Done)).1, Decision::End(OperationStatus::Succeeded));
+        assert_eq!(after(at(2, true), SHAPE, Ok(Next::Done)), (at(1, true), Decision::Continue));
+        assert_eq!(after(at(0, true), SHAPE, Ok(Next::Done)).1, Decision::End(OperationStatus::Failed));
     }
 
     #[test]
-    fn undo_begins_at_the_step_that_failed() {
-        let (position, then) = after(at(1, false), SHAPE, Err(Error::invalid("no")));
-        assert_eq!((position.step, position.undoing, then), (1, true, Then::Continue));
+    fn undo_starts_at_the_step_that_failed() {
+        let (position, decision) = after(at(1, false), SHAPE, Err(Error::invalid("no")));
+        assert_eq!((position.step, position.undoing, decision), (1, true, Decision::Continue));
         assert_eq!(position.error, Some(OperationError::new(Kind::Invalid, "no")));
     }
 
     #[test]
-    fn what_has_no_way_back_is_tried_again_and_then_stuck() {
-        let (position, then) = after(at(1, false), ONE_WAY, Err(Error::invalid("no")));
-        assert_eq!((position.attempt, then), (1, Then::Pause(FIRST_PAUSE)));
+    fn irreversible_steps_and_undos_are_retried_until_stuck() {
+        let (position, decision) = after(at(1, false), ONE_WAY, Err(Error::invalid("no")));
+        assert_eq!((position.attempt, decision), (1, Decision::Pause(MIN_BACKOFF)));
         let last = Position { attempt: Limits::default().tries - 1, ..at(1, true) };
-        assert_eq!(after(last.clone(), SHAPE, Err(Error::invalid("no"))).1, Then::End(OperationStatus::Stuck));
+        assert_eq!(after(last.clone(), SHAPE, Err(Error::invalid("no"))).1, Decision::End(OperationStatus::Stuck));
         let away = Err(Error::unavailable("away"));
-        assert!(matches!(after(last.clone(), SHAPE, away).1, Then::Pause(_)), "it outlives an outage");
-        let late = after_all_patience();
+        assert!(matches!(after(last.clone(), SHAPE, away).1, Decision::Pause(_)), "an undo survives an outage");
+        let late = after_total_timeout();
         let decided = decide(last, SHAPE, Limits::default(), Err(Error::unavailable("away")), late);
-        assert_eq!(decided.1, Then::End(OperationStatus::Stuck));
+        assert_eq!(decided.1, Decision::End(OperationStatus::Stuck));
     }
 
     #[test]
-    fn cancelling_takes_back_or_ends() {
+    fn cancelling_undoes_or_ends_the_operation() {
         let now = Timestamp::UNIX_EPOCH;
-        let (position, then) = cancelled(at(1, false), SHAPE, CancelMode::Undo, now);
-        assert!(position.undoing && position.cancelled && then == Then::Continue);
+        let (position, decision) = cancelled(at(1, false), SHAPE, CancelMode::Undo, now);
+        assert!(position.undoing && position.cancelled && decision == Decision::Continue);
         assert_eq!(
             after(Position { step: 0, ..position }, SHAPE, Ok(Next::Done)).1,
-            Then::End(OperationStatus::Cancelled)
+            Decision::End(OperationStatus::Cancelled)
         );
-        assert_eq!(cancelled(at(1, false), SHAPE, CancelMode::Supersede, now).1, Then::End(OperationStatus::Cancelled));
-        assert_eq!(cancelled(at(1, false), ONE_WAY, CancelMode::Undo, now), (at(1, false), Then::Continue));
+        assert_eq!(
+            cancelled(at(1, false), SHAPE, CancelMode::Supersede, now).1,
+            Decision::End(OperationStatus::Cancelled)
+        );
+        assert_eq!(cancelled(at(1, false), ONE_WAY, CancelMode::Undo, now), (at(1, false), Decision::Continue));
     }
 
     proptest! {
-        /// Whatever a step answers, an operation ends within a bounded number of tries and of time.
+        /// Whatever the outcomes, an operation ends within a bounded number of tries and a bounded
+        /// time.
         #[test]
-        fn every_operation_ends(answers in prop::collection::vec(0u8..4, 400), reversible: bool) {
+        fn every_operation_ends(outcomes in prop::collection::vec(0u8..5, 400), reversible: bool) {
             let shape = Shape { steps: 3, reversible };
             let mut position = at(0, false);
             let mut now = Timestamp::UNIX_EPOCH;
             let mut ended = false;
-            for answer in answers {
-                let outcome = match answer {
+            for outcome in outcomes {
+                let outcome = match outcome {
                     0 => Ok(Next::Done),
                     1 => Ok(Next::Wait(Duration::from_secs(30))),
                     2 => Err(Error::unavailable("later")),
                     _ => Err(Error::internal("broken")),
                 };
-                let (next, then) = decide(position, shape, Limits::default(), outcome, now);
+                let (next, decision) = decide(position, shape, Limits::default(), outcome, now);
                 position = next;
-                match then {
-                    Then::Continue => {}
-                    Then::Pause(pause) => {
-                        prop_assert!(pause <= LONGEST_PAUSE);
+                match decision {
+                    Decision::Continue => {}
+                    Decision::Pause(pause) => {
+                        prop_assert!(pause <= MAX_BACKOFF);
                         now = crate::time::after(now, pause);
                     }
-                    Then::End(status) => {
+                    Decision::End(status) => {
                         prop_assert!(status.is_final());
                         ended = true;
                         break;

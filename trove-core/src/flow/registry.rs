@@ -1,4 +1,4 @@
-//! Flows by kind, with their types forgotten.
+//! Type-erased flows by kind.
 
 use std::collections::HashMap;
 
@@ -13,37 +13,36 @@ use crate::{
     store::{InstanceChange, NewOperation},
 };
 
-/// The flows an engine knows. Old kinds stay registered until no journal holds them.
-pub struct Registry<C>(HashMap<&'static str, Revive<C>>);
+/// The flows of an engine. Old kinds stay registered until no journal contains them.
+pub(crate) struct Registry<C>(HashMap<&'static str, Decode<C>>);
 
-type Revive<C> = fn(Json) -> Result<Box<dyn AnyFlow<C>>>;
+type Decode<C> = fn(Json) -> Result<Box<dyn AnyFlow<C>>>;
 
 impl<C: Send + Sync + 'static> Registry<C> {
-    /// A registry of no flows.
-    pub fn new() -> Self {
+    /// Creates an empty registry.
+    pub(crate) fn new() -> Self {
         Self(HashMap::new())
     }
 
     /// Adds a flow.
     #[must_use]
-    pub fn with<F: Flow<Context = C>>(mut self) -> Self {
+    pub(crate) fn with<F: Flow<Context = C>>(mut self) -> Self {
         self.0.insert(F::KIND, |state| {
-            let flow: F = serde_json::from_value(state)
-                .map_err(|error| Error::corrupt(format!("the journal of {} cannot be read", F::KIND)).because(error))?;
+            let flow: F = serde_json::from_value(state).map_err(|error| {
+                Error::corrupt(format!("could not decode the journaled state of {}", F::KIND)).because(error)
+            })?;
             Ok(Box::new(flow))
         });
         self
     }
 
-    pub(super) fn revive(&self, kind: &str, state: Json) -> Result<Box<dyn AnyFlow<C>>> {
-        let revive = self
-            .0
-            .get(kind)
-            .ok_or_else(|| Error::unsupported(format!("this version of the library does not know operation {kind}")))?;
-        revive(state)
+    pub(super) fn decode(&self, kind: &str, state: Json) -> Result<Box<dyn AnyFlow<C>>> {
+        let decode = self.0.get(kind).ok_or_else(|| Error::unsupported(format!("unknown operation kind {kind}")))?;
+        decode(state)
     }
 
-    /// The state of an operation with its secrets sealed by the current key, where one was by another.
+    /// Rewraps the secrets in the state of an operation. `None` if all are sealed by the current
+    /// key already.
     pub(crate) fn rewrap(
         &self,
         kind: &str,
@@ -51,8 +50,9 @@ impl<C: Send + Sync + 'static> Registry<C> {
         instance: InstanceId,
         keys: &MasterKeys,
     ) -> Result<Option<String>> {
-        let unreadable = |error| Error::corrupt(format!("the journal of {kind} cannot be read")).because(error);
-        let mut flow = self.revive(kind, serde_json::from_str(state).map_err(unreadable)?)?;
+        let unreadable =
+            |error| Error::corrupt(format!("could not decode the journaled state of {kind}")).because(error);
+        let mut flow = self.decode(kind, serde_json::from_str(state).map_err(unreadable)?)?;
         let mut rewrapped = false;
         for (owner, sealed) in flow.secrets(instance) {
             rewrapped |= keys.rewrap(&owner, sealed)?;
@@ -83,12 +83,11 @@ fn name<F: Flow>(step: usize) -> &'static str {
 }
 
 fn state<F: Flow>(flow: &F) -> Result<Json> {
-    serde_json::to_value(flow).map_err(|error| {
-        Error::internal(format!("the state of {} cannot be written to its journal", F::KIND)).because(error)
-    })
+    serde_json::to_value(flow)
+        .map_err(|error| Error::internal(format!("could not encode the state of {}", F::KIND)).because(error))
 }
 
-/// A [`Flow`] whose type is forgotten: steps are numbers, state is JSON.
+/// A type-erased [`Flow`]: steps are indexes, the state is JSON.
 #[async_trait]
 pub(super) trait AnyFlow<C>: Send + Sync {
     fn shape(&self) -> Shape;

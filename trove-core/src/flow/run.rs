@@ -1,4 +1,4 @@
-//! One claimed operation: step after step, each journalled, until it ends, waits, or is lost to another owner.
+//! Runs one claimed operation, journaling each step, until it ends, waits, or its claim is lost.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     End, Engine, Next, StepCx,
-    plan::{self, Position, Then},
+    plan::{self, Decision, Position},
     registry::AnyFlow,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     time::{Timestamp, after},
 };
 
-/// What a try of a step came to.
+/// The outcome of one try of a step.
 enum Outcome {
     Step(Result<Next>),
     Lost(Error),
@@ -26,19 +26,19 @@ enum Outcome {
 
 impl<C: Send + Sync + 'static> Engine<C> {
     pub(super) async fn run_steps(&self, entry: JournalEntry, nudge: &Notify) -> Result<()> {
-        let mut flow = match self.0.registry.revive(&entry.kind, entry.state.clone()) {
+        let mut flow = match self.0.registry.decode(&entry.kind, entry.state.clone()) {
             Ok(flow) => flow,
             Err(error) => return self.record_unreadable(&entry, &error).await,
         };
         let Some(step) = flow.step_number(&entry.step) else {
-            let error = Error::unsupported(format!("{} has no step {:?} any more", entry.kind, entry.step));
+            let error = Error::unsupported(format!("{} has no step {:?}", entry.kind, entry.step));
             return self.record_unreadable(&entry, &error).await;
         };
         let mut cancel = entry.cancel;
         let mut position = Position {
             undoing: entry.undoing,
             step,
-            // What passed while no service ran is not held against the operation.
+            // Time during which no service ran does not count.
             since: entry.step_since.max(self.0.started),
             attempt: entry.attempt,
             error: entry.error.clone(),
@@ -46,9 +46,9 @@ impl<C: Send + Sync + 'static> Engine<C> {
         };
         loop {
             if let Some(how) = cancel.take() {
-                let (next, then) = plan::cancelled(position, flow.shape(), how, self.0.clock.now());
+                let (next, decision) = plan::cancelled(position, flow.shape(), how, self.0.clock.now());
                 position = next;
-                if let Then::End(status) = then {
+                if let Decision::End(status) = decision {
                     return self.end(&entry, flow.as_ref(), &position, status, InstanceChange::default()).await;
                 }
             }
@@ -63,10 +63,10 @@ impl<C: Send + Sync + 'static> Engine<C> {
                 self.report_failure(&entry, flow.as_ref(), &position, error);
             }
             let limits = flow.limits(position.step);
-            let (next, then) = plan::decide(position, flow.shape(), limits, outcome, self.0.clock.now());
+            let (next, decision) = plan::decide(position, flow.shape(), limits, outcome, self.0.clock.now());
             position = next;
-            match then {
-                Then::Continue => {
+            match decision {
+                Decision::Continue => {
                     self.record(&entry, flow.as_ref(), &position, None, change).await?;
                     if self.0.shutdown.is_cancelled() {
                         return self
@@ -74,16 +74,16 @@ impl<C: Send + Sync + 'static> Engine<C> {
                             .await;
                     }
                 }
-                Then::Pause(pause) => {
+                Decision::Pause(pause) => {
                     let pause = if cancel.is_some() { Duration::ZERO } else { pause };
                     return self.record(&entry, flow.as_ref(), &position, Some(pause), change).await;
                 }
-                Then::End(status) => return self.end(&entry, flow.as_ref(), &position, status, change).await,
+                Decision::End(status) => return self.end(&entry, flow.as_ref(), &position, status, change).await,
             }
         }
     }
 
-    /// Tries a step once, within its deadline, and keeps the claim meanwhile.
+    /// Tries a step once, within its deadline, and renews the claim meanwhile.
     async fn attempt(
         &self,
         entry: &JournalEntry,
@@ -118,14 +118,14 @@ impl<C: Send + Sync + 'static> Engine<C> {
             tokio::select! {
                 biased;
                 outcome = limited => Outcome::Step(outcome.unwrap_or_else(|_| Err(Error::timeout(
-                    format!("a step did not end within {} s", deadline.as_secs()),
+                    format!("step timed out after {} s", deadline.as_secs()),
                 )))),
                 error = lost => Outcome::Lost(error),
             }
         };
         *change = cx.change;
         match outcome {
-            // It gave up because it was told to: no failure, but a reason to look again.
+            // The step ended because it was cancelled: not a failure.
             Outcome::Step(Err(error)) if error.kind() == Kind::Cancelled && stop.is_cancelled() => {
                 Outcome::Step(Ok(Next::Wait(Duration::ZERO)))
             }
@@ -133,7 +133,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         }
     }
 
-    /// Renews the claim until it is lost; passes on that the operation was cancelled.
+    /// Renews the claim until it is lost. Cancels the step if the operation is cancelled.
     async fn keep_claim(
         &self,
         entry: &JournalEntry,
@@ -160,7 +160,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
                 }
                 Err(error) if error.kind() == Kind::Fenced => return error,
                 Err(error) if renewed.elapsed() >= self.0.settings.lease => return error,
-                Err(error) => tracing::warn!(operation = %entry.id, error = error.report(), "cannot renew a lease"),
+                Err(error) => tracing::warn!(operation = %entry.id, error = error.report(), "failed to renew a lease"),
             }
         }
     }
@@ -175,7 +175,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     ) -> Result<()> {
         let at = self.0.clock.now();
         let error = position.error.as_ref();
-        // A superseded operation leaves the instance to the one behind it.
+        // A superseded operation leaves the instance to its successor.
         let superseded = status == OperationStatus::Cancelled && !position.cancelled;
         let end = if superseded { InstanceChange::default() } else { flow.ended(End { status, error, at }) };
         let change = merge(change, end);
@@ -190,7 +190,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         Ok(())
     }
 
-    /// Journals a step's end and goes on, or, with a pause, lets go.
+    /// Journals the end of a step, and releases the claim if there is a pause.
     async fn record(
         &self,
         entry: &JournalEntry,
@@ -203,7 +203,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.write(entry, flow, position, status, pause, self.0.clock.now(), change).await
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one place writes the journal, and a row has this many parts")]
+    #[allow(clippy::too_many_arguments, reason = "the only place that writes the journal")]
     async fn write(
         &self,
         entry: &JournalEntry,
@@ -234,7 +234,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
     }
 
     async fn record_unreadable(&self, entry: &JournalEntry, error: &Error) -> Result<()> {
-        tracing::error!(operation = %entry.id, kind = entry.kind, error = error.report(), "cannot run an operation");
+        tracing::error!(operation = %entry.id, kind = entry.kind, error = error.report(), "failed to decode an operation");
         let at = self.0.clock.now();
         let record = JournalRecord {
             state: entry.state.clone(),
@@ -275,13 +275,13 @@ impl<C: Send + Sync + 'static> Engine<C> {
 
     fn report_failure(&self, entry: &JournalEntry, flow: &dyn AnyFlow<C>, position: &Position, error: &Error) {
         let step = flow.step_name(position.step);
-        tracing::warn!(operation = %entry.id, kind = entry.kind, step, error = error.report(), "a step failed");
+        tracing::warn!(operation = %entry.id, kind = entry.kind, step, error = error.report(), "step failed");
         let kind = EventKind::Failed { operation: entry.id, step: step.to_owned(), error: error.into() };
         self.0.events.publish(Event::new(self.0.clock.now(), entry.instance, kind));
     }
 }
 
-/// The changes of the last step and of the end in one; the end's win.
+/// Merges the changes of the last step and of the end. The end takes precedence.
 fn merge(step: InstanceChange, end: InstanceChange) -> InstanceChange {
     InstanceChange {
         state: end.state.or(step.state),

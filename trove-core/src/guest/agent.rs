@@ -1,12 +1,9 @@
-//! The agent of one instance: does jobs, answers about accounts, watches and mends its server.
+//! The agent of one instance: runs jobs, serves account calls, monitors its server and restarts it.
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, RwLock},
     time::Instant,
@@ -14,11 +11,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    GuestIdentity,
-    heal::{Healer, Remedy},
+    agent_state::{AgentStateStore, AppliedChanges, Intent},
+    identity::GuestIdentity,
     message::{self, Notice},
-    notes::{Became, Intent, Notes},
-    protocol::{AccountsCall, AccountsReply, JobEnd, Work},
+    protocol::{AccountsCall, AccountsReply, Job, JobStatus},
+    restart_policy::{RestartAction, RestartPolicy},
 };
 use crate::{
     datastore::{Configuration, Cx, Datastore, Upgrade},
@@ -29,19 +26,20 @@ use crate::{
     rpc::{KeyRing, Notifier, Transport},
 };
 
-/// How long the end of a job waits until what it came to is on its way to the control plane.
-const TOLD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a job that succeeded waits until its final observation is sent to the control plane.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How guest agents work.
+/// Intervals of a guest agent.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// How often it looks at its server, besides at once when the driver says that something changed.
+pub struct AgentSettings {
+    /// The interval between observations of the server. The agent also observes the server whenever
+    /// the driver signals a change. Default: 2 s.
     pub observe_every: Duration,
-    /// How often it reports when nothing changes.
+    /// The interval between reports while nothing changes. Default: 10 s.
     pub report_every: Duration,
 }
 
-impl Default for Settings {
+impl Default for AgentSettings {
     fn default() -> Self {
         Self { observe_every: Duration::from_secs(2), report_every: Duration::from_secs(10) }
     }
@@ -51,19 +49,19 @@ impl Default for Settings {
 pub(super) struct Agent {
     instance: InstanceId,
     datastore: Arc<dyn Datastore>,
-    surroundings: Surroundings,
-    notes: Notes,
-    // Changes to the server hold it for writing, calls about accounts for reading.
+    context: AgentContext,
+    state: AgentStateStore,
+    // Held for writing by changes of the server, for reading by account calls.
     server: RwLock<()>,
-    // Cancels the mending that runs now, to make room for a job.
-    mending: Mutex<CancellationToken>,
-    look: Notify,
+    // Cancels the restart that is under way when a job starts.
+    restart: Mutex<CancellationToken>,
+    observe_now: Notify,
     tasks: TaskTracker,
 }
 
-/// What an agent lives with.
-pub(super) struct Surroundings {
-    pub(super) settings: Settings,
+/// What an agent is started with, besides its datastore and state.
+pub(super) struct AgentContext {
+    pub(super) settings: AgentSettings,
     pub(super) notifier: Notifier,
     pub(super) keys: KeyRing,
     pub(super) transport: Arc<dyn Transport>,
@@ -71,299 +69,307 @@ pub(super) struct Surroundings {
 }
 
 impl Agent {
-    /// An agent that watches its server from now on. No call to the datastore takes longer than [`Deadline`] lets it.
+    /// Starts an agent, which monitors its server from then on. Calls to the datastore are subject
+    /// to [`Deadline`].
     pub(super) fn spawn(
         instance: InstanceId,
         datastore: Arc<dyn Datastore>,
-        notes: Notes,
-        surroundings: Surroundings,
+        state: AgentStateStore,
+        context: AgentContext,
     ) -> Arc<Self> {
         let agent = Arc::new(Self {
             instance,
             datastore: Arc::new(Layered::new(Deadline::default(), datastore)),
-            surroundings,
-            notes,
+            context,
+            state,
             server: RwLock::new(()),
-            mending: Mutex::default(),
-            look: Notify::new(),
+            restart: Mutex::default(),
+            observe_now: Notify::new(),
             tasks: TaskTracker::new(),
         });
-        let (renewed, stop) = (agent.clone(), agent.surroundings.stop.clone());
-        agent.tasks.spawn(async move { stop.run_until_cancelled(renewed.drop_former_identities()).await });
-        let watcher = agent.clone();
+        let (cleaner, stop) = (agent.clone(), agent.context.stop.clone());
+        agent.tasks.spawn(async move { stop.run_until_cancelled(cleaner.drop_retired_identities()).await });
+        let monitor = agent.clone();
         agent.tasks.spawn(async move {
-            while AssertUnwindSafe(watcher.watch()).catch_unwind().await.is_err() {
-                tracing::error!(instance = %watcher.instance, "the driver panicked; watching goes on");
-                tokio::time::sleep(watcher.surroundings.settings.observe_every).await;
+            while AssertUnwindSafe(monitor.monitor()).catch_unwind().await.is_err() {
+                tracing::error!(instance = %monitor.instance, "driver panicked while monitoring");
+                tokio::time::sleep(monitor.context.settings.observe_every).await;
             }
         });
         agent
     }
 
-    /// Begins a job, or joins the one of the same key, and tells what has become of it.
-    pub(super) async fn begin(self: &Arc<Self>, operation: OperationId, epoch: u64, work: Work) -> Result<JobEnd> {
-        let (key, told, made) = ((operation, work.name().to_owned()), format!("{work:?}"), Became::by(&work));
-        let cancel = self.surroundings.stop.child_token();
+    /// Starts a job, or joins the one of the same key, and returns its status.
+    pub(super) async fn start_job(self: &Arc<Self>, operation: OperationId, epoch: u64, job: Job) -> Result<JobStatus> {
+        let (key, arguments) = ((operation, job.name().to_owned()), format!("{job:?}"));
+        let changes = AppliedChanges::of(&job);
+        let cancel = self.context.stop.child_token();
         {
-            let mut known = self.notes.known();
-            known.fence(epoch)?;
-            if let Some(joined) = known.join(&key, &told)? {
-                return joined;
+            let mut state = self.state.state();
+            state.fence(epoch)?;
+            if let Some(status) = state.join(&key, &arguments)? {
+                return status;
             }
-            self.mending.lock().unwrap_or_else(PoisonError::into_inner).cancel();
-            known.begin(key.clone(), told, cancel.clone());
+            self.restart.lock().cancel();
+            state.start(key.clone(), arguments, cancel.clone());
         }
         let agent = self.clone();
-        let cx = Cx::new(operation, epoch).with_step(work.name()).with_cancel(cancel).with_progress(Arc::new(
-            move |progress| {
-                agent.surroundings.notifier.notify(message::write(&Notice::Progress { operation, progress }))
-            },
+        let cx = Cx::new(operation, epoch).with_step(job.name()).with_cancel(cancel).with_progress(Arc::new(
+            move |progress| agent.context.notifier.notify(message::write(&Notice::Progress { operation, progress })),
         ));
         let agent = self.clone();
         self.tasks.spawn(async move {
-            let result = AssertUnwindSafe(agent.work(&cx, work)).catch_unwind().await;
-            let result = result.unwrap_or_else(|_| Err(Error::internal("the guest's job was lost: it panicked")));
-            agent.look.notify_one();
-            agent.notes.known().end(&key, result, made);
-            // Where it cannot be written down, and is forgotten, the job is done again.
-            agent.keep_notes().await;
-            agent.notes.known().kept(&key);
-            agent.surroundings.notifier.notify(message::write(&Notice::JobEnded));
+            let result = AssertUnwindSafe(agent.run_job(&cx, job)).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(Error::internal("the job panicked")));
+            agent.observe_now.notify_one();
+            agent.state.state().finish(&key, result, changes);
+            // If this fails and the agent restarts, the job runs again.
+            agent.persist_state().await;
+            agent.state.state().mark_persisted(&key);
+            agent.context.notifier.notify(message::write(&Notice::JobEnded));
         });
-        Ok(JobEnd::Running)
+        Ok(JobStatus::Running)
     }
 
-    /// What has become of a job that was begun.
-    pub(super) fn end(&self, operation: OperationId, work: &str) -> Option<Result<JobEnd>> {
-        self.notes.known().ended(&(operation, work.to_owned()))
+    /// Returns the status of a job, or `None` if the job is unknown.
+    pub(super) fn job_status(&self, operation: OperationId, name: &str) -> Option<Result<JobStatus>> {
+        self.state.state().job_status(&(operation, name.to_owned()))
     }
 
-    async fn keep_notes(&self) {
-        if let Err(error) = self.notes.keep().await {
-            tracing::error!(instance = %self.instance, error = error.report(), "the agent may forget");
+    async fn persist_state(&self) {
+        if let Err(error) = self.state.persist().await {
+            tracing::error!(instance = %self.instance, error = error.report(), "failed to persist agent state");
         }
     }
 
-    /// Takes others too, for itself and whoever is the agent after it.
-    async fn renew(&self, identity: GuestIdentity) -> Result<()> {
-        self.notes.known().identities.insert(identity);
-        self.notes.keep().await?;
+    /// Adds an identity, and persists it for the next process of this agent.
+    async fn add_identity(&self, identity: GuestIdentity) -> Result<()> {
+        self.state.state().identities.insert(identity);
+        self.state.persist().await?;
         self.apply_identities();
         Ok(())
     }
 
-    /// Drops what the control plane does not use any more.
-    async fn drop_former_identities(&self) {
+    /// Drops identities once the control plane uses a newer one.
+    async fn drop_retired_identities(&self) {
         let mut number = 0;
         loop {
-            number = self.surroundings.keys.activated_above(number).await;
-            self.notes.known().identities.remove_before(number);
-            self.keep_notes().await;
+            number = self.context.keys.activated_above(number).await;
+            self.state.state().identities.remove_before(number);
+            self.persist_state().await;
             self.apply_identities();
         }
     }
 
     fn apply_identities(&self) {
-        let Surroundings { keys, transport, .. } = &self.surroundings;
-        self.notes.known().identities.apply(keys, &**transport);
+        let AgentContext { keys, transport, .. } = &self.context;
+        self.state.state().identities.apply(keys, &**transport);
     }
 
-    async fn work(&self, cx: &Cx, work: Work) -> Result<()> {
-        let work = match work {
-            Work::Renew(identity) => return self.renew(identity).await,
-            work => work,
+    async fn run_job(&self, cx: &Cx, job: Job) -> Result<()> {
+        let job = match job {
+            Job::AddIdentity(identity) => return self.add_identity(identity).await,
+            job => job,
         };
         let _server = self.server.write().await;
         cx.check()?;
-        match work {
-            Work::Prepare(spec) => {
+        match job {
+            Job::Prepare(spec) => {
                 self.datastore.prepare(cx, &spec).await?;
-                self.intend(Intent::Run).await?;
+                self.set_intent(Intent::Run).await?;
             }
-            Work::Start => {
-                self.intend(Intent::Run).await?;
+            Job::Start => {
+                self.set_intent(Intent::Run).await?;
                 self.datastore.start(cx).await?;
             }
-            Work::Stop => {
-                self.intend(Intent::Stop).await?;
+            Job::Stop => {
+                self.set_intent(Intent::Stop).await?;
                 self.datastore.stop(cx).await?;
             }
-            Work::Restart => {
+            Job::Restart => {
                 self.datastore.stop(cx).await?;
-                self.intend(Intent::Run).await?;
+                self.set_intent(Intent::Run).await?;
                 self.datastore.start(cx).await?;
             }
-            Work::Remove => {
-                self.intend(Intent::None).await?;
+            Job::Remove => {
+                self.set_intent(Intent::None).await?;
                 return self.datastore.remove(cx).await;
             }
-            Work::Configure(settings) => {
-                // An agent that was attached in the middle of this does not know yet what it is to do.
-                self.intend(Intent::Run).await?;
+            Job::Configure(settings) => {
+                // The intent of an agent that was attached during this operation is unset.
+                self.set_intent(Intent::Run).await?;
                 self.configuration()?.apply(cx, &settings).await?;
             }
-            Work::RestoreSettings(settings) => {
-                self.intend(Intent::Run).await?;
-                // Without parameters there was nothing to change either.
+            Job::RestoreSettings(settings) => {
+                self.set_intent(Intent::Run).await?;
+                // A datastore without parameters cannot have been configured.
                 if let Some(configuration) = self.datastore.configuration() {
                     configuration.apply(cx, &settings).await?;
                 }
             }
-            Work::Resize(flavor) => {
-                let resize = self.datastore.resize().ok_or_else(|| lacks("other flavors"))?;
-                // Until it serves again nobody but the operation starts it: which size it is to have is open.
-                self.intend(Intent::None).await?;
+            Job::Resize(flavor) => {
+                let resize = self.datastore.resize().ok_or_else(|| unsupported("resizing"))?;
+                // Only the operation may start the server until its new size is settled.
+                self.set_intent(Intent::None).await?;
                 resize.resize(cx, &flavor).await?;
-                self.intend(Intent::Run).await?;
+                self.set_intent(Intent::Run).await?;
             }
-            Work::RevertResize(flavor) => {
+            Job::RevertResize(flavor) => {
                 if let Some(resize) = self.datastore.resize() {
                     resize.resize(cx, &flavor).await?;
                 }
-                self.intend(Intent::Run).await?;
+                self.set_intent(Intent::Run).await?;
             }
-            // It does not touch the server.
-            Work::Renew(_) => {}
-            Work::CheckUpgrade(to) => return self.upgrade()?.check(cx, &to).await,
-            Work::KeepRunning => self.intend(Intent::Run).await?,
-            Work::Upgrade(to) => {
+            // Handled above.
+            Job::AddIdentity(_) => {}
+            Job::CheckUpgrade(to) => return self.upgrade()?.check(cx, &to).await,
+            Job::KeepRunning => self.set_intent(Intent::Run).await?,
+            Job::Upgrade(to) => {
                 let upgrade = self.upgrade()?;
-                self.intend(Intent::None).await?;
+                self.set_intent(Intent::None).await?;
                 upgrade.upgrade(cx, &to).await?;
-                self.intend(Intent::Run).await?;
+                self.set_intent(Intent::Run).await?;
             }
-            Work::RevertUpgrade(from) => {
+            Job::RevertUpgrade(from) => {
                 let upgrade = self.upgrade()?;
-                self.intend(Intent::None).await?;
+                self.set_intent(Intent::None).await?;
                 upgrade.revert(cx, &from).await?;
-                self.intend(Intent::Run).await?;
+                self.set_intent(Intent::Run).await?;
             }
-            Work::ConcludeUpgrade => {
-                self.intend(Intent::Run).await?;
+            Job::ConcludeUpgrade => {
+                self.set_intent(Intent::Run).await?;
                 self.upgrade()?.conclude(cx).await?;
             }
         }
-        // What the caller hears as done it was told of before, unless it is away.
-        let told = message::write(&Notice::Seen { observed: self.observe().await, settled: true });
-        let _ = tokio::time::timeout(TOLD_PATIENCE, self.surroundings.notifier.notify_and_flush(told)).await;
+        // The control plane must store the outcome before it sees the job as done, unless it is unreachable.
+        let notice = message::write(&Notice::Seen { observed: self.observe().await, settled: true });
+        let _ = tokio::time::timeout(REPORT_TIMEOUT, self.context.notifier.notify_and_flush(notice)).await;
         Ok(())
     }
 
     fn configuration(&self) -> Result<&dyn Configuration> {
-        self.datastore.configuration().ok_or_else(|| lacks("parameters"))
+        self.datastore.configuration().ok_or_else(|| unsupported("parameters"))
     }
 
     fn upgrade(&self) -> Result<&dyn Upgrade> {
-        self.datastore.upgrade().ok_or_else(|| lacks("upgrades"))
+        self.datastore.upgrade().ok_or_else(|| unsupported("upgrades"))
     }
 
-    /// The context of a call that changes nothing.
-    fn look_context(&self) -> Cx {
-        Cx::new(OperationId::new_v4(), self.epoch()).with_cancel(self.surroundings.stop.child_token())
+    /// Returns the context of a call that changes nothing.
+    fn read_context(&self) -> Cx {
+        Cx::new(OperationId::new_v4(), self.epoch()).with_cancel(self.context.stop.child_token())
     }
 
-    /// Answers a question about accounts, or changes them.
+    /// Executes an account call.
     pub(super) async fn accounts(
         &self,
         operation: OperationId,
         epoch: u64,
-        question: AccountsCall,
+        call: AccountsCall,
     ) -> Result<AccountsReply> {
-        self.notes.known().fence(epoch)?;
+        self.state.state().fence(epoch)?;
         let accounts = self.datastore.accounts();
-        let accounts = accounts.ok_or_else(|| Error::unsupported("this datastore has no databases and users"))?;
+        let accounts =
+            accounts.ok_or_else(|| Error::unsupported("this datastore does not support databases and users"))?;
         let _server = self.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;
-        let cx = Cx::new(operation, epoch).with_cancel(self.surroundings.stop.child_token());
-        question.answer(accounts, &cx).await
+        let cx = Cx::new(operation, epoch).with_cancel(self.context.stop.child_token());
+        call.execute(accounts, &cx).await
     }
 
-    /// Lets running jobs know, awaits them, and stops watching. The server goes on.
+    /// Cancels running jobs, awaits their end and stops monitoring. The server keeps running.
     pub(super) async fn shut_down(&self) {
-        self.surroundings.stop.cancel();
+        self.context.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Says what is to become of the server, to whoever is the agent after this one too.
-    async fn intend(&self, intent: Intent) -> Result<()> {
-        self.notes.known().intent = intent;
-        self.notes.keep().await
+    /// Sets and persists the intent.
+    async fn set_intent(&self, intent: Intent) -> Result<()> {
+        self.state.state().intent = intent;
+        self.state.persist().await
     }
 
     fn intent(&self) -> Intent {
-        self.notes.known().intent
+        self.state.state().intent
     }
 
     fn epoch(&self) -> u64 {
-        self.notes.known().epoch
+        self.state.state().epoch
     }
 
-    /// Looks at the server, mends it where that is safe, and reports, until shut down.
-    async fn watch(&self) {
-        let mut healer = Healer::default();
+    /// Observes the server, reports, and restarts the server if that is safe, until shut down.
+    async fn monitor(&self) {
+        let mut policy = RestartPolicy::default();
         let mut start_failure: Option<String> = None;
         let mut last: Option<(Observed, Instant)> = None;
-        while !self.surroundings.stop.is_cancelled() {
+        while !self.context.stop.is_cancelled() {
             let intent = self.intent();
             if intent != Intent::None {
                 let mut observed = self.observe().await;
-                if self.surroundings.stop.is_cancelled() {
-                    // Looking was broken off; what was seen is not what is.
+                if self.context.stop.is_cancelled() {
+                    // The observation was cancelled and is not valid.
                     return;
                 }
                 match observed.health {
                     Health::Healthy => {
-                        healer.serving(Instant::now());
+                        policy.record_healthy(Instant::now());
                         start_failure = None;
                     }
                     Health::Down(ref mut problem) => {
                         if let Some(failure) = &start_failure {
-                            problem.message = format!("{}; starting it again failed: {failure}", problem.message);
+                            problem.message = format!("{}; restarting it failed: {failure}", problem.message);
                         }
                     }
                     _ => {}
                 }
-                let stale = last.as_ref().is_none_or(|(last, at)| {
-                    *last != observed || at.elapsed() >= self.surroundings.settings.report_every
-                });
+                let stale = last
+                    .as_ref()
+                    .is_none_or(|(last, at)| *last != observed || at.elapsed() >= self.context.settings.report_every);
                 if stale && self.intent() == intent {
                     last = Some((observed.clone(), Instant::now()));
                     let seen = Notice::Seen { observed: observed.clone(), settled: false };
-                    self.surroundings.notifier.notify(message::write(&seen));
+                    self.context.notifier.notify(message::write(&seen));
                 }
-                if self.mend(intent, &observed.health, &mut healer, &mut start_failure).await {
+                if self.heal(intent, &observed.health, &mut policy, &mut start_failure).await {
                     continue;
                 }
             }
             tokio::select! {
-                () = self.surroundings.stop.cancelled() => {}
-                () = self.look.notified() => {}
+                () = self.context.stop.cancelled() => {}
+                () = self.observe_now.notified() => {}
                 () = self.datastore.changed() => {}
-                () = tokio::time::sleep(self.surroundings.settings.observe_every) => {}
+                () = tokio::time::sleep(self.context.settings.observe_every) => {}
             }
         }
     }
 
-    /// True where something was done, so that the server is worth another look at once.
-    async fn mend(&self, intent: Intent, health: &Health, healer: &mut Healer, failure: &mut Option<String>) -> bool {
-        let remedy = healer.remedy(intent == Intent::Run, health, Instant::now());
-        if remedy == Remedy::Leave {
+    /// Starts or stops the server as the policy says. Returns true if the server should be observed
+    /// again at once.
+    async fn heal(
+        &self,
+        intent: Intent,
+        health: &Health,
+        policy: &mut RestartPolicy,
+        failure: &mut Option<String>,
+    ) -> bool {
+        let action = policy.action(intent == Intent::Run, health, Instant::now());
+        if action == RestartAction::None {
             return false;
         }
-        let cancel = self.surroundings.stop.child_token();
-        *self.mending.lock().unwrap_or_else(PoisonError::into_inner) = cancel.clone();
-        // A job that changes the server has it; whatever is wrong is that job's to mend.
+        let cancel = self.context.stop.child_token();
+        *self.restart.lock() = cancel.clone();
+        // A job that changes the server is responsible for its state.
         let Ok(_server) = self.server.try_write() else { return false };
         if self.intent() != intent {
             return true;
         }
-        healer.acting(Instant::now());
+        policy.record_action(Instant::now());
         let cx = Cx::new(OperationId::new_v4(), self.epoch()).with_cancel(cancel);
-        let result = match remedy {
-            Remedy::Leave => return false,
-            Remedy::Stop => self.datastore.stop(&cx).await,
-            Remedy::Start => {
-                tracing::warn!(instance = %self.instance, ?health, "starting the server again");
+        let result = match action {
+            RestartAction::None => return false,
+            RestartAction::Stop => self.datastore.stop(&cx).await,
+            RestartAction::Start => {
+                tracing::warn!(instance = %self.instance, ?health, "restarting the server");
                 self.datastore.start(&cx).await
             }
         };
@@ -371,7 +377,7 @@ impl Agent {
             Ok(()) => true,
             Err(error) if error.kind() == Kind::Cancelled => false,
             Err(error) => {
-                tracing::warn!(instance = %self.instance, error = error.report(), "the server could not be mended");
+                tracing::warn!(instance = %self.instance, error = error.report(), "failed to restart or stop the server");
                 *failure = Some(error.to_string());
                 false
             }
@@ -379,17 +385,17 @@ impl Agent {
     }
 
     async fn observe(&self) -> Observed {
-        let cx = self.look_context();
+        let cx = self.read_context();
         let mut observed = self.datastore.observe(&cx).await.unwrap_or_else(|error| {
-            let late = error.kind() == Kind::Timeout;
-            let condition = if late { Condition::NotAnswering } else { Condition::RuntimeUnavailable };
+            let timed_out = error.kind() == Kind::Timeout;
+            let condition = if timed_out { Condition::NotAnswering } else { Condition::RuntimeUnavailable };
             Observed::new(Health::Unknown(Problem::new(condition, error.to_string())))
         });
         if matches!(observed.health, Health::Down(_)) {
             if self.intent() == Intent::Stop {
                 observed.health = Health::Stopped;
             } else if self.server.try_read().is_err() {
-                // A job has the server down on its way up; if it fails, the next look tells.
+                // A job is restarting the server; if that fails, the next observation shows it.
                 observed.health = Health::Starting;
             }
         }
@@ -397,6 +403,6 @@ impl Agent {
     }
 }
 
-fn lacks(what: &str) -> Error {
-    Error::unsupported(format!("this datastore has no {what}"))
+fn unsupported(ability: &str) -> Error {
+    Error::unsupported(format!("this datastore does not support {ability}"))
 }

@@ -9,10 +9,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 #[cfg(feature = "amqp")]
-use super::Configuration;
+use super::AgentConfig;
 use super::{
     message::{self, Answer, Failure, Notice, Request},
-    remote,
+    sanitize::{self, sanitize_observed},
 };
 use crate::{
     error::Error,
@@ -43,7 +43,7 @@ pub fn from_guest(script: &[u8]) -> usize {
 #[cfg(feature = "amqp")]
 pub fn configuration(text: &[u8]) -> usize {
     let Ok(text) = std::str::from_utf8(text) else { return 0 };
-    let Ok(read) = Configuration::parse(text, |what| Error::invalid(what)) else { return 0 };
+    let Ok(read) = AgentConfig::parse(text, |what| Error::invalid(what)) else { return 0 };
     assert_eq!(read.host.instance, read.instance);
     let mut host = read.host.clone();
     host.login = None;
@@ -79,7 +79,7 @@ fn answer(text: &[u8]) -> bool {
 fn notice(text: &[u8]) -> bool {
     let Some(notice) = round_trip::<Notice>(text) else { return false };
     if let Notice::Seen { observed, .. } = notice {
-        assert_plain(&serde_json::to_value(remote::plain(observed)).unwrap());
+        assert_plain(&serde_json::to_value(sanitize_observed(observed)).unwrap());
     }
     true
 }
@@ -96,9 +96,9 @@ fn round_trip<T: Serialize + DeserializeOwned>(text: &[u8]) -> Option<T> {
 /// Checks that all texts may be stored and displayed.
 fn assert_plain(value: &Json) {
     match value {
-        Json::String(text) => assert!(is_plain(text, remote::MAX_TEXT), "{text:?}"),
+        Json::String(text) => assert!(is_plain(text, sanitize::MAX_TEXT), "{text:?}"),
         Json::Array(values) => {
-            assert!(values.len() <= remote::MAX_NAMES);
+            assert!(values.len() <= sanitize::MAX_NAMES);
             values.iter().for_each(assert_plain);
         }
         Json::Object(fields) => fields.values().for_each(assert_plain),

@@ -19,16 +19,16 @@ const PASSWORD_BYTES: usize = 32;
 /// An instance has one identity, or two while it is being rotated. Both parts have the same number,
 /// which increases with each rotation. `Debug` prints no secrets.
 #[derive(Clone, Debug)]
-pub struct GuestIdentity {
+pub(crate) struct GuestIdentity {
     /// The key that seals messages.
-    pub key: InstanceKey,
+    pub(crate) key: InstanceKey,
     /// The login at the message broker. A transport in this process does not use it.
-    pub login: BrokerLogin,
+    pub(crate) login: BrokerLogin,
 }
 
 impl GuestIdentity {
     /// Generates an identity with this number, from 1.
-    pub fn generate(instance: InstanceId, number: u32) -> Result<Self> {
+    pub(crate) fn generate(instance: InstanceId, number: u32) -> Result<Self> {
         let mut password = Zeroizing::new([0; PASSWORD_BYTES]);
         fill_random(password.as_mut_slice())?;
         let password = SecretString::from(BASE64_STANDARD.encode(password.as_slice()));
@@ -37,13 +37,13 @@ impl GuestIdentity {
     }
 
     /// Returns the number of the identity.
-    pub fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.key.id()
     }
 
     /// Encrypts the identity for the store, bound to this instance. It is not
     /// [delivered](SealedGuestIdentity::delivered) yet.
-    pub fn wrap(&self, master: &MasterKeys, instance: InstanceId) -> Result<SealedGuestIdentity> {
+    pub(crate) fn wrap(&self, master: &MasterKeys, instance: InstanceId) -> Result<SealedGuestIdentity> {
         let key = self.key.wrap(master, instance)?;
         let password = master.seal(&password_binding(instance, self.number()), &self.login.password)?;
         Ok(SealedGuestIdentity { number: self.number(), key, password, delivered: false })
@@ -55,7 +55,7 @@ impl GuestIdentity {
     ///
     /// [`Corrupt`](crate::error::Kind::Corrupt) if it was encrypted with other master keys or for
     /// another instance.
-    pub fn unwrap(sealed: &SealedGuestIdentity, master: &MasterKeys, instance: InstanceId) -> Result<Self> {
+    pub(crate) fn unwrap(sealed: &SealedGuestIdentity, master: &MasterKeys, instance: InstanceId) -> Result<Self> {
         let key = InstanceKey::unwrap(sealed.number, &sealed.key, master, instance)?;
         let password = master.open(&password_binding(instance, sealed.number), &sealed.password)?;
         Ok(Self { key, login: BrokerLogin::for_guest(instance, sealed.number, password) })
@@ -64,15 +64,15 @@ impl GuestIdentity {
 
 /// A [`GuestIdentity`] as it is stored: its secrets are encrypted with the master keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedGuestIdentity {
+pub(crate) struct SealedGuestIdentity {
     /// The number of the identity, from 1.
-    pub number: u32,
+    pub(crate) number: u32,
     /// The key that seals messages.
-    pub key: Sealed,
+    pub(crate) key: Sealed,
     /// The password of the login at the message broker.
-    pub password: Sealed,
+    pub(crate) password: Sealed,
     /// True once the guest has the identity.
-    pub delivered: bool,
+    pub(crate) delivered: bool,
 }
 
 /// The identities that a guest has: one, or two during a rotation.

@@ -1,54 +1,71 @@
-//! What goes over the line to a guest, inside of what is sealed.
+//! The messages between the control plane and guests, as they are inside of a sealed frame.
+//!
+//! Control plane and agents are upgraded one after the other: names in JSON must not change.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-use super::protocol::{AccountsCall, AccountsReply, JobEnd, Work};
+use super::protocol::{AccountsCall, AccountsReply, Job, JobStatus};
 use crate::{
     error::{Effect, Error, Kind, Result},
     id::OperationId,
     model::{Observed, Progress},
 };
 
-/// The longest text of an error that is taken of a guest, in letters.
+/// The maximum length of an error text from a guest, in characters.
 pub(super) const MAX_TEXT: usize = 8000;
 
-/// What a guest is asked.
+/// A request to a guest.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
-    /// To begin a job, or join the one of the same key.
-    Job { operation: OperationId, epoch: u64, work: Work },
-    /// What became of a job.
-    JobEnd { operation: OperationId, work: String },
-    /// About accounts.
-    Accounts { operation: OperationId, epoch: u64, question: AccountsCall },
+pub(crate) enum Request {
+    /// Starts a job, or joins the one of the same key.
+    Job {
+        operation: OperationId,
+        epoch: u64,
+        #[serde(rename = "work")]
+        job: Job,
+    },
+    /// Asks for the status of a job by its name.
+    #[serde(rename = "JobEnd")]
+    JobStatus {
+        operation: OperationId,
+        #[serde(rename = "work")]
+        job: String,
+    },
+    /// Queries or changes accounts.
+    Accounts {
+        operation: OperationId,
+        epoch: u64,
+        #[serde(rename = "question")]
+        call: AccountsCall,
+    },
 }
 
-/// What it answers.
+/// The response of a guest.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
-    Job(JobEnd),
-    /// There is no such job: the guest was restarted.
+pub(crate) enum Answer {
+    Job(JobStatus),
+    /// The job is unknown: the agent was restarted.
     NoJob,
     Accounts(AccountsReply),
 }
 
-/// What it tells without being asked.
+/// A one-way message from a guest.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Notice {
-    /// What it sees. `settled` where a job waits until this is stored.
+pub(crate) enum Notice {
+    /// An observation of the server. `settled` if a job waits until it is stored.
     Seen { observed: Observed, settled: bool },
-    /// How far a job is.
+    /// The progress of a job.
     Progress { operation: OperationId, progress: Progress },
-    /// Some job has ended.
+    /// A job has ended.
     JobEnded,
 }
 
-/// An error on its way.
+/// The wire form of an error.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     kind: Kind,
     transient: bool,
     effect: Effect,
@@ -56,7 +73,7 @@ pub(super) struct Failure {
     detail: String,
 }
 
-/// What an operator is told of an error on the other side.
+/// The context of an error from the other side, for operators.
 #[derive(Debug)]
 struct Detail(String);
 
@@ -79,23 +96,25 @@ impl From<Error> for Failure {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let message = failure.message.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect::<String>();
+        let message =
+            failure.message.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect::<String>();
         let error = Self::of(failure.kind, message).having(failure.effect);
         let error = if failure.transient { error.transient() } else { error.permanent() };
-        let detail = failure.detail.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect::<String>();
+        let detail =
+            failure.detail.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect::<String>();
         if detail.is_empty() { error } else { error.because(Detail(detail)) }
     }
 }
 
-/// A message as bytes, which are wiped when they are dropped.
-pub(super) fn write(message: &impl Serialize) -> Zeroizing<Vec<u8>> {
-    // Maps have texts as keys and nothing refuses to be written, so that this does not fail.
+/// Encodes a message. The bytes are wiped when they are dropped.
+pub(crate) fn write(message: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    // Cannot fail: all map keys are strings and no `Serialize` implementation returns an error.
     Zeroizing::new(serde_json::to_vec(message).unwrap_or_default())
 }
 
-/// The message in these bytes. What is wrong with them is not told: they may hold anything.
-pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|_| Error::invalid("a message to or from a guest cannot be read"))
+/// Decodes a message. The error does not quote the input, which may hold secrets.
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|_| Error::invalid("could not decode a message to or from a guest"))
 }
 
 #[cfg(test)]
@@ -108,37 +127,37 @@ mod tests {
     };
 
     #[test]
-    fn a_request_arrives_with_its_secrets_and_prints_without_them() {
+    fn secrets_survive_the_round_trip_and_are_redacted_in_debug_output() {
         let mut release = Release::new("17", "postgres:17");
         release.login = Some(RegistryLogin { username: "ci".to_owned(), password: "t0ken".into() });
         let users = vec![NewUser::new("app", "s3cret").granted("app")];
         let prepare = Prepare::new(vec![NewDatabase::new("app")], users.clone());
-        for work in [Work::Prepare(prepare), Work::Upgrade(release)] {
-            let request = Request::Job { operation: OperationId::new_v4(), epoch: 1, work };
-            let Request::Job { work, .. } = read(&write(&request)).unwrap() else { panic!() };
-            let password = match &work {
-                Work::Prepare(spec) => spec.users[0].password.clone(),
-                Work::Upgrade(release) => release.login.clone().unwrap().password,
+        for job in [Job::Prepare(prepare), Job::Upgrade(release)] {
+            let request = Request::Job { operation: OperationId::new_v4(), epoch: 1, job };
+            let Request::Job { job, .. } = read(&write(&request)).unwrap() else { panic!() };
+            let password = match &job {
+                Job::Prepare(spec) => spec.users[0].password.clone(),
+                Job::Upgrade(release) => release.login.clone().unwrap().password,
                 other => panic!("{other:?}"),
             };
             assert!(["s3cret", "t0ken"].contains(&password.expose_secret()));
-            assert!(!format!("{request:?} {work:?}").contains(password.expose_secret()));
+            assert!(!format!("{request:?} {job:?}").contains(password.expose_secret()));
         }
-        for question in [
+        for call in [
             AccountsCall::CreateUsers(users),
             AccountsCall::EnableRoot(SecretString::from("s3cret")),
             AccountsCall::SetPassword { user: "app".into(), password: SecretString::from("s3cret") },
         ] {
-            let told = write(&Request::Accounts { operation: OperationId::new_v4(), epoch: 1, question });
-            let request: Request = read(&told).unwrap();
+            let encoded = write(&Request::Accounts { operation: OperationId::new_v4(), epoch: 1, call });
+            let request: Request = read(&encoded).unwrap();
             assert!(
-                std::str::from_utf8(&told).unwrap().contains("s3cret") && !format!("{request:?}").contains("s3cret")
+                std::str::from_utf8(&encoded).unwrap().contains("s3cret") && !format!("{request:?}").contains("s3cret")
             );
         }
     }
 
     #[test]
-    fn an_error_means_the_same_on_the_other_side() {
+    fn errors_survive_the_round_trip() {
         let source = std::io::Error::other("no route");
         let error = Error::unavailable("away").with("socket", "/run/x").because(source).having(Effect::Unknown);
         let arrived = Error::from(read::<Failure>(&write(&Failure::from(error.clone()))).unwrap());

@@ -1,65 +1,65 @@
-//! The guest agent: hosts the engine of one instance, does what the task manager asks, and keeps the server running.
+//! The guest agent: manages the server of one instance on behalf of the control plane, and keeps it
+//! running.
 //!
 //! ```text
-//!   task manager --job(key, epoch, work)--> Agent --prepare/start/stop/remove--> Datastore (the driver)
-//!                                             |  ^
-//!                  conductor <--Report--------'  `-- observe, changed: every 2 s and on every event
+//!   task manager --job(operation, epoch, arguments)--> Agent --prepare/start/stop/remove--> Datastore (the driver)
+//!                                                        |  ^
+//!                  conductor <------ notice ------------'  `-- observe, changed: every 2 s and on every event
 //! ```
 //!
-//! - Long work is a **job**, keyed by the operation it is for: asked again it is joined, or its result returned.
-//! - One thing changes the server at a time; looking at it never waits for that.
-//! - A caller with a lower epoch than the highest seen is refused.
-//! - **The agent owns restarts.** A server that should run and does not is started again where that is safe: at once,
-//!   then with growing pauses of up to a minute. A lost data directory is never initialised anew.
+//! - A long change is a **job**, keyed by its operation: requesting it again joins it or returns
+//!   its result.
+//! - One job at a time changes the server; observations never wait for it.
+//! - Callers with a lower epoch than the highest seen are rejected.
+//! - **The agent owns restarts.** A server that should run and does not is restarted if that is
+//!   safe: at once, then with exponential back-off up to a minute. A data directory that was lost
+//!   is never initialized again.
 
 mod agent;
 #[cfg(feature = "amqp")]
-mod apart;
+mod agent_config;
 #[cfg(feature = "amqp")]
-mod configuration;
-mod desk;
+mod agent_process;
+mod agent_state;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod heal;
-mod hub;
 mod identity;
-mod lifeline;
-mod local;
-mod message;
-mod notes;
+mod local_agent;
+mod mailboxes;
+pub(crate) mod message;
 mod protocol;
-mod remote;
-mod telling;
+mod request_handler;
+mod restart_policy;
+mod sanitize;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use agent::Settings;
+pub use agent::AgentSettings;
 #[cfg(feature = "amqp")]
-pub use apart::serve;
+pub use agent_config::AgentConfig;
 #[cfg(feature = "amqp")]
-pub use configuration::Configuration;
-pub use hub::{Call, Guests};
-pub use identity::{GuestIdentity, SealedGuestIdentity};
-pub use protocol::{AccountsCall, AccountsReply, JobEnd, Work};
-pub use telling::Telling;
+pub use agent_process::serve;
 
+#[cfg(feature = "amqp")]
+pub(crate) use agent_config::agent_setup;
 #[cfg(all(feature = "amqp", feature = "conformance"))]
-pub(crate) use configuration::host_in;
-#[cfg(feature = "amqp")]
-pub(crate) use configuration::setup;
-#[cfg(feature = "conformance")]
-pub(crate) use hub::{admit, dismiss};
+pub(crate) use agent_config::host_of;
+pub(crate) use identity::{GuestIdentity, SealedGuestIdentity};
+pub(crate) use local_agent::{LocalAgent, LocalConnection};
+pub(crate) use mailboxes::{authorize, revoke};
+pub(crate) use protocol::{AccountsCall, AccountsReply, Job, JobStatus};
+pub(crate) use sanitize::{sanitize_observed, sanitize_text};
 
-/// Without a way to them there are no agents elsewhere.
+/// Without AMQP there are no agents outside of this process.
 #[cfg(all(not(feature = "amqp"), feature = "conformance"))]
-pub(crate) fn host_in(_text: &str) -> crate::error::Result<crate::datastore::GuestHost> {
-    Err(crate::error::Error::unsupported("agents elsewhere need the feature amqp"))
+pub(crate) fn host_of(_text: &str) -> crate::error::Result<crate::datastore::GuestHost> {
+    Err(crate::error::Error::unsupported("agents outside of this process need the feature amqp"))
 }
 
 #[cfg(not(feature = "amqp"))]
-pub(crate) fn setup(
+pub(crate) fn agent_setup(
     _instance: &crate::model::Instance,
     _identity: &GuestIdentity,
     _endpoint: &crate::rpc::BrokerEndpoint,

@@ -1,4 +1,6 @@
-//! What a guest can be asked, and what it answers.
+//! Requests to a guest and their results.
+//!
+//! They are sent as JSON: the names of variants are part of the protocol.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,43 +12,44 @@ use crate::{
     secret::SecretString,
 };
 
-/// Long work on an instance's server.
+/// A long-running change of an instance's server, or of its agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Work {
-    /// From an empty volume to a running server.
+pub(crate) enum Job {
+    /// Initializes an empty volume and starts the server.
     Prepare(#[serde(with = "wire::prepare")] Prepare),
-    /// To a running server.
+    /// Starts the server.
     Start,
-    /// To a stopped server.
+    /// Stops the server.
     Stop,
-    /// To a stopped server and back.
+    /// Stops and starts the server.
     Restart,
-    /// To nothing.
+    /// Removes the server and its data.
     Remove,
-    /// To other settings.
+    /// Applies settings.
     Configure(Settings),
-    /// To the settings before.
+    /// Applies the previous settings.
     RestoreSettings(Settings),
-    /// To another flavor.
+    /// Restarts the server with the limits of another flavor.
     Resize(Flavor),
-    /// To the flavor before.
+    /// Restarts the server with the limits of the previous flavor.
     RevertResize(Flavor),
-    /// To nothing else; refuses an upgrade that cannot be.
+    /// Validates an upgrade without changing anything.
     CheckUpgrade(#[serde(with = "wire::release")] Release),
-    /// To nothing else; the agent keeps it running.
+    /// Keeps the server running, without changing it.
     KeepRunning,
-    /// To a server of another release.
+    /// Upgrades the server to another release.
     Upgrade(#[serde(with = "wire::release")] Release),
-    /// To a server of the release before.
+    /// Returns to the previous release.
     RevertUpgrade(#[serde(with = "wire::release")] Release),
-    /// To a server without a way back.
+    /// Removes what only a return to the previous release would need.
     ConcludeUpgrade,
-    /// To a guest with other credentials, beside those it has.
-    Renew(#[serde(with = "wire::identity")] GuestIdentity),
+    /// Adds an identity to those that the guest has.
+    #[serde(rename = "Renew")]
+    AddIdentity(#[serde(with = "wire::identity")] GuestIdentity),
 }
 
-impl Work {
-    pub(super) fn name(&self) -> &'static str {
+impl Job {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Prepare(_) => "prepare",
             Self::Start => "start",
@@ -62,24 +65,23 @@ impl Work {
             Self::Upgrade(_) => "upgrade",
             Self::RevertUpgrade(_) => "revert upgrade",
             Self::ConcludeUpgrade => "conclude upgrade",
-            Self::Renew(_) => "renew",
+            Self::AddIdentity(_) => "renew",
         }
     }
 }
 
-/// What waiting for a job came to.
+/// The status of a job that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JobEnd {
-    /// It is done.
+pub(crate) enum JobStatus {
     Done,
-    /// It goes on; ask again.
+    /// Ask again later.
     Running,
 }
 
-/// A question about, or a change to, the accounts inside an instance. See [`Accounts`] for what each means.
+/// A query or change of the accounts inside an instance; each variant is the method of [`Accounts`]
+/// with that name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "each variant is the method of the same name, with its arguments")]
-pub enum AccountsCall {
+pub(crate) enum AccountsCall {
     CreateDatabases(Vec<NewDatabase>),
     Databases(PageRequest),
     DropDatabase(String),
@@ -109,26 +111,21 @@ pub enum AccountsCall {
     RootEnabled,
 }
 
-/// The answer to an [`AccountsCall`].
+/// The result of an [`AccountsCall`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum AccountsReply {
-    /// It is done.
+pub(crate) enum AccountsReply {
     Done,
-    /// A part of the list of databases.
     Databases(Page<Database>),
-    /// A part of the list of users.
     Users(Page<User>),
-    /// One user.
     User(User),
     /// The name of the tenant's root.
     Root(String),
-    /// Yes or no.
     Flag(bool),
 }
 
 impl AccountsCall {
-    /// What it changes, for the event stream; `None` where it only looks.
-    pub fn action(&self) -> Option<&'static str> {
+    /// Returns the name of the change for the event stream; `None` for a query.
+    pub(crate) fn action(&self) -> Option<&'static str> {
         match self {
             Self::CreateDatabases(_) => Some("create databases"),
             Self::DropDatabase(_) => Some("drop database"),
@@ -144,7 +141,7 @@ impl AccountsCall {
         }
     }
 
-    pub(super) async fn answer(self, accounts: &dyn Accounts, cx: &Cx) -> Result<AccountsReply> {
+    pub(super) async fn execute(self, accounts: &dyn Accounts, cx: &Cx) -> Result<AccountsReply> {
         let done = |()| AccountsReply::Done;
         match self {
             Self::CreateDatabases(databases) => accounts.create_databases(cx, &databases).await.map(done),
@@ -166,8 +163,8 @@ impl AccountsCall {
 }
 
 impl AccountsReply {
-    /// The error for an answer to another question.
-    pub fn unexpected(self) -> Error {
-        Error::internal("the guest answered another question")
+    /// Returns the error for a reply to a different call.
+    pub(crate) fn unexpected(self) -> Error {
+        Error::internal("the guest sent a reply of an unexpected type")
     }
 }

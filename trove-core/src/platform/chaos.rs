@@ -10,18 +10,18 @@ use crate::{
     model::{ByteSize, Endpoint, Instance},
 };
 
-/// A platform whose calls meet what chaos decides.
-struct Troubled {
+/// A platform whose calls are subject to fault injection.
+struct FaultInjecting {
     inner: Platform,
     chaos: Chaos,
 }
 
 impl Platform {
-    /// The same platform, under a script of failures: its calls are named as their methods are.
+    /// Returns this platform with fault injection. Calls are named like their methods.
     #[must_use]
     pub fn with_chaos(self, chaos: Chaos) -> Self {
-        let troubled = Arc::new(Troubled { inner: self, chaos });
-        Self { compute: troubled.clone(), volumes: troubled.clone(), networks: troubled }
+        let injecting = Arc::new(FaultInjecting { inner: self, chaos });
+        Self { compute: injecting.clone(), volumes: injecting.clone(), networks: injecting }
     }
 }
 
@@ -30,7 +30,7 @@ fn call<'a>(name: &'static str, arguments: &'a (dyn fmt::Debug + Send + Sync)) -
 }
 
 #[async_trait]
-impl Volumes for Troubled {
+impl Volumes for FaultInjecting {
     async fn ensure_volume(&self, instance: InstanceId, size: ByteSize) -> Result<Ensured<()>> {
         let arguments = (instance, size);
         let call = call("ensure_volume", &arguments);
@@ -44,7 +44,7 @@ impl Volumes for Troubled {
 }
 
 #[async_trait]
-impl Networks for Troubled {
+impl Networks for FaultInjecting {
     async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>> {
         let arguments = (instance, public);
         let call = call("ensure_endpoint", &arguments);
@@ -58,7 +58,7 @@ impl Networks for Troubled {
 }
 
 #[async_trait]
-impl Compute for Troubled {
+impl Compute for FaultInjecting {
     async fn ensure_compute(
         &self,
         instance: &Instance,

@@ -1,8 +1,9 @@
-//! The infrastructure contract: where instances get their compute, volumes and networks from.
+//! The infrastructure contract: how instances get compute, volumes and networks.
 //!
-//! Every call is `ensure_*` or `release_*`, finds its resource by the [name](resource_name) derived from the instance's
-//! id, and may be repeated: an `ensure` that finds what it would make returns it, a `release` that finds nothing is
-//! `Ok`. What takes long is [`Ensured::Pending`] and asked again later, so that waiting holds nothing.
+//! Every call is `ensure_*` or `release_*`, finds its resource by the [name](resource_name) derived
+//! from the id of the instance, and is idempotent: `ensure` returns an existing resource, `release`
+//! of an absent one is `Ok`. A call that would take long returns [`Ensured::Pending`] and is
+//! repeated later, so that waiting holds no task.
 
 mod chaos;
 
@@ -19,52 +20,54 @@ use crate::{
     secret::{ExposeSecret, SecretString},
 };
 
-/// The infrastructure that instances are made of.
+/// The infrastructure that instances run on.
 #[derive(Clone)]
 pub struct Platform {
-    /// Where guests run.
+    /// Provides compute for guests.
     pub compute: Arc<dyn Compute>,
-    /// Where their data lives.
+    /// Provides volumes for their data.
     pub volumes: Arc<dyn Volumes>,
-    /// How they are reached.
+    /// Provides their endpoints.
     pub networks: Arc<dyn Networks>,
 }
 
-/// What an `ensure_*` call found or made.
+/// The result of an `ensure_*` call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ensured<T> {
-    /// It is there.
+    /// The resource is ready.
     Ready(T),
-    /// It is being made; ask again after this long.
+    /// The resource is being created; repeat the call after this delay.
     Pending(Duration),
 }
 
-/// Volumes.
+/// Manages volumes.
 #[async_trait]
 pub trait Volumes: Send + Sync {
-    /// Makes sure the instance has a volume of this size. [`NoSpace`](crate::error::Kind::NoSpace) where it cannot be had.
+    /// Ensures that the instance has a volume of this size.
+    /// [`NoSpace`](crate::error::Kind::NoSpace) if there is not enough space.
     async fn ensure_volume(&self, instance: InstanceId, size: ByteSize) -> Result<Ensured<()>>;
 
-    /// Removes the instance's volume with all it holds.
+    /// Deletes the volume of the instance with its data.
     async fn release_volume(&self, instance: InstanceId) -> Result<()>;
 }
 
-/// Networks.
+/// Manages endpoints.
 #[async_trait]
 pub trait Networks: Send + Sync {
-    /// Makes sure the instance has an address, the same at every call; `public` where other machines are to reach it.
+    /// Ensures that the instance has an endpoint and returns the same one at every call. A `public`
+    /// endpoint is reachable from other machines.
     async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>>;
 
-    /// Gives the instance's address back.
+    /// Releases the endpoint of the instance.
     async fn release_endpoint(&self, instance: InstanceId) -> Result<()>;
 }
 
-/// Compute.
+/// Manages compute.
 #[async_trait]
 pub trait Compute: Send + Sync {
-    /// Makes sure the instance has a place to run, with its volume and endpoint, which are ready; where they are not it is
-    /// [`Conflict`](crate::error::Kind::Conflict). Where there is an `agent`, the platform may run it there, and then sees to
-    /// it that it runs, one of it, until the place is given back.
+    /// Ensures that the instance has compute with its volume and endpoint, which must be ready;
+    /// otherwise [`Conflict`](crate::error::Kind::Conflict). Given an `agent`, the platform may run
+    /// it there. It then keeps exactly one running until the compute is released.
     async fn ensure_compute(
         &self,
         instance: &Instance,
@@ -72,32 +75,33 @@ pub trait Compute: Send + Sync {
         agent: Option<&AgentSetup>,
     ) -> Result<Ensured<Placement>>;
 
-    /// Removes the instance's place. Its guest has been removed before.
+    /// Releases the compute of the instance, after its server was removed.
     async fn release_compute(&self, instance: InstanceId) -> Result<()>;
 }
 
-/// Where the guest agent of an instance lives.
+/// Where the guest agent of an instance runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Placement {
-    /// In this process, beside a host of this description.
+    /// In this process, managing a server on this host.
     InProcess(Box<GuestHost>),
-    /// Where the platform runs it.
+    /// In a process that the platform runs.
     Elsewhere,
 }
 
-/// What the agent of an instance is told that lives elsewhere: who it is and how it reaches the control plane.
+/// The setup of an agent that is a process of its own: its identity, and how it reaches the control
+/// plane.
 #[derive(Clone)]
 pub struct AgentSetup(SecretString);
 
 impl AgentSetup {
-    #[cfg(all(feature = "amqp", any(feature = "sqlite", feature = "postgres")))]
+    #[cfg(feature = "amqp")]
     pub(crate) fn new(text: SecretString) -> Self {
         Self(text)
     }
 
-    /// The [configuration](crate::guest::Configuration) of the agent beside this host, as the text of a file that only the
-    /// agent may read.
+    /// Returns the text of the [configuration file](crate::guest::AgentConfig) of the agent on this
+    /// host. Only the agent may read the file.
     pub fn beside(&self, host: &GuestHost) -> Result<SecretString> {
         Ok(format!("{{\"guest\":{},\"host\":{}}}\n", self.0.expose_secret(), host.to_json()?).into())
     }

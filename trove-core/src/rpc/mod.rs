@@ -165,7 +165,9 @@ mod tests;
 mod transport;
 
 #[cfg(feature = "amqp")]
-pub use amqp::{Amqp, Broker, Management, RabbitMq};
+pub use amqp::{Amqp, Broker};
+#[cfg(feature = "amqp-management")]
+pub use amqp::{Management, RabbitMq};
 pub use client::{NotificationHandler, OnGuestRestart, RpcClient};
 pub use drops::DropCounters;
 pub use envelope::{DropReason, MAX_PAYLOAD_BYTES};

@@ -10,7 +10,7 @@ use crate::{
 
 impl Store {
     /// Writes an identity down, unless the instance has one of that number already. It goes with the instance.
-    pub async fn insert_identity(&self, instance: InstanceId, identity: &SealedGuestIdentity) -> Result<()> {
+    pub(crate) async fn insert_identity(&self, instance: InstanceId, identity: &SealedGuestIdentity) -> Result<()> {
         let sql = "INSERT INTO guest_identities (instance, number, rpc_key, password, told) VALUES ($1, $2, $3, $4, $5) \
             ON CONFLICT (instance, number) DO NOTHING";
         let SealedGuestIdentity { number, key, password, delivered } = identity;
@@ -25,19 +25,19 @@ impl Store {
     }
 
     /// The instance's identities, the newest last.
-    pub async fn identities(&self, instance: InstanceId) -> Result<Vec<SealedGuestIdentity>> {
+    pub(crate) async fn identities(&self, instance: InstanceId) -> Result<Vec<SealedGuestIdentity>> {
         let sql = "SELECT number, rpc_key, password, told FROM guest_identities WHERE instance = $1 ORDER BY number";
         self.db().rows(sql, &[instance.to_string().into()]).await?.iter().map(identity).collect()
     }
 
     /// Notes that the guest knows the identity of this number.
-    pub async fn mark_identity_delivered(&self, instance: InstanceId, number: u32) -> Result<()> {
+    pub(crate) async fn mark_identity_delivered(&self, instance: InstanceId, number: u32) -> Result<()> {
         let sql = "UPDATE guest_identities SET told = 1 WHERE instance = $1 AND number = $2";
         self.db().execute(sql, &[instance.to_string().into(), i64::from(number).into()]).await.map(drop)
     }
 
     /// Forgets the identity of this number. One that is absent is `Ok`.
-    pub async fn remove_identity(&self, instance: InstanceId, number: u32) -> Result<()> {
+    pub(crate) async fn remove_identity(&self, instance: InstanceId, number: u32) -> Result<()> {
         let sql = "DELETE FROM guest_identities WHERE instance = $1 AND number = $2";
         self.db().execute(sql, &[instance.to_string().into(), i64::from(number).into()]).await.map(drop)
     }

@@ -7,48 +7,49 @@ use super::{ControlPlane, guest_job};
 use crate::{
     error::{Kind, Result},
     flow::{End, Flow, Limits, Next, StepCx},
-    guest::Work,
+    guest::Job,
     lifecycle::State,
     model::{AssignedSettings, OperationStatus, Settings},
     store::InstanceChange,
 };
 
-/// Gives the server of an instance the settings of a configuration group, or none.
+/// Applies the settings of a configuration group, or the defaults, to the server of an instance.
 ///
-/// The settings are in the operation itself, so that each of its tries gives the same ones, whatever becomes of the
-/// group meanwhile. A group that has changed is given again, by another operation.
+/// The settings are part of the operation, so that each try applies the same ones even if the group
+/// changes meanwhile. A changed group is applied by another operation.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ConfigureInstance {
+pub(crate) struct ConfigureInstance {
     to: AssignedSettings,
-    /// What the instance had, once the operation has looked.
+    /// The former settings, once they have been read.
     from: Option<AssignedSettings>,
 }
 
 /// The one step of [`ConfigureInstance`].
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Have the agent apply the settings.
+pub(crate) enum Step {
+    /// Has the agent apply the settings.
     Server,
 }
 
 impl ConfigureInstance {
-    /// A change to these settings.
-    pub fn new(to: AssignedSettings) -> Self {
+    /// Returns a change to these settings.
+    pub(crate) fn new(to: AssignedSettings) -> Self {
         Self { to, from: None }
     }
 
-    async fn look(&mut self, cx: &StepCx<'_, ControlPlane>) -> Result<Settings> {
+    async fn former_settings(&mut self, cx: &StepCx<'_, ControlPlane>) -> Result<Settings> {
         let from = cx.context.instance(cx.instance).await?.assigned_settings;
         Ok(self.from.insert(from).settings.clone())
     }
 
-    /// What the instance counts as given when this failed. A revision that was refused was given nevertheless, or it would
-    /// be given again for ever; one that met an obstacle is given again.
+    /// Returns the settings to record after a failure. A revision that the server rejected counts
+    /// as applied, because it would be retried forever otherwise; after any other failure the
+    /// former revision is recorded, so that the group is applied again.
     fn given_after_failure(&self, end: End<'_>) -> Option<AssignedSettings> {
         let from = self.from.clone()?;
         let id = |given: &AssignedSettings| given.group.map(|(id, _)| id);
-        let refused = end.error.is_some_and(|error| matches!(error.kind, Kind::Invalid | Kind::Unsupported));
-        let group = if refused && id(&from) == id(&self.to) { self.to.group } else { from.group };
+        let rejected = end.error.is_some_and(|error| matches!(error.kind, Kind::Invalid | Kind::Unsupported));
+        let group = if rejected && id(&from) == id(&self.to) { self.to.group } else { from.group };
         Some(AssignedSettings { group, ..from })
     }
 }
@@ -65,20 +66,20 @@ impl Flow for ConfigureInstance {
     }
 
     fn limits(_step: Step) -> Limits {
-        Limits { patience: Duration::from_secs(300), tries: 4, ..Limits::default() }
+        Limits { total_timeout: Duration::from_secs(300), tries: 4, ..Limits::default() }
     }
 
     async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
-        self.look(cx).await?;
-        // The instance may have become smaller since the group was changed.
+        self.former_settings(cx).await?;
+        // The instance may have been resized since the group was changed.
         let instance = cx.context.instance(cx.instance).await?;
         cx.context.guests.driver(&instance.datastore)?.check_settings(&instance.flavor, &self.to.settings)?;
-        guest_job(cx, Work::Configure(self.to.settings.clone())).await
+        guest_job(cx, Job::Configure(self.to.settings.clone())).await
     }
 
     async fn undo(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
-        let before = self.look(cx).await?;
-        guest_job(cx, Work::RestoreSettings(before)).await
+        let former = self.former_settings(cx).await?;
+        guest_job(cx, Job::RestoreSettings(former)).await
     }
 
     fn ended(&self, end: End<'_>) -> InstanceChange {

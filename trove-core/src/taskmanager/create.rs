@@ -8,7 +8,7 @@ use crate::{
     datastore::Prepare,
     error::Result,
     flow::{End, Flow, Limits, Next, StepCx},
-    guest::Work,
+    guest::Job,
     id::InstanceId,
     lifecycle::State,
     model::{AssignedSettings, NewDatabase, NewUser, OperationStatus, UserName},
@@ -17,16 +17,16 @@ use crate::{
     store::InstanceChange,
 };
 
-/// Makes an instance.
+/// Creates an instance.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct CreateInstance {
+pub(crate) struct CreateInstance {
     databases: Vec<NewDatabase>,
     users: Vec<SealedUser>,
     #[serde(default)]
     settings: AssignedSettings,
 }
 
-/// A user to create, with its password as it may be written down.
+/// A user to create, with a sealed password.
 #[derive(Debug, Serialize, Deserialize)]
 struct SealedUser {
     user: UserName,
@@ -36,20 +36,20 @@ struct SealedUser {
 
 /// A step of [`CreateInstance`].
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Get a volume.
+pub(crate) enum Step {
+    /// Ensures the volume.
     Volume,
-    /// Get an address.
+    /// Ensures the endpoint.
     Endpoint,
-    /// Get a place to run and an agent.
+    /// Ensures the compute and attaches the agent.
     Compute,
-    /// Have the agent initialise the volume, start the server, create databases and users.
+    /// Has the agent initialize the volume, start the server, and create databases and users.
     Prepare,
 }
 
 impl CreateInstance {
-    /// The creation of this instance with these databases and users, whose passwords are sealed for the journal.
-    pub fn new(
+    /// Returns the creation of an instance. The passwords of the users are sealed for the journal.
+    pub(crate) fn new(
         instance: InstanceId,
         databases: Vec<NewDatabase>,
         users: &[NewUser],
@@ -66,21 +66,21 @@ impl CreateInstance {
         Ok(Self { databases, users, settings: AssignedSettings::default() })
     }
 
-    /// The same with these settings.
+    /// Sets the settings of the server.
     #[must_use]
-    pub fn settings(mut self, settings: AssignedSettings) -> Self {
+    pub(crate) fn settings(mut self, settings: AssignedSettings) -> Self {
         self.settings = settings;
         self
     }
 
     fn spec(&self, instance: InstanceId, keys: &MasterKeys) -> Result<Prepare> {
-        let open = |user: &SealedUser| {
+        let unseal = |user: &SealedUser| {
             let password = keys.open(&owner(instance, &user.user), &user.password)?;
-            let mut opened = NewUser::new(&user.user, password);
-            opened.databases.clone_from(&user.databases);
-            Ok(opened)
+            let mut unsealed = NewUser::new(&user.user, password);
+            unsealed.databases.clone_from(&user.databases);
+            Ok(unsealed)
         };
-        let users = self.users.iter().map(open).collect::<Result<_>>()?;
+        let users = self.users.iter().map(unseal).collect::<Result<_>>()?;
         Ok(Prepare::new(self.databases.clone(), users).settings(self.settings.settings.clone()))
     }
 }
@@ -104,8 +104,8 @@ impl Flow for CreateInstance {
     fn limits(step: Step) -> Limits {
         match step {
             Step::Volume | Step::Endpoint | Step::Compute => Limits::default(),
-            // An image may have to be fetched, which takes long where it can be and fails soon where it cannot.
-            Step::Prepare => Limits { patience: Duration::from_secs(1800), tries: 4, ..Limits::default() },
+            // Pulling an image takes long if it succeeds, and fails fast if it does not.
+            Step::Prepare => Limits { total_timeout: Duration::from_secs(1800), tries: 4, ..Limits::default() },
         }
     }
 
@@ -122,14 +122,14 @@ impl Flow for CreateInstance {
                 Ok(Next::Done)
             }
             Step::Compute => Ok(control.ensure_guest(&instance).await?.into()),
-            Step::Prepare => guest_job(cx, Work::Prepare(self.spec(instance.id, &control.keys)?)).await,
+            Step::Prepare => guest_job(cx, Job::Prepare(self.spec(instance.id, &control.keys)?)).await,
         }
     }
 
     async fn undo(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let control = cx.context;
         match step {
-            Step::Prepare => return guest_job(cx, Work::Remove).await,
+            Step::Prepare => return guest_job(cx, Job::Remove).await,
             Step::Compute => control.release_guest(cx.instance).await?,
             Step::Endpoint => {
                 control.platform.networks.release_endpoint(cx.instance).await?;
@@ -149,7 +149,7 @@ impl Flow for CreateInstance {
             OperationStatus::Succeeded => {
                 InstanceChange { assigned_settings: Some(self.settings.clone()), ..InstanceChange::to(State::Active) }
             }
-            // Nothing is left of it that would use the group.
+            // The undo released everything, so the instance does not use its group any more.
             _ => InstanceChange {
                 assigned_settings: Some(AssignedSettings::default()),
                 ..InstanceChange::failed(State::Error, end.fault("the instance could not be created"), end.at)

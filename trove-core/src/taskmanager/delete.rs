@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -5,26 +7,26 @@ use super::{ControlPlane, guest_job};
 use crate::{
     error::Result,
     flow::{End, Flow, Limits, Next, StepCx},
-    guest::Work,
+    guest::Job,
     lifecycle::State,
     model::OperationStatus,
     store::InstanceChange,
 };
 
-/// Removes an instance and all that belongs to it, whatever it was doing.
+/// Deletes an instance with all its resources, in whatever state it is.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct DeleteInstance {}
+pub(crate) struct DeleteInstance {}
 
 /// A step of [`DeleteInstance`].
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Have the agent remove the server.
+pub(crate) enum Step {
+    /// Has the agent remove the server.
     Guest,
-    /// Give the place to run back.
+    /// Releases the compute.
     Compute,
-    /// Give the address back.
+    /// Releases the endpoint.
     Endpoint,
-    /// Give the volume back.
+    /// Releases the volume.
     Volume,
 }
 
@@ -46,22 +48,22 @@ impl Flow for DeleteInstance {
     }
 
     fn limits(_step: Step) -> Limits {
-        // Half a minute apart at the most: it outlives ten minutes without the platform.
-        Limits { tries: 25, patience: std::time::Duration::from_secs(1200), ..Limits::default() }
+        // With at most 30 s between tries, a deletion survives 10 minutes without the platform.
+        Limits { tries: 25, total_timeout: Duration::from_secs(1200), ..Limits::default() }
     }
 
     async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let platform = &cx.context.platform;
         match step {
             Step::Guest => {
-                // Nothing runs of an instance that never had an address.
+                // An instance without an endpoint has no server.
                 if cx.context.instance(cx.instance).await?.endpoint.is_some() {
-                    return guest_job(cx, Work::Remove).await;
+                    return guest_job(cx, Job::Remove).await;
                 }
             }
             Step::Compute => {
                 cx.context.release_guest(cx.instance).await?;
-                // Nothing can run of it any more, so a deletion after this one need not look for its server.
+                // Lets a deletion after this one skip the removal of the server.
                 cx.change.endpoint = Some(None);
             }
             Step::Endpoint => platform.networks.release_endpoint(cx.instance).await?,

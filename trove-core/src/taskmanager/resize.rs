@@ -7,28 +7,29 @@ use super::{ControlPlane, guest_job};
 use crate::{
     error::Result,
     flow::{End, Flow, Limits, Next, StepCx},
-    guest::Work,
+    guest::Job,
     lifecycle::State,
     model::{Flavor, OperationStatus},
     store::InstanceChange,
 };
 
-/// Gives an instance another flavor, by one restart of its server; the one before where it does not come up.
+/// Changes the flavor of an instance by one restart of its server, and changes it back if the
+/// server does not start.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ResizeInstance {
+pub(crate) struct ResizeInstance {
     to: Flavor,
 }
 
 /// The one step of [`ResizeInstance`].
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Have the agent restart the server with the other limits.
+pub(crate) enum Step {
+    /// Has the agent restart the server with other limits.
     Server,
 }
 
 impl ResizeInstance {
-    /// A change to this flavor.
-    pub fn new(to: Flavor) -> Self {
+    /// Returns a change to this flavor.
+    pub(crate) fn new(to: Flavor) -> Self {
         Self { to }
     }
 }
@@ -45,18 +46,18 @@ impl Flow for ResizeInstance {
     }
 
     fn limits(_step: Step) -> Limits {
-        // A server may have much to write down before it stops.
-        Limits { patience: Duration::from_secs(900), tries: 3, ..Limits::default() }
+        // A server may have to flush much data before it stops.
+        Limits { total_timeout: Duration::from_secs(900), tries: 3, ..Limits::default() }
     }
 
     async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
-        guest_job(cx, Work::Resize(self.to.clone())).await
+        guest_job(cx, Job::Resize(self.to.clone())).await
     }
 
     async fn undo(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
-        // The row says what the instance was until the operation ends.
+        // The row keeps the former flavor until the operation ends.
         let from = cx.context.instance(cx.instance).await?.flavor;
-        guest_job(cx, Work::RevertResize(from)).await
+        guest_job(cx, Job::RevertResize(from)).await
     }
 
     fn ended(&self, end: End<'_>) -> InstanceChange {

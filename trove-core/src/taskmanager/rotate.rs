@@ -7,52 +7,52 @@ use super::{ControlPlane, guest_job};
 use crate::{
     error::Result,
     flow::{End, Flow, Limits, Next, StepCx},
-    guest::{GuestIdentity, Work},
+    guest::{GuestIdentity, Job},
     lifecycle::State,
     model::OperationStatus,
     platform::Ensured,
     store::InstanceChange,
 };
 
-/// How long the guest may take to use its new key before it is looked again.
-const USE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long one try waits for the guest to answer under its new key.
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Gives the guest of an instance another key and another login at the bus. Its server does not notice.
+/// Rotates the key and the broker login of an instance's guest. The server is not affected.
 ///
-/// Until the guest has written both down, they can be taken back; from then on the old ones are only good until it has
-/// answered with the new.
+/// The new identity can be revoked until the guest has persisted it. From then on the former
+/// identity is valid only until the guest has answered under the new key.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct RotateIdentity {
+pub(crate) struct RotateIdentity {
     /// The number of the new identity, once it is chosen.
     number: u32,
 }
 
 /// A step of [`RotateIdentity`].
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Draw a key and a password, and let them in at the bus.
-    Admit,
-    /// Have the guest write them down.
-    Tell,
-    /// Have it answer with them.
-    Use,
-    /// Take the ones before away.
-    Retire,
+pub(crate) enum Step {
+    /// Generates a key and a password, and authorizes the login.
+    Authorize,
+    /// Has the guest persist them.
+    Deliver,
+    /// Has the guest answer under the new key.
+    Switch,
+    /// Revokes the former identities.
+    Revoke,
 }
 
 #[async_trait]
 impl Flow for RotateIdentity {
     const KIND: &'static str = "instance.rotate-identity/v1";
-    const STEPS: &'static [Step] = &[Step::Admit, Step::Tell, Step::Use, Step::Retire];
+    const STEPS: &'static [Step] = &[Step::Authorize, Step::Deliver, Step::Switch, Step::Revoke];
     type Step = Step;
     type Context = ControlPlane;
 
     fn name(step: Step) -> &'static str {
         match step {
-            Step::Admit => "admit",
-            Step::Tell => "tell",
-            Step::Use => "use",
-            Step::Retire => "retire",
+            Step::Authorize => "admit",
+            Step::Deliver => "tell",
+            Step::Switch => "use",
+            Step::Revoke => "retire",
         }
     }
 
@@ -63,40 +63,40 @@ impl Flow for RotateIdentity {
     async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let (control, instance) = (cx.context, cx.instance);
         match step {
-            Step::Admit => {
+            Step::Authorize => {
                 self.number = control.identity(instance).await?.number() + 1;
                 let fresh = GuestIdentity::generate(instance, self.number)?.wrap(&control.keys, instance)?;
                 control.store.insert_identity(instance, &fresh).await?;
                 let identity = control.identity_of(instance, self.number).await?;
-                control.guests.admit(instance, &identity).await?;
+                control.guests.authorize(instance, &identity).await?;
             }
-            Step::Tell => {
+            Step::Deliver => {
                 let identity = control.identity_of(instance, self.number).await?;
-                control.guests.admit(instance, &identity).await?;
-                let told = guest_job(cx, Work::Renew(identity)).await?;
-                if told == Next::Done {
+                control.guests.authorize(instance, &identity).await?;
+                let next = guest_job(cx, Job::AddIdentity(identity)).await?;
+                if next == Next::Done {
                     control.store.mark_identity_delivered(instance, self.number).await?;
                 }
-                return Ok(told);
+                return Ok(next);
             }
-            Step::Use => {
+            Step::Switch => {
                 let identity = control.identity_of(instance, self.number).await?;
                 if let Ensured::Pending(pause) = control.ensure_guest(&control.instance(instance).await?).await? {
                     return Ok(Next::Wait(pause));
                 }
-                control.guests.renew(instance, identity.key, USE_PATIENCE).await?;
+                control.guests.switch_key(instance, identity.key, SWITCH_TIMEOUT).await?;
             }
-            Step::Retire => control.retire_identities(instance, |number| number < self.number).await?,
+            Step::Revoke => control.retire_identities(instance, |number| number < self.number).await?,
         }
         Ok(Next::Done)
     }
 
     async fn undo(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let control = cx.context;
-        if matches!(step, Step::Admit) && control.identity(cx.instance).await?.number() < self.number {
+        if matches!(step, Step::Authorize) && control.identity(cx.instance).await?.number() < self.number {
             control.retire_identities(cx.instance, |number| number == self.number).await?;
         }
-        // What the guest was told of is used from now on; those before go with the next rotation.
+        // An identity that the guest has stays valid; the former one is revoked by the next rotation.
         Ok(Next::Done)
     }
 

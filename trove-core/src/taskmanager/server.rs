@@ -1,4 +1,4 @@
-//! Restart, stop and start: one job of the guest each.
+//! Restart, stop and start: one guest job each.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{ControlPlane, guest_job};
 use crate::{
     error::Result,
     flow::{End, Flow, Limits, Next, StepCx},
-    guest::Work,
+    guest::Job,
     lifecycle::State,
     model::OperationStatus,
     store::InstanceChange,
@@ -17,20 +17,20 @@ use crate::{
 
 /// The one step of these flows.
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Have the agent change the server.
+pub(crate) enum Step {
+    /// Has the agent change the server.
     Server,
 }
 
-/// Defines a flow that has the guest do one thing, and perhaps another to take it back.
+/// Defines a flow that runs one guest job, and optionally another one to undo it.
 macro_rules! server_flow {
     (
-        $(#[$doc:meta])* $flow:ident $kind:literal does $work:ident, back by $back:expr,
+        $(#[$doc:meta])* $flow:ident $kind:literal runs $job:ident, undone by $undo:expr,
         to $done:ident or $before:ident, failing as $failure:literal
     ) => {
         $(#[$doc])*
         #[derive(Debug, Serialize, Deserialize)]
-        pub struct $flow {}
+        pub(crate) struct $flow {}
 
         #[async_trait]
         impl Flow for $flow {
@@ -44,18 +44,18 @@ macro_rules! server_flow {
             }
 
             fn limits(_step: Step) -> Limits {
-                // A server that crashed may have much to recover.
-                Limits { patience: Duration::from_secs(900), tries: 4, ..Limits::default() }
+                // A server that crashed may have to recover much data.
+                Limits { total_timeout: Duration::from_secs(900), tries: 4, ..Limits::default() }
             }
 
             async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
-                guest_job(cx, Work::$work).await
+                guest_job(cx, Job::$job).await
             }
 
             async fn undo(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
-                let back: Option<Work> = $back;
-                match back {
-                    Some(work) => guest_job(cx, work).await,
+                let undo: Option<Job> = $undo;
+                match undo {
+                    Some(job) => guest_job(cx, job).await,
                     None => Ok(Next::Done),
                 }
             }
@@ -72,19 +72,19 @@ macro_rules! server_flow {
 }
 
 server_flow! {
-    /// Restarts the server of an instance. Where it does not come up, the agent goes on trying.
-    RestartServer "instance.restart/v1" does Restart, back by None,
+    /// Restarts the server of an instance. If it does not start, the agent keeps restarting it.
+    RestartServer "instance.restart/v1" runs Restart, undone by None,
     to Active or Active, failing as "the server could not be restarted"
 }
 
 server_flow! {
     /// Stops the server of an instance.
-    StopServer "instance.stop/v1" does Stop, back by Some(Work::Start),
+    StopServer "instance.stop/v1" runs Stop, undone by Some(Job::Start),
     to Stopped or Active, failing as "the server could not be stopped"
 }
 
 server_flow! {
     /// Starts the server of a stopped instance.
-    StartServer "instance.start/v1" does Start, back by Some(Work::Stop),
+    StartServer "instance.start/v1" runs Start, undone by Some(Job::Stop),
     to Active or Stopped, failing as "the server could not be started"
 }

@@ -7,34 +7,35 @@ use super::{ControlPlane, guest_job};
 use crate::{
     error::Result,
     flow::{End, Flow, Limits, Next, StepCx},
-    guest::Work,
+    guest::Job,
     lifecycle::State,
     model::OperationStatus,
     store::{InstanceChange, InstanceRelease},
 };
 
-/// Runs an instance's data with another release; brings the one before back where the new one does not come up.
+/// Upgrades an instance to another release, and returns to the previous one if the new one does not
+/// start.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct UpgradeInstance {
+pub(crate) struct UpgradeInstance {
     to: InstanceRelease,
-    /// True once the new release serves: from then on there is no way back.
+    /// True once the new release serves. From then on the upgrade cannot be undone.
     committed: bool,
 }
 
 /// A step of [`UpgradeInstance`].
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// Have the agent fetch the image and refuse what cannot be.
+pub(crate) enum Step {
+    /// Has the agent pull the image and validate the upgrade.
     Check,
-    /// Have the agent stop the server and start the new one on its data.
+    /// Has the agent stop the server and start the new release on its data.
     Server,
-    /// Have the agent drop what only a way back would need.
+    /// Has the agent remove what only a return to the previous release would need.
     Conclude,
 }
 
 impl UpgradeInstance {
-    /// A change to this release.
-    pub fn new(to: InstanceRelease) -> Self {
+    /// Returns an upgrade to this release.
+    pub(crate) fn new(to: InstanceRelease) -> Self {
         Self { to, committed: false }
     }
 }
@@ -56,27 +57,27 @@ impl Flow for UpgradeInstance {
 
     fn limits(step: Step) -> Limits {
         match step {
-            // An image may have to be fetched.
-            Step::Check => Limits { patience: Duration::from_secs(1800), tries: 4, ..Limits::default() },
-            // All data may have to be copied, and then changed.
-            Step::Server => Limits { patience: Duration::from_secs(6 * 3600), tries: 3, ..Limits::default() },
+            // The image may have to be pulled.
+            Step::Check => Limits { total_timeout: Duration::from_secs(1800), tries: 4, ..Limits::default() },
+            // All data may have to be copied and then converted.
+            Step::Server => Limits { total_timeout: Duration::from_secs(6 * 3600), tries: 3, ..Limits::default() },
             Step::Conclude => Limits::default(),
         }
     }
 
     async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         match step {
-            Step::Check => guest_job(cx, Work::CheckUpgrade(cx.context.release(cx.instance, &self.to).await?)).await,
+            Step::Check => guest_job(cx, Job::CheckUpgrade(cx.context.release(cx.instance, &self.to).await?)).await,
             Step::Server => {
-                let next = guest_job(cx, Work::Upgrade(cx.context.release(cx.instance, &self.to).await?)).await?;
-                // Journalled with the end of this step, before anything is dropped.
+                let next = guest_job(cx, Job::Upgrade(cx.context.release(cx.instance, &self.to).await?)).await?;
+                // Journaled with the end of this step, before anything is removed.
                 self.committed = next == Next::Done;
                 Ok(next)
             }
-            Step::Conclude => match guest_job(cx, Work::ConcludeUpgrade).await {
+            Step::Conclude => match guest_job(cx, Job::ConcludeUpgrade).await {
                 Err(error) if !error.is_transient() => {
-                    // It serves. What is left takes room until the next upgrade or the deletion.
-                    tracing::warn!(instance = %cx.instance, error = error.report(), "a safety copy may be left");
+                    // The new release serves. Leftovers use space until the next upgrade or the deletion.
+                    tracing::warn!(instance = %cx.instance, error = error.report(), "failed to remove the data of the previous release");
                     Ok(Next::Done)
                 }
                 done => done,
@@ -87,11 +88,11 @@ impl Flow for UpgradeInstance {
     async fn undo(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         match step {
             Step::Server if !self.committed => {
-                // The row says what the instance was until the operation ends.
+                // The row keeps the former release until the operation ends.
                 let from = InstanceRelease::from(&cx.context.instance(cx.instance).await?);
-                guest_job(cx, Work::RevertUpgrade(cx.context.release(cx.instance, &from).await?)).await
+                guest_job(cx, Job::RevertUpgrade(cx.context.release(cx.instance, &from).await?)).await
             }
-            Step::Check if !self.committed => guest_job(cx, Work::KeepRunning).await,
+            Step::Check if !self.committed => guest_job(cx, Job::KeepRunning).await,
             Step::Server | Step::Check | Step::Conclude => Ok(Next::Done),
         }
     }

@@ -20,7 +20,7 @@ use trove_core::{
     conformance::memory::World,
     control::{InstanceHandle, NewInstance},
     error::Result,
-    guest::{self, Configuration},
+    guest::{self, AgentConfig},
     id::InstanceId,
     model::{Condition, Endpoint, Health, Instance, NewUser, PageRequest, Problem},
     platform::{AgentSetup, Compute, Ensured, Placement, Platform},
@@ -70,7 +70,7 @@ impl RemoteAgents {
 
     /// Starts an agent from its configuration file.
     fn begin(&self, instance: InstanceId) -> Agent {
-        let configuration = Configuration::read(self.file(instance)).unwrap();
+        let configuration = AgentConfig::read(self.file(instance)).unwrap();
         let stop = CancellationToken::new();
         let agent = guest::serve(configuration, Arc::new(self.world.driver()), fast_settings(), stop.clone());
         Agent { stop, task: tokio::spawn(agent) }
@@ -138,8 +138,8 @@ impl Compute for RemoteAgents {
     }
 }
 
-pub fn fast_settings() -> guest::Settings {
-    guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() }
+pub fn fast_settings() -> guest::AgentSettings {
+    guest::AgentSettings { observe_every: Duration::from_millis(10), ..guest::AgentSettings::default() }
 }
 
 async fn start(apart: &RemoteAgents, store: &str) -> Trove {

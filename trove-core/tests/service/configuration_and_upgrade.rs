@@ -25,7 +25,8 @@ use trove_core::{
 
 async fn start(world: &World, store: &str) -> Trove {
     // The in-memory server emits no events, so observe it often.
-    let fast_settings = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
+    let fast_settings =
+        guest::AgentSettings { observe_every: Duration::from_millis(10), ..guest::AgentSettings::default() };
     crate::builder()
         .await
         .store(store)

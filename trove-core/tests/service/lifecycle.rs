@@ -23,7 +23,8 @@ async fn start(world: &World, store: &str) -> Trove {
 
 async fn builder(world: &World, store: &str) -> trove_core::control::Builder {
     // The in-memory server emits no events, so observe it often.
-    let fast_settings = guest::Settings { observe_every: Duration::from_millis(10), ..guest::Settings::default() };
+    let fast_settings =
+        guest::AgentSettings { observe_every: Duration::from_millis(10), ..guest::AgentSettings::default() };
     crate::builder()
         .await
         .store(store)
@@ -293,7 +294,8 @@ async fn a_failed_server_is_reported_with_its_reason_and_restarted() {
 async fn an_instance_without_reports_has_unknown_status() {
     let world = World::new();
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-    let never = guest::Settings { observe_every: Duration::from_secs(3600), report_every: Duration::from_secs(3600) };
+    let never =
+        guest::AgentSettings { observe_every: Duration::from_secs(3600), report_every: Duration::from_secs(3600) };
     let trove =
         builder(&world, "sqlite::memory:").await.clock(clock.clone()).guest_settings(never).start().await.unwrap();
     let ticking = async {

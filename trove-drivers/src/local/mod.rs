@@ -143,12 +143,12 @@ impl LocalPlatformBuilder {
 
     /// Runs the guest agent of each instance in a process of its own, with this program, if the
     /// service reaches its guests through a message broker. The program is started with `--config
-    /// FILE`, which it reads with [`Configuration::read`](trove_core::guest::Configuration::read),
+    /// FILE`, which it reads with [`AgentConfig::read`](trove_core::guest::AgentConfig::read),
     /// with this process's standard error and the given [environment](Self::agent_environment). It
     /// has to [`serve`](trove_core::guest::serve) and exit on SIGTERM; it is restarted when it
     /// exits.
     ///
-    /// AgentSupervisors outlive this process and are found by the next one. By default, agents run in this
+    /// Agents outlive this process and are found by the next one. By default, agents run in this
     /// process.
     #[must_use]
     pub fn agent_program(mut self, program: impl Into<PathBuf>) -> Self {

@@ -46,8 +46,8 @@ impl Agents {
             return Ok(setup.clone());
         }
         let identity = GuestIdentity::generate(instance.id, 1)?;
-        let access = guest::admit(&*self.bus, instance.id, &identity).await?;
-        let setup = guest::setup(instance, &identity, &access, None);
+        let access = guest::authorize(&*self.bus, instance.id, &identity).await?;
+        let setup = guest::agent_setup(instance, &identity, &access, None);
         let setup = setup.ok_or_else(|| Error::invalid("nobody can reach this bus from elsewhere"))?;
         admitted.insert(instance.id, (identity.key, setup.clone()));
         Ok(setup)
@@ -65,7 +65,7 @@ impl Agents {
     pub(super) async fn dismiss(&self, instance: InstanceId) -> Result<()> {
         let known = self.admitted.lock().await.get(&instance).map(|(key, _)| key.id());
         let Some(number) = known else { return Ok(()) };
-        guest::dismiss(&*self.bus, instance, &[number]).await?;
+        guest::revoke(&*self.bus, instance, &[number]).await?;
         self.admitted.lock().await.remove(&instance);
         Ok(())
     }

@@ -103,7 +103,7 @@ impl Trial {
             Placement::Elsewhere => {
                 assert!(setup.is_some(), "an agent elsewhere was not asked for");
                 let told = self.testbed.configuration(instance.id).await;
-                let host = told.and_then(|told| guest::host_in(told.expose_secret()));
+                let host = told.and_then(|told| guest::host_of(told.expose_secret()));
                 host.unwrap_or_else(|error| panic!("what the agent was told cannot be read: {error:?}"))
             }
         }

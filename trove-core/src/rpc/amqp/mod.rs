@@ -14,8 +14,10 @@
 
 mod connection;
 mod consumer;
+#[cfg(feature = "amqp-management")]
 mod management;
 mod publisher;
+#[cfg(feature = "amqp-management")]
 mod rabbitmq;
 
 use std::sync::Arc;
@@ -38,7 +40,9 @@ use super::{
 use crate::error::{Error, Result};
 
 pub use connection::Broker;
+#[cfg(feature = "amqp-management")]
 pub use management::Management;
+#[cfg(feature = "amqp-management")]
 pub use rabbitmq::RabbitMq;
 
 /// The exchange to which the control plane publishes.

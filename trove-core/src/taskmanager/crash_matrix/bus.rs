@@ -1,10 +1,8 @@
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     error::Result,
@@ -13,37 +11,37 @@ use crate::{
     rpc::{BrokerEndpoint, BrokerLogin, InProcess, MessageBroker, Transport},
 };
 
-/// Who may use the bus: that outlives every control plane.
+/// The logins of a bus. They outlive every control plane.
 #[derive(Clone, Default)]
 pub(super) struct Logins(Arc<Mutex<BTreeSet<String>>>);
 
 impl Logins {
-    /// The numbers of an instance's.
+    /// Returns the numbers of the logins of an instance.
     pub(super) fn of(&self, instance: InstanceId) -> Vec<u32> {
         let users = self.all();
         (1..10).filter(|number| users.contains(&BrokerLogin::guest_user(instance, *number))).collect()
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
-/// The bus of one control plane, whose calls meet what chaos decides.
-pub(super) struct TroubledBus {
+/// The bus of one control plane, whose calls are subject to fault injection.
+pub(super) struct FaultInjectingBus {
     transport: InProcess,
     chaos: Chaos,
     logins: Logins,
 }
 
-impl TroubledBus {
+impl FaultInjectingBus {
     pub(super) fn new(chaos: Chaos, logins: Logins) -> Self {
         Self { transport: InProcess::new(), chaos, logins }
     }
 }
 
 #[async_trait]
-impl MessageBroker for TroubledBus {
+impl MessageBroker for FaultInjectingBus {
     fn control(&self) -> Arc<dyn Transport> {
         Arc::new(self.transport.clone())
     }

@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        ConfigureInstance, ControlPlane, CreateInstance, DeleteInstance, ResizeInstance, RestartServer, RotateIdentity,
-        StartServer, StopServer, UpgradeInstance, registry,
+        ConfigureInstance, ControlPlane, CreateInstance, DeleteInstance, GuestDirectory, ResizeInstance, RestartServer,
+        RotateIdentity, StartServer, StopServer, UpgradeInstance, registry,
     },
-    Death, Fault, Operation, Trouble,
-    bus::{Logins, TroubledBus},
-    journal::MortalJournal,
+    Crash, Fault, FaultKind, Operation,
+    bus::{FaultInjectingBus, Logins},
+    journal::CrashingJournal,
 };
 use crate::{
     conductor,
@@ -21,8 +21,8 @@ use crate::{
     datastore::Driver,
     error::Error,
     events::Events,
-    flow::{Engine, Flow, Settings},
-    guest::{self, Guests},
+    flow::{Engine, EngineSettings, Flow},
+    guest::AgentSettings,
     id::{InstanceId, OperationId},
     layer::Verdict,
     lifecycle::State,
@@ -32,14 +32,15 @@ use crate::{
     time::{Clock, Timestamp, elapsed},
 };
 
-/// How a run went: how it ended, and how many calls and journal writes its first owner made.
+/// The result of a run: its final status, and the numbers of calls and journal writes of its first
+/// owner.
 pub(super) struct Run {
     pub(super) status: Option<OperationStatus>,
     pub(super) calls: usize,
     pub(super) writes: usize,
 }
 
-/// One instance in one world, and the operation on it.
+/// One instance in one in-memory world, and the operation on it.
 pub(super) struct Case {
     operation: Operation,
     store: Store,
@@ -49,7 +50,7 @@ pub(super) struct Case {
     keys: MasterKeys,
     instance: InstanceId,
     id: OperationId,
-    pub(super) deleted_at_death: bool,
+    pub(super) delete_after_crash: bool,
 }
 
 impl Case {
@@ -63,7 +64,7 @@ impl Case {
             keys: MasterKeys::new(MasterKey::generate().unwrap()),
             instance: InstanceId::new_v4(),
             id: OperationId::new_v4(),
-            deleted_at_death: false,
+            delete_after_crash: false,
         };
         if operation == Operation::Create {
             case.begin_creation(case.id).await;
@@ -103,26 +104,26 @@ impl Case {
         case
     }
 
-    /// Runs the operation and asserts that it ended as it must.
-    pub(super) async fn check(mut self, fault: Option<Fault>, death: Option<Death>) -> Run {
-        let what = format!("{:?}, {fault:?}, {death:?}", self.operation);
-        let run = self.run(fault, death).await;
-        let lasting = matches!(fault, Some(Fault { trouble: Trouble::Fails { lasting: true, .. }, .. }));
-        // A death may make the numbering of calls miss the one that was to fail.
-        let may_succeed = !lasting || death.is_some();
+    /// Runs the operation and asserts the expected end.
+    pub(super) async fn check(mut self, fault: Option<Fault>, crash: Option<Crash>) -> Run {
+        let what = format!("{:?}, {fault:?}, {crash:?}", self.operation);
+        let run = self.run(fault, crash).await;
+        let lasting = matches!(fault, Some(Fault { kind: FaultKind::Fails { lasting: true, .. }, .. }));
+        // After a crash the call indexes shift, so that the fault may not be injected.
+        let may_succeed = !lasting || crash.is_some();
         match (run.status, self.operation) {
             (None, Operation::Delete) => {}
             (Some(OperationStatus::Succeeded), _) => assert!(may_succeed, "{what}: succeeded"),
             (Some(OperationStatus::Failed), _) => assert!(lasting, "{what}: failed"),
             (status, _) => panic!("{what}: ended {status:?}"),
         }
-        self.assert_true_to(run.status, &what).await;
+        self.assert_consistent(run.status, &what).await;
         self.delete(&what).await;
         run
     }
 
-    /// What the instance is said to be, it is.
-    async fn assert_true_to(&self, status: Option<OperationStatus>, what: &str) {
+    /// Asserts that the row of the instance describes its actual state.
+    async fn assert_consistent(&self, status: Option<OperationStatus>, what: &str) {
         let Some(instance) = self.store.instance(self.instance).await.unwrap() else {
             assert_eq!(status, None, "{what}: the instance is gone");
             return;
@@ -130,21 +131,21 @@ impl Case {
         match instance.state {
             State::Active => {
                 let serves = self.world.serves(self.instance, &["app"], &["app"]);
-                // After a failed restart the agent goes on; whether it serves is a matter of health.
+                // After a failed restart the agent keeps restarting the server, so the health may be bad.
                 let restart_failed = self.operation == Operation::Restart && status == Some(OperationStatus::Failed);
-                assert!(serves || restart_failed, "{what}: active and does not serve");
+                assert!(serves || restart_failed, "{what}: active but not serving");
                 let shape = (instance.image, instance.flavor.memory);
-                assert_eq!(self.world.shape(self.instance), Some(shape), "{what}: it has another shape");
+                assert_eq!(self.world.shape(self.instance), Some(shape), "{what}: image or memory differ");
                 assert_eq!(
                     self.world.settings(self.instance),
                     instance.assigned_settings.settings,
-                    "{what}: other settings"
+                    "{what}: settings differ"
                 );
                 let done = status == Some(OperationStatus::Succeeded);
                 let identities = self.store.identities(self.instance).await.unwrap();
                 let numbers: Vec<u32> = identities.iter().map(|identity| identity.number).collect();
                 let logins = self.logins.of(self.instance);
-                assert!(logins.iter().all(|number| numbers.contains(number)), "{what}: a login of nobody");
+                assert!(logins.iter().all(|number| numbers.contains(number)), "{what}: a login without an identity");
                 assert!(logins.last() == numbers.last(), "{what}: the guest has no login");
                 let changed = match self.operation {
                     Operation::Configure => !instance.assigned_settings.settings.is_empty(),
@@ -155,10 +156,10 @@ impl Case {
                 };
                 assert_eq!(changed, done, "{what}: ended {status:?}");
             }
-            State::Stopped => assert!(self.world.is_stopped(self.instance), "{what}: stopped and runs"),
+            State::Stopped => assert!(self.world.is_stopped(self.instance), "{what}: stopped but running"),
             State::Error => {
-                assert_eq!(self.world.residue(), [""; 0], "{what}: in error and something is left");
-                assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: in error and a login is left");
+                assert_eq!(self.world.residue(), [""; 0], "{what}: in error with leftovers");
+                assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: in error with a login");
                 assert!(instance.fault.is_some() && instance.endpoint.is_none(), "{what}: {instance:?}");
             }
             state => panic!("{what}: left in {state}"),
@@ -178,21 +179,21 @@ impl Case {
     }
 
     pub(super) async fn assert_gone(&self, what: &str) {
-        assert_eq!(self.world.residue(), [""; 0], "{what}: something is left");
-        assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: a login is left");
-        assert_eq!(self.store.instance(self.instance).await.unwrap(), None, "{what}: the row is left");
+        assert_eq!(self.world.residue(), [""; 0], "{what}: leftovers");
+        assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: leftover login");
+        assert_eq!(self.store.instance(self.instance).await.unwrap(), None, "{what}: leftover row");
     }
 
-    /// Runs the operation to its end, with this fault, through this death.
-    pub(super) async fn run(&mut self, fault: Option<Fault>, death: Option<Death>) -> Run {
+    /// Runs the operation to its end with this fault and this crash.
+    pub(super) async fn run(&mut self, fault: Option<Fault>, crash: Option<Crash>) -> Run {
         let chaos = self.world.chaos().clone();
         let before = chaos.calls();
-        self.play(0, fault, death);
-        let journal = Arc::new(MortalJournal::new(self.store.clone(), death));
+        self.inject(0, fault, crash);
+        let journal = Arc::new(CrashingJournal::new(self.store.clone(), crash));
         let first = self.boot(journal.clone());
         let status = tokio::select! {
             status = self.settle(&first, self.id) => Some(status),
-            () = journal.died.notified() => None,
+            () = journal.crashed.notified() => None,
             () = chaos.crashed() => None,
         };
         let (calls, writes) = (chaos.calls() - before, journal.writes.load(Ordering::Relaxed));
@@ -201,7 +202,7 @@ impl Case {
             None => self.take_over(fault, calls).await,
         };
         if status == Some(OperationStatus::Stuck) {
-            // What kept it from ending is mended, and somebody resumes it, or asks for its deletion again.
+            // The fault is removed, and the operation is resumed or the deletion requested again.
             self.world.script(|_, _| Verdict::Proceed);
             if self.operation == Operation::Delete && calls.is_multiple_of(2) {
                 let again = OperationId::new_v4();
@@ -216,11 +217,12 @@ impl Case {
         Run { status, calls, writes }
     }
 
-    /// Another owner goes on where the first died after so many calls; a fault that lasts still does.
+    /// Lets another owner resume after the first one crashed after `calls` calls. A permanent fault
+    /// persists.
     async fn take_over(&mut self, fault: Option<Fault>, calls: usize) -> Option<OperationStatus> {
         self.world = self.world.crash();
-        self.play(calls, fault, None);
-        if self.deleted_at_death {
+        self.inject(calls, fault, None);
+        if self.delete_after_crash {
             let instance = self.store.instance(self.instance).await.unwrap().unwrap();
             let delete = OperationId::new_v4();
             self.begin(DeleteInstance {}.begin(delete).unwrap(), (instance.state, State::Deleting)).await;
@@ -229,31 +231,31 @@ impl Case {
         self.settle(&self.boot(Arc::new(self.store.clone())), self.id).await
     }
 
-    /// Has calls go wrong, and the owner die at one. They are counted from now on, and there were so many before.
-    fn play(&self, before: usize, fault: Option<Fault>, death: Option<Death>) {
+    /// Injects the fault and the crash. Calls are counted from now on, starting at `before`.
+    fn inject(&self, before: usize, fault: Option<Fault>, crash: Option<Crash>) {
         let first = self.world.chaos().calls();
         let mut failing: Option<&'static str> = None;
         self.world.script(move |number, call| {
             let number = number - first + before;
-            match death {
-                Some(Death::AtCall { call, after: false }) if call == number => return Verdict::HangBefore,
-                Some(Death::AtCall { call, after: true }) if call == number => return Verdict::HangAfter,
+            match crash {
+                Some(Crash::AtCall { call, after: false }) if call == number => return Verdict::HangBefore,
+                Some(Crash::AtCall { call, after: true }) if call == number => return Verdict::HangAfter,
                 _ => {}
             }
             let Some(fault) = fault else { return Verdict::Proceed };
-            let meant = fault.call == number;
-            match fault.trouble {
-                Trouble::Twice if meant => Verdict::Twice,
-                Trouble::Delay if meant => Verdict::Delay(Duration::from_millis(1)),
-                Trouble::Twice | Trouble::Delay => Verdict::Proceed,
-                Trouble::Fails { after, lasting } => {
-                    if meant && lasting {
+            let is_target = fault.call == number;
+            match fault.kind {
+                FaultKind::Twice if is_target => Verdict::Twice,
+                FaultKind::Delay if is_target => Verdict::Delay(Duration::from_millis(1)),
+                FaultKind::Twice | FaultKind::Delay => Verdict::Proceed,
+                FaultKind::Fails { after, lasting } => {
+                    if is_target && lasting {
                         failing = Some(call.name);
                     }
                     let error = if failing == Some(call.name) {
-                        Error::invalid("this never works")
-                    } else if meant {
-                        Error::unavailable("this did not work")
+                        Error::invalid("permanent fault")
+                    } else if is_target {
+                        Error::unavailable("transient fault")
                     } else {
                         return Verdict::Proceed;
                     };
@@ -263,26 +265,26 @@ impl Case {
         });
     }
 
-    /// A control plane on this world and store.
+    /// Starts a control plane on this world and store.
     fn boot(&self, journal: Arc<dyn Journal>) -> Engine<ControlPlane> {
         let events = Events::new();
         let (reports, _) = conductor::start(self.store.clone(), events.clone(), CancellationToken::new());
         let driver: Arc<dyn Driver> = Arc::new(self.world.driver());
         let drivers = HashMap::from([("memory".to_owned(), driver)]);
-        let bus = Arc::new(TroubledBus::new(self.world.chaos().clone(), self.logins.clone()));
+        let bus = Arc::new(FaultInjectingBus::new(self.world.chaos().clone(), self.logins.clone()));
         let control = Arc::new(ControlPlane {
             store: self.store.clone(),
             platform: self.world.platform(),
-            guests: Guests::new(drivers, bus, guest::Settings::default(), self.clock.clone(), reports),
+            guests: GuestDirectory::new(drivers, bus, AgentSettings::default(), self.clock.clone(), reports),
             keys: self.keys.clone(),
-            places: Default::default(),
-            trials: Default::default(),
+            locks: Default::default(),
+            scratch_servers: Default::default(),
         });
         let owner = OperationId::new_v4().to_string();
-        Engine::new(owner, journal, control, registry(), Settings::default(), self.clock.clone(), events)
+        Engine::new(owner, journal, control, registry(), EngineSettings::default(), self.clock.clone(), events)
     }
 
-    /// Runs what is due, and moves the clock to what is due next, until the operation has ended.
+    /// Runs what is due and advances the clock to what is due next, until the operation has ended.
     async fn settle(&self, engine: &Engine<ControlPlane>, id: OperationId) -> Option<OperationStatus> {
         for _ in 0..500 {
             engine.run_due().await.unwrap();

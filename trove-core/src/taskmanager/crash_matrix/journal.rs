@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::Death;
+use super::Crash;
 use crate::{
     error::Result,
     id::{InstanceId, OperationId},
@@ -11,31 +11,31 @@ use crate::{
     time::Timestamp,
 };
 
-/// A journal whose user dies at one of its writes.
-pub(super) struct MortalJournal {
+/// A journal whose user crashes at one of its writes.
+pub(super) struct CrashingJournal {
     store: Store,
-    death: Option<(usize, bool)>,
-    pub(super) died: Notify,
+    crash: Option<(usize, bool)>,
+    pub(super) crashed: Notify,
     pub(super) writes: AtomicUsize,
 }
 
-impl MortalJournal {
-    pub(super) fn new(store: Store, death: Option<Death>) -> Self {
-        let death = match death {
-            Some(Death::AtWrite { write, after }) => Some((write, after)),
-            Some(Death::AtCall { .. }) | None => None,
+impl CrashingJournal {
+    pub(super) fn new(store: Store, crash: Option<Crash>) -> Self {
+        let crash = match crash {
+            Some(Crash::AtWrite { write, after }) => Some((write, after)),
+            Some(Crash::AtCall { .. }) | None => None,
         };
-        Self { store, death, died: Notify::new(), writes: AtomicUsize::new(0) }
+        Self { store, crash, crashed: Notify::new(), writes: AtomicUsize::new(0) }
     }
 
     async fn write<T>(&self, write: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let number = self.writes.fetch_add(1, Ordering::Relaxed);
-        match self.death {
+        match self.crash {
             Some((at, after)) if at == number => {
                 if after {
                     write.await.unwrap_or_else(|error| panic!("the last write failed: {error:?}"));
                 }
-                self.died.notify_one();
+                self.crashed.notify_one();
                 std::future::pending().await
             }
             _ => write.await,
@@ -44,7 +44,7 @@ impl MortalJournal {
 }
 
 #[async_trait]
-impl Journal for MortalJournal {
+impl Journal for CrashingJournal {
     async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<JournalEntry>> {
         self.write(self.store.claim(owner, now, lease_until)).await
     }

@@ -1,6 +1,6 @@
-//! Every flow, with every call failing before and after its effect, arriving twice or late, crossed with the death of its
-//! owner at every call and every journal write, before and after it, and a take-over by another: it ends complete or with
-//! nothing left behind.
+//! The crash matrix: runs every flow with each call failing before and after its effect, duplicated
+//! or delayed, crossed with a crash of the owner before and after each call and each journal write,
+//! and a takeover by another owner. Each run ends complete or leaves nothing behind.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
@@ -12,27 +12,27 @@ use case::Case;
 
 use crate::store::Store;
 
-/// A call that goes wrong: which, and how.
+/// An injected fault, and the index of the call.
 #[derive(Clone, Copy, Debug)]
 struct Fault {
     call: usize,
-    trouble: Trouble,
+    kind: FaultKind,
 }
 
-/// What becomes of a call.
+/// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    /// It fails, before or after its effect, once or for good.
+enum FaultKind {
+    /// It fails before or after its effect, once or permanently.
     Fails { after: bool, lasting: bool },
-    /// It arrives twice.
+    /// It is delivered twice.
     Twice,
-    /// It takes its time.
+    /// It is delayed.
     Delay,
 }
 
-/// Where the owner dies.
+/// Where the owner crashes.
 #[derive(Clone, Copy, Debug)]
-enum Death {
+enum Crash {
     AtWrite { write: usize, after: bool },
     AtCall { call: usize, after: bool },
 }
@@ -51,59 +51,59 @@ enum Operation {
 }
 
 #[tokio::test]
-async fn create_survives_everything() {
+async fn create_completes_or_rolls_back() {
     matrix(Operation::Create).await;
 }
 
 #[tokio::test]
-async fn delete_survives_everything() {
+async fn delete_completes() {
     matrix(Operation::Delete).await;
 }
 
 #[tokio::test]
-async fn restart_survives_everything() {
+async fn restart_completes_or_rolls_back() {
     matrix(Operation::Restart).await;
 }
 
 #[tokio::test]
-async fn stop_survives_everything() {
+async fn stop_completes_or_rolls_back() {
     matrix(Operation::Stop).await;
 }
 
 #[tokio::test]
-async fn start_survives_everything() {
+async fn start_completes_or_rolls_back() {
     matrix(Operation::Start).await;
 }
 
 #[tokio::test]
-async fn configure_survives_everything() {
+async fn configure_completes_or_rolls_back() {
     matrix(Operation::Configure).await;
 }
 
 #[tokio::test]
-async fn upgrade_survives_everything() {
+async fn upgrade_completes_or_rolls_back() {
     matrix(Operation::Upgrade).await;
 }
 
 #[tokio::test]
-async fn resize_survives_everything() {
+async fn resize_completes_or_rolls_back() {
     matrix(Operation::Resize).await;
 }
 
 #[tokio::test]
-async fn rotate_survives_everything() {
+async fn rotate_completes_or_rolls_back() {
     matrix(Operation::Rotate).await;
 }
 
 #[tokio::test]
-async fn a_deletion_ends_a_creation_wherever_it_stands() {
+async fn a_deletion_ends_a_creation_at_any_journal_write() {
     let store = Store::connect("sqlite::memory:").await.unwrap();
     let writes = Case::new(&store, Operation::Create).await.check(None, None).await.writes;
     for write in 0..writes {
         for after in [false, true] {
             let mut case = Case::new(&store, Operation::Create).await;
-            case.deleted_at_death = true;
-            case.run(None, Some(Death::AtWrite { write, after })).await;
+            case.delete_after_crash = true;
+            case.run(None, Some(Crash::AtWrite { write, after })).await;
             case.assert_gone(&format!("deleted at write {write}, after: {after}")).await;
         }
     }
@@ -111,16 +111,16 @@ async fn a_deletion_ends_a_creation_wherever_it_stands() {
 
 async fn matrix(operation: Operation) {
     let store = Store::connect("sqlite::memory:").await.unwrap();
-    let plain = Case::new(&store, operation).await.check(None, None).await;
+    let baseline = Case::new(&store, operation).await.check(None, None).await;
     let mut cases = 0;
-    // The last call of an upgrade only tidies up; whatever becomes of it, the upgrade was done.
-    let calls = if operation == Operation::Upgrade { plain.calls - 1 } else { plain.calls };
+    // The last call of an upgrade only cleans up: the upgrade succeeds even if it fails.
+    let calls = if operation == Operation::Upgrade { baseline.calls - 1 } else { baseline.calls };
     for fault in std::iter::once(None).chain(faults(calls).map(Some)) {
-        let calm = Case::new(&store, operation).await.check(fault, None).await;
-        // What follows in a long row of tries for the same thing is the same again.
-        let (writes, calls) = (calm.writes.min(plain.writes + 12), calm.calls.min(plain.calls + 8));
-        for death in deaths(fault, writes, calls) {
-            Case::new(&store, operation).await.check(fault, Some(death)).await;
+        let faulty = Case::new(&store, operation).await.check(fault, None).await;
+        // The later ones of many retries of one call add no new cases.
+        let (writes, calls) = (faulty.writes.min(baseline.writes + 12), faulty.calls.min(baseline.calls + 8));
+        for crash in crashes(fault, writes, calls) {
+            Case::new(&store, operation).await.check(fault, Some(crash)).await;
             cases += 1;
         }
     }
@@ -128,24 +128,25 @@ async fn matrix(operation: Operation) {
 }
 
 fn faults(calls: usize) -> impl Iterator<Item = Fault> {
-    let fails = |after, lasting| Trouble::Fails { after, lasting };
-    let troubles = [
+    let fails = |after, lasting| FaultKind::Fails { after, lasting };
+    let kinds = [
         fails(false, false),
         fails(true, false),
         fails(false, true),
         fails(true, true),
-        Trouble::Twice,
-        Trouble::Delay,
+        FaultKind::Twice,
+        FaultKind::Delay,
     ];
-    (0..calls).flat_map(move |call| troubles.map(|trouble| Fault { call, trouble }))
+    (0..calls).flat_map(move |call| kinds.map(|kind| Fault { call, kind }))
 }
 
-/// Everywhere, except that a call which arrives twice leaves nothing to the journal, and one that is late nothing at all.
-fn deaths(fault: Option<Fault>, writes: usize, calls: usize) -> impl Iterator<Item = Death> {
-    let trouble = fault.map(|fault| fault.trouble);
-    let writes = if trouble == Some(Trouble::Twice) { 0 } else { writes };
-    let (writes, calls) = if trouble == Some(Trouble::Delay) { (0, 0) } else { (writes, calls) };
-    let at_writes = (0..writes).flat_map(|write| [false, true].map(|after| Death::AtWrite { write, after }));
-    let at_calls = (0..calls).flat_map(|call| [false, true].map(|after| Death::AtCall { call, after }));
+/// Returns the crashes to combine with a fault: none with a delay, and only crashes at calls with a
+/// duplicate.
+fn crashes(fault: Option<Fault>, writes: usize, calls: usize) -> impl Iterator<Item = Crash> {
+    let kind = fault.map(|fault| fault.kind);
+    let writes = if kind == Some(FaultKind::Twice) { 0 } else { writes };
+    let (writes, calls) = if kind == Some(FaultKind::Delay) { (0, 0) } else { (writes, calls) };
+    let at_writes = (0..writes).flat_map(|write| [false, true].map(|after| Crash::AtWrite { write, after }));
+    let at_calls = (0..calls).flat_map(|call| [false, true].map(|after| Crash::AtCall { call, after }));
     at_writes.chain(at_calls)
 }

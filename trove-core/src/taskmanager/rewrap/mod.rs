@@ -1,7 +1,8 @@
-//! At the start of the service: seals with the current master key what is sealed by a former one.
+//! Re-encrypts everything that is sealed by a former master key with the current one, when the
+//! service starts.
 //!
-//! Nothing else uses the store yet. Each page is one transaction that puts what is sealed anew in the place of what it
-//! was, so that a process that dies meanwhile leaves whole pages behind, and the next start goes on with the rest.
+//! Nothing else uses the store at that time. Each page is one transaction that compares and swaps,
+//! so that a process that dies leaves complete pages, and the next start continues with the rest.
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;
@@ -17,14 +18,16 @@ use crate::{
 
 const PAGE: u32 = 100;
 
-/// Seals anew all there is. Afterwards only what is damaged needs a former key, and of that is told.
+/// Rewraps all secrets in the store. Afterwards only corrupt secrets, which are logged, still need
+/// a former key.
 ///
-/// [`Invalid`](Kind::Invalid) where something is sealed by a key that is not given; what was done by then stays done.
-pub(crate) async fn reseal(store: &Store, keys: &MasterKeys, flows: &Registry<ControlPlane>) -> Result<()> {
+/// [`Invalid`](Kind::Invalid) if a secret is sealed by a key that is missing; pages before it stay
+/// rewrapped.
+pub(crate) async fn rewrap(store: &Store, keys: &MasterKeys, flows: &Registry<ControlPlane>) -> Result<()> {
     let counts = [identities(store, keys).await?, states(store, keys, flows).await?, logins(store, keys).await?];
-    let resealed: usize = counts.iter().sum();
-    if resealed > 0 {
-        tracing::info!(resealed, key = %keys.current().id(), "secrets were sealed with the current master key");
+    let rewrapped: usize = counts.iter().sum();
+    if rewrapped > 0 {
+        tracing::info!(rewrapped, key = %keys.current().id(), "rewrapped secrets with the current master key");
     }
     Ok(())
 }
@@ -42,7 +45,7 @@ async fn identities(store: &Store, keys: &MasterKeys) -> Result<usize> {
                     let after = identity.wrap(keys, instance)?;
                     resealed.push(Rewrapped::Identity { instance, before, after });
                 }
-                Err(error) => pass_over(error, &format!("identity {} of instance {instance}", before.number))?,
+                Err(error) => skip_corrupt(error, &format!("identity {} of instance {instance}", before.number))?,
             }
         }
         store.rewrap(&resealed).await?;
@@ -61,7 +64,7 @@ async fn states(store: &Store, keys: &MasterKeys, flows: &Registry<ControlPlane>
             match flows.rewrap(&before.kind, &before.state, before.instance, keys) {
                 Ok(None) => {}
                 Ok(Some(after)) => resealed.push(Rewrapped::State { before, after }),
-                Err(error) => pass_over(error, &format!("operation {}", before.operation))?,
+                Err(error) => skip_corrupt(error, &format!("operation {}", before.operation))?,
             }
         }
         store.rewrap(&resealed).await?;
@@ -78,7 +81,7 @@ async fn logins(store: &Store, keys: &MasterKeys) -> Result<usize> {
         let after = login(keys, &images, &before)?;
         if after.is_none() {
             let (datastore, version) = (&version.datastore, &version.name);
-            tracing::warn!(datastore, version, "a login that is for no image that there is was dropped");
+            tracing::warn!(datastore, version, "dropped a registry login that belongs to no known image");
         }
         resealed.push(Rewrapped::RegistryPassword {
             datastore: version.datastore,
@@ -91,7 +94,8 @@ async fn logins(store: &Store, keys: &MasterKeys) -> Result<usize> {
     Ok(resealed.len())
 }
 
-/// A login is bound to the registry of the image that it was given for, which its version may have left since.
+/// Rewraps a login. It is bound to the registry of the image that it was set for, which the version
+/// may have left since.
 fn login(keys: &MasterKeys, images: &[String], sealed: &Sealed) -> Result<Option<Sealed>> {
     for image in images {
         let mut login = sealed.clone();
@@ -104,11 +108,11 @@ fn login(keys: &MasterKeys, images: &[String], sealed: &Sealed) -> Result<Option
     Ok(None)
 }
 
-/// Lets what cannot be read keep nothing else from being served.
-fn pass_over(error: Error, what: &str) -> Result<()> {
+/// Logs a secret that cannot be read, so that it does not keep the service from starting.
+fn skip_corrupt(error: Error, what: &str) -> Result<()> {
     match error.kind() {
         Kind::Corrupt | Kind::Unsupported => {
-            tracing::error!(what, error = error.report(), "a secret could not be sealed with the current master key");
+            tracing::error!(what, error = error.report(), "failed to rewrap a secret");
             Ok(())
         }
         _ => Err(error.with("what", what)),

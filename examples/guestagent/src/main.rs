@@ -1,5 +1,6 @@
-//! The guest agent of one database instance: keeps its server running and does what the control plane asks over the
-//! message broker. It ends on SIGTERM or Ctrl-C; its server runs on.
+//! The guest agent of one database instance: keeps the server running and executes the requests
+//! that the control plane sends over the message broker. Exits on SIGTERM and SIGINT; the server
+//! keeps running.
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -10,43 +11,45 @@ use tracing_subscriber::EnvFilter;
 use trove_core::{
     datastore::Driver,
     error::{Error, Result},
-    guest::{self, Configuration},
+    guest::{self, AgentConfig, AgentSettings},
 };
 use trove_drivers::{MariaDb, MySql, PostgreSql};
 use trove_valkey::Valkey;
 
-/// Is the guest agent of one database instance.
+/// Runs the guest agent of one database instance.
+///
+/// Exits on SIGTERM and SIGINT; the database server keeps running.
 #[derive(Debug, Parser)]
 #[command(name = "trove-guestagent")]
 struct Options {
-    /// The file that says which instance, where it is, and how the control plane is reached.
+    /// The configuration file, which names the instance, its host and the message broker
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
 
-// One thread is enough for one instance, and costs the least memory.
+// One thread suffices for one instance and needs the least memory.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,lapin=error")))
         .with_writer(std::io::stderr)
-        // Where nobody reads what it says any more, it goes on.
+        // The agent must survive a closed standard error.
         .log_internal_errors(false)
         .init();
     match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = error.report(), "the agent ends");
+            tracing::error!(error = error.report(), "agent failed");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(options: Options) -> Result<()> {
-    let stop = told_to_stop()?;
-    let configuration = Configuration::read(options.config)?;
-    let driver = driver(&configuration.datastore)?;
-    guest::serve(configuration, driver, guest::Settings::default(), stop).await
+    let stop = stop_on_signal()?;
+    let config = AgentConfig::read(options.config)?;
+    let driver = driver(&config.datastore)?;
+    guest::serve(config, driver, AgentSettings::default(), stop).await
 }
 
 fn driver(datastore: &str) -> Result<Arc<dyn Driver>> {
@@ -55,22 +58,22 @@ fn driver(datastore: &str) -> Result<Arc<dyn Driver>> {
         "mysql" => Ok(Arc::new(MySql::new())),
         "mariadb" => Ok(Arc::new(MariaDb::new())),
         "valkey" => Ok(Arc::new(Valkey::new())),
-        other => Err(Error::invalid(format!("this agent has no driver for the datastore {other:?}"))),
+        other => Err(Error::invalid(format!("this agent has no driver for datastore {other:?}"))),
     }
 }
 
-fn told_to_stop() -> Result<CancellationToken> {
-    let failed = |error| Error::internal("signals cannot be caught").because(error);
+fn stop_on_signal() -> Result<CancellationToken> {
+    let failed = |error| Error::internal("could not install a signal handler").because(error);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let signaled = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        told.cancel();
+        signaled.cancel();
     });
     Ok(stop)
 }

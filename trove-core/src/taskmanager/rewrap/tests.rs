@@ -14,17 +14,17 @@ use crate::{
     time::Timestamp,
 };
 
-/// More than two pages.
+/// More than two pages of instances.
 const INSTANCES: usize = 2 * PAGE as usize + 20;
 
-struct Bed {
+struct Fixture {
     store: Store,
     guests: Vec<(InstanceId, GuestIdentity)>,
 }
 
-impl Bed {
+impl Fixture {
     async fn new(keys: &MasterKeys) -> Self {
-        let mut bed = Self { store: Store::connect("sqlite::memory:").await.unwrap(), guests: Vec::new() };
+        let mut fixture = Self { store: Store::connect("sqlite::memory:").await.unwrap(), guests: Vec::new() };
         for _ in 0..INSTANCES {
             let id = InstanceId::new_v4();
             let identity = GuestIdentity::generate(id, 1).unwrap();
@@ -34,12 +34,12 @@ impl Bed {
             instance.image = "old.example/memory:1".to_owned();
             let flow = CreateInstance::new(id, Vec::new(), &[NewUser::new("app", id.to_string())], keys).unwrap();
             let row = flow.begin(OperationId::new_v4()).unwrap();
-            bed.store.insert_instance(&instance, "", &row).await.unwrap();
-            bed.store.insert_identity(id, &identity.wrap(keys, id).unwrap()).await.unwrap();
-            bed.guests.push((id, identity));
+            fixture.store.insert_instance(&instance, "", &row).await.unwrap();
+            fixture.store.insert_identity(id, &identity.wrap(keys, id).unwrap()).await.unwrap();
+            fixture.guests.push((id, identity));
         }
         let versions = [
-            // Since its login was given it has moved to another registry; instances still are of the one before.
+            // The version moved to another registry after its login was set; instances still use the former one.
             ("1", "new.example/memory:1", "old.example/memory:1"),
             ("2", "memory:2", "memory:2"),
             ("3", "new.example/memory:3", "gone.example/memory:3"),
@@ -47,12 +47,12 @@ impl Bed {
         for (name, image, registry) in versions {
             let password = keys.seal(&login_owner(registry), &SecretString::from("token")).unwrap();
             let stored = StoredVersion { version: version(name, image), password: Some(password), edited: true };
-            bed.store.insert_version(&stored).await.unwrap();
+            fixture.store.insert_version(&stored).await.unwrap();
         }
-        bed
+        fixture
     }
 
-    /// All secrets are what they were, for who has these keys.
+    /// Asserts that all secrets are unchanged under these keys.
     async fn assert_open(&self, keys: &MasterKeys) {
         for (id, identity) in &self.guests {
             let stored = self.store.identities(*id).await.unwrap();
@@ -92,8 +92,9 @@ fn version(name: &str, image: &str) -> DatastoreVersion {
     }
 }
 
-/// What comes of work that dies where it waits for the so-manieth time.
-async fn dying<T>(mut waits: usize, work: impl Future<Output = T>) -> Option<T> {
+/// Polls a future at most `waits` times after it was pending first; `None` if it was dropped before
+/// its end.
+async fn interrupted<T>(mut waits: usize, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -107,54 +108,58 @@ async fn dying<T>(mut waits: usize, work: impl Future<Output = T>) -> Option<T> 
 }
 
 #[tokio::test]
-async fn all_is_sealed_anew_whenever_it_dies_and_goes_on() {
+async fn all_secrets_are_rewrapped_despite_interruptions() {
     let [one, other] = [(); 2].map(|()| MasterKey::generate().unwrap());
     let rings =
         [MasterKeys::new(one.clone()).former(other.clone()), MasterKeys::new(other.clone()).former(one.clone())];
-    let (bed, flows) = (Bed::new(&rings[0]).await, registry());
-    let mut deaths = 0;
+    let (fixture, flows) = (Fixture::new(&rings[0]).await, registry());
+    let mut interruptions = 0;
     for round in 0..40 {
-        // Each time the other way, so that each time there is something to do.
+        // Alternate between the keys, so that each round has something to rewrap.
         let keys = &rings[round % 2];
-        deaths += usize::from(dying(round % 20, reseal(&bed.store, keys, &flows)).await.is_none());
-        bed.assert_open(keys).await;
+        interruptions += usize::from(interrupted(round % 20, rewrap(&fixture.store, keys, &flows)).await.is_none());
+        fixture.assert_open(keys).await;
     }
-    assert!(deaths > 10, "it died only {deaths} times");
+    assert!(interruptions > 10, "only {interruptions} interruptions");
 
     let alone = MasterKeys::new(MasterKey::generate().unwrap());
     let keys = alone.clone().former(one).former(other);
-    reseal(&bed.store, &keys, &flows).await.unwrap();
-    bed.assert_open(&alone).await;
-    let dropped = bed.store.version("memory", "3").await.unwrap().unwrap();
-    assert_eq!(dropped.password, None, "no image is of the registry that it was for");
+    rewrap(&fixture.store, &keys, &flows).await.unwrap();
+    fixture.assert_open(&alone).await;
+    let dropped = fixture.store.version("memory", "3").await.unwrap().unwrap();
+    assert_eq!(dropped.password, None, "no known image belongs to the registry of the login");
 
-    // The same again finds nothing to do, and neither does who never had the former key.
-    let before = bed.store.operation_states(None, u32::MAX).await.unwrap();
+    // Repeating it changes nothing, with or without the former keys.
+    let before = fixture.store.operation_states(None, u32::MAX).await.unwrap();
     for keys in [&keys, &alone] {
-        reseal(&bed.store, keys, &flows).await.unwrap();
+        rewrap(&fixture.store, keys, &flows).await.unwrap();
     }
-    let after = bed.store.operation_states(None, u32::MAX).await.unwrap();
+    let after = fixture.store.operation_states(None, u32::MAX).await.unwrap();
     assert!(before.iter().zip(&after).all(|(before, after)| before.state == after.state));
 }
 
 #[tokio::test]
-async fn what_is_damaged_keeps_nothing_else_from_it_and_a_missing_key_does() {
+async fn corrupt_secrets_are_skipped_and_missing_keys_fail() {
     let [old, new, third] = [(); 3].map(|()| MasterKey::generate().unwrap());
-    let (bed, flows) = (Bed::new(&MasterKeys::new(old.clone())).await, registry());
-    let error = reseal(&bed.store, &MasterKeys::new(new.clone()), &flows).await.unwrap_err();
+    let (fixture, flows) = (Fixture::new(&MasterKeys::new(old.clone())).await, registry());
+    let error = rewrap(&fixture.store, &MasterKeys::new(new.clone()), &flows).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains(&old.id().to_string()), "{error:?}");
 
-    let (id, identity) = &bed.guests[7];
-    let [before] = <[_; 1]>::try_from(bed.store.identities(*id).await.unwrap()).unwrap();
+    let (id, identity) = &fixture.guests[7];
+    let [before] = <[_; 1]>::try_from(fixture.store.identities(*id).await.unwrap()).unwrap();
     let mut after = before.clone();
     after.key = MasterKeys::new(old.clone()).seal("another's", &identity.login.password).unwrap();
     let damage = [Rewrapped::Identity { instance: *id, before, after: after.clone() }];
-    bed.store.rewrap(&damage).await.unwrap();
-    assert_eq!(bed.store.rewrap(&damage).await.unwrap_err().kind(), Kind::Busy, "it is not what it was");
-    reseal(&bed.store, &MasterKeys::new(new.clone()).former(old), &flows).await.unwrap();
-    assert_eq!(bed.store.identities(*id).await.unwrap(), [after]);
+    fixture.store.rewrap(&damage).await.unwrap();
+    assert_eq!(
+        fixture.store.rewrap(&damage).await.unwrap_err().kind(),
+        Kind::Busy,
+        "the stored identity differs from `before`"
+    );
+    rewrap(&fixture.store, &MasterKeys::new(new.clone()).former(old), &flows).await.unwrap();
+    assert_eq!(fixture.store.identities(*id).await.unwrap(), [after]);
     let keys = MasterKeys::new(third).former(new);
-    let error = reseal(&bed.store, &keys, &flows).await.unwrap_err();
+    let error = rewrap(&fixture.store, &keys, &flows).await.unwrap_err();
     assert!(error.report().contains(&format!("instance {id}")), "{error:?}");
 }

@@ -1,4 +1,5 @@
-//! Gives every existing instance its agent back: after a start of the service, and after its bus lost a mailbox.
+//! Attaches the agents of all instances: after a start of the service, and after an attachment was
+//! lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,25 +10,25 @@ use super::ControlPlane;
 use crate::{error::Result, lifecycle::State, model::Instance, platform::Ensured};
 
 const PAGE: u32 = 200;
-const AT_A_TIME: usize = 16;
-const RETRY_PAUSE: Duration = Duration::from_secs(5);
-const ATTACH_DEADLINE: Duration = Duration::from_secs(60);
+const CONCURRENCY: usize = 16;
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Attaches an agent to each instance that has been made, and goes on trying where that fails, for as long as the service
-/// runs.
-pub(crate) async fn keep_guests(control: Arc<ControlPlane>) {
+/// Attaches the agent of every instance that needs one, and retries at a fixed interval, for as
+/// long as the service runs.
+pub(crate) async fn reconcile_guests(control: Arc<ControlPlane>) {
     loop {
         let attached = attach_all(&control).await;
-        tokio::time::sleep(RETRY_PAUSE).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
         match attached {
-            Ok(true) => control.guests.lost().await,
+            Ok(true) => control.guests.attachment_lost().await,
             Ok(false) => {}
-            Err(error) => tracing::warn!(error = error.report(), "cannot list instances"),
+            Err(error) => tracing::warn!(error = error.report(), "failed to list instances"),
         }
     }
 }
 
-/// True where every instance that needs an agent has one.
+/// Returns true if every instance that needs an agent has one.
 async fn attach_all(control: &ControlPlane) -> Result<bool> {
     let mut complete = true;
     let mut last: Option<Instance> = None;
@@ -39,28 +40,29 @@ async fn attach_all(control: &ControlPlane) -> Result<bool> {
         }
         complete &= stream::iter(page.into_iter().filter(needs_agent))
             .map(|instance| async move { attach(control, &instance).await })
-            .buffer_unordered(AT_A_TIME)
+            .buffer_unordered(CONCURRENCY)
             .fold(true, |all, one| async move { all && one })
             .await;
     }
 }
 
 async fn attach(control: &ControlPlane, instance: &Instance) -> bool {
-    match timeout(ATTACH_DEADLINE, control.recover_guest(instance.id)).await {
+    match timeout(ATTACH_TIMEOUT, control.reattach_guest(instance.id)).await {
         Ok(Ok(Ensured::Ready(()))) => true,
         Ok(Ok(Ensured::Pending(_))) => false,
         Ok(Err(error)) => {
-            tracing::warn!(instance = %instance.id, error = error.report(), "cannot attach an agent");
+            tracing::warn!(instance = %instance.id, error = error.report(), "failed to attach an agent");
             false
         }
         Err(_) => {
-            tracing::warn!(instance = %instance.id, "an agent could not be attached in time");
+            tracing::warn!(instance = %instance.id, "timed out attaching an agent");
             false
         }
     }
 }
 
-/// Flows attach the agents of instances that are being made or removed, when they get there.
+/// Returns true if the agent of an instance should be attached. The agents of instances that are
+/// being created or deleted are attached by the flow.
 pub(super) fn needs_agent(instance: &Instance) -> bool {
     match instance.state {
         State::Active

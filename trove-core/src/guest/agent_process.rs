@@ -1,0 +1,152 @@
+//! An agent that is a process of its own.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+    process,
+    sync::Arc,
+    time::Duration,
+};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    AgentConfig, AgentSettings,
+    agent::{Agent, AgentContext},
+    agent_state::AgentStateStore,
+    identity::GuestIdentities,
+    request_handler::GuestRequestHandler,
+};
+use crate::{
+    datastore::Driver,
+    error::{Error, Kind, Result},
+    rpc::{DropCounters, KeyRing, Notifier, RpcServer},
+};
+
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+/// How long another agent may occupy the mailbox before this one gives up. A broker takes a while
+/// to notice a dead connection.
+const CONFLICT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The file that holds the agent's state, in the directory of its host.
+const STATE_FILE: &str = "agent.notes";
+/// The lock file beside it.
+const LOCK_FILE: &str = "agent.lock";
+
+/// Runs the guest agent of one instance until `stop` is cancelled. The database server outlives the
+/// agent.
+///
+/// The agent keeps its server running also while the control plane is unreachable, and persists its
+/// state in the directory of its host. While it runs, it holds a lock on the file `agent.lock`
+/// there, which contains its process id.
+///
+/// # Errors
+///
+/// [`NotFound`](Kind::NotFound) if the mailbox of the guest is gone, [`Conflict`](Kind::Conflict)
+/// if another agent manages the same server or occupies the mailbox, [`Invalid`](Kind::Invalid) if
+/// the driver is for another datastore, and what [`Driver::attach`] returns.
+pub async fn serve(
+    config: AgentConfig,
+    driver: Arc<dyn Driver>,
+    settings: AgentSettings,
+    stop: CancellationToken,
+) -> Result<()> {
+    let AgentConfig { instance, datastore, identity, endpoint, should_run, epoch, mut host } = config;
+    let offered = &driver.manifest().name;
+    if *offered != datastore {
+        return Err(Error::invalid(format!("instance {instance} is of datastore {datastore:?}, not {offered:?}")));
+    }
+    let directory = host.directory.clone();
+    let lock = tokio::task::spawn_blocking(move || lock(&directory)).await;
+    let _lock = lock.unwrap_or_else(|error| Err(Error::internal("the task that locks panicked").because(error)))?;
+    let file = host.directory.join(STATE_FILE);
+    let identities = GuestIdentities::new(identity);
+    let state = tokio::task::spawn_blocking(move || AgentStateStore::load(file, should_run, epoch, identities)).await;
+    let state =
+        state.unwrap_or_else(|error| Err(Error::internal("loading the agent state panicked").because(error)))?;
+    // The configuration file describes the host as it was when the instance was created.
+    let applied = state.state().applied.clone();
+    host.flavor = applied.flavor.unwrap_or(host.flavor);
+    if let Some((version, image)) = applied.release {
+        (host.version, host.image) = (version, image);
+    }
+    let notifier = Notifier::new();
+    let stop = stop.child_token();
+    let identities = state.state().identities.clone();
+    let (keys, transport) = (KeyRing::default(), endpoint.connect(identities.logins()));
+    identities.apply(&keys, &*transport);
+    let context = AgentContext {
+        settings,
+        notifier: notifier.clone(),
+        keys: keys.clone(),
+        transport: transport.clone(),
+        stop: stop.clone(),
+    };
+    let agent = Agent::spawn(instance, driver.attach(host)?, state, context);
+    let (handler, drops) = (Arc::new(GuestRequestHandler(agent.clone())), DropCounters::new());
+    let (mut delays, mut conflict): (_, Option<Instant>) = (retry_delays(), None);
+    let result = loop {
+        let started = Instant::now();
+        let service =
+            RpcServer::new(transport.clone(), instance, keys.clone(), handler.clone(), notifier.clone(), drops.clone());
+        let error = match service {
+            Ok(service) => match service.run(stop.clone()).await {
+                Ok(()) => break Ok(()),
+                Err(error) => error,
+            },
+            Err(error) => break Err(error),
+        };
+        if started.elapsed() > CONFLICT_TIMEOUT {
+            // The control plane was reachable in between.
+            (delays, conflict) = (retry_delays(), None);
+        }
+        match error.kind() {
+            Kind::NotFound => break Err(error),
+            Kind::Conflict if conflict.get_or_insert_with(Instant::now).elapsed() > CONFLICT_TIMEOUT => {
+                break Err(error);
+            }
+            Kind::Conflict => {}
+            _ => conflict = None,
+        }
+        tracing::warn!(%instance, error = error.report(), "lost the connection to the control plane");
+        let delay = delays.next().unwrap_or(MAX_RETRY_DELAY);
+        if stop.run_until_cancelled(sleep(delay)).await.is_none() {
+            break Ok(());
+        }
+    };
+    agent.shut_down().await;
+    result
+}
+
+fn retry_delays() -> impl Iterator<Item = Duration> {
+    let delays = ExponentialBuilder::new().with_min_delay(MIN_RETRY_DELAY).with_max_delay(MAX_RETRY_DELAY);
+    delays.with_jitter().without_max_times().build()
+}
+
+/// Takes the lock of an agent directory, which is held for as long as the file is open.
+fn lock(directory: &Path) -> Result<File> {
+    let failed = |error: io::Error| {
+        Error::unavailable(format!("could not lock the agent directory {}", directory.display())).because(error)
+    };
+    let path = directory.join(LOCK_FILE);
+    let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let mut file = open.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::conflict(format!("another agent runs in directory {}", directory.display())));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    // The directory may have been removed, and created anew, between open and lock.
+    let (locked, found) = (file.metadata().map_err(failed)?, fs::metadata(path).map_err(failed)?);
+    if (locked.dev(), locked.ino()) != (found.dev(), found.ino()) {
+        return Err(Error::not_found(format!("the agent directory {} was removed", directory.display())));
+    }
+    file.set_len(0).and_then(|()| write!(file, "{}", process::id())).map_err(failed)?;
+    Ok(file)
+}
