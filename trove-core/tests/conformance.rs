@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use trove_core::{
     conformance::{driver, memory::World, platform},
-    datastore::{AccountRules, Cx, Datastore, Driver, GuestHost, Manifest, Prepare},
+    datastore::{Abilities, AccountRules, Cx, Datastore, Driver, GuestHost, Manifest, Prepare},
     error::Result,
     model::Observed,
 };
@@ -39,6 +39,7 @@ async fn a_driver_without_abilities_is_tried_by_what_is_left() {
     let inner: Arc<dyn Driver> = Arc::new(world.driver());
     let mut manifest = inner.manifest().clone();
     manifest.accounts = None;
+    (manifest.configuration, manifest.upgrade, manifest.resize) = (false, false, false);
     let report = driver::certify(world.testbed_for(Arc::new(BareDriver { inner, manifest }))).await;
     assert!(report.passed(), "{report}");
     let skipped = report.to_string().matches("skipped ").count();
@@ -85,5 +86,9 @@ impl Datastore for Bare {
         let mut seen = self.0.observe(cx).await?;
         seen.settings = None;
         Ok(seen)
+    }
+
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities::default()
     }
 }

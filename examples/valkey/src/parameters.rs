@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use redis::{ServerError, ServerErrorKind};
 use trove_core::datastore::{Cx, GuestHost};
 use trove_core::error::Result;
 use trove_core::model::{Parameter, ParameterKind, Setting, Settings};
 use trove_drivers::container::Parameters;
 
-use crate::ValkeyEngine;
+use crate::{ValkeyEngine, rejected};
 
-/// What a tenant may set, and what it is otherwise. All else is the service's own.
+/// The parameters that a tenant may set, with their defaults. All others are reserved for the
+/// service.
 const SETTABLE: &str = "active-expire-effort 1, appendfsync always, auto-aof-rewrite-percentage 100, \
     busy-reply-threshold 5000, databases 16, hash-max-listpack-entries 512, hash-max-listpack-value 64, hz 10, \
     latency-monitor-threshold 0, lazyfree-lazy-user-del yes, lfu-decay-time 1, lfu-log-factor 10, \
@@ -21,42 +23,42 @@ fn settable() -> impl Iterator<Item = (&'static str, &'static str)> {
     SETTABLE.split(", ").filter_map(|line| line.split_once(' '))
 }
 
-/// The value of a parameter: as it is set, otherwise as usual.
-fn value(setting: Option<&Setting>, usual: &str) -> String {
+/// Returns the value of a setting as Valkey writes it, or the default.
+fn value(setting: Option<&Setting>, default: &str) -> String {
     match setting {
-        None => usual.to_owned(),
+        None => default.to_owned(),
         Some(Setting::Boolean(on)) => if *on { "yes" } else { "no" }.to_owned(),
         Some(setting) => setting.to_string(),
     }
 }
 
-/// The lines of the configuration, one for each parameter.
+/// Returns the lines of the configuration file, one for each parameter.
 pub(crate) fn lines(settings: &Settings) -> String {
-    settable().map(|(name, usual)| format!("{name} {:?}\n", value(settings.get(name), usual))).collect()
+    settable().map(|(name, default)| format!("{name} {:?}\n", value(settings.get(name), default))).collect()
 }
 
 #[async_trait]
 impl Parameters for ValkeyEngine {
     async fn read(&self, _cx: &Cx) -> Result<Vec<Parameter>> {
-        let told: BTreeMap<String, String> = self.call("CONFIG", &["GET", "*"]).await?;
+        let values: BTreeMap<String, String> = self.call("CONFIG", &["GET", "*"]).await?;
         let mut parameters = Vec::new();
-        // Some have a second name, written with other lines.
-        for (name, usual) in told.into_iter().filter(|(name, _)| !name.contains('_')) {
+        // Names with underscores are aliases.
+        for (name, default) in values.into_iter().filter(|(name, _)| !name.contains('_')) {
             let mut parameter = Parameter::new(&name, ParameterKind::Text);
             if settable().all(|(known, _)| known != name) {
-                parameter.reserved = Some("the service chooses it".to_owned());
-            } else if let Err(error) = self.call::<()>("CONFIG", &["SET", &name, "?"]).await {
-                // What it says of a value that cannot be tells which can.
-                let said = error.to_string();
-                parameter.dynamic = !said.contains("immutable");
-                parameter.kind = match said.split_once("one of the following: ") {
+                parameter.reserved = Some("the service manages it".to_owned());
+            } else if let Err(error) = self.set_live(&name, "?").await? {
+                parameter.dynamic = !is_immutable(&error);
+                // The server describes the valid values in its reply to an invalid one.
+                let reply = error.details().unwrap_or_default();
+                parameter.kind = match reply.split_once("one of the following: ") {
                     Some((_, words)) => ParameterKind::Enum { values: words.split(", ").map(str::to_owned).collect() },
-                    None if said.contains("'yes' or 'no'") => ParameterKind::Boolean,
-                    None if usual.parse::<i64>().is_ok() => ParameterKind::Integer { min: i64::MIN, max: u64::MAX },
+                    None if reply.contains("'yes' or 'no'") => ParameterKind::Boolean,
+                    None if default.parse::<i64>().is_ok() => ParameterKind::Integer { min: i64::MIN, max: u64::MAX },
                     None => ParameterKind::Text,
                 };
             }
-            parameter.default = Some(usual);
+            parameter.default = Some(default);
             parameters.push(parameter);
         }
         Ok(parameters)
@@ -65,12 +67,25 @@ impl Parameters for ValkeyEngine {
     async fn set(&self, _host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
         let mut later = Vec::new();
         for (name, setting) in changes {
-            let usual = settable().find(|(known, _)| known == name).map_or("", |(_, usual)| usual);
-            match self.call("CONFIG", &["SET", name, &value(setting.as_ref(), usual)]).await {
-                Err(error) if error.to_string().contains("immutable") => later.push(name.clone()),
-                done => done?,
+            let default = settable().find(|(known, _)| known == name).map_or("", |(_, default)| default);
+            match self.set_live(name, &value(setting.as_ref(), default)).await? {
+                Err(error) if is_immutable(&error) => later.push(name.clone()),
+                result => result.map_err(rejected)?,
             }
         }
         Ok(later)
     }
+}
+
+impl ValkeyEngine {
+    async fn set_live(&self, name: &str, value: &str) -> Result<Result<(), ServerError>> {
+        self.run(redis::pipe().cmd("CONFIG").arg(&["SET", name, value]).ignore()).await
+    }
+}
+
+/// Returns true if a parameter changes only at a start. Valkey reports that with the generic code
+/// `ERR`.
+fn is_immutable(error: &ServerError) -> bool {
+    let message = error.details().unwrap_or_default();
+    error.kind() == Some(ServerErrorKind::ResponseError) && message.ends_with("can't set immutable config")
 }

@@ -10,7 +10,7 @@ use tokio::{
     sync::Mutex,
 };
 use trove_core::{
-    datastore::{GuestHost, Logins},
+    datastore::{GuestHost, UserStore},
     error::Kind,
     id::InstanceId,
 };
@@ -71,7 +71,7 @@ async fn what_is_refused_at_the_end_of_a_change_is_taken_back() {
         let queued = "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n-ERR the disk is full\r\n";
         answer(&mut session, ("EXEC", queued)).await + &answer(&mut session, ("LOAD", "+OK\r\n")).await
     });
-    let error = engine.change(&[("ann", "#00".to_owned())], None).await.unwrap_err();
+    let error = engine.update(&[("ann", "#00".to_owned())], None).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("the disk is full"), "{error}");
     let heard = server.await.unwrap();

@@ -6,27 +6,52 @@ use crate::{
     model::{ParameterCatalog, Settings},
 };
 
-/// The parameters of a server, and the settings of this one.
+/// Reads the parameters of a server and applies the settings of an instance.
 ///
-/// Settings were checked against the [catalog](Self::catalog) already, and against
-/// [`Driver::check_settings`](super::Driver::check_settings).
+/// Settings satisfy the [catalog](Self::catalog) and
+/// [`Driver::check_settings`](super::Driver::check_settings) before they get here.
+///
+/// ```
+/// # #[cfg(feature = "conformance")]
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # use trove_core::conformance::{driver::Testbed, memory::World};
+/// use trove_core::{
+///     datastore::{Cx, Driver, Prepare, check_settings},
+///     id::OperationId,
+///     model::Settings,
+/// };
+///
+/// # let testbed = World::new().testbed();
+/// # let (driver, host) = (testbed.driver().clone(), testbed.place().await?);
+/// # let flavor = host.flavor.clone();
+/// let datastore = driver.attach(host)?;
+/// let cx = Cx::new(OperationId::new_v4(), 1);
+/// datastore.prepare(&cx, &Prepare::default()).await?;
+/// let configuration = datastore.abilities().configuration.expect("the manifest declares configuration");
+/// let catalog = configuration.catalog(&cx).await?;
+/// let wanted = Settings::from([("max_rows".to_owned(), 10.into())]);
+/// let settings = check_settings(&catalog, &wanted)?;
+/// driver.check_settings(&flavor, &settings)?;
+/// configuration.apply(&cx, &settings).await?;
+/// # Ok::<_, trove_core::error::Error>(()) }).unwrap();
+/// ```
 #[async_trait]
 pub trait Configuration: Send + Sync {
-    /// The digest of the image that the instance runs from, by which its catalog is kept. Fetches the image where it
-    /// is absent.
+    /// Returns the digest of the instance's image, which identifies its catalog. Pulls the image if
+    /// it is absent.
     async fn digest(&self, cx: &Cx) -> Result<String>;
 
-    /// Reads from a throw-away server of the instance's image what can be configured, and which changes it takes while
-    /// it runs. The instance itself is neither needed nor touched.
+    /// Reads the parameters, and which of them a running server can change, from a temporary server
+    /// of the instance's image. The instance itself is neither needed nor touched.
     async fn catalog(&self, cx: &Cx) -> Result<ParameterCatalog>;
 
-    /// Makes these the settings of the instance, in place of those it has: what is absent goes back to its default. What
-    /// a running server can take is in force at once; what it cannot is told by
-    /// [`observe`](super::Datastore::observe) until the server was restarted. Where the server does not run, all is in
-    /// force when it starts.
+    /// Replaces the settings of the instance. A parameter that is absent returns to its default. A
+    /// running server applies at once what it can; [`observe`](super::Datastore::observe) reports
+    /// the rest until the server is restarted. A stopped server applies the settings at its next
+    /// start.
     ///
-    /// A value that the server refuses is [`Invalid`](crate::error::Kind::Invalid), and the settings stay what they were.
-    /// One with which it later does not start is given up then, with all that changed since it last did, and
-    /// `observe` tells.
+    /// If the server rejects a value, the result is [`Invalid`](crate::error::Kind::Invalid) and
+    /// the settings stay as they were. If a later start fails with the new settings, they are
+    /// rolled back to those of the last successful start, and `observe` reports that.
     async fn apply(&self, cx: &Cx, settings: &Settings) -> Result<()>;
 }

@@ -8,13 +8,24 @@ use crate::{
     model::Progress,
 };
 
-/// How often [`Cx::waiting`] tells that it goes on.
-const WAITING_BEAT: Duration = Duration::from_secs(5);
+/// The interval at which [`Cx::waiting`] reports progress.
+const WAITING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Takes the progress of one call.
+/// Receives the progress of one call.
 pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// The context of one call to a driver: on whose behalf, how to stop it, whom to tell.
+/// The context of one call to a driver: the operation and its owner, cancellation and progress.
+///
+/// ```
+/// use tokio_util::sync::CancellationToken;
+/// use trove_core::{datastore::Cx, id::OperationId};
+///
+/// let cancel = CancellationToken::new();
+/// let cx = Cx::new(OperationId::new_v4(), 3).with_step("restart").with_cancel(cancel.clone());
+/// assert!(cx.check().is_ok());
+/// cancel.cancel();
+/// assert!(cx.check().is_err());
+/// ```
 #[derive(Clone)]
 pub struct Cx {
     operation: OperationId,
@@ -25,74 +36,76 @@ pub struct Cx {
 }
 
 impl Cx {
-    /// The context of a call on behalf of an operation, by its owner of this epoch.
+    /// Creates the context of a call for an operation, by the owner with this fencing epoch.
     pub fn new(operation: OperationId, epoch: u64) -> Self {
         Self { operation, step: "", epoch, cancel: CancellationToken::new(), sink: None }
     }
 
-    /// The same for one step of the operation, where it makes a call more than once and means something else by it.
+    /// Sets the step of the operation, for an operation that makes the same call several times with
+    /// different meanings.
     #[must_use]
     pub fn with_step(mut self, step: &'static str) -> Self {
         self.step = step;
         self
     }
 
-    /// The same with a token that cancels it.
+    /// Sets the token that cancels the call.
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancellationToken) -> Self {
         self.cancel = cancel;
         self
     }
 
-    /// The same with a listener for its progress.
+    /// Sets the receiver of progress reports.
     #[must_use]
     pub fn with_progress(mut self, sink: ProgressSink) -> Self {
         self.sink = Some(sink);
         self
     }
 
-    /// The operation this is done for. With the [step](Self::step) it is the key by which a repeated call is recognised.
+    /// Returns the operation. Together with the [step](Self::step), it is the key that identifies a
+    /// repeated call.
     pub fn operation(&self) -> OperationId {
         self.operation
     }
 
-    /// Which of the operation's steps this is; empty where it makes each call for one reason only.
+    /// Returns the step of the operation, empty unless it was set.
     pub fn step(&self) -> &'static str {
         self.step
     }
 
-    /// The fencing epoch of the caller.
+    /// Returns the fencing epoch of the caller.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Ends when the call should be given up.
+    /// Resolves when the call is cancelled.
     pub async fn cancelled(&self) {
         self.cancel.cancelled().await;
     }
 
-    /// An error of kind [`Cancelled`](crate::error::Kind::Cancelled) where the call should be given up.
+    /// Returns [`Cancelled`](crate::error::Kind::Cancelled) if the call is cancelled.
     pub fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() { Err(Error::cancelled("the operation was cancelled")) } else { Ok(()) }
     }
 
-    /// Waits for work of which nothing can be told but that it goes on, and tells that every five seconds.
+    /// Awaits work without measurable progress, and reports its phase every five seconds.
     pub async fn waiting<T>(&self, phase: &str, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
             self.phase(phase);
-            if let Ok(done) = tokio::time::timeout(WAITING_BEAT, work.as_mut()).await {
+            if let Ok(done) = tokio::time::timeout(WAITING_INTERVAL, work.as_mut()).await {
                 return done;
             }
         }
     }
 
-    /// Tells that a phase of the work has begun.
+    /// Reports that a phase of the work has started.
     pub fn phase(&self, phase: &str) {
         self.progress(phase, 0, None, "");
     }
 
-    /// Tells how far a phase is: `done` of `total` units.
+    /// Reports the progress of a phase: `done` of `total` units.
     pub fn progress(&self, phase: &str, done: u64, total: Option<u64>, unit: &str) {
         if let Some(sink) = &self.sink {
             sink(Progress { phase: phase.to_owned(), done, total, unit: unit.to_owned() });

@@ -9,44 +9,45 @@ use crate::{
     model::{ByteSize, Endpoint, Flavor},
 };
 
-/// The place of one instance: what its platform gives the engine to live in.
+/// The host of one instance: the resources that its platform provides to the engine.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct GuestHost {
     /// The instance.
     pub instance: InstanceId,
-    /// The name from which the names of all that the driver makes are derived.
+    /// The name from which the driver derives the names of everything it creates.
     pub name: String,
     /// The tenant.
     pub project: String,
-    /// Whose resources these are, where several services share a host.
+    /// The service that owns these resources, if several services share a host.
     pub scope: String,
-    /// The version of the engine, of one of the [series](super::Manifest::series) of the driver's manifest.
+    /// The version of the engine, of one of the [series](super::Manifest::series) of the driver.
     pub version: String,
-    /// The image to run; with `@sha256:...` exactly this one.
+    /// The image to run. A name with `@sha256:...` pins its content.
     pub image: String,
-    /// Who may pull the image, where not everybody may.
+    /// The credentials to pull the image, if the registry requires any.
     pub login: Option<RegistryLogin>,
-    /// The limits to keep.
+    /// The memory and processor limits of the server.
     pub flavor: Flavor,
-    /// The root of the instance's volume. The server owns it; its data lives in a directory below.
+    /// The root of the instance's volume, which the server owns. The data is in a directory below.
     pub volume: PathBuf,
-    /// How large the volume is meant to be.
+    /// The nominal size of the volume.
     pub volume_size: ByteSize,
-    /// A directory of the agent's own, on the same host: configuration, sockets. Not part of the volume.
+    /// The agent's directory for configuration and sockets, on the same host but not on the volume.
     pub directory: PathBuf,
-    /// A directory that the instances of this host share, for what any of them can make again. `None` where they do not.
+    /// A cache directory that the instances of this host share, if there is one.
     pub shared: Option<PathBuf>,
-    /// Whom the server runs as.
+    /// The user and group of the server process.
     pub server: ServerIdentity,
-    /// The network to attach the server to, as the platform names it; empty where it is to be reached by its agent only.
+    /// The platform's name of the network to attach the server to. Empty if only the agent
+    /// connects.
     pub network: String,
-    /// The host address and port at which the server is to be reached.
+    /// The address and port at which clients reach the server.
     pub endpoint: Endpoint,
 }
 
 impl GuestHost {
-    /// A place with the parts that every platform has; the rest is public fields with defaults for a test.
+    /// Creates a host with these paths. The other fields have defaults that suit tests.
     pub fn new(instance: InstanceId, volume: impl Into<PathBuf>, directory: impl Into<PathBuf>) -> Self {
         Self {
             instance,
@@ -68,10 +69,10 @@ impl GuestHost {
     }
 }
 
-/// A host as an agent elsewhere is told of it.
+/// The serialized form of a [`GuestHost`] in the configuration of a remote agent.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Told {
+struct HostConfig {
     instance: InstanceId,
     project: String,
     scope: String,
@@ -89,10 +90,10 @@ struct Told {
 }
 
 impl GuestHost {
-    /// All of it but the login in JSON.
+    /// Serializes the host without the registry credentials.
     pub(crate) fn to_json(&self) -> Result<String> {
         let host = self.clone();
-        let told = Told {
+        let config = HostConfig {
             instance: host.instance,
             project: host.project,
             scope: host.scope,
@@ -107,27 +108,28 @@ impl GuestHost {
             network: host.network,
             endpoint: host.endpoint,
         };
-        serde_json::to_string(&told).map_err(|_| Error::invalid("a path of the host is no text in Unicode"))
+        serde_json::to_string(&config).map_err(|_| Error::invalid("a path of the host is not valid Unicode"))
     }
 
-    /// What [`to_json`](Self::to_json) made.
-    #[cfg(feature = "amqp")]
+    /// Deserializes what [`to_json`](Self::to_json) returned.
+    #[cfg(all(feature = "amqp", any(feature = "sqlite", feature = "postgres")))]
     pub(crate) fn from_json(value: serde_json::Value) -> serde_json::Result<Self> {
-        let told: Told = serde_json::from_value(value)?;
-        let mut host = Self::new(told.instance, told.volume, told.directory);
-        (host.project, host.scope, host.version, host.image) = (told.project, told.scope, told.version, told.image);
-        (host.flavor, host.volume_size, host.shared) = (told.flavor, told.volume_size, told.shared);
-        (host.server, host.network, host.endpoint) = (told.server, told.network, told.endpoint);
+        let config: HostConfig = serde_json::from_value(value)?;
+        let mut host = Self::new(config.instance, config.volume, config.directory);
+        (host.project, host.scope, host.version, host.image) =
+            (config.project, config.scope, config.version, config.image);
+        (host.flavor, host.volume_size, host.shared) = (config.flavor, config.volume_size, config.shared);
+        (host.server, host.network, host.endpoint) = (config.server, config.network, config.endpoint);
         Ok(host)
     }
 }
 
-/// The name of an instance's resources, whichever platform they are on: `trove-` and its id.
+/// Returns the name of an instance's resources on every platform: `trove-` and its id.
 pub fn resource_name(instance: InstanceId) -> String {
     format!("trove-{instance}")
 }
 
-/// The numeric user and group that a server runs as.
+/// The numeric user and group of a server process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerIdentity {
     /// User.

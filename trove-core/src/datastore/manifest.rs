@@ -2,60 +2,88 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::no_databases;
+use super::{AbilitySet, no_databases};
 use crate::{
     error::{Error, Result},
     model::{ByteSize, UserName, mib},
 };
 
-/// The version of the driver contract that this library speaks. It changes where a driver that was right becomes wrong.
-pub const CONTRACT_VERSION: u32 = 1;
-
-/// Longer than any address with a mask.
+/// More than an address with a netmask needs.
 const MAX_HOST_BYTES: usize = 60;
 
-/// What a driver tells about its engine before any instance exists.
+/// Describes a driver and its engine before any instance exists.
+///
+/// ```
+/// use trove_core::datastore::{AccountRules, Manifest, Version};
+///
+/// let mut manifest = Manifest::new("cache", Version::new("8.1", "valkey/valkey:8.1"), 6379);
+/// manifest.versions.push(Version::new("9.1", "valkey/valkey:9.1"));
+/// manifest.series = vec!["8.1".to_owned(), "9".to_owned()];
+/// manifest.accounts = Some(AccountRules::new(64));
+/// manifest.configuration = true;
+/// assert_eq!(manifest.version(None)?.name, "8.1");
+/// manifest.check_version("9.0.1")?;
+/// assert!(manifest.abilities().accounts && !manifest.abilities().upgrade);
+/// # Ok::<_, trove_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Manifest {
-    /// What the datastore is called: `postgresql`.
+    /// The name of the datastore: `postgresql`.
     pub name: String,
-    /// The version of the contract that the driver was written to: [`CONTRACT_VERSION`] of the library it is built with.
-    pub contract: u32,
-    /// The longest that a call may go without telling [progress](super::Cx::progress) or ending.
+    /// The longest time that a call may take between two [progress](super::Cx::progress) reports.
     pub max_silence: Duration,
-    /// The versions on offer until an operator says otherwise; the first is the default of a registry that is new.
+    /// The versions that are initially on offer. The first one is the default.
     pub versions: Vec<Version>,
-    /// The series of versions that the driver can run, such as `17`, `8.4`: all whose numbers begin so.
+    /// The version prefixes that the driver can run, such as `17` or `8.4`.
     pub series: Vec<String>,
-    /// The port the server listens on in its own network.
+    /// The port that the server listens on in its own network.
     pub port: u16,
-    /// The scheme of the URIs its clients use: `postgresql`.
+    /// The scheme of client URIs: `postgresql`.
     pub uri_scheme: String,
-    /// The least memory a server needs.
+    /// The minimum memory of a server.
     pub min_memory: ByteSize,
-    /// What names and passwords have to be like; `None` where the engine has no accounts.
+    /// Declares [accounts](super::Accounts), with the rules for names and passwords.
     pub accounts: Option<AccountRules>,
+    /// Declares [parameters](super::Configuration).
+    pub configuration: bool,
+    /// Declares [upgrades](super::Upgrade).
+    pub upgrade: bool,
+    /// Declares [changes of the flavor](super::Resize).
+    pub resize: bool,
 }
 
 impl Manifest {
-    /// A datastore with one version, no accounts, 64 MiB as the least memory and 30 seconds as the longest silence.
+    /// Creates the manifest of a datastore with one version, no abilities, at least 64 MiB of
+    /// memory and a progress report at least every 30 seconds.
     pub fn new(name: impl Into<String>, version: Version, port: u16) -> Self {
         let name = name.into();
         Self {
             uri_scheme: name.clone(),
             name,
-            contract: CONTRACT_VERSION,
             max_silence: Duration::from_secs(30),
             series: vec![version.name.clone()],
             versions: vec![version],
             port,
             min_memory: mib(64),
             accounts: None,
+            configuration: false,
+            upgrade: false,
+            resize: false,
         }
     }
 
-    /// [`Invalid`](crate::error::Kind::Invalid) unless the driver can run this version of its engine.
+    /// Returns the abilities that the driver declares.
+    pub fn abilities(&self) -> AbilitySet {
+        AbilitySet {
+            accounts: self.accounts.is_some(),
+            configuration: self.configuration,
+            upgrade: self.upgrade,
+            resize: self.resize,
+        }
+    }
+
+    /// Returns [`Invalid`](crate::error::Kind::Invalid) unless the driver can run this version.
     pub fn check_version(&self, version: &str) -> Result<()> {
         let begins = |series: &String| {
             let rest = version.strip_prefix(series.as_str());
@@ -69,7 +97,8 @@ impl Manifest {
         Err(Error::invalid(format!("datastore {} cannot run version {version:?}; it can run: {known}", self.name)))
     }
 
-    /// The version of this name, or the default; [`NotFound`](crate::error::Kind::NotFound) lists those there are.
+    /// Returns the version of this name, or the default version.
+    /// [`NotFound`](crate::error::Kind::NotFound) lists the known ones.
     pub fn version(&self, name: Option<&str>) -> Result<&Version> {
         let found = match name {
             None => self.versions.first(),
@@ -86,46 +115,48 @@ impl Manifest {
 /// A version of a datastore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// What it is called: `17`.
+    /// The name: `17`.
     pub name: String,
-    /// The image its servers run from.
+    /// The image that its servers run from.
     pub image: String,
 }
 
 impl Version {
-    /// A version.
+    /// Creates a version.
     pub fn new(name: impl Into<String>, image: impl Into<String>) -> Self {
         Self { name: name.into(), image: image.into() }
     }
 }
 
-/// What an engine asks of names and passwords. Checked before anything is made.
+/// An engine's rules for names and passwords, checked before anything is created.
 ///
-/// Quotes, backslashes, semicolons, spaces and any letter are allowed: engines quote. Control characters, and names
-/// that begin or end with white space, are not: they cannot be typed, seen or written into a connection file.
+/// Quotes, backslashes, semicolons, spaces and any letter are allowed, because engines quote names.
+/// Control characters, and white space at the start or end of a name, are not: they cannot be
+/// typed, seen or written into a connection file.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AccountRules {
-    /// False where all users share all that the server holds, so that there are no databases to create or grant.
+    /// False if all users share all data, so that there are no databases to create or grant.
     pub databases: bool,
-    /// The longest name of a database, in bytes of UTF-8.
+    /// The maximum length of a database name, in bytes of UTF-8.
     pub max_database_bytes: usize,
-    /// The longest name of a user, in bytes of UTF-8.
+    /// The maximum length of a user name, in bytes of UTF-8.
     pub max_user_bytes: usize,
-    /// The longest password, in bytes of UTF-8.
+    /// The maximum length of a password, in bytes of UTF-8.
     pub max_password_bytes: usize,
-    /// True where users are told apart by the host they come from, too.
+    /// True if a user is identified by its name and its host.
     pub hosts: bool,
-    /// Database names that the engine or the service uses, compared without regard to ASCII case.
+    /// Reserved database names, in lower case. Compared ignoring ASCII case.
     pub reserved_databases: Vec<String>,
-    /// User names that the engine or the service uses, compared without regard to ASCII case.
+    /// Reserved user names, in lower case. Compared ignoring ASCII case.
     pub reserved_users: Vec<String>,
-    /// No database or user name may begin so, compared without regard to ASCII case.
+    /// Reserved prefixes of database and user names. Compared ignoring ASCII case.
     pub reserved_prefixes: Vec<String>,
 }
 
 impl AccountRules {
-    /// Rules with the same length for all names, 128 bytes for passwords, and nothing reserved but `trove_`.
+    /// Creates rules with one maximum length for all names, at most 128 bytes for passwords, and
+    /// only the prefix `trove_` reserved.
     pub fn new(max_name_bytes: usize) -> Self {
         Self {
             databases: true,
@@ -139,8 +170,8 @@ impl AccountRules {
         }
     }
 
-    /// [`Invalid`](crate::error::Kind::Invalid) unless a database may be called so;
-    /// [`Unsupported`](crate::error::Kind::Unsupported) where there are none.
+    /// Returns [`Invalid`](crate::error::Kind::Invalid) unless this is a valid database name, or
+    /// [`Unsupported`](crate::error::Kind::Unsupported) if the engine has no databases.
     pub fn check_database(&self, name: &str) -> Result<()> {
         if !self.databases {
             return Err(no_databases());
@@ -148,17 +179,18 @@ impl AccountRules {
         self.check_name("database", name, self.max_database_bytes, &self.reserved_databases)
     }
 
-    /// [`Invalid`](crate::error::Kind::Invalid) unless a user may be called so, and come from there.
+    /// Returns [`Invalid`](crate::error::Kind::Invalid) unless this is a valid user name and host.
     pub fn check_user(&self, user: &UserName) -> Result<()> {
         self.check_name("user", &user.name, self.max_user_bytes, &self.reserved_users)?;
         match &user.host {
             Some(host) if self.hosts => check_host(host),
-            Some(_) => Err(Error::invalid("this datastore does not tell users apart by their host")),
+            Some(_) => Err(Error::invalid("this datastore does not support hosts of users")),
             None => Ok(()),
         }
     }
 
-    /// [`Invalid`](crate::error::Kind::Invalid) unless a user may have this password. The message does not hold it.
+    /// Returns [`Invalid`](crate::error::Kind::Invalid) unless this is a valid password. The
+    /// message does not contain it.
     pub fn check_password(&self, password: &SecretString) -> Result<()> {
         let password = password.expose_secret();
         if password.is_empty() {
@@ -168,7 +200,7 @@ impl AccountRules {
             return Err(Error::invalid(format!("a password must not exceed {} bytes", self.max_password_bytes)));
         }
         if password.chars().any(char::is_control) {
-            return Err(Error::invalid("a password must not hold control characters"));
+            return Err(Error::invalid("a password must not contain control characters"));
         }
         Ok(())
     }
@@ -180,26 +212,26 @@ impl AccountRules {
         } else if name.len() > max_bytes {
             Err(Error::invalid(format!("a {what} name must not exceed {max_bytes} bytes; this one has {}", name.len())))
         } else if name.chars().any(char::is_control) {
-            Err(Error::invalid(format!("a {what} name must not hold control characters: {name:?}")))
+            Err(Error::invalid(format!("a {what} name must not contain control characters: {name:?}")))
         } else if name.trim() != name {
-            Err(Error::invalid(format!("a {what} name must not begin or end with white space: {name:?}")))
+            Err(Error::invalid(format!("a {what} name must not start or end with white space: {name:?}")))
         } else if reserved.contains(&lower) {
             Err(Error::invalid(format!("the {what} name {name:?} is reserved")))
         } else if let Some(prefix) = self.reserved_prefixes.iter().find(|prefix| lower.starts_with(prefix.as_str())) {
-            Err(Error::invalid(format!("{what} names that begin with {prefix:?} are reserved: {name:?}")))
+            Err(Error::invalid(format!("{what} names that start with {prefix:?} are reserved: {name:?}")))
         } else {
             Ok(())
         }
     }
 }
 
-/// An address, or a pattern of one. Names are refused: servers do not look them up, so that no name server decides who
-/// may connect.
+/// Accepts an address or a pattern of one. Host names are rejected: servers do not resolve them, so
+/// that no DNS server decides who may connect.
 fn check_host(host: &str) -> Result<()> {
     let fits = |byte: u8| byte.is_ascii_hexdigit() || b".:%_/".contains(&byte);
     if host.is_empty() || host.len() > MAX_HOST_BYTES || !host.bytes().all(fits) {
         return Err(Error::invalid(format!(
-            "a user's host is an IP address, or a pattern of one such as 10.0.%; not {host:?}"
+            "a user's host must be an IP address or a pattern such as 10.0.%, not {host:?}"
         )));
     }
     Ok(())
@@ -210,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_refused_for_their_own_reason() {
+    fn invalid_names_are_rejected_with_the_reason() {
         let mut rules = AccountRules::new(63);
         rules.reserved_users.push("root".to_owned());
         let refused = |name: &str| rules.check_user(&name.into()).unwrap_err().to_string();
@@ -236,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_belong_to_a_series() {
+    fn versions_match_a_series_by_whole_numbers() {
         let mut manifest = Manifest::new("memory", Version::new("8.4", "memory:8.4"), 1);
         manifest.series.push("9".to_owned());
         for version in ["8.4", "8.4.10", "9", "9.7", "9.7.4"] {
@@ -248,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_password_is_not_in_the_message() {
+    fn rejected_passwords_do_not_appear_in_the_error() {
         let rules = AccountRules::new(63);
         for password in ["hunter2\n".to_owned(), "hunter2".repeat(40)] {
             let error = rules.check_password(&SecretString::from(password)).unwrap_err();

@@ -1,28 +1,36 @@
-//! Whether settings fit a catalog. Pure.
+//! Validates settings against the parameters of a server. Pure.
 
 use crate::{
     error::{Error, Result},
     model::{Parameter, ParameterCatalog, ParameterKind, Setting, Settings},
 };
 
-/// The most settings at once.
+/// The maximum number of settings.
 const MAX_SETTINGS: usize = 500;
-/// The longest value, in bytes.
+/// The maximum length of a value, in bytes.
 const MAX_VALUE_BYTES: usize = 4096;
 
-/// Units of memory in bytes and of time in microseconds. Two units go together where both are in one list.
+/// Units of memory in bytes and of time in microseconds. Only units of one list convert to each
+/// other.
 const MEMORY: [(&str, u64); 5] = [("B", 1), ("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1 << 40)];
 const TIME: [(&str, u64); 6] =
     [("us", 1), ("ms", 1000), ("s", 1_000_000), ("min", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
 
-/// The settings with names as the server writes them and switches as such, or why they cannot be, as
-/// [`Invalid`](crate::error::Kind::Invalid): a parameter there is not or that is the service's own, or a value of
-/// another type or outside the range.
+/// Validates settings, and returns them with the server's spelling of names and with normalized
+/// booleans.
 ///
-/// Numbers of parameters with a unit may be given with one: `128MB`, `1.5 min`.
+/// Numbers of parameters with a unit may have one: `128MB`, `1.5 min`.
+///
+/// # Errors
+///
+/// [`Invalid`](crate::error::Kind::Invalid) for a parameter that is unknown or reserved, and for a
+/// value of another type or out of range.
 pub fn check_settings(catalog: &ParameterCatalog, settings: &Settings) -> Result<Settings> {
     if settings.len() > MAX_SETTINGS {
-        return Err(Error::invalid(format!("at most {MAX_SETTINGS} settings; there are {}", settings.len())));
+        return Err(Error::invalid(format!(
+            "too many settings: {} exceed the maximum of {MAX_SETTINGS}",
+            settings.len()
+        )));
     }
     let mut checked = Settings::new();
     for (name, setting) in settings {
@@ -33,22 +41,23 @@ pub fn check_settings(catalog: &ParameterCatalog, settings: &Settings) -> Result
         if let Some(reason) = &parameter.reserved {
             return Err(Error::invalid(format!("parameter {name} cannot be set: {reason}")));
         }
-        fits(parameter, setting)?;
-        if checked.insert(name.clone(), plain(parameter, setting)).is_some() {
+        check(parameter, setting)?;
+        if checked.insert(name.clone(), normalize(parameter, setting)).is_some() {
             return Err(Error::invalid(format!("parameter {name} is set twice")));
         }
     }
     Ok(checked)
 }
 
-/// The number that a setting is, in this unit: `kB`, `8kB`, `ms`; empty where it has none. `None` where it is no number.
+/// Returns a numeric setting in this unit: `kB`, `8kB`, `ms`, or empty for none. `None` if the
+/// setting is not a number.
 pub fn in_units(setting: &Setting, unit: &str) -> Option<f64> {
     real(Some(unit).filter(|unit| !unit.is_empty()), setting)
 }
 
-fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
+fn check(parameter: &Parameter, setting: &Setting) -> Result<()> {
     let name = &parameter.name;
-    let wrong = |wanted: String| Err(Error::invalid(format!("parameter {name} takes {wanted}; not {setting:?}")));
+    let wrong = |wanted: String| Err(Error::invalid(format!("parameter {name} requires {wanted}, not {setting:?}")));
     if let Setting::Float(number) = setting
         && !number.is_finite()
     {
@@ -57,7 +66,7 @@ fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
     if let Setting::Text(text) = setting
         && (text.len() > MAX_VALUE_BYTES || text.chars().any(char::is_control))
     {
-        return wrong(format!("no more than {MAX_VALUE_BYTES} bytes without control characters"));
+        return wrong(format!("at most {MAX_VALUE_BYTES} bytes without control characters"));
     }
     match &parameter.kind {
         ParameterKind::Boolean => match setting {
@@ -69,7 +78,7 @@ fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
         },
         ParameterKind::Integer { min, max } => match whole(parameter, setting) {
             Some(number) if number >= i128::from(*min) && number <= i128::from(*max) => Ok(()),
-            _ => wrong(format!("a whole number from {min} to {max}{}", unit(parameter))),
+            _ => wrong(format!("an integer from {min} to {max}{}", unit(parameter))),
         },
         ParameterKind::Float { min, max } => match real(parameter.unit.as_deref(), setting) {
             Some(number) if number >= *min && number <= *max => Ok(()),
@@ -90,8 +99,8 @@ fn fits(parameter: &Parameter, setting: &Setting) -> Result<()> {
     }
 }
 
-/// A switch that was told in words, as the switch it is: not every server knows every word.
-fn plain(parameter: &Parameter, setting: &Setting) -> Setting {
+/// Converts the spellings of a boolean to a boolean, because servers accept different spellings.
+fn normalize(parameter: &Parameter, setting: &Setting) -> Setting {
     match (&parameter.kind, setting) {
         (ParameterKind::Boolean, Setting::Text(text)) => {
             Setting::Boolean(["on", "true", "yes"].contains(&&*text.to_lowercase()))
@@ -110,14 +119,14 @@ fn whole(parameter: &Parameter, setting: &Setting) -> Option<i128> {
         Setting::Integer(number) => Some(i128::from(*number)),
         Setting::Text(text) => match text.trim().parse() {
             Ok(number) => Some(number),
-            // What is between two steps the server rounds.
+            // The server rounds values between two steps.
             Err(_) => with_unit(parameter.unit.as_deref(), text).map(|number| number.round() as i128),
         },
         Setting::Boolean(_) | Setting::Float(_) => None,
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "ranges of real numbers do not end between two neighbours")]
+#[allow(clippy::cast_precision_loss, reason = "range limits are exactly representable")]
 fn real(unit: Option<&str>, setting: &Setting) -> Option<f64> {
     match setting {
         Setting::Integer(number) => Some(*number as f64),
@@ -129,7 +138,7 @@ fn real(unit: Option<&str>, setting: &Setting) -> Option<f64> {
     }
 }
 
-/// A number with a unit, in units of another.
+/// Converts a number with a unit to another unit.
 #[allow(clippy::cast_precision_loss, reason = "units are small")]
 fn with_unit(own: Option<&str>, text: &str) -> Option<f64> {
     let text = text.trim();
@@ -168,21 +177,21 @@ mod tests {
         ParameterCatalog::new("sha256:0", "17.1", parameters)
     }
 
-    fn check(name: &str, setting: impl Into<Setting>) -> Result<Settings> {
+    fn checked(name: &str, setting: impl Into<Setting>) -> Result<Settings> {
         check_settings(&catalog(), &Settings::from([(name.to_owned(), setting.into())]))
     }
 
     #[test]
-    fn what_fits_is_taken_under_the_servers_own_name() {
-        assert_eq!(check("datestyle", "ISO").unwrap().keys().next().unwrap(), "DateStyle");
-        assert_eq!(check("Shared-Buffers", 16).unwrap().keys().next().unwrap(), "shared_buffers");
+    fn valid_settings_are_returned_under_the_servers_own_name() {
+        assert_eq!(checked("datestyle", "ISO").unwrap().keys().next().unwrap(), "DateStyle");
+        assert_eq!(checked("Shared-Buffers", 16).unwrap().keys().next().unwrap(), "shared_buffers");
         for fine in ["16", "128kB", "1 MB", "0.5GB"] {
-            check("shared_buffers", fine).unwrap();
+            checked("shared_buffers", fine).unwrap();
         }
-        check("delay", "0.05 s").unwrap();
-        check("delay", "-1").unwrap();
-        check("delay", 1.5).unwrap();
-        check("max_rows", "18446744073709551615").unwrap();
+        checked("delay", "0.05 s").unwrap();
+        checked("delay", "-1").unwrap();
+        checked("delay", 1.5).unwrap();
+        checked("max_rows", "18446744073709551615").unwrap();
         for (on, fine) in [
             (true, Setting::from("on")),
             (false, "OFF".into()),
@@ -191,15 +200,15 @@ mod tests {
             (true, true.into()),
             (false, 0.into()),
         ] {
-            assert_eq!(check("fsync", fine).unwrap()["fsync"], Setting::Boolean(on));
+            assert_eq!(checked("fsync", fine).unwrap()["fsync"], Setting::Boolean(on));
         }
-        check("level", "full").unwrap();
-        check("sql_mode", "ansi, STRICT").unwrap();
-        check("sql_mode", "").unwrap();
+        checked("level", "full").unwrap();
+        checked("sql_mode", "ansi, STRICT").unwrap();
+        checked("sql_mode", "").unwrap();
     }
 
     #[test]
-    fn a_setting_is_measured_in_the_unit_asked_for() {
+    fn settings_convert_to_the_requested_unit() {
         for (setting, unit, number) in [
             (Setting::from(16), "8kB", Some(16.0)),
             ("16MB".into(), "kB", Some(16384.0)),
@@ -214,18 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_what_would() {
+    fn invalid_settings_are_rejected_with_the_accepted_values() {
         for (name, setting, says) in [
             ("nothing", Setting::from(1), "has no parameter \"nothing\""),
             ("port", 5432.into(), "cannot be set: the service chooses it"),
             ("shared_buffers", 15.into(), "from 16 to 1073741823, in units of 8kB"),
             ("shared_buffers", "120kB".into(), "from 16"),
             ("shared_buffers", "16 min".into(), "from 16"),
-            ("shared_buffers", 16.5.into(), "whole number"),
-            ("shared_buffers", true.into(), "whole number"),
-            ("shared_buffers", "1e400 MB".into(), "whole number"),
+            ("shared_buffers", 16.5.into(), "an integer"),
+            ("shared_buffers", true.into(), "an integer"),
+            ("shared_buffers", "1e400 MB".into(), "an integer"),
             ("max_rows", "18446744073709551616".into(), "to 18446744073709551615"),
-            ("max_rows", "1kB".into(), "whole number"),
+            ("max_rows", "1kB".into(), "an integer"),
             ("delay", "0.2 s".into(), "from -1 to 100"),
             ("delay", "nan".into(), "a number"),
             ("DateStyle", f64::NAN.into(), "a finite number"),
@@ -236,7 +245,7 @@ mod tests {
             ("DateStyle", "a\nport = 1".into(), "control characters"),
             ("DateStyle", "x".repeat(5000).into(), "4096 bytes"),
         ] {
-            let error = check(name, setting.clone()).unwrap_err().to_string();
+            let error = checked(name, setting.clone()).unwrap_err().to_string();
             assert!(error.contains(says), "{name} = {setting:?}: {error}");
         }
         let twice = Settings::from([("FSYNC".to_owned(), true.into()), ("fsync".to_owned(), true.into())]);

@@ -18,10 +18,10 @@ use super::{
     restart_policy::{RestartAction, RestartPolicy},
 };
 use crate::{
-    datastore::{Configuration, Cx, Datastore, Upgrade},
+    datastore::{Abilities, Cx, Datastore},
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
-    layer::{Deadline, Layered},
+    layer::{Deadline, Layered, Trace},
     model::{Condition, Health, Observed, Problem},
     rpc::{KeyRing, Notifier, Transport},
 };
@@ -70,16 +70,17 @@ pub(super) struct AgentContext {
 
 impl Agent {
     /// Starts an agent, which monitors its server from then on. Calls to the datastore are subject
-    /// to [`Deadline`].
+    /// to [`Deadline`], and logged by [`Trace`].
     pub(super) fn spawn(
         instance: InstanceId,
         datastore: Arc<dyn Datastore>,
         state: AgentStateStore,
         context: AgentContext,
     ) -> Arc<Self> {
+        let limited = Arc::new(Layered::new(Deadline::default(), datastore));
         let agent = Arc::new(Self {
             instance,
-            datastore: Arc::new(Layered::new(Deadline::default(), datastore)),
+            datastore: Arc::new(Layered::new(Trace::new(instance), limited)),
             context,
             state,
             server: RwLock::new(()),
@@ -173,6 +174,8 @@ impl Agent {
         };
         let _server = self.server.write().await;
         cx.check()?;
+        let Abilities { accounts: _, configuration, upgrade, resize } = self.datastore.abilities();
+        let upgrade = || upgrade.ok_or_else(|| unsupported("upgrades"));
         match job {
             Job::Prepare(spec) => {
                 self.datastore.prepare(cx, &spec).await?;
@@ -198,61 +201,53 @@ impl Agent {
             Job::Configure(settings) => {
                 // The intent of an agent that was attached during this operation is unset.
                 self.set_intent(Intent::Run).await?;
-                self.configuration()?.apply(cx, &settings).await?;
+                configuration.ok_or_else(|| unsupported("parameters"))?.apply(cx, &settings).await?;
             }
             Job::RestoreSettings(settings) => {
                 self.set_intent(Intent::Run).await?;
                 // A datastore without parameters cannot have been configured.
-                if let Some(configuration) = self.datastore.configuration() {
+                if let Some(configuration) = configuration {
                     configuration.apply(cx, &settings).await?;
                 }
             }
             Job::Resize(flavor) => {
-                let resize = self.datastore.resize().ok_or_else(|| unsupported("resizing"))?;
+                let resize = resize.ok_or_else(|| unsupported("resizing"))?;
                 // Only the operation may start the server until its new size is settled.
                 self.set_intent(Intent::None).await?;
                 resize.resize(cx, &flavor).await?;
                 self.set_intent(Intent::Run).await?;
             }
             Job::RevertResize(flavor) => {
-                if let Some(resize) = self.datastore.resize() {
+                if let Some(resize) = resize {
                     resize.resize(cx, &flavor).await?;
                 }
                 self.set_intent(Intent::Run).await?;
             }
             // Handled above.
             Job::AddIdentity(_) => {}
-            Job::CheckUpgrade(to) => return self.upgrade()?.check(cx, &to).await,
+            Job::CheckUpgrade(to) => return upgrade()?.check(cx, &to).await,
             Job::KeepRunning => self.set_intent(Intent::Run).await?,
             Job::Upgrade(to) => {
-                let upgrade = self.upgrade()?;
+                let upgrade = upgrade()?;
                 self.set_intent(Intent::None).await?;
                 upgrade.upgrade(cx, &to).await?;
                 self.set_intent(Intent::Run).await?;
             }
             Job::RevertUpgrade(from) => {
-                let upgrade = self.upgrade()?;
+                let upgrade = upgrade()?;
                 self.set_intent(Intent::None).await?;
                 upgrade.revert(cx, &from).await?;
                 self.set_intent(Intent::Run).await?;
             }
             Job::ConcludeUpgrade => {
                 self.set_intent(Intent::Run).await?;
-                self.upgrade()?.conclude(cx).await?;
+                upgrade()?.commit(cx).await?;
             }
         }
         // The control plane must store the outcome before it sees the job as done, unless it is unreachable.
         let notice = message::write(&Notice::Seen { observed: self.observe().await, settled: true });
         let _ = tokio::time::timeout(REPORT_TIMEOUT, self.context.notifier.notify_and_flush(notice)).await;
         Ok(())
-    }
-
-    fn configuration(&self) -> Result<&dyn Configuration> {
-        self.datastore.configuration().ok_or_else(|| unsupported("parameters"))
-    }
-
-    fn upgrade(&self) -> Result<&dyn Upgrade> {
-        self.datastore.upgrade().ok_or_else(|| unsupported("upgrades"))
     }
 
     /// Returns the context of a call that changes nothing.
@@ -268,7 +263,7 @@ impl Agent {
         call: AccountsCall,
     ) -> Result<AccountsReply> {
         self.state.state().fence(epoch)?;
-        let accounts = self.datastore.accounts();
+        let accounts = self.datastore.abilities().accounts;
         let accounts =
             accounts.ok_or_else(|| Error::unsupported("this datastore does not support databases and users"))?;
         let _server = self.server.try_read().map_err(|_| Error::busy("the server is being changed"))?;

@@ -19,7 +19,7 @@ use super::{
     identity::GuestIdentities,
 };
 use crate::{
-    datastore::{Cx, Datastore, Prepare},
+    datastore::{Abilities, Cx, Datastore, Prepare},
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
     model::{Health, Observed},
@@ -56,6 +56,10 @@ impl Datastore for FaultyDatastore {
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
         Ok(Observed::new(Health::Healthy))
+    }
+
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities::default()
     }
 }
 

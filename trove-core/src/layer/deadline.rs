@@ -2,17 +2,17 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Call, Layer, Next};
+use super::{CallInfo, Layer, NextCall};
 use crate::{
     datastore::Cx,
     error::{Effect, Error, Result},
 };
 
-/// Gives every call a limit of time.
+/// Limits the duration of every call.
 ///
-/// A call that is not done by then is dropped, which loses nothing by the [contract](crate::datastore), and ends as
-/// [`Timeout`](crate::error::Kind::Timeout) of which the effect may have happened, where it is one that has any. The
-/// guest agent has this layer with its defaults around every driver:
+/// A call that exceeds its limit is dropped, which is safe by the [contract](crate::datastore), and
+/// fails with [`Timeout`](crate::error::Kind::Timeout); its effect may have happened. The guest
+/// agent installs this layer with its default limits around every driver:
 ///
 /// | calls | limit |
 /// |---|---|
@@ -23,10 +23,12 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use trove_core::{datastore::Driver, layer::Deadline};
+/// use trove_core::{datastore::Driver, layer::{Deadline, DriverExt}};
 ///
 /// fn strict(driver: impl Driver) -> impl Driver {
-///     let limits = Deadline::default().limit("accounts", Duration::from_secs(5)).limit("stop", Duration::from_secs(90));
+///     let limits = Deadline::default()
+///         .limit("accounts", Duration::from_secs(5))
+///         .limit("stop", Duration::from_secs(90));
 ///     driver.layer(move |_| limits.clone())
 /// }
 /// ```
@@ -46,13 +48,13 @@ impl Default for Deadline {
 }
 
 impl Deadline {
-    /// This limit for all calls.
+    /// Sets one limit for all calls.
     pub fn new(limit: Duration) -> Self {
         Self { limits: Vec::new(), others: limit }
     }
 
-    /// Another limit for one call (`observe`, `accounts.create_users`), or for all calls of an ability that have none of
-    /// their own (`accounts`).
+    /// Sets the limit of one call (`observe`, `accounts.create_users`), or of all calls of an
+    /// ability that have no limit of their own (`accounts`).
     #[must_use]
     pub fn limit(mut self, name: &'static str, limit: Duration) -> Self {
         self.limits.retain(|(known, _)| *known != name);
@@ -69,7 +71,12 @@ impl Deadline {
 }
 
 impl Layer for Deadline {
-    async fn around<'a, T: Send + 'a>(&'a self, _cx: &'a Cx, call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
+    async fn around<'a, T: Send + 'a>(
+        &'a self,
+        _cx: &'a Cx,
+        call: &'a CallInfo<'a>,
+        next: NextCall<'a, T>,
+    ) -> Result<T> {
         let limit = self.of(call.name);
         timeout(limit, next()).await.unwrap_or_else(|_| {
             let effect = if call.changes { Effect::Unknown } else { Effect::None };
@@ -89,7 +96,7 @@ mod tests {
     use crate::{error::Kind, id::OperationId};
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_takes_too_long_ends_as_timeout() {
+    async fn slow_calls_fail_with_timeout() {
         let cx = Cx::new(OperationId::new_v4(), 1);
         for (name, changes, seconds) in [
             ("observe", false, 10),
@@ -97,7 +104,7 @@ mod tests {
             ("prepare", true, 1800),
             ("upgrade.upgrade", true, 21600),
         ] {
-            let call = Call { name, changes, repeatable: true, arguments: &() };
+            let call = CallInfo { name, changes, arguments: &() };
             let begun = Instant::now();
             let error =
                 Deadline::default().around(&cx, &call, &|| Box::pin(pending::<Result<()>>())).await.unwrap_err();
@@ -108,9 +115,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_ends_in_time_is_left_alone() {
+    async fn fast_calls_return_their_result() {
         let cx = Cx::new(OperationId::new_v4(), 1);
-        let call = Call { name: "observe", changes: false, repeatable: true, arguments: &() };
+        let call = CallInfo { name: "observe", changes: false, arguments: &() };
         let slow = || {
             Box::pin(async {
                 tokio::time::sleep(Duration::from_secs(9)).await;
@@ -121,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_may_have_a_limit_of_its_own() {
+    fn the_most_specific_limit_applies() {
         let deadline = Deadline::new(Duration::from_secs(9))
             .limit("accounts.users", Duration::from_secs(1))
             .limit("accounts", Duration::from_secs(2))

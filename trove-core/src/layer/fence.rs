@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Call, Layer, Next};
+use super::{CallInfo, Layer, NextCall};
 use crate::{
     datastore::{Cx, GuestHost},
     error::{Error, Kind, Result},
@@ -24,15 +24,16 @@ const MAX_KEYS: usize = 32;
 /// Rejects calls of superseded owners, and operation keys that are reused with other arguments.
 ///
 /// A call that changes anything and has a lower [epoch](Cx::epoch) than an earlier call is
-/// [`Fenced`](crate::error::Kind::Fenced). A call with the [operation](Cx::operation), [step](Cx::step) and
-/// name of an earlier call, but other arguments, is [`Conflict`](crate::error::Kind::Conflict);
-/// secrets in the arguments are not compared. Calls that change nothing pass.
+/// [`Fenced`](crate::error::Kind::Fenced). A call with the [operation](Cx::operation),
+/// [step](Cx::step) and name of an earlier call, but other arguments, is
+/// [`Conflict`](crate::error::Kind::Conflict); secrets in the arguments are not compared. Calls
+/// that change nothing pass.
 ///
 /// The highest epoch and the latest keys are persisted in the file [`FILE`](Self::FILE) of the
-/// instance's [directory](GuestHost::directory), so that they survive this process and the removal of
-/// the server; they are lost with the directory. A control plane whose database was restored from an
-/// older backup starts with lower epochs and is fenced. To let it take over, an operator deletes the
-/// file.
+/// instance's [directory](GuestHost::directory), so that they survive this process and the removal
+/// of the server; they are lost with the directory. A control plane whose database was restored
+/// from an older backup starts with lower epochs and is fenced. To let it take over, an operator
+/// deletes the file.
 #[derive(Clone, Debug)]
 pub struct Fence(FenceStore);
 
@@ -45,7 +46,8 @@ enum FenceStore {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct FenceState {
     epoch: u64,
-    /// The version of the library that wrote the keys: another one may format arguments differently.
+    /// The version of the library that wrote the keys: another one may format arguments
+    /// differently.
     library: String,
     keys: VecDeque<CallKey>,
 }
@@ -59,7 +61,8 @@ struct CallKey {
 }
 
 impl Fence {
-    /// The name of the file with the persisted state. It stays when the driver removes the instance.
+    /// The name of the file with the persisted state. It stays when the driver removes the
+    /// instance.
     pub const FILE: &str = "fence";
 
     /// Creates the fence of the instance on this host.
@@ -74,7 +77,12 @@ impl Fence {
 }
 
 impl Layer for Fence {
-    async fn around<'a, T: Send + 'a>(&'a self, cx: &'a Cx, call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
+    async fn around<'a, T: Send + 'a>(
+        &'a self,
+        cx: &'a Cx,
+        call: &'a CallInfo<'a>,
+        next: NextCall<'a, T>,
+    ) -> Result<T> {
         if call.changes {
             let (epoch, key) = (cx.epoch(), CallKey::new(cx, call));
             match &self.0 {
@@ -125,7 +133,7 @@ impl FenceState {
 }
 
 impl CallKey {
-    fn new(cx: &Cx, call: &Call<'_>) -> Self {
+    fn new(cx: &Cx, call: &CallInfo<'_>) -> Self {
         let mut arguments = String::new();
         for byte in Sha256::digest(format!("{:?}", call.arguments)) {
             // Writing to a string does not fail.
@@ -137,8 +145,8 @@ impl CallKey {
 
 /// Persists a call, or rejects it. Blocks.
 ///
-/// On a full disk, a call passes unrecorded if its epoch is not new, and so does one that removes the
-/// instance, which frees space.
+/// On a full disk, a call passes unrecorded if its epoch is not new, and so does one that removes
+/// the instance, which frees space.
 fn record(path: &Path, epoch: u64, key: CallKey, removes: bool) -> Result<()> {
     // Other tasks and processes may hold a fence of the same instance.
     let _lock = lock_directory(path).map_err(|error| failed(path, error))?;
@@ -196,7 +204,7 @@ mod tests {
     use crate::id::{InstanceId, OperationId};
 
     async fn call(fence: &Fence, cx: &Cx, name: &'static str, arguments: &str, changes: bool) -> Result<()> {
-        let call = Call { name, changes, repeatable: true, arguments: &arguments };
+        let call = CallInfo { name, changes, arguments: &arguments };
         fence.around(cx, &call, &|| Box::pin(async { Ok(()) })).await
     }
 

@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Call, Layer};
+use super::{CallInfo, Layer};
 use crate::{
     datastore::{
-        Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize, Upgrade,
+        Abilities, Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize,
+        Upgrade,
     },
     error::{Error, Result},
     model::{
@@ -14,29 +15,45 @@ use crate::{
     secret::SecretString,
 };
 
-/// A datastore with a layer around every call. It has the abilities of the one inside.
+/// A datastore with a layer around every call. It has the abilities of the inner datastore.
 pub struct Layered<L> {
     layer: L,
     inner: Arc<dyn Datastore>,
 }
 
 impl<L: Layer> Layered<L> {
-    /// This layer around this datastore.
+    /// Wraps a datastore in a layer.
     pub fn new(layer: L, inner: Arc<dyn Datastore>) -> Self {
         Self { layer, inner }
     }
 }
 
-/// A driver whose datastores have a layer around them. Made by [`Driver::layer`].
+/// Adds layers to drivers.
+///
+/// ```
+/// use trove_core::{datastore::Driver, layer::{Deadline, DriverExt, Trace}};
+///
+/// fn traced(driver: impl Driver) -> impl Driver {
+///     driver.layer(|_| Deadline::default()).layer(|host| Trace::new(host.instance))
+/// }
+/// ```
+pub trait DriverExt: Driver + Sized {
+    /// Wraps every datastore of the driver in a [`Layer`], which `layer` creates for each.
+    fn layer<L, F>(self, layer: F) -> LayeredDriver<Self, F>
+    where
+        L: Layer,
+        F: Fn(&GuestHost) -> L + Send + Sync + 'static,
+    {
+        LayeredDriver { driver: self, layer }
+    }
+}
+
+impl<D: Driver> DriverExt for D {}
+
+/// A driver whose datastores are wrapped in a layer. Created by [`DriverExt::layer`].
 pub struct LayeredDriver<D, F> {
     driver: D,
     layer: F,
-}
-
-impl<D, F> LayeredDriver<D, F> {
-    pub(crate) fn new(driver: D, layer: F) -> Self {
-        Self { driver, layer }
-    }
 }
 
 impl<D, F, L> Driver for LayeredDriver<D, F>
@@ -59,7 +76,7 @@ where
     }
 }
 
-/// An ability whose methods ask the layer around the same method of the one inside.
+/// Implements a trait so that each method calls the layer around the inner datastore's method.
 macro_rules! layered {
     ($ability:ident, $inner:expr, $name:literal, {$(
         $kind:literal fn $method:ident($($argument:ident: $type:ty),*) -> $output:ty;
@@ -71,8 +88,7 @@ macro_rules! layered {
                 let inner = find(&*self.inner).ok_or_else(|| Error::internal("the datastore lost an ability"))?;
                 let arguments = ($($argument,)*);
                 let name = concat!($name, stringify!($method));
-                let (changes, repeatable) = ($kind != "looks", $kind != "changes once");
-                let call = Call { name, changes, repeatable, arguments: &arguments };
+                let call = CallInfo { name, changes: $kind == "changes", arguments: &arguments };
                 self.layer.around(cx, &call, &|| inner.$method(cx $(, $argument)*)).await
             })*
             $($rest)*
@@ -85,59 +101,53 @@ layered!(Datastore, |inner| Some(inner), "", {
     "changes" fn start() -> ();
     "changes" fn stop() -> ();
     "changes" fn remove() -> ();
-    "looks" fn observe() -> Observed;
+    "reads" fn observe() -> Observed;
 }
     async fn changed(&self) {
         self.inner.changed().await;
     }
 
-    fn accounts(&self) -> Option<&dyn Accounts> {
-        self.inner.accounts().is_some().then_some(self)
-    }
-
-    fn configuration(&self) -> Option<&dyn Configuration> {
-        self.inner.configuration().is_some().then_some(self)
-    }
-
-    fn upgrade(&self) -> Option<&dyn Upgrade> {
-        self.inner.upgrade().is_some().then_some(self)
-    }
-
-    fn resize(&self) -> Option<&dyn Resize> {
-        self.inner.resize().is_some().then_some(self)
+    fn abilities(&self) -> Abilities<'_> {
+        let Abilities { accounts, configuration, upgrade, resize } = self.inner.abilities();
+        Abilities {
+            accounts: accounts.map(|_| self as &dyn Accounts),
+            configuration: configuration.map(|_| self as &dyn Configuration),
+            upgrade: upgrade.map(|_| self as &dyn Upgrade),
+            resize: resize.map(|_| self as &dyn Resize),
+        }
     }
 );
 
-layered!(Accounts, |inner| inner.accounts(), "accounts.", {
+layered!(Accounts, |inner| inner.abilities().accounts, "accounts.", {
     "changes" fn create_databases(databases: &[NewDatabase]) -> ();
-    "looks" fn databases(page: &PageRequest) -> Page<Database>;
+    "reads" fn databases(page: &PageRequest) -> Page<Database>;
     "changes" fn drop_database(name: &str) -> ();
-    "changes once" fn create_users(users: &[NewUser]) -> ();
-    "looks" fn users(page: &PageRequest) -> Page<User>;
-    "looks" fn user(user: &UserName) -> User;
-    "changes once" fn rename_user(user: &UserName, to: &UserName) -> ();
+    "changes" fn create_users(users: &[NewUser]) -> ();
+    "reads" fn users(page: &PageRequest) -> Page<User>;
+    "reads" fn user(user: &UserName) -> User;
+    "changes" fn rename_user(user: &UserName, to: &UserName) -> ();
     "changes" fn set_password(user: &UserName, password: &SecretString) -> ();
     "changes" fn grant(user: &UserName, databases: &[String]) -> ();
     "changes" fn revoke(user: &UserName, database: &str) -> ();
     "changes" fn drop_user(user: &UserName) -> ();
     "changes" fn enable_root(password: &SecretString) -> String;
     "changes" fn disable_root() -> ();
-    "looks" fn root_enabled() -> bool;
+    "reads" fn root_enabled() -> bool;
 });
 
-layered!(Configuration, |inner| inner.configuration(), "configuration.", {
-    "looks" fn digest() -> String;
-    "looks" fn catalog() -> ParameterCatalog;
+layered!(Configuration, |inner| inner.abilities().configuration, "configuration.", {
+    "reads" fn digest() -> String;
+    "reads" fn catalog() -> ParameterCatalog;
     "changes" fn apply(settings: &Settings) -> ();
 });
 
-layered!(Upgrade, |inner| inner.upgrade(), "upgrade.", {
-    "looks" fn check(to: &Release) -> ();
+layered!(Upgrade, |inner| inner.abilities().upgrade, "upgrade.", {
+    "reads" fn check(to: &Release) -> ();
     "changes" fn upgrade(to: &Release) -> ();
     "changes" fn revert(from: &Release) -> ();
-    "changes" fn conclude() -> ();
+    "changes" fn commit() -> ();
 });
 
-layered!(Resize, |inner| inner.resize(), "resize.", {
+layered!(Resize, |inner| inner.abilities().resize, "resize.", {
     "changes" fn resize(flavor: &Flavor) -> ();
 });

@@ -1,98 +1,87 @@
-//! Layers: what is done around every call to a datastore, whichever engine it is of.
+//! Layers: behavior that is added around every call to a datastore, of any engine.
 //!
-//! A [`Layer`] is asked around each call of a [`Datastore`](crate::datastore::Datastore) and of its
-//! abilities, and goes on with it: once, more than once, later or not at all. [`Layered`] is a datastore with a layer around it,
-//! and a [`Driver`](crate::datastore::Driver) whose datastores shall all have one is wrapped by
-//! [`Driver::layer`](crate::datastore::Driver::layer).
+//! A [`Layer`] receives each call of a [`Datastore`](crate::datastore::Datastore) and of its
+//! abilities, and decides when and how often to pass it on. [`Layered`] is a datastore with a layer
+//! around it; [`DriverExt::layer`] wraps all datastores of a [`Driver`](crate::datastore::Driver).
 //!
-//! | layer | what it does |
-//! |---|---|
-//! | [`Trace`] | tells of calls in the log |
-//! | [`Metrics`] | counts calls, how they ended and how long they took |
-//! | [`Deadline`] | ends calls that take too long; the guest agent has it around every driver |
-//! | [`Chaos`] | makes calls fail, wait, happen twice or never return, for tests |
-//! | [`Fence`] | refuses former owners, and keys that were used for something else; drivers carry it themselves |
+//! | layer | what it does | installed by |
+//! |---|---|---|
+//! | [`Trace`] | logs calls | the guest agent |
+//! | [`Deadline`] | fails calls that take too long | the guest agent |
+//! | [`FaultInjector`] | injects failures, delays, duplicates and hangs | tests |
+//! | [`Fence`] | rejects superseded owners and reused operation keys | the driver |
 //!
-//! This is also the order in which they make sense, from the outermost to the innermost: what is told and counted is what
-//! the caller sees, each try has a limit of its own, and what is delivered twice meets the fence twice.
+//! The table is in order from the outermost to the innermost layer: the trace shows what the caller
+//! sees, and a duplicated call passes the fence twice.
 //!
-//! ```
-//! use trove_core::{datastore::Driver, layer::{Deadline, Metrics, Trace}};
-//!
-//! fn observed(driver: impl Driver, metrics: Metrics) -> impl Driver {
-//!     let driver = driver.layer(|_| Deadline::default());
-//!     driver.layer(move |_| metrics.clone()).layer(|host| Trace::new(host.instance))
-//! }
-//! ```
-//!
-//! A layer of one's own is one method:
+//! A custom layer is one method:
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU64, Ordering};
 //! use trove_core::{
 //!     datastore::Cx,
 //!     error::Result,
-//!     layer::{Call, Layer, Next},
+//!     layer::{CallInfo, Layer, NextCall},
 //! };
 //!
-//! /// Counts the calls that failed.
+//! /// Counts failed calls.
 //! #[derive(Default)]
-//! struct Failures(AtomicU64);
+//! struct FailureCount(AtomicU64);
 //!
-//! impl Layer for Failures {
-//!     async fn around<'a, T: Send + 'a>(&'a self, _cx: &'a Cx, _call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
-//!         let done = next().await;
-//!         self.0.fetch_add(u64::from(done.is_err()), Ordering::Relaxed);
-//!         done
+//! impl Layer for FailureCount {
+//!     async fn around<'a, T: Send + 'a>(
+//!         &'a self,
+//!         _cx: &'a Cx,
+//!         _call: &'a CallInfo<'a>,
+//!         next: NextCall<'a, T>,
+//!     ) -> Result<T> {
+//!         let result = next().await;
+//!         self.0.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+//!         result
 //!     }
 //! }
 //! ```
 
-mod chaos;
 mod deadline;
+mod fault_injection;
 mod fence;
 mod layered;
-mod metrics;
 mod trace;
 
 use std::{fmt, future::Future};
 
 use futures_util::future::BoxFuture;
 
-pub use chaos::{Chaos, Odds, Verdict};
 pub use deadline::Deadline;
+pub use fault_injection::{FaultAction, FaultInjector};
 pub use fence::Fence;
-pub use layered::{Layered, LayeredDriver};
-pub use metrics::{Ended, Metrics, Series};
+pub use layered::{DriverExt, Layered, LayeredDriver};
 pub use trace::Trace;
 
 use crate::{datastore::Cx, error::Result};
 
-/// Makes the call; each time it is called, once more.
-pub type Next<'a, T> = &'a (dyn Fn() -> BoxFuture<'a, Result<T>> + Send + Sync + 'a);
+/// Passes a call on to the inner datastore, once for each time it is invoked.
+pub type NextCall<'a, T> = &'a (dyn Fn() -> BoxFuture<'a, Result<T>> + Send + Sync + 'a);
 
-/// What is done around every call to a datastore.
+/// Behavior around every call to a datastore.
 pub trait Layer: Send + Sync + 'static {
-    /// Does the call, in its own way, through `next`.
+    /// Handles one call, which `next` passes on.
     fn around<'a, T: Send + 'a>(
         &'a self,
         cx: &'a Cx,
-        call: &'a Call<'a>,
-        next: Next<'a, T>,
+        call: &'a CallInfo<'a>,
+        next: NextCall<'a, T>,
     ) -> impl Future<Output = Result<T>> + Send + 'a;
 }
 
-/// A call to a datastore: which, and with what.
+/// Describes a call to a datastore.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Call<'a> {
+pub struct CallInfo<'a> {
     /// The ability and the method: `prepare`, `accounts.create_users`.
     pub name: &'static str,
-    /// True where it changes something; false where it only looks.
+    /// True if the call changes something, false if it only reads.
     pub changes: bool,
-    /// True where making it twice ends as once would; false where the second would find the effect of the first in its
-    /// way, as that of `accounts.create_users` does.
-    pub repeatable: bool,
-    /// What it is asked for. Holds no secret: they do not print.
+    /// The arguments. Their debug output contains no secret.
     pub arguments: &'a (dyn fmt::Debug + Send + Sync),
 }

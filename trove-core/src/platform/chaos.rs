@@ -6,27 +6,27 @@ use super::{AgentSetup, Compute, Ensured, Networks, Placement, Platform, Volumes
 use crate::{
     error::Result,
     id::InstanceId,
-    layer::{Call, Chaos},
+    layer::{CallInfo, FaultInjector},
     model::{ByteSize, Endpoint, Instance},
 };
 
 /// A platform whose calls are subject to fault injection.
 struct FaultInjecting {
     inner: Platform,
-    chaos: Chaos,
+    chaos: FaultInjector,
 }
 
 impl Platform {
     /// Returns this platform with fault injection. Calls are named like their methods.
     #[must_use]
-    pub fn with_chaos(self, chaos: Chaos) -> Self {
+    pub fn with_chaos(self, chaos: FaultInjector) -> Self {
         let injecting = Arc::new(FaultInjecting { inner: self, chaos });
         Self { compute: injecting.clone(), volumes: injecting.clone(), networks: injecting }
     }
 }
 
-fn call<'a>(name: &'static str, arguments: &'a (dyn fmt::Debug + Send + Sync)) -> Call<'a> {
-    Call { name, changes: true, repeatable: true, arguments }
+fn call<'a>(name: &'static str, arguments: &'a (dyn fmt::Debug + Send + Sync)) -> CallInfo<'a> {
+    CallInfo { name, changes: true, arguments }
 }
 
 #[async_trait]

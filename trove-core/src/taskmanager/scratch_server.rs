@@ -51,9 +51,12 @@ impl ControlPlane {
         flavor: &Flavor,
     ) -> Result<ParameterCatalog> {
         let (name, store) = (version.datastore.clone(), self.store.clone());
+        let unsupported = || Error::unsupported("this datastore does not support parameters");
+        if !self.guests.driver(&version.datastore)?.manifest().configuration {
+            return Err(unsupported());
+        }
         self.on_scratch_server(version, flavor, async move |datastore, cx| {
-            let unsupported = || Error::unsupported("this datastore does not support parameters");
-            let configuration = datastore.configuration().ok_or_else(unsupported)?;
+            let configuration = datastore.abilities().configuration.ok_or_else(unsupported)?;
             let digest = configuration.digest(&cx).await?;
             if let Some(known) = store.cached_catalog(&name, &digest).await? {
                 return Ok(known);
@@ -67,9 +70,12 @@ impl ControlPlane {
 
     /// Validates that the image of a version exists and contains that version.
     pub(crate) async fn verify(self: &Arc<Self>, version: &DatastoreVersion, flavor: &Flavor) -> Result<()> {
+        if !self.guests.driver(&version.datastore)?.manifest().upgrade {
+            return Ok(());
+        }
         let mut release = Release::new(&version.number, &version.image);
         release.login = self.login(&version.datastore, &version.name, &version.image).await?;
-        self.on_scratch_server(version, flavor, async move |datastore, cx| match datastore.upgrade() {
+        self.on_scratch_server(version, flavor, async move |datastore, cx| match datastore.abilities().upgrade {
             Some(upgrade) => upgrade.check(&cx, &release).await,
             None => Ok(()),
         })

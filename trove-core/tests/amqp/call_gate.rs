@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use trove_core::{
     datastore::Cx,
     error::Result,
-    layer::{Call, Layer, Next},
+    layer::{CallInfo, Layer, NextCall},
 };
 
 /// Holds calls of one name while closed. Clones share the state.
@@ -42,7 +42,12 @@ impl CallGate {
 }
 
 impl Layer for CallGate {
-    async fn around<'a, T: Send + 'a>(&'a self, _cx: &'a Cx, call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
+    async fn around<'a, T: Send + 'a>(
+        &'a self,
+        _cx: &'a Cx,
+        call: &'a CallInfo<'a>,
+        next: NextCall<'a, T>,
+    ) -> Result<T> {
         if self.0.borrow().held == Some(call.name) {
             let _waiting = HeldCall::at(&self.0);
             let _ = self.0.subscribe().wait_for(|state| state.held != Some(call.name)).await;

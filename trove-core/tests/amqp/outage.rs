@@ -21,7 +21,7 @@ use trove_core::{
     error::{Effect, Kind, Result},
     events::EventStream,
     id::{InstanceId, OperationId},
-    layer::Verdict,
+    layer::FaultAction,
     model::{EventKind, Flavor, NewDatabase, NewUser, OperationError, gib, mib},
     rpc::{
         self, Address, BrokerLogin, DropCounters, InstanceKey, KeyRing, MessageBroker, NotificationHandler, Notifier,
@@ -91,7 +91,7 @@ impl Effects {
                 let what = format!("{} {:?}", call.name, call.arguments);
                 *noted.0.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
             }
-            Verdict::Proceed
+            FaultAction::Proceed
         });
         effects
     }

@@ -104,9 +104,12 @@ bugs! {
         TellsNothing => "progress::a_prepare_tells_its_phases",
         TellsMoreThanThereIs => "progress::a_prepare_tells_its_phases",
         GoesOnWhenItIsCancelled => "cancelling::a_prepare_cancelled_before_it_began_makes_nothing",
-        SpeaksAnotherContract => "contract::the_driver_is_written_to_this_contract",
         OffersWhatItCannotRun => "contract::every_version_on_offer_can_be_run",
         LosesAnAbility => "contract::the_abilities_are_the_same_each_time",
+    }
+    ABILITIES {
+        OverstatesItsAbilities => "contract::the_manifest_declares_exactly_the_abilities_of_the_datastore",
+        UnderstatesItsAbilities => "contract::the_manifest_declares_exactly_the_abilities_of_the_datastore",
     }
     CHANGES {
         IgnoresASetting => "configuration::a_live_change_is_in_force_at_once",

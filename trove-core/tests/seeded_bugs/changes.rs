@@ -14,15 +14,15 @@ use crate::{
 
 impl Faulty {
     fn configuration(&self) -> &dyn Configuration {
-        self.inner.configuration().expect("the reference has settings")
+        self.inner.abilities().configuration.expect("the reference has settings")
     }
 
     fn upgrade(&self) -> &dyn Upgrade {
-        self.inner.upgrade().expect("the reference is upgraded")
+        self.inner.abilities().upgrade.expect("the reference is upgraded")
     }
 
     fn resize(&self) -> &dyn Resize {
-        self.inner.resize().expect("the reference is resized")
+        self.inner.abilities().resize.expect("the reference is resized")
     }
 }
 
@@ -103,12 +103,12 @@ impl Upgrade for Faulty {
         self.upgrade().revert(&self.cx(cx), from).await
     }
 
-    async fn conclude(&self, cx: &Cx) -> Result<()> {
+    async fn commit(&self, cx: &Cx) -> Result<()> {
         let concluded = self.known(|known| std::mem::replace(&mut known.concluded, true));
         if self.has(Bug::CannotConcludeTwice) && concluded {
             return Err(Error::conflict("there is nothing to conclude"));
         }
-        self.upgrade().conclude(&self.cx(cx)).await
+        self.upgrade().commit(&self.cx(cx)).await
     }
 }
 

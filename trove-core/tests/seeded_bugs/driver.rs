@@ -123,7 +123,10 @@ impl FaultyDriver {
     pub(crate) fn new(inner: MemoryDriver, faults: Arc<Faults>) -> Self {
         let mut manifest = inner.manifest().clone();
         match faults.bug {
-            Bug::SpeaksAnotherContract => manifest.contract += 1,
+            Bug::UnderstatesItsAbilities => {
+                manifest.accounts = None;
+                (manifest.configuration, manifest.upgrade, manifest.resize) = (false, false, false);
+            }
             Bug::OffersWhatItCannotRun => manifest.versions.push(Version::new("3", "memory:3")),
             _ => {}
         }
@@ -159,7 +162,7 @@ impl Faulty {
     }
 
     pub(crate) fn accounts(&self) -> &dyn Accounts {
-        self.inner.accounts().expect("the reference has accounts")
+        self.inner.abilities().accounts.expect("the reference has accounts")
     }
 
     /// What is known of the instance.

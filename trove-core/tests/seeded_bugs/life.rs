@@ -5,7 +5,7 @@ use std::{future::pending, time::Duration};
 use async_trait::async_trait;
 use tokio::time::sleep;
 use trove_core::{
-    datastore::{Accounts, Configuration, Cx, Datastore, Prepare, Resize, Upgrade},
+    datastore::{Abilities, Cx, Datastore, Prepare, Resize},
     error::{Error, Kind, Result},
     model::{Condition, Health, Observed, Settings},
 };
@@ -45,6 +45,10 @@ impl Faulty {
         }
         if self.has(Bug::TakesAKillForAStop) && condition == Some(Condition::Killed) {
             seen.health = Health::Stopped;
+        }
+        if self.has(Bug::OverstatesItsAbilities) {
+            // Without a configuration there is no state of the settings.
+            seen.settings = None;
         }
         if let Some(settings) = &mut seen.settings {
             match self.faults.bug {
@@ -87,7 +91,7 @@ impl Datastore for Faulty {
                 return self.wipe(cx).await;
             }
             Bug::ForgetsSettingsAtAStart => {
-                let configuration = inner.configuration().expect("the reference has settings");
+                let configuration = inner.abilities().configuration.expect("the reference has settings");
                 // There may be no server.
                 let _ = configuration.apply(&another(cx), &Settings::new()).await;
             }
@@ -141,19 +145,11 @@ impl Datastore for Faulty {
         Ok(self.told(seen))
     }
 
-    fn accounts(&self) -> Option<&dyn Accounts> {
-        Some(self)
-    }
-
-    fn configuration(&self) -> Option<&dyn Configuration> {
-        Some(self)
-    }
-
-    fn upgrade(&self) -> Option<&dyn Upgrade> {
-        Some(self)
-    }
-
-    fn resize(&self) -> Option<&dyn Resize> {
-        if self.poor { None } else { Some(self) }
+    fn abilities(&self) -> Abilities<'_> {
+        if self.has(Bug::OverstatesItsAbilities) {
+            return Abilities::default();
+        }
+        let resize = (!self.poor).then_some(self as &dyn Resize);
+        Abilities { accounts: Some(self), configuration: Some(self), upgrade: Some(self), resize }
     }
 }

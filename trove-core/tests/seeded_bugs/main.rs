@@ -55,6 +55,16 @@ async fn bugs_of_settings_releases_and_sizes_are_found() {
     are_found(bugs::CHANGES).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_contradicts_the_abilities_fails_exactly_one_case() {
+    quieten();
+    for (bug, case) in bugs::ABILITIES {
+        let report = certify(FaultyTestbed::new(*bug)).await;
+        let failed: Vec<_> = report.failures().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(failed, [*case], "{bug:?}\n{report}");
+    }
+}
+
 /// Lets cases that fail say so in their report only: most of them are to fail.
 fn quieten() {
     static ONCE: Once = Once::new();

@@ -16,7 +16,7 @@ use trove_core::{
     error::{Error, Kind},
     guest,
     id::InstanceId,
-    layer::Verdict,
+    layer::FaultAction,
     lifecycle::State,
     model::{
         Condition, EventKind, Flavor, Health, Instance, NewUser, PageRequest, Problem, Settings, Status, gib, mib,
@@ -179,12 +179,12 @@ async fn a_busy_instance_applies_its_group_later() {
 
     // A revision that the server rejects is not retried forever, and the fault has the reason.
     world.script(|_, call| match call.name {
-        "configuration.apply" => Verdict::FailBefore(Error::invalid("the server refuses max_rows")),
-        _ => Verdict::Proceed,
+        "configuration.apply" => FaultAction::FailBefore(Error::invalid("the server refuses max_rows")),
+        _ => FaultAction::Proceed,
     });
     let operations = trove.configurations().set(fast.id, [("max_rows".to_owned(), 1.into())].into()).await.unwrap();
     assert!(operations[0].wait().await.is_err());
-    world.script(|_, _| Verdict::Proceed);
+    world.script(|_, _| FaultAction::Proceed);
     operations[0].resume().await.unwrap();
     let failed = until(&trove, instance.id, |instance| instance.state == State::Active).await;
     assert!(failed.fault.as_ref().unwrap().message.contains("refuses max_rows"));
@@ -199,7 +199,7 @@ async fn a_parameter_catalog_is_read_once_from_a_scratch_server_that_is_removed(
     let count = Arc::clone(&asked);
     world.script(move |_, call| {
         count.fetch_add(usize::from(call.name == "configuration.catalog"), Ordering::Relaxed);
-        Verdict::Proceed
+        FaultAction::Proceed
     });
     let directory = tempfile::tempdir().unwrap();
     let trove = start(&world, &on_disk(directory.path())).await;
@@ -215,9 +215,9 @@ async fn a_parameter_catalog_is_read_once_from_a_scratch_server_that_is_removed(
     // The next process removes what the previous one could not.
     let world = World::new();
     world.script(|_, call| match call.name {
-        "configuration.catalog" => Verdict::HangBefore,
-        "release_compute" => Verdict::FailBefore(Error::unavailable("the platform is away")),
-        _ => Verdict::Proceed,
+        "configuration.catalog" => FaultAction::HangBefore,
+        "release_compute" => FaultAction::FailBefore(Error::unavailable("the platform is away")),
+        _ => FaultAction::Proceed,
     });
     let store = format!("sqlite:{}", directory.path().join("killed.db").display());
     let trove = start(&world, &store).await;
@@ -231,7 +231,7 @@ async fn a_parameter_catalog_is_read_once_from_a_scratch_server_that_is_removed(
     trove.shut_down().await;
     assert!(waiting.await.unwrap().is_err());
     assert_eq!(world.residue().len(), 3);
-    world.script(|_, _| Verdict::Proceed);
+    world.script(|_, _| FaultAction::Proceed);
     let trove = start(&world, &store).await;
     while !world.residue().is_empty() {
         tokio::task::yield_now().await;
@@ -325,8 +325,8 @@ async fn an_agent_started_during_an_upgrade_supervises_the_server() {
     for (failing, succeeds) in [("upgrade.check", false), ("upgrade.conclude", true)] {
         let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
         world.script(move |_, call| match call.name {
-            name if name == failing => Verdict::FailBefore(Error::unavailable("away for a while")),
-            _ => Verdict::Proceed,
+            name if name == failing => FaultAction::FailBefore(Error::unavailable("away for a while")),
+            _ => FaultAction::Proceed,
         });
         let trove = start(&world, &on_disk(directory.path())).await;
         let instance = active(&trove).await;
@@ -336,8 +336,8 @@ async fn an_agent_started_during_an_upgrade_supervises_the_server() {
         trove.shut_down().await;
 
         world.script(|_, call| match call.name {
-            "upgrade.check" => Verdict::FailBefore(Error::invalid("this cannot be")),
-            _ => Verdict::Proceed,
+            "upgrade.check" => FaultAction::FailBefore(Error::invalid("this cannot be")),
+            _ => FaultAction::Proceed,
         });
         let trove = start(&world, &on_disk(directory.path())).await;
         let ended = trove.operation(upgrade.id()).await.unwrap().wait().await;
@@ -391,9 +391,9 @@ async fn a_resize_succeeds_or_keeps_the_old_flavor() {
     world.script(move |_, call| {
         if call.name == "resize.resize" && !failed {
             failed = true;
-            return Verdict::FailAfter(Error::invalid("the server does not come up"));
+            return FaultAction::FailAfter(Error::invalid("the server does not come up"));
         }
-        Verdict::Proceed
+        FaultAction::Proceed
     });
     assert!(resized.resize("small").await.unwrap().wait().await.is_err());
     let kept = trove.instance(resized.id).await.unwrap();

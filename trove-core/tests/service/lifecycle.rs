@@ -10,7 +10,7 @@ use trove_core::{
     events::EventStream,
     guest,
     id::InstanceId,
-    layer::Verdict,
+    layer::FaultAction,
     lifecycle::State,
     model::{Condition, EventKind, Health, NewDatabase, NewUser, OperationStatus, PageRequest, Problem, Status},
     secret::{ExposeSecret, SecretString},
@@ -193,8 +193,8 @@ async fn a_repeated_create_request_joins_the_first() {
 async fn a_failed_creation_reports_its_reason_and_leaves_no_resources() {
     let world = World::new();
     world.script(|_, call| match call.name {
-        "prepare" => Verdict::FailAfter(Error::not_found("there is no image \"memory:1\"")),
-        _ => Verdict::Proceed,
+        "prepare" => FaultAction::FailAfter(Error::not_found("there is no image \"memory:1\"")),
+        _ => FaultAction::Proceed,
     });
     let trove = start(&world, "sqlite::memory:").await;
     let create = trove.create(orders()).await.unwrap();
@@ -222,7 +222,7 @@ async fn an_instance_can_be_deleted_during_any_step_of_its_creation() {
             {
                 reached.send(()).unwrap();
             }
-            Verdict::Proceed
+            FaultAction::Proceed
         });
         let trove = start(&world, "sqlite::memory:").await;
         let create = trove.create(orders()).await.unwrap();
@@ -242,8 +242,8 @@ async fn an_instance_can_be_deleted_during_any_step_of_its_creation() {
 async fn a_cancelled_creation_is_rolled_back() {
     let world = World::new();
     world.script(|_, call| match call.name {
-        "ensure_compute" => Verdict::FailBefore(Error::unavailable("the cloud is away")),
-        _ => Verdict::Proceed,
+        "ensure_compute" => FaultAction::FailBefore(Error::unavailable("the cloud is away")),
+        _ => FaultAction::Proceed,
     });
     let trove = start(&world, "sqlite::memory:").await;
     let create = trove.create(orders()).await.unwrap();
@@ -349,8 +349,8 @@ async fn an_unrecoverable_instance_does_not_block_others() {
     // The instance that is recovered first keeps failing, whichever it is.
     let mut broken = None;
     world.script(move |_, call| match call.name {
-        "ensure_compute" if broken.replace(()).is_none() => Verdict::FailBefore(Error::unavailable("not now")),
-        _ => Verdict::Proceed,
+        "ensure_compute" if broken.replace(()).is_none() => FaultAction::FailBefore(Error::unavailable("not now")),
+        _ => FaultAction::Proceed,
     });
     let trove = start(&world, &on_disk(directory.path())).await;
     for id in ids {
@@ -373,8 +373,8 @@ async fn pending_passwords_are_stored_sealed_and_deleted_after_use() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
     world.script(|_, call| match call.name {
-        "prepare" => Verdict::FailBefore(Error::unavailable("not yet")),
-        _ => Verdict::Proceed,
+        "prepare" => FaultAction::FailBefore(Error::unavailable("not yet")),
+        _ => FaultAction::Proceed,
     });
     let trove = start(&world, &on_disk(directory.path())).await;
     let new = NewInstance::new("orders", "memory").user("app", "hunter2-in-clear");
@@ -386,7 +386,7 @@ async fn pending_passwords_are_stored_sealed_and_deleted_after_use() {
         }
     }
     assert!(!anywhere_below(directory.path(), b"hunter2"));
-    world.script(|_, _| Verdict::Proceed);
+    world.script(|_, _| FaultAction::Proceed);
     create.active().await.unwrap();
     trove.shut_down().await;
     assert!(!anywhere_below(directory.path(), b"hunter2"));

@@ -18,7 +18,7 @@ use trove_core::{
     error::{Error, Kind, Result},
     events::EventStream,
     id::{GenericUuid, InstanceId},
-    layer::Verdict,
+    layer::FaultAction,
     model::EventKind,
     secret::{KeyFile, KeyProvider, KeyVariable, MasterKey, MasterKeys},
     time::{Clock, Timestamp},
@@ -71,8 +71,8 @@ async fn create_pending(trove: &Trove, events: &mut EventStream) -> InstanceId {
 
 fn fail_prepare(world: &World) {
     world.script(|_, call| match call.name {
-        "prepare" => Verdict::FailBefore(Error::unavailable("not yet")),
-        _ => Verdict::Proceed,
+        "prepare" => FaultAction::FailBefore(Error::unavailable("not yet")),
+        _ => FaultAction::Proceed,
     });
 }
 
@@ -135,7 +135,7 @@ async fn a_rotated_master_key_replaces_the_old_one() {
     assert!(!rows(directory.path()).await.contains(&former));
 
     write(&[&new]);
-    world.script(|_, _| Verdict::Proceed);
+    world.script(|_, _| FaultAction::Proceed);
     let trove = start(&world, directory.path(), KeyFile::new(&path)).await.unwrap();
     serves(&trove, &world, waiting).await;
     let active = trove.instance(active).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_key_rotation_continues_after_the_service_was_killed() {
 
     let all = keys(&[&last, &one, &other]);
     change(&world, directory.path(), all).await;
-    world.script(|_, _| Verdict::Proceed);
+    world.script(|_, _| FaultAction::Proceed);
     let trove = start(&world, directory.path(), keys(&[&last])).await.unwrap();
     for id in waiting {
         serves(&trove, &world, id).await;

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use trove_core::{
-    datastore::{Accounts, Configuration, Cx, Datastore, GuestHost, Prepare, Resize, Upgrade},
+    datastore::{Abilities, Cx, Datastore, GuestHost, Prepare},
     error::{Error, Result},
     model::Observed,
 };
@@ -190,20 +190,13 @@ impl<E: Engine> Datastore for ContainerDatastore<E> {
         self.event_waiter.next_event().await;
     }
 
-    fn accounts(&self) -> Option<&dyn Accounts> {
-        self.engine.accounts()
-    }
-
-    fn configuration(&self) -> Option<&dyn Configuration> {
-        self.engine.parameters().is_some().then_some(self)
-    }
-
-    fn upgrade(&self) -> Option<&dyn Upgrade> {
-        self.engine.version_command().is_some().then_some(self)
-    }
-
-    fn resize(&self) -> Option<&dyn Resize> {
-        Some(self)
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities {
+            accounts: self.engine.accounts(),
+            configuration: self.engine.parameters().is_some().then_some(self),
+            upgrade: self.engine.version_command().is_some().then_some(self),
+            resize: Some(self),
+        }
     }
 }
 

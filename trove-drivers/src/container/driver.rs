@@ -29,7 +29,10 @@ pub struct ContainerDriver<E> {
 impl<E: Engine> ContainerDriver<E> {
     /// Returns the driver with the engine's default images, on the Docker Engine of this machine.
     pub fn new() -> Self {
-        Self { docker: Docker::connect(), manifest: E::manifest(), engine: PhantomData }
+        let mut manifest = E::manifest();
+        // A container of any engine can be given other limits.
+        manifest.resize = true;
+        Self { docker: Docker::connect(), manifest, engine: PhantomData }
     }
 
     /// Runs servers on this Docker Engine.

@@ -42,5 +42,6 @@ fn manifest() -> Manifest {
     manifest.uri_scheme = "mysql".to_owned();
     manifest.min_memory = mib(256);
     manifest.accounts = Some(mysql_family::rules(USER_BYTES));
+    (manifest.configuration, manifest.upgrade) = (true, true);
     manifest
 }

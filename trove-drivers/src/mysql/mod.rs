@@ -40,5 +40,6 @@ fn manifest() -> Manifest {
     manifest.series = ["8.4", "9"].map(str::to_owned).into();
     manifest.min_memory = mib(384);
     manifest.accounts = Some(mysql_family::rules(USER_BYTES));
+    (manifest.configuration, manifest.upgrade) = (true, true);
     manifest
 }

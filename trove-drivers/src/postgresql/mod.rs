@@ -72,5 +72,6 @@ fn manifest() -> Manifest {
     rules.reserved_users.extend(users.map(str::to_owned));
     rules.reserved_prefixes.push("pg_".to_owned());
     manifest.accounts = Some(rules);
+    (manifest.configuration, manifest.upgrade) = (true, true);
     manifest
 }

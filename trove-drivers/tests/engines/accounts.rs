@@ -38,7 +38,7 @@ fn names(users: &[User]) -> Vec<&str> {
 
 async fn what_one_user_makes_outlives_it(subject: Subject) {
     let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let users = [NewUser::new("two", "2").granted("app"), NewUser::new("outsider", "3")];
     accounts.create_users(&cx(), &users).await.unwrap();
     let mut one = fixture.client("app", "secret", "app").await.unwrap();
@@ -70,7 +70,7 @@ async fn what_one_user_makes_outlives_it(subject: Subject) {
 
 async fn a_user_is_called_otherwise(subject: Subject) {
     let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     accounts.create_users(&cx(), &[NewUser::new("taken", "t")]).await.unwrap();
     let rename = async |from: &str, to: &str| accounts.rename_user(&cx(), &from.into(), &to.into()).await;
     assert_eq!(rename("app", "taken").await.unwrap_err().kind(), Kind::Conflict);
@@ -110,7 +110,7 @@ async fn a_change_that_was_given_up_comes_first(fixture: &Fixture) {
         ),
     };
     let renamed = async |server: Arc<dyn Datastore>| {
-        server.accounts().unwrap().rename_user(&cx(), &"app".into(), &"later".into()).await
+        server.abilities().accounts.unwrap().rename_user(&cx(), &"app".into(), &"later".into()).await
     };
     holder.run(block).await.unwrap();
     // Seen often enough that it has come as far as it can.

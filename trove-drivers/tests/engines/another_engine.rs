@@ -84,7 +84,7 @@ async fn a_small_engine_has_a_whole_life() {
     let spec = Prepare::new(vec![NewDatabase::new("app")], Vec::new());
     assert_eq!(server.prepare(&cx(), &spec).await.unwrap_err().kind(), Kind::Unsupported);
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
-    assert!(server.accounts().is_none());
+    assert!(server.abilities().accounts.is_none());
     let observed = server.observe(&cx()).await.unwrap();
     assert_eq!((observed.health, observed.server_version.as_deref()), (Health::Healthy, Some("1")));
     server.stop(&cx()).await.unwrap();

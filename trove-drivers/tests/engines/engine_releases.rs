@@ -47,7 +47,7 @@ async fn break_off(server: &Server, to: &Release, phase: &'static str) {
     tokio::select! {
         biased;
         () = told.notified() => {}
-        done = server.upgrade().unwrap().upgrade(&cx, to) => panic!("not at {phase}: {done:?}"),
+        done = server.abilities().upgrade.unwrap().upgrade(&cx, to) => panic!("not at {phase}: {done:?}"),
     }
 }
 
@@ -58,7 +58,7 @@ async fn an_upgrade_changes_the_data_and_is_final_when_concluded() {
     let newer = Release::new("2", images.scripted("2.1", &[]).await);
     let server = server(&fixture, &image);
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
-    let upgrade = server.upgrade().unwrap();
+    let upgrade = server.abilities().upgrade.unwrap();
     upgrade.check(&cx(), &newer).await.unwrap();
     assert_eq!(version(&server).await.as_deref(), Some("1.5"));
     for _ in 0..2 {
@@ -70,13 +70,13 @@ async fn an_upgrade_changes_the_data_and_is_final_when_concluded() {
     let error = server_at(&host(&fixture, &image)).start(&cx()).await.unwrap_err();
     assert_eq!((error.kind(), error.to_string().contains("version 2")), (Kind::Conflict, true), "{error}");
     for _ in 0..2 {
-        upgrade.conclude(&cx()).await.unwrap();
+        upgrade.commit(&cx()).await.unwrap();
     }
     assert_eq!(file_names(&fixture.host.volume), ["data"]);
     assert_eq!(std::fs::read_to_string(fixture.host.volume.join("data/migrated")).unwrap(), "2.1\n");
     // One that was told of the old release only, because its caller did not come to note the new one, learns of it.
     let server = server_at(&host(&fixture, &image));
-    let upgrade = server.upgrade().unwrap();
+    let upgrade = server.abilities().upgrade.unwrap();
     let error = upgrade.revert(&cx(), &Release::new("1", image.clone())).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict, "{error:?}");
     server.stop(&cx()).await.unwrap();
@@ -86,7 +86,7 @@ async fn an_upgrade_changes_the_data_and_is_final_when_concluded() {
     let patch = Release::new("2.2", images.scripted("2.2.0", &[]).await);
     upgrade.upgrade(&cx(), &patch).await.unwrap();
     assert_eq!(file_names(&fixture.host.volume), ["data"], "what is not changed is not copied");
-    upgrade.conclude(&cx()).await.unwrap();
+    upgrade.commit(&cx()).await.unwrap();
     let error = upgrade.check(&cx(), &Release::new("1", image)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unsupported);
     assert_eq!(version(&server).await.as_deref(), Some("2.2.0"));
@@ -102,7 +102,7 @@ async fn a_release_that_ruins_the_data_is_undone() {
     let server = server_at(&host);
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
     std::fs::write(host.volume.join("data/words"), "mine\n").unwrap();
-    let upgrade = server.upgrade().unwrap();
+    let upgrade = server.abilities().upgrade.unwrap();
     let error = upgrade.upgrade(&cx(), &broken).await.unwrap_err();
     assert_eq!(error.to_string(), "the server does not start: it exited with code 5");
     assert_eq!(words(&host), "ruined\n");
@@ -126,7 +126,7 @@ async fn an_upgrade_goes_on_or_back_from_wherever_it_broke_off() {
         // Whoever finds it knows only of the old release.
         break_off(&server_at(&host), &newer, phase).await;
         let server = server_at(&host);
-        server.upgrade().unwrap().revert(&cx(), &old).await.unwrap();
+        server.abilities().upgrade.unwrap().revert(&cx(), &old).await.unwrap();
         assert_eq!((words(&host).as_str(), version(&server).await.as_deref()), ("hello\n", Some("1.5")), "{phase}");
         assert_eq!(file_names(&host.volume), ["data"], "{phase}");
     }
@@ -134,8 +134,8 @@ async fn an_upgrade_goes_on_or_back_from_wherever_it_broke_off() {
         break_off(&server_at(&host), &newer, phase).await;
     }
     let server = server_at(&host);
-    server.upgrade().unwrap().upgrade(&cx(), &newer).await.unwrap();
-    server.upgrade().unwrap().conclude(&cx()).await.unwrap();
+    server.abilities().upgrade.unwrap().upgrade(&cx(), &newer).await.unwrap();
+    server.abilities().upgrade.unwrap().commit(&cx()).await.unwrap();
     assert_eq!((words(&host).as_str(), version(&server).await.as_deref()), ("hello\n", Some("2.1")));
     assert_eq!(containers(fixture.local.scope()).await.len(), 1);
     fixture.removed().await;
@@ -149,13 +149,13 @@ async fn a_way_back_that_breaks_off_is_gone_again() {
     let (old, host) = (Release::new("1", image.clone()), host(&fixture, &image));
     let server = server_at(&host);
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
-    server.upgrade().unwrap().upgrade(&cx(), &newer).await.unwrap();
+    server.abilities().upgrade.unwrap().upgrade(&cx(), &newer).await.unwrap();
     // The new data was moved away, and the old not yet put back.
     std::fs::rename(host.volume.join("data"), host.volume.join("data.after")).unwrap();
     let server = server_at(&host);
     let again = server.start(&cx()).await.unwrap_err();
     assert_eq!(again.kind(), Kind::Conflict, "{again}");
-    server.upgrade().unwrap().revert(&cx(), &old).await.unwrap();
+    server.abilities().upgrade.unwrap().revert(&cx(), &old).await.unwrap();
     assert_eq!((words(&host).as_str(), version(&server).await.as_deref()), ("hello\n", Some("1.5")));
     assert_eq!(file_names(&host.volume), ["data"]);
     fixture.removed().await;
@@ -173,7 +173,7 @@ async fn a_server_is_given_other_limits_by_one_restart() {
         (found.id.unwrap(), found.host_config.unwrap().memory.unwrap())
     };
     let (small, large) = (fixture.host.flavor.clone(), Flavor::new("large", mib(300), 1));
-    let resize = server.resize().unwrap();
+    let resize = server.abilities().resize.unwrap();
     let (first, _) = limit().await;
     resize.resize(&cx(), &small).await.unwrap();
     assert_eq!(limit().await.0, first, "it has them already");
@@ -188,7 +188,7 @@ async fn a_server_is_given_other_limits_by_one_restart() {
     server.start(&cx()).await.unwrap();
     let (second, bytes) = limit().await;
     assert_eq!((memory().as_str(), bytes), ("300\n", 300 << 20));
-    let resize = server.resize().unwrap();
+    let resize = server.abilities().resize.unwrap();
     resize.resize(&cx(), &large).await.unwrap();
     assert_eq!(limit().await.0, second, "it was resized before");
     let error = resize.resize(&cx(), &Flavor::new("none", mib(1), 1)).await.unwrap_err();
@@ -228,7 +228,7 @@ async fn an_image_of_something_else_is_refused_by_name() {
             format!("image {missing} is not on this machine and its registry cannot be reached"),
         ),
     ] {
-        let error = server.upgrade().unwrap().check(&cx(), &Release::new(version, image)).await.unwrap_err();
+        let error = server.abilities().upgrade.unwrap().check(&cx(), &Release::new(version, image)).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string()), (kind, words), "{error:?}");
     }
     assert_eq!(self::version(&server).await.as_deref(), Some("1.5"), "nothing was changed");

@@ -13,7 +13,7 @@ async fn state(server: &Server) -> SettingsState {
 }
 
 async fn apply(server: &Server, settings: &Settings) -> trove_core::error::Result<()> {
-    server.configuration().unwrap().apply(&cx(), settings).await
+    server.abilities().configuration.unwrap().apply(&cx(), settings).await
 }
 
 async fn restart(server: &Server) -> trove_core::error::Result<()> {
@@ -143,7 +143,7 @@ async fn the_catalog_is_read_beside_the_server_and_nothing_is_left() {
     let (server, host) = (server(&fixture, &image), crate::scripted::host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
     let before = containers(fixture.local.scope()).await;
-    let configuration = server.configuration().unwrap();
+    let configuration = server.abilities().configuration.unwrap();
     // Given up half-way, it is cleared away all the same.
     let _ = tokio::time::timeout(std::time::Duration::from_millis(400), configuration.catalog(&cx())).await;
     let catalog = configuration.catalog(&cx()).await.unwrap();

@@ -42,15 +42,15 @@ async fn a_killed_change_is_undone_or_brought_to_its_end() {
         child.wait().unwrap();
 
         let server = server_at(&host);
-        let upgrade = server.upgrade().unwrap();
+        let upgrade = server.abilities().upgrade.unwrap();
         if round % 2 == 1 {
             upgrade.upgrade(&cx(), &new).await.unwrap();
             assert_eq!(server.observe(&cx()).await.unwrap().server_version.as_deref(), Some("2.1"));
         }
         upgrade.revert(&cx(), &old).await.unwrap();
-        server.resize().unwrap().resize(&cx(), &fixture.host.flavor).await.unwrap();
+        server.abilities().resize.unwrap().resize(&cx(), &fixture.host.flavor).await.unwrap();
         let wanted = settings(&[("live", &round.to_string())]);
-        server.configuration().unwrap().apply(&cx(), &wanted).await.unwrap();
+        server.abilities().configuration.unwrap().apply(&cx(), &wanted).await.unwrap();
         server.stop(&cx()).await.unwrap();
         server.start(&cx()).await.unwrap();
         let observed = server.observe(&cx()).await.unwrap();
@@ -71,14 +71,14 @@ async fn change_for_ever(place: &Value) {
     let (small, large) = (host.flavor.clone(), Flavor::new("large", ByteSize::bytes(300 * MIB), 1));
     let server = server_at(&host);
     for round in 0.. {
-        server.configuration().unwrap().catalog(&cx()).await.unwrap();
-        server.upgrade().unwrap().upgrade(&cx(), &new).await.unwrap();
+        server.abilities().configuration.unwrap().catalog(&cx()).await.unwrap();
+        server.abilities().upgrade.unwrap().upgrade(&cx(), &new).await.unwrap();
         let wanted = settings(&[("live", &round.to_string()), ("static", &round.to_string())]);
-        server.configuration().unwrap().apply(&cx(), &wanted).await.unwrap();
-        server.upgrade().unwrap().revert(&cx(), &old).await.unwrap();
-        server.resize().unwrap().resize(&cx(), &large).await.unwrap();
-        server.configuration().unwrap().apply(&cx(), &settings(&[("broken", "on")])).await.unwrap();
-        server.resize().unwrap().resize(&cx(), &small).await.unwrap();
+        server.abilities().configuration.unwrap().apply(&cx(), &wanted).await.unwrap();
+        server.abilities().upgrade.unwrap().revert(&cx(), &old).await.unwrap();
+        server.abilities().resize.unwrap().resize(&cx(), &large).await.unwrap();
+        server.abilities().configuration.unwrap().apply(&cx(), &settings(&[("broken", "on")])).await.unwrap();
+        server.abilities().resize.unwrap().resize(&cx(), &small).await.unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use trove_core::{
 
 async fn users_are_told_apart_by_their_host(subject: Subject) {
     let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let (anywhere, nowhere, here) =
         (UserName::new("bob"), UserName::new("bob").at("2001:DB8::1"), UserName::new("bob").at("172.%"));
     let users = [
@@ -47,7 +47,7 @@ async fn users_are_told_apart_by_their_host(subject: Subject) {
 
 async fn databases_have_the_text_they_are_asked_for(subject: Subject) {
     let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let latin = || NewDatabase::new("latin").character_set("latin1").collation("latin1_swedish_ci");
     let make =
         async |database: NewDatabase| accounts.create_databases(&cx(), &[database]).await.map_err(|error| error.kind());
@@ -78,7 +78,7 @@ async fn databases_have_the_text_they_are_asked_for(subject: Subject) {
 
 async fn what_runs_as_a_user_keeps_running(subject: Subject) {
     let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     accounts.create_users(&cx(), &[NewUser::new("two", "2").granted("app")]).await.unwrap();
     let mut app = fixture.client("app", "secret", "app").await.unwrap();
     for sql in [

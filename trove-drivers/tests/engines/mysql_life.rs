@@ -37,7 +37,7 @@ async fn sessions_at_work_fit_into_the_memory(fixture: &Fixture) {
     assert!(sessions.len() >= 18, "{}", sessions.len());
     // The administrator is let in all the same.
     fixture.healthy().await;
-    fixture.server.accounts().unwrap().user(&cx(), &"app".into()).await.unwrap();
+    fixture.server.abilities().accounts.unwrap().user(&cx(), &"app".into()).await.unwrap();
     let heavy = "SELECT count(*) FROM (SELECT a.word, count(*) AS n, max(b.word) AS m FROM many a JOIN many b \
                  ON a.i = b.i GROUP BY a.word ORDER BY m, n) s";
     let asked = sessions.iter_mut().map(|session| session.query_first::<u64, _>(heavy));

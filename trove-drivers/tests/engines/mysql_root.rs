@@ -115,7 +115,7 @@ async fn refused(root: &mut Client, sql: &str) -> Result<(), String> {
 
 async fn root_rules_the_tenants_and_nothing_else(subject: Subject) {
     let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     assert!(!accounts.root_enabled(&cx()).await.unwrap());
     accounts.disable_root(&cx()).await.unwrap();
     assert_eq!(accounts.enable_root(&cx(), &SecretString::from("first")).await.unwrap(), "root");
@@ -167,7 +167,7 @@ async fn root_rules_the_tenants_and_nothing_else(subject: Subject) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_mysql_root_gives_is_no_more_than_it_has() {
     let fixture = Fixture::prepared(MYSQL_9_7).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
     let mut root = fixture.client("root", "r00t", "").await.unwrap();
     for sql in [

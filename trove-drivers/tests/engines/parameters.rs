@@ -232,9 +232,9 @@ struct Trial {
 impl Trial {
     async fn begin(subject: Subject) -> Self {
         let fixture = Fixture::prepared(subject).await;
-        let accounts = fixture.server.accounts().unwrap();
+        let accounts = fixture.server.abilities().accounts.unwrap();
         accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
-        let catalog = fixture.server.configuration().unwrap().catalog(&cx()).await.unwrap();
+        let catalog = fixture.server.abilities().configuration.unwrap().catalog(&cx()).await.unwrap();
         let mut trial = Self { fixture, catalog, before: BTreeMap::new() };
         trial.before = trial.values().await;
         trial
@@ -301,7 +301,7 @@ impl Trial {
         let checked = check_settings(&self.catalog, settings).unwrap();
         assert_eq!(checked, *settings);
         self.fixture.subject.driver().check_settings(&self.fixture.host.flavor, settings).unwrap();
-        let configuration = self.fixture.server.configuration().unwrap();
+        let configuration = self.fixture.server.abilities().configuration.unwrap();
         let Err(refused) = configuration.apply(&cx(), settings).await else { return };
         // Which ones they are is told at once.
         let mut each = vec![refused.report()];

@@ -16,7 +16,7 @@ fn names(users: &[User]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_user_makes_belongs_to_all_of_the_database() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let users = [NewUser::new("two", "2").granted("app"), NewUser::new("outsider", "3")];
     accounts.create_users(&cx(), &users).await.unwrap();
     let (one, two) = (fixture.app().await, fixture.login("two", "2", "app").await.unwrap());
@@ -66,7 +66,7 @@ async fn what_one_user_makes_belongs_to_all_of_the_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_never_reach_the_server_or_its_log() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let password = "correct-horse-battery";
     accounts.create_users(&cx(), &[NewUser::new("quiet", password)]).await.unwrap();
     accounts.enable_root(&cx(), &SecretString::from(password)).await.unwrap();
@@ -76,7 +76,8 @@ async fn passwords_never_reach_the_server_or_its_log() {
     assert!(root.batch_execute(&failing).await.is_err());
     fixture
         .server
-        .accounts()
+        .abilities()
+        .accounts
         .unwrap()
         .set_password(&cx(), &"quiet".into(), &SecretString::from(password))
         .await
@@ -109,7 +110,7 @@ const REFUSED_BEFORE_16: [&str; 8] = [
 async fn rule_the_tenants(subject: Subject) {
     let fixture = Fixture::prepared(subject).await;
     let makes_roles = subject.version != "15";
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     assert!(!accounts.root_enabled(&cx()).await.unwrap());
     accounts.disable_root(&cx()).await.unwrap();
     assert_eq!(accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap(), "root");
@@ -231,7 +232,7 @@ async fn rule_the_tenants(subject: Subject) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_cannot_turn_against_the_administrator() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     accounts.create_users(&cx(), &[NewUser::new("other", "o").granted("app")]).await.unwrap();
     let client = fixture.app().await;
     client
@@ -256,7 +257,7 @@ async fn a_database_cannot_turn_against_the_administrator() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_cannot_keep_its_users_from_being_dropped() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let users = ["two", "three", "four"].map(|name| NewUser::new(name, "x").granted("app"));
     accounts.create_users(&cx(), &users).await.unwrap();
     for name in ["two", "three", "four"] {
@@ -296,7 +297,7 @@ async fn a_database_cannot_keep_its_users_from_being_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drop_that_broke_off_left_no_database() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let admin = fixture.admin().await;
     let broken = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'app'";
     let listed = async || accounts.databases(&cx(), &PageRequest::default()).await.unwrap().items.len();
@@ -317,7 +318,7 @@ async fn a_drop_that_broke_off_left_no_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owner_of_a_database_is_not_dropped_as_a_user() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     fixture.app().await.batch_execute("CREATE TABLE t (x int); INSERT INTO t VALUES (1)").await.unwrap();
     let admin = fixture.admin().await;
     let owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'app'";
@@ -333,7 +334,7 @@ async fn the_owner_of_a_database_is_not_dropped_as_a_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_keeps_all_but_its_name() {
     let fixture = Fixture::prepared(POSTGRESQL_17).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let client = fixture.app().await;
     client.batch_execute("CREATE TABLE t (x int)").await.unwrap();
     accounts.rename_user(&cx(), &"app".into(), &"o'brien \"x\"".into()).await.unwrap();

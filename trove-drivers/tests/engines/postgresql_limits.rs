@@ -89,7 +89,7 @@ async fn as_many_sessions_as_are_let_in_may_sort_and_join_at_once() {
         assert_eq!(answer.unwrap().get::<_, i64>(0), 100_000);
     }
     // The administrator is let in all the same, and no session was killed.
-    fixture.server.accounts().unwrap().user(&cx(), &"app".into()).await.unwrap();
+    fixture.server.abilities().accounts.unwrap().user(&cx(), &"app".into()).await.unwrap();
     fixture.healthy().await;
     assert_eq!(crate::common::log(&fixture.container()).await.matches("terminated by signal").count(), 0);
     fixture.removed().await;
@@ -181,7 +181,7 @@ async fn a_docker_engine_that_goes_away_and_comes_back_is_told_and_found_again()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_cannot_lead_its_administrator_to_another_server() {
     let (hostile, victim) = (Fixture::prepared(POSTGRESQL_17).await, Fixture::prepared(POSTGRESQL_17).await);
-    let accounts = hostile.server.accounts().unwrap();
+    let accounts = hostile.server.abilities().accounts.unwrap();
     let (own, other) = [&hostile, &victim].map(|it| it.host.directory.join("run/.s.PGSQL.5432")).into();
     let victims = bollard().await.inspect_container(&victim.container(), None).await.unwrap();
     let seen = format!("/proc/{}/root/run/trove/.s.PGSQL.5432", victims.state.unwrap().pid.unwrap());
@@ -192,7 +192,7 @@ async fn a_server_cannot_lead_its_administrator_to_another_server() {
         // Nothing is kept of the time before.
         let fresh = hostile.reattached();
         assert_ne!(fresh.observe(&cx()).await.unwrap().health, Health::Healthy);
-        let fresh = fresh.accounts().unwrap();
+        let fresh = fresh.abilities().accounts.unwrap();
         assert_eq!(fresh.users(&cx(), &PageRequest::default()).await.unwrap_err().kind(), Kind::Unavailable);
         assert!(accounts.drop_user(&cx(), &"app".into()).await.is_err());
         fs::remove_file(&own).unwrap();
@@ -207,7 +207,7 @@ async fn a_server_cannot_lead_its_administrator_to_another_server() {
     fs::rename(own.with_extension("away"), &own).unwrap();
     victim.app().await;
     accounts.drop_user(&cx(), &"app".into()).await.unwrap();
-    assert!(victim.server.accounts().unwrap().user(&cx(), &"app".into()).await.is_ok());
+    assert!(victim.server.abilities().accounts.unwrap().user(&cx(), &"app".into()).await.is_ok());
     victim.removed().await;
     hostile.removed().await;
 }

@@ -25,7 +25,7 @@ async fn values_are_taken_as_they_are_and_wrong_ones_leave_all_as_it_was() {
     assert_eq!(shown(&fixture, "max_connections").await, "23");
     assert_eq!(shown(&fixture, "work_mem").await, "1536kB");
 
-    let configuration = fixture.server.configuration().unwrap();
+    let configuration = fixture.server.abilities().configuration.unwrap();
     for (name, value) in [("lc_messages", "xx_YY"), ("DateStyle", "never"), ("default_tablespace", "nowhere")] {
         let refused = configuration.apply(&cx(), &settings(&[(name, value), ("statement_timeout", "7s")])).await;
         let refused = refused.unwrap_err();
@@ -62,7 +62,7 @@ async fn values_are_taken_as_they_are_and_wrong_ones_leave_all_as_it_was() {
 async fn the_catalog_is_what_an_unconfigured_server_has() {
     for subject in [POSTGRESQL_17, POSTGRESQL_15] {
         let fixture = Fixture::new(subject).await;
-        let catalog = fixture.server.configuration().unwrap().catalog(&cx()).await.unwrap();
+        let catalog = fixture.server.abilities().configuration.unwrap().catalog(&cx()).await.unwrap();
         for (name, unit, default, dynamic) in [
             ("shared_buffers", Some("8kB"), "16384", false),
             ("work_mem", Some("kB"), "4096", true),

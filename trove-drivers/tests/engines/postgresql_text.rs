@@ -15,7 +15,7 @@ async fn databases_are_encoded_and_ordered_as_asked() {
 
 async fn encode_and_order(subject: Subject) {
     let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.accounts().unwrap();
+    let accounts = fixture.server.abilities().accounts.unwrap();
     let asked = |name: &str, set: Option<&str>, collation: Option<&str>| {
         let mut database = NewDatabase::new(name);
         (database.character_set, database.collation) = (set.map(str::to_owned), collation.map(str::to_owned));

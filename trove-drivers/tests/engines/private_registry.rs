@@ -110,7 +110,7 @@ async fn a_private_image_is_pulled_by_who_may_and_refusals_are_told_apart() {
             username: username.to_owned(),
             password: SecretString::from(password),
         });
-        server_at(&host).configuration().unwrap().digest(cx).await
+        server_at(&host).abilities().configuration.unwrap().digest(cx).await
     };
     let refused = |error: Error, kind: Kind, words: &str| {
         assert_eq!((error.kind(), error.to_string().as_str()), (kind, words), "{error:?}");

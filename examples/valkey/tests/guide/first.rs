@@ -8,7 +8,7 @@ use trove_core::{
 };
 use trove_drivers::container::{ContainerDriver, Engine, Readiness, SOCKETS, connect};
 
-/// What is registered with the service: `.datastore(Cache::new())`.
+/// The driver to register with the service: `.datastore(Cache::new())`.
 pub type Cache = ContainerDriver<CacheEngine>;
 
 /// The server of one instance.
@@ -41,7 +41,7 @@ impl Engine for CacheEngine {
 }
 
 impl CacheEngine {
-    /// Says a line to the server, and returns what it answers.
+    /// Sends a line to the server and returns its reply.
     async fn say(&self, line: &str) -> Result<String> {
         let exchange = async {
             let mut stream = connect(&self.run, "cache.sock", self.server).await?;

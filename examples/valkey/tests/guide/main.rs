@@ -37,11 +37,11 @@ fn the_code_of_the_guide_is_compiled() {
 }
 
 #[test]
-fn the_whole_engine_has_at_most_300_lines() {
+fn the_whole_engine_has_at_most_350_lines() {
     let sources = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     let lines = sources.map(|file| fs::read_to_string(file.unwrap().path()).unwrap().lines().count());
     let lines: usize = lines.sum();
-    assert!((100..=300).contains(&lines), "{lines}");
+    assert!((100..=350).contains(&lines), "{lines}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -198,11 +198,12 @@ async fn a_change_of_the_size_dropped_anywhere_is_undone(trial: &Trial) {
     let larger = trial.larger();
     let resize = || async {
         let server = trial.reattached();
-        server.resize().expect("the ability was shown").resize(&trial.cx(), &larger).await
+        server.abilities().resize.expect("the ability was shown").resize(&trial.cx(), &larger).await
     };
     let undone = async |_| {
         let server = trial.reattached();
-        let back = server.resize().expect("the ability was shown").resize(&trial.cx(), &trial.host.flavor).await;
+        let back =
+            server.abilities().resize.expect("the ability was shown").resize(&trial.cx(), &trial.host.flavor).await;
         back.unwrap();
         trial.has_note("before").await;
     };
@@ -222,11 +223,11 @@ async fn an_upgrade_dropped_anywhere_is_reverted(trial: &Trial) {
     trial.note("before").await;
     let upgrade = || async {
         let server = trial.reattached();
-        server.upgrade().expect("the ability was shown").upgrade(&trial.cx(), &to).await
+        server.abilities().upgrade.expect("the ability was shown").upgrade(&trial.cx(), &to).await
     };
     let reverted = async |_| {
         let server = trial.reattached();
-        server.upgrade().expect("the ability was shown").revert(&trial.cx(), &from).await.unwrap();
+        server.abilities().upgrade.expect("the ability was shown").revert(&trial.cx(), &from).await.unwrap();
         trial.has_note("before").await;
     };
     trial.dropped_slowly(upgrade, reverted).await;

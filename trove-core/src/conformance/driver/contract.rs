@@ -3,7 +3,7 @@
 use super::{Trial, suite::Group};
 use crate::{
     conformance::case::cases,
-    datastore::{CONTRACT_VERSION, Datastore, Prepare},
+    datastore::Prepare,
     model::{ByteSize, Flavor, Health, PageRequest, Settings, mib},
 };
 
@@ -12,22 +12,18 @@ const LONGEST_SILENCE_SECONDS: u64 = 600;
 
 pub(super) fn groups() -> Vec<Group> {
     let told = cases![
-        the_driver_is_written_to_this_contract,
         a_datastore_has_a_name_a_port_and_a_scheme,
         every_version_on_offer_can_be_run,
         a_version_of_no_series_is_refused,
         the_longest_silence_is_one_that_can_be_waited_for,
         what_is_reserved_is_refused,
         nothing_is_asked_of_a_server_without_settings,
+        the_manifest_declares_exactly_the_abilities_of_the_datastore,
         the_abilities_are_the_same_each_time,
     ];
     let empty = cases![attaching_makes_nothing, a_caller_who_asks_for_nothing_gets_a_server];
     // What is only told needs no server, and so no place of its own.
     vec![Group::shared("contract", &[], told), Group::empty("contract", &[], empty)]
-}
-
-async fn the_driver_is_written_to_this_contract(trial: &Trial) {
-    assert_eq!(trial.testbed().driver().manifest().contract, CONTRACT_VERSION);
 }
 
 async fn a_datastore_has_a_name_a_port_and_a_scheme(trial: &Trial) {
@@ -102,15 +98,16 @@ async fn attaching_makes_nothing(trial: &Trial) {
     assert_eq!(trial.testbed().residue(&trial.host).await.unwrap(), [""; 0]);
 }
 
+async fn the_manifest_declares_exactly_the_abilities_of_the_datastore(trial: &Trial) {
+    let declared = trial.testbed().driver().manifest().abilities();
+    let present = trial.server.abilities().set();
+    assert_eq!(declared, present, "the manifest (left) and Datastore::abilities (right) disagree");
+}
+
 async fn the_abilities_are_the_same_each_time(trial: &Trial) {
-    let shown = |server: &dyn Datastore| {
-        let abilities = (server.accounts().is_some(), server.configuration().is_some());
-        (abilities, server.upgrade().is_some(), server.resize().is_some())
-    };
-    let known = shown(&*trial.server);
-    assert_eq!(known, shown(&*trial.server));
-    assert_eq!(known, shown(&*trial.reattached()));
-    assert_eq!(trial.testbed().driver().manifest().accounts.is_some(), known.0.0, "rules and accounts go together");
+    let known = trial.server.abilities().set();
+    assert_eq!(known, trial.server.abilities().set());
+    assert_eq!(known, trial.reattached().abilities().set());
 }
 
 async fn a_caller_who_asks_for_nothing_gets_a_server(trial: &Trial) {

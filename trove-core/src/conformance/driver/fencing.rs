@@ -52,7 +52,7 @@ async fn a_former_owner_may_look(trial: &Trial) {
     let (former, servers) = taken_over(trial).await;
     for server in servers {
         assert_eq!(server.observe(&former).await.unwrap().health, Health::Healthy);
-        if let Some(configuration) = server.configuration() {
+        if let Some(configuration) = server.abilities().configuration {
             configuration.digest(&former).await.unwrap();
         }
     }
@@ -84,7 +84,7 @@ async fn a_former_owner_changes_no_settings(trial: &Trial) {
     let samples = trial.testbed().samples();
     let some: Settings = samples.live.into_iter().map(|(name, value, _)| (name, value)).collect();
     for server in servers {
-        let configuration = server.configuration().expect("the ability was shown");
+        let configuration = server.abilities().configuration.expect("the ability was shown");
         assert_eq!(refused(configuration.apply(&former, &some).await), Kind::Fenced);
         assert_eq!(trial.settings(&*server).await, Default::default());
     }
@@ -95,10 +95,10 @@ async fn a_former_owner_changes_no_release(trial: &Trial) {
     let present = trial.release();
     let other = trial.testbed().upgrade().unwrap_or_else(|| present.clone());
     for server in servers {
-        let upgrade = server.upgrade().expect("the ability was shown");
+        let upgrade = server.abilities().upgrade.expect("the ability was shown");
         assert_eq!(refused(upgrade.upgrade(&former, &other).await), Kind::Fenced, "upgrade");
         assert_eq!(refused(upgrade.revert(&former, &present).await), Kind::Fenced, "revert");
-        assert_eq!(refused(upgrade.conclude(&former).await), Kind::Fenced, "conclude");
+        assert_eq!(refused(upgrade.commit(&former).await), Kind::Fenced, "commit");
     }
     trial.app_serves().await;
 }
@@ -107,7 +107,7 @@ async fn a_former_owner_changes_no_size(trial: &Trial) {
     let (former, servers) = taken_over(trial).await;
     let mut session = trial.app().await;
     for server in servers {
-        let resize = server.resize().expect("the ability was shown");
+        let resize = server.abilities().resize.expect("the ability was shown");
         assert_eq!(refused(resize.resize(&former, &trial.host.flavor).await), Kind::Fenced);
     }
     session.put("a", "b").await.expect("the session was cut");

@@ -74,7 +74,7 @@ async fn a_key_of_settings_is_not_used_for_others(trial: &Trial) {
     }
     assert_eq!(refused(trial.configuration().apply(&cx, &some).await), Kind::Conflict);
     let other = trial.reattached();
-    let configuration = other.configuration().expect("the ability was shown");
+    let configuration = other.abilities().configuration.expect("the ability was shown");
     assert_eq!(refused(configuration.apply(&trial.resumed(&cx), &some).await), Kind::Conflict);
     assert_eq!(trial.settings(&*other).await, Default::default());
 }

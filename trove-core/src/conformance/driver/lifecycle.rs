@@ -103,7 +103,7 @@ async fn a_start_wakes_a_suspended_server(trial: &Trial) {
 async fn a_stopped_server_is_asked_nothing(trial: &Trial) {
     trial.server.stop(&trial.cx()).await.unwrap();
     let server = trial.reattached();
-    let accounts = server.accounts().expect("the ability was shown");
+    let accounts = server.abilities().accounts.expect("the ability was shown");
     assert_eq!(refused(accounts.users(&trial.cx(), &PageRequest::default()).await), Kind::Unavailable);
     assert_eq!(refused(accounts.drop_user(&trial.cx(), &"nobody".into()).await), Kind::Unavailable);
     assert_eq!(refused(accounts.root_enabled(&trial.cx()).await), Kind::Unavailable);

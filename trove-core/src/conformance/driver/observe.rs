@@ -30,7 +30,7 @@ async fn a_server_that_serves_is_healthy_and_tells_its_version(trial: &Trial) {
         let version = seen.server_version.expect("a server that answers tells its version");
         let begins = version.starts_with(&trial.host.version);
         assert!(begins, "a place of version {} has a server of version {version}", trial.host.version);
-        let settings = server.configuration().is_some();
+        let settings = server.abilities().configuration.is_some();
         assert_eq!(seen.settings.is_some(), settings, "where there are settings it is told how they stand");
     }
 }

@@ -42,7 +42,7 @@ async fn changes_of_accounts_are_made_again(trial: &Trial) {
     let absent = trial.name("absent").as_str().into();
     trial
         .with_its_reply_lost(async |server, cx| {
-            let accounts = server.accounts().expect("the ability was shown");
+            let accounts = server.abilities().accounts.expect("the ability was shown");
             if trial.rules().is_some_and(|rules| rules.databases) {
                 accounts.create_databases(cx, &[NewDatabase::new(trial.name("made"))]).await?;
                 accounts.grant(cx, &user, &[trial.name("made")]).await?;
@@ -64,7 +64,7 @@ async fn a_change_of_settings_is_made_again(trial: &Trial) {
     for settings in [&one, &Settings::new()] {
         trial
             .with_its_reply_lost(async |server, cx| {
-                server.configuration().expect("the ability was shown").apply(cx, settings).await
+                server.abilities().configuration.expect("the ability was shown").apply(cx, settings).await
             })
             .await;
         assert_eq!(trial.settings(&*trial.reattached()).await, Default::default());
@@ -77,7 +77,7 @@ async fn a_change_of_the_size_is_made_again(trial: &Trial) {
     for flavor in [trial.larger(), trial.host.flavor.clone()] {
         trial
             .with_its_reply_lost(async |server, cx| {
-                server.resize().expect("the ability was shown").resize(cx, &flavor).await
+                server.abilities().resize.expect("the ability was shown").resize(cx, &flavor).await
             })
             .await;
         trial.has_note("before").await;
@@ -95,11 +95,15 @@ async fn an_upgrade_and_its_end_are_made_again(trial: &Trial) {
     trial.prepare().await;
     trial.note("before").await;
     trial
-        .with_its_reply_lost(async |server, cx| server.upgrade().expect("the ability was shown").upgrade(cx, &to).await)
+        .with_its_reply_lost(async |server, cx| {
+            server.abilities().upgrade.expect("the ability was shown").upgrade(cx, &to).await
+        })
         .await;
     trial.has_note("before").await;
     trial
-        .with_its_reply_lost(async |server, cx| server.upgrade().expect("the ability was shown").conclude(cx).await)
+        .with_its_reply_lost(async |server, cx| {
+            server.abilities().upgrade.expect("the ability was shown").commit(cx).await
+        })
         .await;
     trial.has_note("before").await;
 }
@@ -110,7 +114,7 @@ async fn the_way_back_is_gone_again(trial: &Trial) {
     trial.upgrade().upgrade(&trial.cx(), &to).await.unwrap();
     trial
         .with_its_reply_lost(async |server, cx| {
-            server.upgrade().expect("the ability was shown").revert(cx, &from).await
+            server.abilities().upgrade.expect("the ability was shown").revert(cx, &from).await
         })
         .await;
     trial.has_note("before").await;

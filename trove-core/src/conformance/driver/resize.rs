@@ -63,7 +63,7 @@ async fn every_process_knows_the_size(trial: &Trial) {
     trial.resize().resize(&trial.cx(), &trial.larger()).await.unwrap();
     let mut session = trial.app().await;
     let server = trial.reattached();
-    let resize = server.resize().expect("the ability was shown");
+    let resize = server.abilities().resize.expect("the ability was shown");
     resize.resize(&trial.cx(), &trial.larger()).await.unwrap();
     session.put("a", "b").await.expect("the session was cut: it was not known that the server had that size");
     resize.resize(&trial.cx(), &trial.host.flavor).await.unwrap();

@@ -14,7 +14,7 @@ use crate::{
         Entry, Outcome, Report,
         case::{self, Case},
     },
-    datastore::{Datastore, Manifest},
+    datastore::{AbilitySet, Manifest},
 };
 
 /// What the cases of a group want.
@@ -87,8 +87,8 @@ pub async fn certify(testbed: impl Testbed) -> Report {
 pub async fn certify_only(testbed: impl Testbed, text: &str) -> Report {
     let testbed: Arc<dyn Testbed> = Arc::new(testbed);
     let mut report = Report { subject: testbed.driver().manifest().name.clone(), cases: Vec::new() };
-    let abilities = match abilities(&testbed).await {
-        Ok(server) => server,
+    let present = match present_abilities(&testbed).await {
+        Ok(abilities) => abilities,
         Err(error) => {
             let outcome = Outcome::Failed(format!("the driver cannot be attached: {error:?}"));
             report.cases.push(Entry { name: "attach".to_owned(), outcome, took: Default::default() });
@@ -97,7 +97,8 @@ pub async fn certify_only(testbed: impl Testbed, text: &str) -> Report {
     };
     let mut work = VecDeque::new();
     for group in groups() {
-        let lacks = group.needs.iter().find(|need| !has(**need, &*abilities, testbed.driver().manifest()));
+        let manifest = testbed.driver().manifest();
+        let skipped = group.needs.iter().find_map(|need| skip_reason(*need, manifest, present));
         for case in group.cases {
             let name = format!("{}::{}", group.name, case.name);
             if !name.contains(text) {
@@ -105,8 +106,8 @@ pub async fn certify_only(testbed: impl Testbed, text: &str) -> Report {
             }
             let number = report.cases.len();
             report.cases.push(Entry { name, outcome: Outcome::Passed, took: Default::default() });
-            match lacks {
-                Some(need) => report.cases[number].outcome = Outcome::Skipped(format!("the driver has no {need:?}")),
+            match &skipped {
+                Some(reason) => report.cases[number].outcome = Outcome::Skipped(reason.clone()),
                 None => work.push_back((number, group.place, case)),
             }
         }
@@ -163,21 +164,32 @@ async fn lane(testbed: &Arc<dyn Testbed>, work: &Work, report: &Mutex<Report>) {
     }
 }
 
-/// A datastore of the driver, to see what it can.
-async fn abilities(testbed: &Arc<dyn Testbed>) -> crate::error::Result<Arc<dyn Datastore>> {
+/// Returns the abilities of a datastore of the driver.
+async fn present_abilities(testbed: &Arc<dyn Testbed>) -> crate::error::Result<AbilitySet> {
     let host = testbed.place().await?;
-    let server = testbed.driver().attach(host.clone());
+    let abilities = testbed.driver().attach(host.clone()).map(|server| server.abilities().set());
     testbed.clear(&host).await?;
-    server
+    abilities
 }
 
-fn has(need: Need, server: &dyn Datastore, manifest: &Manifest) -> bool {
-    let accounts = server.accounts().is_some();
-    match need {
-        Need::Accounts => accounts,
-        Need::Databases => accounts && manifest.accounts.as_ref().is_some_and(|rules| rules.databases),
-        Need::Configuration => server.configuration().is_some(),
-        Need::Upgrade => server.upgrade().is_some(),
-        Need::Resize => server.resize().is_some(),
+/// Returns why cases that need this are skipped: the manifest decides. A declared ability that the datastore lacks fails
+/// one case of the group `contract`, and no other.
+fn skip_reason(need: Need, manifest: &Manifest, present: AbilitySet) -> Option<String> {
+    let has = |abilities: AbilitySet| {
+        let AbilitySet { accounts, configuration, upgrade, resize } = abilities;
+        match need {
+            Need::Accounts => accounts,
+            Need::Databases => accounts && manifest.accounts.as_ref().is_some_and(|rules| rules.databases),
+            Need::Configuration => configuration,
+            Need::Upgrade => upgrade,
+            Need::Resize => resize,
+        }
+    };
+    if !has(manifest.abilities()) {
+        Some(format!("the driver has no {need:?}"))
+    } else if !has(present) {
+        Some(format!("the datastore lacks {need:?}, which the manifest declares"))
+    } else {
+        None
     }
 }

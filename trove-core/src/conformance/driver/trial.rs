@@ -163,23 +163,23 @@ impl Trial {
 
     /// What names have to be like, where the driver has accounts.
     pub fn rules(&self) -> Option<AccountRules> {
-        let shown = self.server.accounts().is_some();
+        let shown = self.server.abilities().accounts.is_some();
         self.testbed.driver().manifest().accounts.clone().filter(|_| shown)
     }
 
     /// The accounts of the server.
     pub fn accounts(&self) -> &dyn Accounts {
-        self.server.accounts().unwrap_or_else(|| skip("the driver has no accounts"))
+        self.server.abilities().accounts.unwrap_or_else(|| skip("the driver has no accounts"))
     }
 
     /// The configuration of the server.
     pub fn configuration(&self) -> &dyn Configuration {
-        self.server.configuration().unwrap_or_else(|| skip("the driver has no configuration"))
+        self.server.abilities().configuration.unwrap_or_else(|| skip("the driver has no configuration"))
     }
 
     /// The same of the server as another process sees it.
     pub fn configuration_of<'a>(&self, server: &'a dyn Datastore) -> &'a dyn Configuration {
-        server.configuration().unwrap_or_else(|| skip("the driver has no configuration"))
+        server.abilities().configuration.unwrap_or_else(|| skip("the driver has no configuration"))
     }
 
     /// A parameter that is changed at once, and two values; leaves the case where the testbed names none.
@@ -213,7 +213,7 @@ impl Trial {
 
     /// The server's changes of its release.
     pub fn upgrade(&self) -> &dyn Upgrade {
-        self.server.upgrade().unwrap_or_else(|| skip("the driver has no upgrades"))
+        self.server.abilities().upgrade.unwrap_or_else(|| skip("the driver has no upgrades"))
     }
 
     /// The release that the server has, and the one to upgrade it to; leaves the case where the testbed has none.
@@ -231,7 +231,7 @@ impl Trial {
 
     /// The server's changes of its size.
     pub fn resize(&self) -> &dyn Resize {
-        self.server.resize().unwrap_or_else(|| skip("the driver has no other sizes"))
+        self.server.abilities().resize.unwrap_or_else(|| skip("the driver has no other sizes"))
     }
 
     /// The catalog, read once for all cases that share the server.

@@ -67,7 +67,7 @@ async fn a_version_that_the_image_does_not_hold_is_refused(trial: &Trial) {
 async fn the_present_release_is_nothing_new(trial: &Trial) {
     let mut session = trial.app().await;
     trial.upgrade().upgrade(&trial.cx(), &trial.release()).await.unwrap();
-    trial.upgrade().conclude(&trial.cx()).await.unwrap();
+    trial.upgrade().commit(&trial.cx()).await.unwrap();
     session.put("a", "b").await.expect("the session was cut");
 }
 
@@ -81,7 +81,7 @@ async fn there_is_nothing_to_revert_where_nothing_was_begun(trial: &Trial) {
 
 async fn what_was_not_begun_is_concluded(trial: &Trial) {
     for _ in 0..2 {
-        trial.upgrade().conclude(&trial.cx()).await.unwrap();
+        trial.upgrade().commit(&trial.cx()).await.unwrap();
     }
     trial.app_serves().await;
 }
@@ -103,7 +103,7 @@ async fn a_reverted_upgrade_leaves_what_was_before(trial: &Trial) {
     trial.has_note("before").await;
     trial.harm(Harm::Kill).await;
     let server = trial.reattached();
-    let upgrade = server.upgrade().expect("the ability was shown");
+    let upgrade = server.abilities().upgrade.expect("the ability was shown");
     upgrade.revert(&trial.cx(), &from).await.unwrap();
     let seen = server.observe(&trial.cx()).await.unwrap();
     assert_eq!((seen.health, seen.server_version), (Health::Healthy, before.0));
@@ -141,7 +141,7 @@ async fn an_upgrade_keeps_data_users_and_settings(trial: &Trial) {
     trial.has_note("before").await;
     assert_eq!(trial.in_force(&live).await, now.to_string());
     assert_eq!(trial.settings(&*trial.server).await, SettingsState::default());
-    trial.upgrade().conclude(&trial.cx()).await.unwrap();
+    trial.upgrade().commit(&trial.cx()).await.unwrap();
     trial.restart().await;
     trial.has_note("before").await;
     trial.server.remove(&trial.cx()).await.unwrap();
@@ -153,7 +153,7 @@ async fn every_process_knows_what_an_instance_was_upgraded_to(trial: &Trial) {
     trial.prepare().await;
     trial.note("before").await;
     trial.upgrade().upgrade(&trial.cx(), &to).await.unwrap();
-    trial.upgrade().conclude(&trial.cx()).await.unwrap();
+    trial.upgrade().commit(&trial.cx()).await.unwrap();
     let version = trial.observe().await.server_version;
     // Whoever asked may have died before it wrote down what the instance is.
     let server = trial.reattached();

@@ -10,13 +10,10 @@ use async_trait::async_trait;
 
 use super::{Inner, Server, World, accounts, release, settings};
 use crate::{
-    datastore::{
-        AccountRules, Accounts, Configuration, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Resize,
-        Upgrade, Version,
-    },
+    datastore::{Abilities, AccountRules, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Version},
     error::{Error, Result},
     id::InstanceId,
-    layer::{Call, Fence, Layer, Layered, Next},
+    layer::{CallInfo, Fence, Layer, Layered, NextCall},
     model::{Condition, Flavor, Health, Observed, Problem, Settings},
 };
 
@@ -45,6 +42,7 @@ impl MemoryDriver {
         manifest.series = release::SERIES.map(str::to_owned).into();
         let rules = world.inner().rules.clone();
         manifest.accounts = Some(rules.unwrap_or_else(accounts::rules));
+        (manifest.configuration, manifest.upgrade, manifest.resize) = (true, true, true);
         Self { world, manifest }
     }
 }
@@ -71,7 +69,12 @@ impl Driver for MemoryDriver {
 }
 
 impl Layer for Cancellable {
-    async fn around<'a, T: Send + 'a>(&'a self, cx: &'a Cx, _call: &'a Call<'a>, next: Next<'a, T>) -> Result<T> {
+    async fn around<'a, T: Send + 'a>(
+        &'a self,
+        cx: &'a Cx,
+        _call: &'a CallInfo<'a>,
+        next: NextCall<'a, T>,
+    ) -> Result<T> {
         tokio::select! {
             biased;
             () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled")),
@@ -135,20 +138,8 @@ impl Datastore for MemoryDatastore {
         Ok(world.servers.get(&self.instance).map_or_else(gone, Server::observe))
     }
 
-    fn accounts(&self) -> Option<&dyn Accounts> {
-        Some(self)
-    }
-
-    fn configuration(&self) -> Option<&dyn Configuration> {
-        Some(self)
-    }
-
-    fn upgrade(&self) -> Option<&dyn Upgrade> {
-        Some(self)
-    }
-
-    fn resize(&self) -> Option<&dyn Resize> {
-        Some(self)
+    fn abilities(&self) -> Abilities<'_> {
+        Abilities { accounts: Some(self), configuration: Some(self), upgrade: Some(self), resize: Some(self) }
     }
 }
 

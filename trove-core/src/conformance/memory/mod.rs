@@ -52,7 +52,7 @@ use crate::{
     datastore::AccountRules,
     error::Result,
     id::InstanceId,
-    layer::{Call, Chaos, Fence, Verdict},
+    layer::{CallInfo, FaultAction, FaultInjector, Fence},
     model::{ByteSize, Endpoint, Health, Settings},
     platform::Platform,
     secret::SecretString,
@@ -64,7 +64,7 @@ pub struct World {
     inner: Arc<Mutex<Inner>>,
     // Handles of an older life hang for ever, as those of a killed process are silent.
     life: u64,
-    chaos: Chaos,
+    chaos: FaultInjector,
 }
 
 #[derive(Default)]
@@ -124,12 +124,12 @@ impl World {
 
     /// What decides what becomes of calls to the platform and to the datastores. `observe` is not among them: how often
     /// a server is looked at is a matter of time.
-    pub fn chaos(&self) -> &Chaos {
+    pub fn chaos(&self) -> &FaultInjector {
         &self.chaos
     }
 
     /// Decides from now on what becomes of calls.
-    pub fn script(&self, script: impl FnMut(usize, &Call<'_>) -> Verdict + Send + 'static) {
+    pub fn script(&self, script: impl FnMut(usize, &CallInfo<'_>) -> FaultAction + Send + 'static) {
         self.chaos.script(script);
     }
 
@@ -209,6 +209,6 @@ impl World {
     }
 }
 
-fn chaos() -> Chaos {
-    Chaos::default().sparing("observe")
+fn chaos() -> FaultInjector {
+    FaultInjector::default().exempting("observe")
 }

@@ -68,7 +68,7 @@ impl Upgrade for MemoryDatastore {
         self.world.call(|world| self.server(world)?.revert(from)).await
     }
 
-    async fn conclude(&self, _cx: &Cx) -> Result<()> {
+    async fn commit(&self, _cx: &Cx) -> Result<()> {
         self.world
             .call(|world| {
                 self.server(world)?.begun = None;

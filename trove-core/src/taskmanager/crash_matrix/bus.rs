@@ -7,7 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::{
     error::Result,
     id::InstanceId,
-    layer::{Call, Chaos},
+    layer::{CallInfo, FaultInjector},
     rpc::{BrokerEndpoint, BrokerLogin, InProcess, MessageBroker, Transport},
 };
 
@@ -30,12 +30,12 @@ impl Logins {
 /// The bus of one control plane, whose calls are subject to fault injection.
 pub(super) struct FaultInjectingBus {
     transport: InProcess,
-    chaos: Chaos,
+    chaos: FaultInjector,
     logins: Logins,
 }
 
 impl FaultInjectingBus {
-    pub(super) fn new(chaos: Chaos, logins: Logins) -> Self {
+    pub(super) fn new(chaos: FaultInjector, logins: Logins) -> Self {
         Self { transport: InProcess::new(), chaos, logins }
     }
 }
@@ -48,7 +48,7 @@ impl MessageBroker for FaultInjectingBus {
 
     async fn authorize(&self, _instance: InstanceId, login: &BrokerLogin) -> Result<BrokerEndpoint> {
         let user = &login.user;
-        let call = Call { name: "authorize", changes: true, repeatable: true, arguments: user };
+        let call = CallInfo { name: "authorize", changes: true, arguments: user };
         let authorize = async || {
             self.logins.all().insert(user.clone());
             Ok(BrokerEndpoint::InProcess(self.transport.clone()))
@@ -57,7 +57,7 @@ impl MessageBroker for FaultInjectingBus {
     }
 
     async fn revoke(&self, user: &str) -> Result<()> {
-        let call = Call { name: "revoke", changes: true, repeatable: true, arguments: &user };
+        let call = CallInfo { name: "revoke", changes: true, arguments: &user };
         let revoke = async || {
             self.logins.all().remove(user);
             Ok(())

@@ -24,7 +24,7 @@ use crate::{
     flow::{Engine, EngineSettings, Flow},
     guest::AgentSettings,
     id::{InstanceId, OperationId},
-    layer::Verdict,
+    layer::FaultAction,
     lifecycle::State,
     model::{AssignedSettings, ByteSize, Flavor, Instance, NewDatabase, NewUser, OperationStatus, mib},
     secret::{MasterKey, MasterKeys},
@@ -173,7 +173,7 @@ impl Case {
         let delete = OperationId::new_v4();
         self.begin(DeleteInstance {}.begin(delete).unwrap(), (instance.state, State::Deleting)).await;
         self.world = self.world.crash();
-        self.world.script(|_, _| Verdict::Proceed);
+        self.world.script(|_, _| FaultAction::Proceed);
         self.settle(&self.boot(Arc::new(self.store.clone())), delete).await;
         self.assert_gone(what).await;
     }
@@ -203,7 +203,7 @@ impl Case {
         };
         if status == Some(OperationStatus::Stuck) {
             // The fault is removed, and the operation is resumed or the deletion requested again.
-            self.world.script(|_, _| Verdict::Proceed);
+            self.world.script(|_, _| FaultAction::Proceed);
             if self.operation == Operation::Delete && calls.is_multiple_of(2) {
                 let again = OperationId::new_v4();
                 self.begin(DeleteInstance {}.begin(again).unwrap(), (State::Error, State::Deleting)).await;
@@ -238,16 +238,16 @@ impl Case {
         self.world.script(move |number, call| {
             let number = number - first + before;
             match crash {
-                Some(Crash::AtCall { call, after: false }) if call == number => return Verdict::HangBefore,
-                Some(Crash::AtCall { call, after: true }) if call == number => return Verdict::HangAfter,
+                Some(Crash::AtCall { call, after: false }) if call == number => return FaultAction::HangBefore,
+                Some(Crash::AtCall { call, after: true }) if call == number => return FaultAction::HangAfter,
                 _ => {}
             }
-            let Some(fault) = fault else { return Verdict::Proceed };
+            let Some(fault) = fault else { return FaultAction::Proceed };
             let is_target = fault.call == number;
             match fault.kind {
-                FaultKind::Twice if is_target => Verdict::Twice,
-                FaultKind::Delay if is_target => Verdict::Delay(Duration::from_millis(1)),
-                FaultKind::Twice | FaultKind::Delay => Verdict::Proceed,
+                FaultKind::Twice if is_target => FaultAction::Twice,
+                FaultKind::Delay if is_target => FaultAction::Delay(Duration::from_millis(1)),
+                FaultKind::Twice | FaultKind::Delay => FaultAction::Proceed,
                 FaultKind::Fails { after, lasting } => {
                     if is_target && lasting {
                         failing = Some(call.name);
@@ -257,9 +257,9 @@ impl Case {
                     } else if is_target {
                         Error::unavailable("transient fault")
                     } else {
-                        return Verdict::Proceed;
+                        return FaultAction::Proceed;
                     };
-                    if after { Verdict::FailAfter(error) } else { Verdict::FailBefore(error) }
+                    if after { FaultAction::FailAfter(error) } else { FaultAction::FailBefore(error) }
                 }
             }
         });

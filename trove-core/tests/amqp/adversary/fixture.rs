@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use trove_core::{
     Trove,
     control::{InstanceHandle, NewInstance},
-    datastore::Driver,
     error::Result,
     events::EventStream,
     id::InstanceId,
+    layer::DriverExt,
     model::{Condition, Endpoint, EventKind, Health, Instance, NewUser, PageRequest, Problem},
     platform::{AgentSetup, Compute, Ensured, Placement},
     rpc::{Address, DropReason},

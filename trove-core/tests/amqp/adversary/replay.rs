@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use trove_core::{
-    layer::Verdict,
+    layer::FaultAction,
     model::{Condition, Health, NewUser, Problem},
     rpc::{Address, DropReason},
 };
@@ -37,7 +37,7 @@ async fn replayed_frames_are_rejected_also_after_restarts() {
         if call.changes && !call.name.starts_with("ensure_") {
             noted.lock().unwrap().push(call.name);
         }
-        Verdict::Proceed
+        FaultAction::Proceed
     });
 
     // While both sides run.

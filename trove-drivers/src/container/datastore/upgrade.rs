@@ -88,7 +88,7 @@ impl<E: Engine> Upgrade for ContainerDatastore<E> {
         self.serve(cx).await
     }
 
-    async fn conclude(&self, cx: &Cx) -> Result<()> {
+    async fn commit(&self, cx: &Cx) -> Result<()> {
         let _turn = self.turn(cx).await?;
         cx.waiting("drop the copy of the data", self.on_disk(HostPaths::commit_upgrade)).await
     }

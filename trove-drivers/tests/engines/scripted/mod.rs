@@ -87,6 +87,7 @@ impl Engine for Scripted {
     fn manifest() -> Manifest {
         let mut manifest = Manifest::new("scripted", Version::new("1", "scripted:1"), 7777);
         manifest.series = ["1", "2", "3"].map(str::to_owned).into();
+        (manifest.configuration, manifest.upgrade) = (true, true);
         manifest
     }
 

@@ -58,7 +58,7 @@ async fn made_up_for(
     let again = async |_| {
         let (other, key) = (trial.reattached(), cx.borrow().clone());
         let name_now = name();
-        let again = call(other.accounts().expect("the ability was shown"), &key, &name_now).await;
+        let again = call(other.abilities().accounts.expect("the ability was shown"), &key, &name_now).await;
         done(&name_now, again).await;
         round.set(round.get() + 1);
         cx.replace(trial.cx());

@@ -37,7 +37,7 @@ async fn a_former_owner_changes_no_user(trial: &Trial) {
     let name = trial.make_tenant("owned").await;
     let (user, before) = ((&name).into(), trial.users().await);
     let other = trial.reattached();
-    for accounts in [trial.accounts(), other.accounts().expect("the ability was shown")] {
+    for accounts in [trial.accounts(), other.abilities().accounts.expect("the ability was shown")] {
         let new = [NewUser::new(trial.name("new"), "x")];
         assert_eq!(refused(accounts.create_users(&former(), &new).await), Kind::Fenced);
         assert_eq!(refused(accounts.set_password(&former(), &user, &secret("x")).await), Kind::Fenced);
@@ -53,7 +53,7 @@ async fn a_former_owner_changes_no_database(trial: &Trial) {
     let (name, more) = (trial.make_tenant("owned").await, [trial.name("more")]);
     let (user, before) = ((&name).into(), trial.databases().await);
     let other = trial.reattached();
-    for accounts in [trial.accounts(), other.accounts().expect("the ability was shown")] {
+    for accounts in [trial.accounts(), other.abilities().accounts.expect("the ability was shown")] {
         let new = [NewDatabase::new(&more[0])];
         assert_eq!(refused(accounts.create_databases(&former(), &new).await), Kind::Fenced);
         assert_eq!(refused(accounts.grant(&former(), &user, &["app".to_owned()]).await), Kind::Fenced);
@@ -67,7 +67,7 @@ async fn a_former_owner_changes_no_database(trial: &Trial) {
 
 async fn a_former_owner_changes_no_root(trial: &Trial) {
     let other = trial.reattached();
-    for accounts in [trial.accounts(), other.accounts().expect("the ability was shown")] {
+    for accounts in [trial.accounts(), other.abilities().accounts.expect("the ability was shown")] {
         assert_eq!(refused(accounts.enable_root(&former(), &secret("x")).await), Kind::Fenced);
         assert!(!accounts.root_enabled(&former()).await.unwrap(), "a former owner enabled root");
         assert_eq!(refused(accounts.disable_root(&former()).await), Kind::Fenced);
@@ -88,7 +88,7 @@ async fn a_key_is_used_for_one_user_only(trial: &Trial) {
     let (one, two, before) = (trial.make_tenant("one").await, trial.make_tenant("two").await, trial.users().await);
     let names = [(&one).into(), (&two).into(), trial.name("new").into()];
     let other = trial.reattached();
-    let other = other.accounts().expect("the ability was shown");
+    let other = other.abilities().accounts.expect("the ability was shown");
     let cx = trial.cx();
     trial.accounts().create_users(&cx, &[]).await.unwrap();
     assert_eq!(refused(other.create_users(&cx, &[NewUser::new(&names[2], "x")]).await), Kind::Conflict);
@@ -109,7 +109,7 @@ async fn a_key_is_used_for_one_database_only(trial: &Trial) {
     let (user, of) = ((&one).into(), |name: &String| [name.clone()]);
     let cx = trial.cx();
     let other = trial.reattached();
-    let other = other.accounts().expect("the ability was shown");
+    let other = other.abilities().accounts.expect("the ability was shown");
     trial.accounts().create_databases(&cx, &[NewDatabase::new(&one)]).await.unwrap();
     let new = [NewDatabase::new(trial.name("new"))];
     assert_eq!(refused(other.create_databases(&cx, &new).await), Kind::Conflict);

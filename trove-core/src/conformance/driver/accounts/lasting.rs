@@ -32,7 +32,7 @@ async fn accounts_outlive_a_restart(trial: &Trial) {
 async fn accounts_are_the_servers_and_no_processes(trial: &Trial) {
     let name = trial.make_tenant("seen").await;
     let other = trial.reattached();
-    let other = other.accounts().expect("the ability was shown");
+    let other = other.abilities().accounts.expect("the ability was shown");
     let seen = other.user(&trial.cx(), &(&name).into()).await.unwrap();
     assert_eq!(seen, trial.accounts().user(&trial.cx(), &(&name).into()).await.unwrap());
     other.drop_user(&trial.cx(), &(&name).into()).await.unwrap();

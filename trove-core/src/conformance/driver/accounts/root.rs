@@ -124,7 +124,7 @@ async fn what_root_makes_stays(trial: &Trial) {
 
 async fn roots_state_is_what_every_process_sees(trial: &Trial) {
     let other = trial.reattached();
-    let other = other.accounts().expect("the ability was shown");
+    let other = other.abilities().accounts.expect("the ability was shown");
     let root = trial.make_root("r00t").await;
     assert!(other.root_enabled(&trial.cx()).await.unwrap());
     other.disable_root(&trial.cx()).await.unwrap();
