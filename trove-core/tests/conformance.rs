@@ -1,49 +1,39 @@
-//! The suites of drivers and platforms on those in memory.
+//! The suites of all contracts on the implementations of this crate. `cargo test --test conformance memory::accounts`
+//! runs a part of them.
 
-use std::sync::Arc;
+use std::{process::ExitCode, sync::Arc};
 
 use async_trait::async_trait;
 use trove_core::{
-    conformance::{driver, memory::World, platform},
+    conformance::{Harness, memory::World},
     datastore::{Abilities, AccountRules, Cx, Datastore, Driver, GuestHost, Manifest, Prepare},
     error::Result,
     model::Observed,
+    rpc::InProcess,
+    store::Store,
 };
 
-#[tokio::test(start_paused = true)]
-async fn the_reference_driver_passes() {
-    let report = driver::certify(World::new().testbed()).await;
-    assert!(report.passed(), "{report}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn servers_without_databases_and_with_hosts_pass_too() {
-    let (mut shared, mut hosts) = (AccountRules::new(32), AccountRules::new(63));
-    shared.databases = false;
-    hosts.hosts = true;
-    for rules in [shared, hosts] {
-        let report = driver::certify(World::new().account_rules(rules).testbed()).await;
-        assert!(report.passed(), "{report}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_platform_in_memory_passes() {
-    let report = platform::certify("memory", World::new()).await;
-    assert!(report.passed(), "{report}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_driver_without_abilities_is_tried_by_what_is_left() {
-    let world = World::new();
-    let inner: Arc<dyn Driver> = Arc::new(world.driver());
-    let mut manifest = inner.manifest().clone();
-    manifest.accounts = None;
-    (manifest.configuration, manifest.upgrade, manifest.resize) = (false, false, false);
-    let report = driver::certify(world.testbed_for(Arc::new(BareDriver { inner, manifest }))).await;
-    assert!(report.passed(), "{report}");
-    let skipped = report.to_string().matches("skipped ").count();
-    assert!(report.cases.len() - skipped >= 45, "{report}");
+fn main() -> ExitCode {
+    Harness::from_args()
+        .driver_in_memory("memory", || World::new().testbed())
+        .driver_in_memory("memory_without_databases", || {
+            let mut rules = AccountRules::new(32);
+            rules.databases = false;
+            World::new().account_rules(rules).testbed()
+        })
+        .driver_in_memory("memory_with_hosts", || {
+            let mut rules = AccountRules::new(63);
+            rules.hosts = true;
+            World::new().account_rules(rules).testbed()
+        })
+        .driver_in_memory("memory_without_abilities", || {
+            let world = World::new();
+            world.testbed_for(Arc::new(BareDriver::new(world.driver())))
+        })
+        .platform_in_memory("memory", World::new)
+        .transport("in_process", async || Ok(InProcess::new()))
+        .store("sqlite_in_memory", async || Store::connect("sqlite::memory:").await)
+        .run()
 }
 
 /// The reference driver without its abilities.
@@ -53,6 +43,14 @@ struct BareDriver {
 }
 
 struct Bare(Arc<dyn Datastore>);
+
+impl BareDriver {
+    fn new(inner: impl Driver) -> Self {
+        let mut manifest = inner.manifest().clone();
+        manifest.accounts = None;
+        Self { inner: Arc::new(inner), manifest }
+    }
+}
 
 impl Driver for BareDriver {
     fn manifest(&self) -> &Manifest {

@@ -1,15 +1,9 @@
-//! The store's suite on SQLite; that on PostgreSQL runs beside the drivers, on a server of theirs.
+//! The store on SQLite. Its suite runs in memory with the others, and on PostgreSQL with the drivers.
 
 use trove_core::{conformance::store::certify, error::Kind, store::Store};
 
 #[tokio::test]
-async fn sqlite_in_memory_keeps_the_contract() {
-    let report = certify("SQLite in memory", &Store::connect("sqlite::memory:").await.unwrap()).await;
-    assert!(report.passed(), "{report}");
-}
-
-#[tokio::test]
-async fn sqlite_on_disk_keeps_the_contract_and_keeps_others_out() {
+async fn sqlite_on_disk_passes_the_suite_and_is_locked() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("trove.db").display());
     let store = Store::connect(&url).await.unwrap();
@@ -21,7 +15,7 @@ async fn sqlite_on_disk_keeps_the_contract_and_keeps_others_out() {
 }
 
 #[tokio::test]
-async fn urls_that_are_none_are_refused_without_showing_a_password() {
+async fn invalid_urls_are_rejected_without_showing_a_password() {
     for url in
         ["", "host=db password=hunter2", "mysql://app:hunter2@host/db", "postgres://app:hunter2@host:notaport/db"]
     {

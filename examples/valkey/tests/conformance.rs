@@ -1,15 +1,17 @@
-//! The suite of drivers on Valkey, at a pace that leaves time for other tests. `TROVE_CONFORMANCE_FULL` is for the whole
-//! of it, and `TROVE_CONFORMANCE_ONLY` for the cases whose name holds a text.
+//! The suite of drivers on Valkey, one test for each case. `TROVE_TEST_FULL=1` runs all cases on both versions.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::panic)]
 
-use std::{env, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 
 use async_trait::async_trait;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, InfoDict, IntoConnectionInfo};
 use redis::{RedisConnectionInfo, RedisError, aio::MultiplexedConnection, cmd};
 use trove_core::{
-    conformance::driver::{Login, Pace, Samples, Session, certify_only},
+    conformance::{
+        Harness, Selection, Tier,
+        driver::{ClientLogin, ClientSession, SampleSettings, SuiteOptions},
+    },
     datastore::Release,
     error::{Error, Result},
     model::{Endpoint, Setting},
@@ -17,41 +19,29 @@ use trove_core::{
 use trove_drivers::conformance::{DockerTestbed, Sessions};
 use trove_valkey::Valkey;
 
-const FULL: &str = "TROVE_CONFORMANCE_FULL";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn valkey_8_1_passes() {
-    let next = Release::new("9.1", image("TROVE_IMAGE_VALKEY_9_1"));
-    passes("8.1", "TROVE_IMAGE_VALKEY_8_1", Some(next), "").await;
+fn main() -> ExitCode {
+    let (first, second) = match Tier::from_env() {
+        Tier::Quick => (Selection::Specific, Selection::Matching("accounts::users")),
+        Tier::Full => (Selection::All, Selection::All),
+    };
+    Harness::from_args()
+        .driver("valkey_8_1", first, async || {
+            let next = Release::new("9.1", image("TROVE_IMAGE_VALKEY_9_1"));
+            Ok(testbed("8.1", "TROVE_IMAGE_VALKEY_8_1")?.upgrade_target(next))
+        })
+        .driver("valkey_9_1", second, async || testbed("9.1", "TROVE_IMAGE_VALKEY_9_1"))
+        .run()
 }
 
-/// By those cases in which the releases may differ; the other release is upgraded to this one.
-#[tokio::test(flavor = "multi_thread")]
-async fn valkey_9_1_passes() {
-    let only = if env::var_os(FULL).is_none() { "accounts::" } else { "" };
-    passes("9.1", "TROVE_IMAGE_VALKEY_9_1", None, only).await;
-}
-
-async fn passes(version: &str, variable: &str, next: Option<Release>, only: &str) {
-    let mut samples = Samples::default();
-    samples.live = Some(("maxmemory-policy".to_owned(), "allkeys-lru".into(), "allkeys-lfu".into()));
+fn testbed(version: &str, variable: &str) -> Result<DockerTestbed> {
+    let mut samples = SampleSettings::default();
+    samples.dynamic = Some(("maxmemory-policy".to_owned(), "allkeys-lru".into(), "allkeys-lfu".into()));
     samples.restart = Some(("databases".to_owned(), 17.into(), 18.into()));
-    samples.refused = Some(("maxclients".to_owned(), 0.into()));
+    samples.rejected = Some(("maxclients".to_owned(), 0.into()));
     samples.fatal = Some(("tcp-backlog".to_owned(), Setting::Integer(-1)));
     let driver = Valkey::new().image(version, image(variable));
-    let mut testbed = DockerTestbed::new(driver).unwrap().version(version).sessions(Clients).samples(samples);
-    if env::var_os(FULL).is_none() {
-        let mut pace = Pace::default();
-        (pace.drops, pace.slow_drops) = (2, 1);
-        testbed = testbed.pace(pace);
-    }
-    if let Some(next) = next {
-        testbed = testbed.upgrade(next);
-    }
-    let chosen = env::var("TROVE_CONFORMANCE_ONLY");
-    let report = certify_only(testbed, chosen.as_deref().unwrap_or(only)).await;
-    println!("{report}");
-    assert!(report.passed(), "{report}");
+    let testbed = DockerTestbed::new(driver)?.version(version).sessions(Clients).sample_settings(samples);
+    Ok(testbed.options(SuiteOptions::for_tier(Tier::from_env())))
 }
 
 fn image(variable: &str) -> String {
@@ -62,7 +52,7 @@ struct Clients;
 
 #[async_trait]
 impl Sessions for Clients {
-    async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
+    async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let address =
             ConnectionAddr::Tcp(endpoint.host.clone(), endpoint.port).into_connection_info().map_err(failed)?;
         let user = RedisConnectionInfo::default().set_username(&login.user).set_password(&login.password);
@@ -73,7 +63,7 @@ impl Sessions for Clients {
     }
 }
 
-const LIMIT: Option<Duration> = Some(Duration::from_secs(10));
+const LIMIT: Option<Duration> = Some(Duration::from_secs(60));
 
 fn failed(error: RedisError) -> Error {
     Error::unavailable("the server refuses").because(error)
@@ -88,7 +78,7 @@ impl TenantSession {
 }
 
 #[async_trait]
-impl Session for TenantSession {
+impl ClientSession for TenantSession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
         self.call("SET", &[name, text]).await
     }
@@ -97,7 +87,7 @@ impl Session for TenantSession {
         self.call("GET", &[name]).await
     }
 
-    async fn whoami(&mut self) -> Result<(String, Option<String>)> {
+    async fn current_user(&mut self) -> Result<(String, Option<String>)> {
         Ok((self.call("ACL", &["WHOAMI"]).await?, None))
     }
 

@@ -7,13 +7,13 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::{Entry, Outcome};
+use super::Outcome;
 
-/// One thing that a subject of this type has to do right.
+/// One requirement on an implementation, checked on a fixture of this type.
 pub(super) struct Case<T: ?Sized> {
-    /// The function's own: it says what is right.
+    /// The name of the function, which states the requirement.
     pub(super) name: &'static str,
     pub(super) run: for<'a> fn(&'a T) -> LocalBoxFuture<'a, ()>,
 }
@@ -26,38 +26,36 @@ impl<T: ?Sized> Clone for Case<T> {
 
 impl<T: ?Sized> Copy for Case<T> {}
 
-/// The cases that these functions are.
+/// Turns async functions into cases.
 macro_rules! cases {
     ($($case:ident),* $(,)?) => {
-        vec![$($crate::conformance::case::Case { name: stringify!($case), run: |trial| Box::pin($case(trial)) }),*]
+        vec![$($crate::conformance::case::Case { name: stringify!($case), run: |fixture| Box::pin($case(fixture)) }),*]
     };
 }
 pub(super) use cases;
 
-/// Runs a case. A panic is a failure, and so is not to end within the limit.
-pub(super) async fn run(name: String, limit: Duration, case: impl Future<Output = ()>) -> Entry {
-    let begun = Instant::now();
-    let outcome = match timeout(limit, AssertUnwindSafe(case).catch_unwind()).await {
+/// Runs a case. A panic is a failure, and so is exceeding the time limit.
+pub(super) async fn run(limit: Duration, case: impl Future<Output = ()>) -> Outcome {
+    match timeout(limit, AssertUnwindSafe(case).catch_unwind()).await {
         Ok(Ok(())) => Outcome::Passed,
-        Ok(Err(panic)) => told(&*panic),
-        Err(_) => Outcome::Failed(format!("it did not end within {} s", limit.as_secs())),
-    };
-    Entry { name, outcome, took: begun.elapsed() }
+        Ok(Err(panic)) => outcome_of(&*panic),
+        Err(_) => Outcome::Failed(format!("timed out after {} s", limit.as_secs())),
+    }
 }
 
-/// Leaves a case that does not apply to its subject, which was only seen on the way.
-pub(super) fn skip(why: impl Into<String>) -> ! {
-    // Not a panic: nothing is to be printed.
-    resume_unwind(Box::new(Skip(why.into())))
+/// Skips the running case, which has found that it does not apply to its implementation.
+pub(super) fn skip(reason: impl Into<String>) -> ! {
+    // Unlike a panic, this does not call the panic hook.
+    resume_unwind(Box::new(Skipped(reason.into())))
 }
 
-struct Skip(String);
+struct Skipped(String);
 
-fn told(panic: &(dyn Any + Send)) -> Outcome {
-    if let Some(Skip(why)) = panic.downcast_ref() {
-        return Outcome::Skipped(why.clone());
+fn outcome_of(panic: &(dyn Any + Send)) -> Outcome {
+    if let Some(Skipped(reason)) = panic.downcast_ref() {
+        return Outcome::Skipped(reason.clone());
     }
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    Outcome::Failed(text.unwrap_or_else(|| "it panicked".to_owned()))
+    Outcome::Failed(text.unwrap_or_else(|| "panicked without a message".to_owned()))
 }

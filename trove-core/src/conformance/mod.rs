@@ -7,19 +7,24 @@
 //! | [`Store`](crate::store::Store) | [`store`] | SQLite and PostgreSQL |
 //! | [`Transport`](crate::rpc::Transport) | [`transport`] | [`InProcess`](crate::rpc::InProcess) |
 //!
-//! A suite returns a [`Report`]: a table for people, JSON for machines and an exit status for CI. Its cases are
-//! functions with names that say what they prove; adding one is writing it and naming it in a list.
+//! A [`Harness`] makes each case a test of its own, so that cases are listed, filtered and counted as any other test. The
+//! `certify` function of a suite runs it as a whole and returns a [`Report`].
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a case says what is wrong by panicking")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking")]
 
+mod cancellation;
 mod case;
 pub mod driver;
-mod drops;
+mod harness;
 pub mod memory;
 pub mod platform;
 mod report;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod store;
+mod suite;
+mod tier;
 pub mod transport;
 
-pub use report::{Entry, Outcome, Report};
+pub use harness::{Harness, Selection};
+pub use report::{CaseResult, Outcome, Report};
+pub use tier::Tier;

@@ -2,60 +2,60 @@ use std::{fmt, process::ExitCode, time::Duration};
 
 use serde::Serialize;
 
-/// What came of a suite, case by case.
+/// The results of a suite, case by case.
 ///
-/// [`Display`](fmt::Display) is a table for people: the counts of each group, a line for each case that did not pass, and
-/// the counts in all.
+/// [`Display`](fmt::Display) prints a table: the counts of each group, a line for each case that did not pass, and the
+/// totals.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// What was tried: the name of a driver, a store.
+    /// The implementation under test.
     pub subject: String,
     /// All cases, in the order of the suite.
-    pub cases: Vec<Entry>,
+    pub cases: Vec<CaseResult>,
 }
 
-/// What came of one case.
+/// The result of one case.
 #[derive(Clone, Debug, Serialize)]
-pub struct Entry {
-    /// What it proves: `accounts::dropping_an_absent_user_is_ok`.
+pub struct CaseResult {
+    /// `accounts::users::dropping_an_absent_user_is_ok`.
     pub name: String,
-    /// Whether it did.
+    /// Whether it passed.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// How long it took.
+    /// The time that the case took.
     #[serde(rename = "milliseconds", serialize_with = "milliseconds")]
-    pub took: Duration,
+    pub duration: Duration,
 }
 
 /// Whether a case passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "detail")]
 pub enum Outcome {
-    /// The subject does what it should.
+    /// The implementation meets the requirement.
     Passed,
-    /// It does not: how it showed.
+    /// It does not: the message of the panic.
     Failed(String),
-    /// The subject lacks what the case is about, or the place what it needs: which.
+    /// The implementation lacks what the case is about, or the testbed what it needs: the reason.
     Skipped(String),
 }
 
-/// What came of the cases of one group.
+/// The totals of one group.
 #[derive(Default)]
 struct Group<'a> {
     name: &'a str,
     passed: usize,
     failed: usize,
     skipped: usize,
-    took: Duration,
+    duration: Duration,
 }
 
 impl Report {
-    /// True where no case failed and at least one passed.
+    /// Returns whether no case failed and at least one passed.
     pub fn passed(&self) -> bool {
         self.failures().next().is_none() && self.count(|outcome| *outcome == Outcome::Passed) > 0
     }
 
-    /// The cases that failed, with how it showed.
+    /// Returns the names of the failed cases with their messages.
     pub fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
         self.cases.iter().filter_map(|case| match &case.outcome {
             Outcome::Failed(how) => Some((case.name.as_str(), how.as_str())),
@@ -63,17 +63,17 @@ impl Report {
         })
     }
 
-    /// For a program's `main`: success where it [passed](Self::passed).
+    /// Returns success where the suite [passed](Self::passed), for a program's `main`.
     pub fn exit_code(&self) -> ExitCode {
         if self.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    /// The whole report for machines.
+    /// Returns the whole report as JSON.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// What came of the cases of each group, in the order of the suite.
+    /// Returns the totals of the groups in the order of the suite.
     fn groups(&self) -> Vec<Group<'_>> {
         let mut groups: Vec<Group<'_>> = Vec::new();
         for case in &self.cases {
@@ -83,7 +83,7 @@ impl Report {
                 groups.len() - 1
             });
             let group = &mut groups[at];
-            group.took += case.took;
+            group.duration += case.duration;
             match case.outcome {
                 Outcome::Passed => group.passed += 1,
                 Outcome::Failed(_) => group.failed += 1,
@@ -103,8 +103,8 @@ impl fmt::Display for Report {
         let groups = self.groups();
         if groups.len() > 1 {
             writeln!(f, "{:<24} {:>7} {:>7} {:>7} {:>9}", "", "passed", "failed", "skipped", "seconds")?;
-            for Group { name, passed, failed, skipped, took } in groups {
-                writeln!(f, "{name:<24} {passed:>7} {failed:>7} {skipped:>7} {:>9.1}", took.as_secs_f64())?;
+            for Group { name, passed, failed, skipped, duration } in groups {
+                writeln!(f, "{name:<24} {passed:>7} {failed:>7} {skipped:>7} {:>9.1}", duration.as_secs_f64())?;
             }
             writeln!(f)?;
         }
@@ -122,6 +122,6 @@ impl fmt::Display for Report {
     }
 }
 
-fn milliseconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

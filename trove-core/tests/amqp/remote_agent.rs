@@ -195,7 +195,7 @@ async fn a_remote_agent_survives_its_control_plane_and_its_server_survives_the_a
     tokio::time::timeout(TIMEOUT, mended).await.expect("the server was not restarted");
 
     instance.delete().await.unwrap().wait().await.unwrap();
-    assert_eq!(apart.world.residue(), [""; 0]);
+    assert_eq!(apart.world.leftovers(), [""; 0]);
     trove.shut_down().await;
 }
 

@@ -39,7 +39,7 @@ impl Configuration for Faulty {
             known.catalogs
         });
         match self.faults.bug {
-            Bug::TellsAnotherParameterCatalogEachTime if read.is_multiple_of(2) => drop(catalog.parameters.pop()),
+            Bug::ReturnsAnotherCatalogEachTime if read.is_multiple_of(2) => drop(catalog.parameters.pop()),
             Bug::MeasuresInNonsense => {
                 for parameter in &mut catalog.parameters {
                     parameter.unit = Some("furlong".to_owned());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use trove_core::{
     conformance::{
-        driver::{Harm, Login, Pace, Samples, Session, Testbed, Trace},
+        driver::{Artifact, ClientLogin, ClientSession, Fault, SampleSettings, SuiteOptions, Testbed},
         memory::{MemoryTestbed, World},
     },
     datastore::{Driver, GuestHost, Release},
@@ -25,7 +25,7 @@ pub(crate) struct FaultyTestbed {
 
 /// A session that may outlive what should end it.
 struct FaultySession {
-    inner: Box<dyn Session>,
+    inner: Box<dyn ClientSession>,
     faults: Arc<Faults>,
 }
 
@@ -43,19 +43,19 @@ impl Testbed for FaultyTestbed {
         self.inner.driver()
     }
 
-    async fn place(&self) -> Result<GuestHost> {
-        self.inner.place().await
+    async fn allocate(&self) -> Result<GuestHost> {
+        self.inner.allocate().await
     }
 
-    async fn clear(&self, host: &GuestHost) -> Result<()> {
-        self.inner.clear(host).await
+    async fn release(&self, host: &GuestHost) -> Result<()> {
+        self.inner.release(host).await
     }
 
-    async fn residue(&self, host: &GuestHost) -> Result<Vec<String>> {
-        self.inner.residue(host).await
+    async fn leftovers(&self, host: &GuestHost) -> Result<Vec<String>> {
+        self.inner.leftovers(host).await
     }
 
-    async fn connect(&self, host: &GuestHost, login: &Login) -> Result<Box<dyn Session>> {
+    async fn connect(&self, host: &GuestHost, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let mut login = login.clone();
         if let Some(present) = self.faults.present_password(&login.user, &login.password) {
             login.password = present;
@@ -64,27 +64,27 @@ impl Testbed for FaultyTestbed {
         Ok(Box::new(FaultySession { inner, faults: self.faults.clone() }))
     }
 
-    async fn harm(&self, host: &GuestHost, harm: Harm) -> Result<()> {
-        self.inner.harm(host, harm).await
+    async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()> {
+        self.inner.inject(host, fault).await
     }
 
-    async fn traces(&self, host: &GuestHost) -> Result<Vec<Trace>> {
-        let mut traces = self.inner.traces(host).await?;
+    async fn artifacts(&self, host: &GuestHost) -> Result<Vec<Artifact>> {
+        let mut artifacts = self.inner.artifacts(host).await?;
         let content = self.faults.log().into_bytes();
-        traces.push(Trace { place: "the driver's log".to_owned(), content });
-        Ok(traces)
+        artifacts.push(Artifact { location: "the driver's log".to_owned(), content });
+        Ok(artifacts)
     }
 
-    fn samples(&self) -> Samples {
-        self.inner.samples()
+    fn sample_settings(&self) -> SampleSettings {
+        self.inner.sample_settings()
     }
 
-    fn upgrade(&self) -> Option<Release> {
-        self.inner.upgrade()
+    fn upgrade_target(&self) -> Option<Release> {
+        self.inner.upgrade_target()
     }
 
-    fn pace(&self) -> Pace {
-        self.inner.pace()
+    fn options(&self) -> SuiteOptions {
+        self.inner.options()
     }
 }
 
@@ -99,7 +99,7 @@ impl FaultySession {
 }
 
 #[async_trait]
-impl Session for FaultySession {
+impl ClientSession for FaultySession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
         let answer = self.inner.put(name, text).await;
         if self.faults.sessions_end() {
@@ -113,8 +113,8 @@ impl Session for FaultySession {
         self.answer(answer, None)
     }
 
-    async fn whoami(&mut self) -> Result<(String, Option<String>)> {
-        self.inner.whoami().await
+    async fn current_user(&mut self) -> Result<(String, Option<String>)> {
+        self.inner.current_user().await
     }
 
     async fn parameter(&mut self, name: &str) -> Result<String> {

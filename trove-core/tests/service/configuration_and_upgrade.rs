@@ -209,7 +209,7 @@ async fn a_parameter_catalog_is_read_once_from_a_scratch_server_that_is_removed(
         assert!(catalog.parameter("max_rows").unwrap().dynamic);
     }
     trove.datastores().parameters("memory", "2").await.unwrap();
-    assert_eq!((asked.load(Ordering::Relaxed), world.residue()), (2, Vec::<String>::new()));
+    assert_eq!((asked.load(Ordering::Relaxed), world.leftovers()), (2, Vec::<String>::new()));
     trove.shut_down().await;
 
     // The next process removes what the previous one could not.
@@ -225,15 +225,15 @@ async fn a_parameter_catalog_is_read_once_from_a_scratch_server_that_is_removed(
         let trove = trove.clone();
         async move { trove.datastores().parameters("memory", "1").await }
     });
-    while world.residue().len() < 3 {
+    while world.leftovers().len() < 3 {
         tokio::task::yield_now().await;
     }
     trove.shut_down().await;
     assert!(waiting.await.unwrap().is_err());
-    assert_eq!(world.residue().len(), 3);
+    assert_eq!(world.leftovers().len(), 3);
     world.script(|_, _| FaultAction::Proceed);
     let trove = start(&world, &store).await;
-    while !world.residue().is_empty() {
+    while !world.leftovers().is_empty() {
         tokio::task::yield_now().await;
     }
     trove.shut_down().await;
@@ -322,7 +322,7 @@ async fn an_upgrade_succeeds_or_restores_the_old_release() {
 
 #[tokio::test]
 async fn an_agent_started_during_an_upgrade_supervises_the_server() {
-    for (failing, succeeds) in [("upgrade.check", false), ("upgrade.conclude", true)] {
+    for (failing, succeeds) in [("upgrade.check", false), ("upgrade.commit", true)] {
         let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
         world.script(move |_, call| match call.name {
             name if name == failing => FaultAction::FailBefore(Error::unavailable("away for a while")),

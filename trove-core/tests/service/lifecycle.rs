@@ -74,7 +74,7 @@ async fn an_instance_is_created_restarted_stopped_started_and_deleted() {
     assert!(world.serves(instance.id, &["app"], &["app"]));
 
     instance.delete().await.unwrap().wait().await.unwrap();
-    assert_eq!(world.residue(), [""; 0]);
+    assert_eq!(world.leftovers(), [""; 0]);
     assert_eq!(trove.instance(instance.id).await.err().unwrap().kind(), Kind::NotFound);
     trove.shut_down().await;
 }
@@ -205,7 +205,7 @@ async fn a_failed_creation_reports_its_reason_and_leaves_no_resources() {
     let instance = trove.instance(create.instance_id()).await.unwrap();
     assert_eq!(instance.status(), Status::Error);
     assert!(instance.reason().unwrap().contains("no image"));
-    assert_eq!(world.residue(), [""; 0]);
+    assert_eq!(world.leftovers(), [""; 0]);
     instance.delete().await.unwrap().wait().await.unwrap();
     trove.shut_down().await;
 }
@@ -233,7 +233,7 @@ async fn an_instance_can_be_deleted_during_any_step_of_its_creation() {
             assert_eq!(again.id(), delete.id(), "asked twice, deleted once");
         }
         delete.wait().await.unwrap();
-        assert_eq!(world.residue(), [""; 0], "deleted at {name}");
+        assert_eq!(world.leftovers(), [""; 0], "deleted at {name}");
         trove.shut_down().await;
     }
 }
@@ -255,7 +255,7 @@ async fn a_cancelled_creation_is_rolled_back() {
     }
     create.cancel().await.unwrap();
     assert_eq!(create.wait().await.unwrap_err().kind(), Kind::Cancelled);
-    assert_eq!(world.residue(), [""; 0]);
+    assert_eq!(world.leftovers(), [""; 0]);
     assert_eq!(create.cancel().await.unwrap_err().kind(), Kind::Conflict);
     trove.shut_down().await;
 }

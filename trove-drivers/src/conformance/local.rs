@@ -87,12 +87,12 @@ impl Testbed for LocalTestbed {
         }
     }
 
-    async fn residue(&self) -> Result<Vec<String>> {
+    async fn leftovers(&self) -> Result<Vec<String>> {
         let open = LocalTestbed::open(self).clone();
-        let mut residue = open.ok_or_else(|| Error::internal("the platform is not open"))?.inventory().await?;
+        let mut leftovers = open.ok_or_else(|| Error::internal("the platform is not open"))?.inventory().await?;
         let root = self.root();
-        residue.extend(blocking(move || processes(&root).map_err(failed)).await?);
-        Ok(residue)
+        leftovers.extend(blocking(move || processes(&root).map_err(failed)).await?);
+        Ok(leftovers)
     }
 
     async fn put(&self, instance: InstanceId, text: &str) -> Result<()> {

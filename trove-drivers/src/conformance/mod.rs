@@ -3,7 +3,7 @@
 //! ```no_run
 //! use async_trait::async_trait;
 //! use trove_core::{
-//!     conformance::driver::{self, Login, Session},
+//!     conformance::driver::{self, ClientLogin, ClientSession},
 //!     error::Result,
 //!     model::Endpoint,
 //! };
@@ -17,8 +17,8 @@
 //!
 //! #[async_trait]
 //! impl Sessions for Clients {
-//!     async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
-//!         // Connect, and return what implements `Session` with the connection.
+//!     async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
+//!         // Connect, and return what implements `ClientSession` with the connection.
 //!         # let to = format!("{} at {}", login.user, endpoint.port);
 //!         # Err(trove_core::error::Error::unavailable(to))
 //!     }
@@ -32,15 +32,15 @@
 //! # }
 //! ```
 
+mod artifacts;
+mod faults;
 mod file_systems;
-mod harm;
 mod local;
 mod testbed;
-mod traces;
 
 use async_trait::async_trait;
 use trove_core::{
-    conformance::driver::{Login, Session},
+    conformance::driver::{ClientLogin, ClientSession},
     error::Result,
     model::Endpoint,
 };
@@ -53,5 +53,5 @@ pub use testbed::DockerTestbed;
 pub trait Sessions: Send + Sync + 'static {
     /// A session with the server at this endpoint. A login that it refuses is an error of any kind. Ends in time,
     /// whatever the server does.
-    async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>>;
+    async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>>;
 }

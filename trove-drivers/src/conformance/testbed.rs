@@ -3,7 +3,7 @@ use std::{sync::Arc, thread};
 use async_trait::async_trait;
 use tempfile::TempDir;
 use trove_core::{
-    conformance::driver::{Harm, Login, Pace, Samples, Session, Testbed, Trace},
+    conformance::driver::{Artifact, ClientLogin, ClientSession, Fault, SampleSettings, SuiteOptions, Testbed},
     datastore::{Driver, GuestHost, Release},
     error::{Error, Result},
     id::InstanceId,
@@ -12,7 +12,7 @@ use trove_core::{
     time::Timestamp,
 };
 
-use super::{Sessions, file_systems::FileSystems, harm, traces};
+use super::{Sessions, artifacts, faults, file_systems::FileSystems};
 use crate::{LocalPlatform, container::SCOPE_LABEL, docker::Docker};
 
 /// Places on this machine for servers in containers that have the [name of their place](GuestHost::name).
@@ -26,9 +26,9 @@ pub struct DockerTestbed {
     memory: ByteSize,
     volume: ByteSize,
     sessions: Option<Box<dyn Sessions>>,
-    samples: Samples,
+    samples: SampleSettings,
     upgrade: Option<Release>,
-    pace: Pace,
+    options: SuiteOptions,
     docker: Docker,
     local: LocalPlatform,
     file_systems: Arc<FileSystems>,
@@ -48,9 +48,9 @@ impl DockerTestbed {
             memory,
             volume: mib(512),
             sessions: None,
-            samples: Samples::default(),
+            samples: SampleSettings::default(),
             upgrade: None,
-            pace: Pace::default(),
+            options: SuiteOptions::default(),
             local: LocalPlatform::builder(directory.path().join("root")).docker(docker.clone()).connect()?,
             docker,
             file_systems: Arc::new(FileSystems::new(directory.path().join("images"))),
@@ -88,22 +88,22 @@ impl DockerTestbed {
 
     /// What to try settings with.
     #[must_use]
-    pub fn samples(mut self, samples: Samples) -> Self {
+    pub fn sample_settings(mut self, samples: SampleSettings) -> Self {
         self.samples = samples;
         self
     }
 
     /// A release that the servers can be upgraded to.
     #[must_use]
-    pub fn upgrade(mut self, release: Release) -> Self {
+    pub fn upgrade_target(mut self, release: Release) -> Self {
         self.upgrade = Some(release);
         self
     }
 
     /// What the suite may take of time.
     #[must_use]
-    pub fn pace(mut self, pace: Pace) -> Self {
-        self.pace = pace;
+    pub fn options(mut self, options: SuiteOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -127,7 +127,7 @@ impl Testbed for DockerTestbed {
         &self.driver
     }
 
-    async fn place(&self) -> Result<GuestHost> {
+    async fn allocate(&self) -> Result<GuestHost> {
         let instance = self.instance().await?;
         self.local.ensure_volume(instance.id, instance.volume).await?;
         let Ensured::Ready(endpoint) = self.local.ensure_endpoint(instance.id, false).await? else {
@@ -139,42 +139,42 @@ impl Testbed for DockerTestbed {
         Ok(*host)
     }
 
-    async fn clear(&self, host: &GuestHost) -> Result<()> {
+    async fn release(&self, host: &GuestHost) -> Result<()> {
         self.local.release_compute(host.instance).await?;
         self.local.release_endpoint(host.instance).await?;
         FileSystems::unmount(&self.file_systems, host).await?;
         self.local.release_volume(host.instance).await
     }
 
-    async fn residue(&self, host: &GuestHost) -> Result<Vec<String>> {
-        traces::residue(&self.docker, host).await
+    async fn leftovers(&self, host: &GuestHost) -> Result<Vec<String>> {
+        artifacts::leftovers(&self.docker, host).await
     }
 
-    async fn connect(&self, host: &GuestHost, login: &Login) -> Result<Box<dyn Session>> {
+    async fn connect(&self, host: &GuestHost, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         match &self.sessions {
             Some(sessions) => sessions.open(&host.endpoint, login).await,
             None => Err(Error::unsupported("the testbed was told of no sessions")),
         }
     }
 
-    async fn harm(&self, host: &GuestHost, harm: Harm) -> Result<()> {
-        harm::harm(&self.docker, host, harm).await
+    async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()> {
+        faults::inject(&self.docker, host, fault).await
     }
 
-    async fn traces(&self, host: &GuestHost) -> Result<Vec<Trace>> {
-        traces::traces(&self.docker, host).await
+    async fn artifacts(&self, host: &GuestHost) -> Result<Vec<Artifact>> {
+        artifacts::artifacts(&self.docker, host).await
     }
 
-    fn samples(&self) -> Samples {
+    fn sample_settings(&self) -> SampleSettings {
         self.samples.clone()
     }
 
-    fn upgrade(&self) -> Option<Release> {
+    fn upgrade_target(&self) -> Option<Release> {
         self.upgrade.clone()
     }
 
-    fn pace(&self) -> Pace {
-        self.pace
+    fn options(&self) -> SuiteOptions {
+        self.options
     }
 }
 

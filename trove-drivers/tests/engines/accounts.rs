@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, cx, eventually};
+use crate::common::{
+    Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, cx, eventually, is_quick_tier,
+};
 use tokio::time::sleep;
 use trove_core::{
     datastore::Datastore,
@@ -23,6 +25,9 @@ macro_rules! on_every_engine {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $behaviour() {
+                    if stringify!($engine) == "mariadb_10_11" && super::is_quick_tier() {
+                        return;
+                    }
                     super::$behaviour(super::$subject).await;
                 }
             )*

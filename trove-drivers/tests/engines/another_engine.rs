@@ -57,7 +57,8 @@ impl<const SCRIPT: usize> Engine for Greeter<SCRIPT> {
     }
 
     fn start_limit(&self) -> Duration {
-        Duration::from_secs(2)
+        // Those that never come up are waited for this long.
+        Duration::from_secs(if matches!(SCRIPT, SILENT | NEVER_READY) { 2 } else { 120 })
     }
 
     async fn probe(&self) -> Readiness {

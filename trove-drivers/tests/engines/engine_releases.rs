@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use crate::common::{Fixture, POSTGRESQL_17, bollard, containers, cx, file_names};
+use crate::common::{Fixture, HANG_LIMIT, POSTGRESQL_17, bollard, containers, cx, file_names};
 use crate::scripted::{Images, Server, host, server, server_at, settings, words};
 use tokio::{
     sync::Notify,
@@ -14,8 +14,6 @@ use trove_core::{
     model::{Flavor, Health, Progress, mib},
 };
 
-/// How long a server that came up may take to answer. It bounds how long a broken test hangs.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 async fn version(server: &Server) -> Option<String> {
@@ -29,7 +27,7 @@ async fn version(server: &Server) -> Option<String> {
             sleep(LOOK_PAUSE).await;
         }
     };
-    let observed = timeout(ANSWER_LIMIT, answered).await.expect("the server does not answer");
+    let observed = timeout(HANG_LIMIT, answered).await.expect("the server does not answer");
     assert_eq!(observed.health, Health::Healthy);
     observed.server_version
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{Fixture, MIB, POSTGRESQL_17, containers, cx, file_names};
+use crate::common::{Fixture, MIB, POSTGRESQL_17, containers, cx, file_names, is_quick_tier};
 use crate::scripted::{Images, host, in_force, server_at, settings, words};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -26,6 +26,9 @@ const LONGEST_LIFE: u128 = 7000;
 async fn a_killed_change_is_undone_or_brought_to_its_end() {
     if let Ok(place) = env::var(CHILD) {
         return change_for_ever(&serde_json::from_str(&place).unwrap()).await;
+    }
+    if is_quick_tier() {
+        return;
     }
     let (mut images, fixture) = (Images::new(), Fixture::new(POSTGRESQL_17).await);
     let (first, second) = (images.scripted("1.5", &[]).await, images.scripted("2.1", &[]).await);

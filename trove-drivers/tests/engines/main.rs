@@ -5,12 +5,10 @@
 mod accounts;
 mod another_engine;
 mod common;
-mod conformance;
 mod engine_releases;
 mod engine_settings;
 mod killed;
 mod killed_change;
-mod local_platform;
 mod mysql_accounts;
 mod mysql_life;
 mod mysql_root;

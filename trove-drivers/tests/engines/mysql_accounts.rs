@@ -1,6 +1,6 @@
 //! What only MySQL and MariaDB have: users told apart by their host, character sets, things that run as a user.
 
-use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, cx};
+use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, cx, is_quick_tier};
 use trove_core::{
     error::Kind,
     model::{NewDatabase, NewUser, PageRequest, UserName},
@@ -116,6 +116,9 @@ macro_rules! on_each {
             $(
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $behaviour() {
+                    if stringify!($engine) == "mariadb_10_11" && super::is_quick_tier() {
+                        return;
+                    }
                     super::$behaviour(super::$subject).await;
                 }
             )*

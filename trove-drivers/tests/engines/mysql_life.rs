@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::common::{
-    Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Small, Subject, app, bollard, cx, eventually, file_names, mysql,
+    Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, TmpfsMount, app, bollard, cx, eventually, file_names,
+    is_quick_tier, mysql,
 };
 use bollard::query_parameters::KillContainerOptions;
 use mysql_async::{Conn, prelude::Queryable};
@@ -101,12 +102,15 @@ async fn a_mariadb_server_lives_from_nothing_to_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mariadb_server_of_the_series_before_lives_from_nothing_to_nothing() {
+    if is_quick_tier() {
+        return;
+    }
     a_server_lives_from_nothing_to_nothing(MARIADB_10_11).await;
 }
 
 /// Only what nobody needs any more is dropped: the row that was written first is there.
 async fn old_logs_make_room_on_a_volume_that_is_nearly_full(subject: Subject) {
-    let small = Small::new(1200);
+    let small = TmpfsMount::new(1200);
     let inside = tempfile::tempdir_in(small.0.path()).unwrap();
     // What is written to this file system counts as memory of the server.
     let fixture = Fixture::at(inside, subject.memory(1024)).await;

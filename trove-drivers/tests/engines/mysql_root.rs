@@ -1,6 +1,6 @@
 //! The tenant's root on MySQL and MariaDB: it rules the tenant's own and nothing else.
 
-use crate::common::{Client, Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, cx, file_names};
+use crate::common::{Client, Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, Subject, cx, file_names, is_quick_tier};
 use trove_core::{
     model::{NewDatabase, NewUser, PageRequest},
     secret::SecretString,
@@ -217,5 +217,8 @@ async fn mariadb() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_10_11() {
+    if is_quick_tier() {
+        return;
+    }
     root_rules_the_tenants_and_nothing_else(MARIADB_10_11).await;
 }

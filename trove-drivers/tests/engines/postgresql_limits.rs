@@ -6,10 +6,9 @@ use std::{
     os::unix,
     path::Path,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
 };
 
-use crate::common::{Fixture, POSTGRESQL_17, Small, app, bollard, cx, driver, eventually};
+use crate::common::{Fixture, HANG_LIMIT, POSTGRESQL_17, TmpfsMount, app, bollard, cx, driver, eventually};
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinHandle,
@@ -23,7 +22,7 @@ use trove_drivers::{Docker, PostgreSql};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_volume_is_told_before_and_after_the_server_gives_up() {
-    let small = Small::new(400);
+    let small = TmpfsMount::new(400);
     let inside = tempfile::tempdir_in(small.0.path()).unwrap();
     let fixture = Fixture::at(inside, POSTGRESQL_17).await;
     fixture.server.prepare(&cx(), &app()).await.unwrap();
@@ -162,15 +161,14 @@ async fn a_docker_engine_that_goes_away_and_comes_back_is_told_and_found_again()
     )
     .await;
     drop(relay);
-    tokio::time::timeout(Duration::from_secs(20), woken).await.expect("the loss wakes the waiter").unwrap();
+    tokio::time::timeout(HANG_LIMIT, woken).await.expect("the loss wakes the waiter").unwrap();
     assert!(unknown(&health().await));
 
     // One that accepts requests and never answers.
     fs::remove_file(&socket).unwrap();
     let hanging = unix::net::UnixListener::bind(&socket).unwrap();
-    let begun = Instant::now();
-    assert!(unknown(&health().await));
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let health_of_hanging = tokio::time::timeout(HANG_LIMIT, health()).await.expect("the observation hangs");
+    assert!(unknown(&health_of_hanging));
     drop(hanging);
     fs::remove_file(&socket).unwrap();
     let _relay = Relay::new(&socket);

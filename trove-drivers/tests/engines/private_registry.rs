@@ -30,34 +30,43 @@ const HTPASSWD: &str = "robot:$2b$05$abcdefghijklmnopqrstuuHIrMEWpUCQe2YqFR3sXwQ
 struct Registry {
     child: Child,
     address: String,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Registry {
     async fn run() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        std::fs::write(root.join("htpasswd"), HTPASSWD).unwrap();
-        let (data, users) = (root.join("data"), root.join("htpasswd"));
-        let config = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n\
-             auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
-            data.display(),
-            users.display()
-        );
-        std::fs::write(root.join("config.yml"), config).unwrap();
         let program = env::var("TROVE_TEST_REGISTRY").unwrap_or_else(|_| "docker-registry".to_owned());
-        let mut command = Command::new(&program);
-        command.arg("serve").arg(root.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
-        let registry = Self { child, address, _directory: directory };
-        eventually("the registry listens", async || {
-            tokio::net::TcpStream::connect(&registry.address).await.map(drop).map_err(|error| error.to_string())
-        })
-        .await;
-        registry
+        loop {
+            // Another process may take the port before the registry does.
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let address = format!("127.0.0.1:{port}");
+            std::fs::write(root.join("htpasswd"), HTPASSWD).unwrap();
+            let (data, users) = (root.join("data"), root.join("htpasswd"));
+            let config = format!(
+                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n\
+                 auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+                data.display(),
+                users.display()
+            );
+            std::fs::write(root.join("config.yml"), config).unwrap();
+            let mut command = Command::new(&program);
+            command.arg("serve").arg(root.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+            let mut registry = Self { child, address, _directory: None };
+            let listens = eventually("the registry listens", async || {
+                if registry.child.try_wait().unwrap().is_some() {
+                    return Ok(false);
+                }
+                let connected = tokio::net::TcpStream::connect(&registry.address).await;
+                connected.map(|_| true).map_err(|error| error.to_string())
+            });
+            if listens.await {
+                registry._directory = Some(directory);
+                return registry;
+            }
+        }
     }
 
     /// Puts an image into it and returns its digest there.

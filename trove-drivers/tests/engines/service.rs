@@ -1,8 +1,8 @@
 //! The whole service on real servers: what it shows is true, and what fails is started again.
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
-use crate::common::Sweeper;
+use crate::common::ScopeCleanup;
 use tempfile::TempDir;
 use tokio::time::timeout;
 use trove_core::{
@@ -17,14 +17,12 @@ use trove_core::{
 };
 use trove_drivers::LocalPlatform;
 
-/// Within this, a change behind the service's back is seen. It bounds how long a broken test hangs.
-const SEEN_WITHIN: Duration = Duration::from_secs(30);
 const DOCKER_TRIES: usize = 5;
 
 struct Service {
     trove: Trove,
     local: LocalPlatform,
-    _sweeper: Sweeper,
+    _sweeper: ScopeCleanup,
     _directory: TempDir,
 }
 
@@ -32,7 +30,7 @@ impl Service {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let local = LocalPlatform::connect(directory.path().join("platform")).unwrap();
-        let sweeper = Sweeper { scope: local.scope().to_owned() };
+        let sweeper = ScopeCleanup { scope: local.scope().to_owned() };
         let trove = Trove::builder()
             .store(format!("sqlite:{}", directory.path().join("trove.db").display()))
             .platform(local.clone())
@@ -90,7 +88,7 @@ async fn seen_and_healed(events: &mut EventStream, conditions: &[Condition]) {
             }
         }
     };
-    let healed = timeout(SEEN_WITHIN, watch).await;
+    let healed = timeout(crate::common::HANG_LIMIT, watch).await;
     assert!(healed.is_ok(), "{conditions:?} was not seen and healed; last seen: {problem:?}");
 }
 
@@ -153,7 +151,7 @@ async fn the_store_keeps_its_contract_on_postgresql() {
     let second = start().await.unwrap();
     let seen = second.instance(made.instance_id()).await.unwrap();
     seen.delete().await.unwrap().wait().await.unwrap();
-    assert!(world.residue().is_empty());
+    assert!(world.leftovers().is_empty());
     second.shut_down().await;
     service.end(instance).await;
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::common::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, Sweeper};
+use crate::common::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, ScopeCleanup, Subject, is_quick_tier};
 use tempfile::TempDir;
 use trove_core::{
     Trove,
@@ -16,7 +16,7 @@ struct Service {
     trove: Trove,
     local: LocalPlatform,
     subject: Subject,
-    _sweeper: Sweeper,
+    _sweeper: ScopeCleanup,
     _directory: TempDir,
 }
 
@@ -33,7 +33,7 @@ impl Service {
     async fn start(subject: Subject) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let local = LocalPlatform::connect(directory.path().join("platform")).unwrap();
-        let sweeper = Sweeper { scope: local.scope().to_owned() };
+        let sweeper = ScopeCleanup { scope: local.scope().to_owned() };
         let trove = Trove::builder()
             .store(format!("sqlite:{}", directory.path().join("trove.db").display()))
             .platform(local.clone())
@@ -217,11 +217,17 @@ async fn postgresql_is_configured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_is_configured() {
+    if is_quick_tier() {
+        return;
+    }
     settings_are_told_by_the_server_and_given_to_it(MYSQL_9_7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_is_configured() {
+    if is_quick_tier() {
+        return;
+    }
     settings_are_told_by_the_server_and_given_to_it(MARIADB_11_8).await;
 }
 
@@ -232,16 +238,25 @@ async fn postgresql_is_upgraded_and_resized() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_is_upgraded_and_resized() {
+    if is_quick_tier() {
+        return;
+    }
     releases_and_flavors_change_and_come_back(MYSQL_9_7, "mysqld").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_is_upgraded_and_resized() {
+    if is_quick_tier() {
+        return;
+    }
     releases_and_flavors_change_and_come_back(MARIADB_11_8, "mariadbd").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_is_upgraded_from_one_patch_to_the_next_and_to_the_next_series() {
+    if is_quick_tier() {
+        return;
+    }
     let service = Service::start(MARIADB_10_11).await;
     let registry = service.trove.datastores();
     let older = std::env::var("TROVE_IMAGE_MARIADB_10_11_OLDER");

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{
-    Trial,
-    suite::{Group, Need},
+    ServerFixture,
+    group::{Group, Need},
 };
 use crate::{
     conformance::case::cases,
@@ -15,88 +15,89 @@ use crate::{
 };
 
 /// Nothing here takes so long by itself.
-const DEADLOCK: Duration = Duration::from_secs(150);
+const DEADLOCK: Duration = Duration::from_secs(400);
 
 pub(super) fn groups() -> Vec<Group> {
     let empty = cases![
-        two_prepares_at_once_make_one_server,
-        a_stop_and_a_removal_at_once_leave_nothing,
-        a_prepare_and_a_removal_at_once_can_be_removed,
+        concurrent_prepares_create_one_server,
+        a_concurrent_stop_and_removal_leave_nothing,
+        a_concurrent_prepare_and_removal_can_be_removed,
     ];
     let shared = cases![
-        two_starts_at_once_start_one_server,
-        a_start_and_a_stop_at_once_settle,
-        a_stop_is_looked_at_while_it_is_under_way,
+        concurrent_starts_start_one_server,
+        a_concurrent_start_and_stop_settle,
+        a_server_is_observable_while_it_stops,
     ];
-    vec![
+    let groups = vec![
         Group::empty("at_once", &[], empty),
         Group::shared("at_once", &[], shared),
-        Group::shared("at_once", &[Need::Configuration], cases![of_two_changes_of_settings_at_once_one_is_the_last]),
-    ]
+        Group::shared("at_once", &[Need::Configuration], cases![one_of_two_concurrent_settings_changes_wins]),
+    ];
+    groups.into_iter().map(Group::shared_by_drivers).collect()
 }
 
-async fn two_prepares_at_once_make_one_server(trial: &Trial) {
-    let (one, other, spec) = (trial.cx(), trial.cx(), trial.spec());
-    both(trial.server.prepare(&one, &spec), trial.server.prepare(&other, &spec)).await;
-    trial.app_serves().await;
-    trial.server.remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+async fn concurrent_prepares_create_one_server(fixture: &ServerFixture) {
+    let (one, other, spec) = (fixture.cx(), fixture.cx(), fixture.spec());
+    both(fixture.server.prepare(&one, &spec), fixture.server.prepare(&other, &spec)).await;
+    fixture.assert_app_can_write().await;
+    fixture.server.remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
 }
 
-async fn a_stop_and_a_removal_at_once_leave_nothing(trial: &Trial) {
-    trial.prepare().await;
-    let (one, other) = (trial.cx(), trial.cx());
+async fn a_concurrent_stop_and_removal_leave_nothing(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    let (one, other) = (fixture.cx(), fixture.cx());
     // Where the removal was first there is nothing to stop.
-    let (_, removed) = within(trial.server.stop(&one), trial.server.remove(&other)).await;
+    let (_, removed) = within(fixture.server.stop(&one), fixture.server.remove(&other)).await;
     removed.unwrap();
-    trial.server.remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
-    assert_ne!(trial.observe().await.health, Health::Healthy);
+    fixture.server.remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
+    assert_ne!(fixture.observe().await.health, Health::Healthy);
 }
 
-async fn a_prepare_and_a_removal_at_once_can_be_removed(trial: &Trial) {
-    let (one, other, spec) = (trial.cx(), trial.cx(), trial.spec());
-    both(trial.server.prepare(&one, &spec), trial.server.remove(&other)).await;
-    trial.server.remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+async fn a_concurrent_prepare_and_removal_can_be_removed(fixture: &ServerFixture) {
+    let (one, other, spec) = (fixture.cx(), fixture.cx(), fixture.spec());
+    both(fixture.server.prepare(&one, &spec), fixture.server.remove(&other)).await;
+    fixture.server.remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
 }
 
-async fn two_starts_at_once_start_one_server(trial: &Trial) {
-    trial.note("before").await;
-    trial.server.stop(&trial.cx()).await.unwrap();
-    let (one, other) = (trial.cx(), trial.cx());
-    both(trial.server.start(&one), trial.server.start(&other)).await;
-    assert_eq!(trial.observe().await.health, Health::Healthy);
-    trial.has_note("before").await;
+async fn concurrent_starts_start_one_server(fixture: &ServerFixture) {
+    fixture.write_marker("before").await;
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    let (one, other) = (fixture.cx(), fixture.cx());
+    both(fixture.server.start(&one), fixture.server.start(&other)).await;
+    assert_eq!(fixture.observe().await.health, Health::Healthy);
+    fixture.assert_marker("before").await;
 }
 
-async fn a_start_and_a_stop_at_once_settle(trial: &Trial) {
-    trial.note("before").await;
-    let (one, other) = (trial.cx(), trial.cx());
-    both(trial.server.stop(&one), trial.server.start(&other)).await;
+async fn a_concurrent_start_and_stop_settle(fixture: &ServerFixture) {
+    fixture.write_marker("before").await;
+    let (one, other) = (fixture.cx(), fixture.cx());
+    both(fixture.server.stop(&one), fixture.server.start(&other)).await;
     let settled = |health: &Health| matches!(health, Health::Healthy | Health::Stopped);
-    trial.sees("either", |seen| settled(&seen.health)).await;
-    trial.server.start(&trial.cx()).await.unwrap();
-    trial.has_note("before").await;
+    fixture.wait_for("either", |seen| settled(&seen.health)).await;
+    fixture.server.start(&fixture.cx()).await.unwrap();
+    fixture.assert_marker("before").await;
 }
 
-async fn a_stop_is_looked_at_while_it_is_under_way(trial: &Trial) {
-    let cx = trial.cx();
-    trial.observed_meanwhile(trial.server.stop(&cx)).await.unwrap();
-    assert_eq!(trial.observe().await.health, Health::Stopped);
-    trial.server.start(&trial.cx()).await.unwrap();
+async fn a_server_is_observable_while_it_stops(fixture: &ServerFixture) {
+    let cx = fixture.cx();
+    fixture.observe_during(fixture.server.stop(&cx)).await.unwrap();
+    assert_eq!(fixture.observe().await.health, Health::Stopped);
+    fixture.server.start(&fixture.cx()).await.unwrap();
 }
 
-async fn of_two_changes_of_settings_at_once_one_is_the_last(trial: &Trial) {
-    let (name, first, second) = trial.live();
+async fn one_of_two_concurrent_settings_changes_wins(fixture: &ServerFixture) {
+    let (name, first, second) = fixture.dynamic_parameter();
     let settings = [&first, &second].map(|value| Settings::from([(name.clone(), value.clone())]));
-    let (one, other) = (trial.cx(), trial.cx());
-    let configuration = trial.configuration();
+    let (one, other) = (fixture.cx(), fixture.cx());
+    let configuration = fixture.configuration();
     both(configuration.apply(&one, &settings[0]), configuration.apply(&other, &settings[1])).await;
-    let found = trial.app().await.parameter(&name).await.unwrap();
+    let found = fixture.app_session().await.parameter(&name).await.unwrap();
     assert!([first, second].iter().any(|value| value.to_string() == found), "{name} is {found}");
-    assert_eq!(trial.settings(&*trial.server).await, SettingsState::default());
-    configuration.apply(&trial.cx(), &Settings::new()).await.unwrap();
+    assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
+    configuration.apply(&fixture.cx(), &Settings::new()).await.unwrap();
 }
 
 async fn both(one: impl Future<Output = Result<()>>, other: impl Future<Output = Result<()>>) {

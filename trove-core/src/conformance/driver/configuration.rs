@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Harm, Trial,
-    suite::{Group, Need},
-    trial::refused,
+    Fault, ServerFixture,
+    fixture::error_kind,
+    group::{Group, Need},
 };
 use crate::{
     conformance::case::{cases, skip},
@@ -16,28 +16,28 @@ use crate::{
 
 pub(super) fn groups() -> Vec<Group> {
     let shared = cases![
-        every_parameter_is_told_once_and_in_order,
-        what_a_parameter_takes_makes_sense,
-        what_is_reserved_says_why,
-        what_is_tried_here_is_in_the_catalog,
-        the_digest_is_that_of_the_catalog,
-        a_catalog_is_read_without_touching_the_server,
-        a_live_change_is_in_force_at_once,
-        what_is_taken_away_goes_back_to_its_default,
-        the_same_settings_again_change_nothing,
-        a_change_that_waits_for_a_restart_is_told_until_then,
-        a_change_that_waits_is_taken_back,
-        a_change_is_in_force_in_part_until_a_restart,
-        a_value_that_is_refused_leaves_all_as_it_was,
+        the_catalog_lists_each_parameter_once_in_order,
+        parameter_constraints_are_consistent,
+        reserved_parameters_state_a_reason,
+        sample_settings_are_in_the_catalog,
+        the_digest_matches_the_catalog,
+        reading_the_catalog_leaves_the_server_alone,
+        dynamic_parameters_take_effect_immediately,
+        a_removed_setting_returns_to_its_default,
+        applying_the_same_settings_again_changes_nothing,
+        a_pending_restart_is_reported_until_the_restart,
+        a_pending_change_can_be_withdrawn,
+        dynamic_parts_of_a_change_take_effect_before_the_restart,
+        a_rejected_value_leaves_all_settings_unchanged,
         settings_survive_a_stop_and_a_kill,
-        settings_of_a_stopped_server_are_in_force_when_it_starts,
-        settings_of_a_killed_server_are_in_force_when_it_starts,
-        settings_with_which_a_server_does_not_start_are_given_up,
+        settings_applied_to_a_stopped_server_take_effect_at_start,
+        settings_applied_to_a_killed_server_take_effect_at_start,
+        fatal_settings_are_rolled_back_and_reported,
     ];
     let empty = cases![
-        settings_are_in_force_from_the_first_start,
-        a_server_prepared_again_has_the_settings_it_is_prepared_with,
-        a_prepare_with_fatal_settings_says_so_and_leaves_nothing,
+        settings_take_effect_at_the_first_start,
+        a_server_prepared_again_has_the_new_settings,
+        preparing_with_fatal_settings_fails_and_leaves_nothing,
     ];
     vec![
         Group::shared("configuration", &[Need::Configuration], shared),
@@ -45,8 +45,8 @@ pub(super) fn groups() -> Vec<Group> {
     ]
 }
 
-async fn every_parameter_is_told_once_and_in_order(trial: &Trial) {
-    let catalog = trial.catalog().await;
+async fn the_catalog_lists_each_parameter_once_in_order(fixture: &ServerFixture) {
+    let catalog = fixture.catalog().await;
     assert!(!catalog.parameters.is_empty() && !catalog.server_version.is_empty() && !catalog.digest.is_empty());
     let names: Vec<_> = catalog.parameters.iter().map(|parameter| &parameter.name).collect();
     assert!(names.is_sorted(), "they are not in order of name");
@@ -54,8 +54,8 @@ async fn every_parameter_is_told_once_and_in_order(trial: &Trial) {
     assert_eq!(same.len(), names.len(), "one is told twice");
 }
 
-async fn what_a_parameter_takes_makes_sense(trial: &Trial) {
-    for parameter in &trial.catalog().await.parameters {
+async fn parameter_constraints_are_consistent(fixture: &ServerFixture) {
+    for parameter in &fixture.catalog().await.parameters {
         let unit = parameter.unit.as_deref();
         assert!(!parameter.name.is_empty() && !parameter.name.chars().any(char::is_control), "{parameter:?}");
         match &parameter.kind {
@@ -76,233 +76,248 @@ async fn what_a_parameter_takes_makes_sense(trial: &Trial) {
     }
 }
 
-async fn what_is_reserved_says_why(trial: &Trial) {
-    let catalog = trial.catalog().await;
+async fn reserved_parameters_state_a_reason(fixture: &ServerFixture) {
+    let catalog = fixture.catalog().await;
     let reserved: Vec<_> = catalog.parameters.iter().filter(|parameter| parameter.reserved.is_some()).collect();
     assert!(!reserved.is_empty(), "a tenant may set all there is: the port, the place of the data");
     for parameter in reserved {
         let why = parameter.reserved.as_deref().unwrap_or_default();
         assert!(why.chars().any(char::is_alphabetic), "{parameter:?}");
         let set = Settings::from([(parameter.name.clone(), "1".into())]);
-        assert_eq!(refused(check_settings(catalog, &set)), Kind::Invalid);
+        assert_eq!(error_kind(check_settings(catalog, &set)), Kind::Invalid);
     }
 }
 
-async fn what_is_tried_here_is_in_the_catalog(trial: &Trial) {
-    let (catalog, samples) = (trial.catalog().await, trial.testbed().samples());
+async fn sample_settings_are_in_the_catalog(fixture: &ServerFixture) {
+    let (catalog, samples) = (fixture.catalog().await, fixture.testbed().sample_settings());
     let fits = |name: &str, setting: &Setting, dynamic: Option<bool>| {
         let parameter = catalog.parameter(name).unwrap_or_else(|| panic!("there is no parameter {name}"));
         assert!(dynamic.is_none_or(|dynamic| dynamic == parameter.dynamic), "{parameter:?}");
         check_settings(catalog, &Settings::from([(name.to_owned(), setting.clone())])).unwrap();
     };
-    let live = samples.live.into_iter().map(|sample| (sample, true));
+    let live = samples.dynamic.into_iter().map(|sample| (sample, true));
     for ((name, one, other), dynamic) in live.chain(samples.restart.map(|sample| (sample, false))) {
         fits(&name, &one, Some(dynamic));
         fits(&name, &other, Some(dynamic));
     }
-    for (name, value) in samples.refused.into_iter().chain(samples.fatal) {
+    for (name, value) in samples.rejected.into_iter().chain(samples.fatal) {
         fits(&name, &value, None);
     }
 }
 
-async fn the_digest_is_that_of_the_catalog(trial: &Trial) {
-    let known = &trial.catalog().await.digest;
-    for server in [trial.server.clone(), trial.reattached()] {
-        assert_eq!(&trial.configuration_of(&*server).digest(&trial.cx()).await.unwrap(), known);
+async fn the_digest_matches_the_catalog(fixture: &ServerFixture) {
+    let known = &fixture.catalog().await.digest;
+    for server in [fixture.server.clone(), fixture.reattach()] {
+        assert_eq!(&fixture.configuration_of(&*server).digest(&fixture.cx()).await.unwrap(), known);
     }
 }
 
-async fn a_catalog_is_read_without_touching_the_server(trial: &Trial) {
-    let known = trial.catalog().await;
-    let mut session = trial.app().await;
-    let before = trial.residue().await;
-    assert_eq!(&trial.configuration().catalog(&trial.cx()).await.unwrap(), known, "it is another one each time");
+async fn reading_the_catalog_leaves_the_server_alone(fixture: &ServerFixture) {
+    let known = fixture.catalog().await;
+    let mut session = fixture.app_session().await;
+    let before = fixture.leftovers().await;
+    assert_eq!(&fixture.configuration().catalog(&fixture.cx()).await.unwrap(), known, "it is another one each time");
     session.put("a", "b").await.expect("the session was cut");
-    assert_eq!(trial.residue().await, before, "something is left of the reading");
+    assert_eq!(fixture.leftovers().await, before, "something is left of the reading");
 }
 
-async fn a_live_change_is_in_force_at_once(trial: &Trial) {
-    let (name, one, other) = trial.live();
-    let mut session = trial.app().await;
+async fn dynamic_parameters_take_effect_immediately(fixture: &ServerFixture) {
+    let (name, one, other) = fixture.dynamic_parameter();
+    let mut session = fixture.app_session().await;
     for value in [&one, &other] {
-        apply(trial, &[(&name, value)]).await;
-        assert_eq!(trial.in_force(&name).await, value.to_string());
-        assert_eq!(trial.settings(&*trial.server).await, SettingsState::default());
+        apply(fixture, &[(&name, value)]).await;
+        assert_eq!(fixture.effective_value(&name).await, value.to_string());
+        assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
     }
     session.put("a", "b").await.expect("the session was cut");
-    apply(trial, &[]).await;
+    apply(fixture, &[]).await;
 }
 
-async fn what_is_taken_away_goes_back_to_its_default(trial: &Trial) {
-    let (name, one, _) = trial.live();
-    let before = trial.in_force(&name).await;
+async fn a_removed_setting_returns_to_its_default(fixture: &ServerFixture) {
+    let (name, one, _) = fixture.dynamic_parameter();
+    let before = fixture.effective_value(&name).await;
     assert_ne!(before, one.to_string(), "the testbed's sample is the default");
-    apply(trial, &[(&name, &one)]).await;
-    assert_ne!(trial.in_force(&name).await, before);
-    apply(trial, &[]).await;
-    assert_eq!(trial.in_force(&name).await, before);
-    assert_eq!(trial.settings(&*trial.server).await, SettingsState::default());
+    apply(fixture, &[(&name, &one)]).await;
+    assert_ne!(fixture.effective_value(&name).await, before);
+    apply(fixture, &[]).await;
+    assert_eq!(fixture.effective_value(&name).await, before);
+    assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
 }
 
-async fn the_same_settings_again_change_nothing(trial: &Trial) {
-    let (name, one, _) = trial.live();
-    let mut session = trial.app().await;
+async fn applying_the_same_settings_again_changes_nothing(fixture: &ServerFixture) {
+    let (name, one, _) = fixture.dynamic_parameter();
+    let mut session = fixture.app_session().await;
     for _ in 0..2 {
-        apply(trial, &[(&name, &one)]).await;
+        apply(fixture, &[(&name, &one)]).await;
     }
-    let server = trial.reattached();
+    let server = fixture.reattach();
     let settings = Settings::from([(name.clone(), one.clone())]);
-    trial.configuration_of(&*server).apply(&trial.cx(), &settings).await.unwrap();
-    assert_eq!(trial.in_force(&name).await, one.to_string());
+    fixture.configuration_of(&*server).apply(&fixture.cx(), &settings).await.unwrap();
+    assert_eq!(fixture.effective_value(&name).await, one.to_string());
     session.put("a", "b").await.expect("the session was cut");
-    trial.configuration_of(&*server).apply(&trial.cx(), &Settings::new()).await.unwrap();
+    fixture.configuration_of(&*server).apply(&fixture.cx(), &Settings::new()).await.unwrap();
 }
 
-async fn a_change_that_waits_for_a_restart_is_told_until_then(trial: &Trial) {
-    let (name, one, other) = trial.restarting();
-    let before = trial.in_force(&name).await;
-    apply(trial, &[(&name, &one)]).await;
-    assert_eq!(trial.in_force(&name).await, before);
-    for server in [trial.server.clone(), trial.reattached()] {
-        assert_eq!(trial.settings(&*server).await.restart_required, [name.as_str()]);
+async fn a_pending_restart_is_reported_until_the_restart(fixture: &ServerFixture) {
+    let (name, one, other) = fixture.static_parameter();
+    let before = fixture.effective_value(&name).await;
+    apply(fixture, &[(&name, &one)]).await;
+    assert_eq!(fixture.effective_value(&name).await, before);
+    for server in [fixture.server.clone(), fixture.reattach()] {
+        assert_eq!(fixture.settings_state(&*server).await.restart_required, [name.as_str()]);
     }
-    trial.restart().await;
-    assert_eq!(trial.in_force(&name).await, one.to_string());
-    assert_eq!(trial.settings(&*trial.server).await, SettingsState::default());
-    apply(trial, &[(&name, &other)]).await;
-    assert_eq!(trial.settings(&*trial.server).await.restart_required, [name.as_str()]);
-    apply(trial, &[]).await;
-    trial.restart().await;
-    assert_eq!(trial.in_force(&name).await, before);
+    fixture.restart().await;
+    assert_eq!(fixture.effective_value(&name).await, one.to_string());
+    assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
+    apply(fixture, &[(&name, &other)]).await;
+    assert_eq!(fixture.settings_state(&*fixture.server).await.restart_required, [name.as_str()]);
+    apply(fixture, &[]).await;
+    fixture.restart().await;
+    assert_eq!(fixture.effective_value(&name).await, before);
 }
 
-async fn a_change_that_waits_is_taken_back(trial: &Trial) {
-    let (name, one, _) = trial.restarting();
-    let mut session = trial.app().await;
-    apply(trial, &[(&name, &one)]).await;
-    apply(trial, &[]).await;
-    assert_eq!(trial.settings(&*trial.server).await, SettingsState::default());
+async fn a_pending_change_can_be_withdrawn(fixture: &ServerFixture) {
+    let (name, one, _) = fixture.static_parameter();
+    let mut session = fixture.app_session().await;
+    apply(fixture, &[(&name, &one)]).await;
+    apply(fixture, &[]).await;
+    assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
     session.put("a", "b").await.expect("the session was cut");
 }
 
-async fn a_change_is_in_force_in_part_until_a_restart(trial: &Trial) {
-    let ((live, now, _), (later, then, _)) = (trial.live(), trial.restarting());
-    let before = trial.in_force(&later).await;
-    apply(trial, &[(&live, &now), (&later, &then)]).await;
-    assert_eq!((trial.in_force(&live).await, trial.in_force(&later).await), (now.to_string(), before));
-    assert_eq!(trial.settings(&*trial.server).await.restart_required, [later]);
-    apply(trial, &[]).await;
-    assert_eq!(trial.settings(&*trial.server).await, SettingsState::default());
+async fn dynamic_parts_of_a_change_take_effect_before_the_restart(fixture: &ServerFixture) {
+    let ((live, now, _), (later, then, _)) = (fixture.dynamic_parameter(), fixture.static_parameter());
+    let before = fixture.effective_value(&later).await;
+    apply(fixture, &[(&live, &now), (&later, &then)]).await;
+    assert_eq!(
+        (fixture.effective_value(&live).await, fixture.effective_value(&later).await),
+        (now.to_string(), before)
+    );
+    assert_eq!(fixture.settings_state(&*fixture.server).await.restart_required, [later]);
+    apply(fixture, &[]).await;
+    assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
 }
 
-async fn a_value_that_is_refused_leaves_all_as_it_was(trial: &Trial) {
-    let (live, one, other) = trial.live();
-    let wrong = trial.testbed().samples().refused;
+async fn a_rejected_value_leaves_all_settings_unchanged(fixture: &ServerFixture) {
+    let (live, one, other) = fixture.dynamic_parameter();
+    let wrong = fixture.testbed().sample_settings().rejected;
     let (name, value) = wrong.unwrap_or_else(|| skip("the testbed names no value that a running server refuses"));
-    apply(trial, &[(&live, &one)]).await;
-    let before = trial.in_force(&name).await;
+    apply(fixture, &[(&live, &one)]).await;
+    let before = fixture.effective_value(&name).await;
     let settings = Settings::from([(live.clone(), other), (name.clone(), value)]);
-    for server in [trial.server.clone(), trial.reattached()] {
-        let configuration = trial.configuration_of(&*server);
-        assert_eq!(refused(configuration.apply(&trial.cx(), &settings).await), Kind::Invalid);
-        assert_eq!((trial.in_force(&live).await, trial.in_force(&name).await), (one.to_string(), before.clone()));
-        assert_eq!(trial.settings(&*server).await, SettingsState::default());
+    for server in [fixture.server.clone(), fixture.reattach()] {
+        let configuration = fixture.configuration_of(&*server);
+        assert_eq!(error_kind(configuration.apply(&fixture.cx(), &settings).await), Kind::Invalid);
+        assert_eq!(
+            (fixture.effective_value(&live).await, fixture.effective_value(&name).await),
+            (one.to_string(), before.clone())
+        );
+        assert_eq!(fixture.settings_state(&*server).await, SettingsState::default());
     }
-    let server = trial.reattached();
-    trial.configuration_of(&*server).apply(&trial.cx(), &Settings::new()).await.unwrap();
+    let server = fixture.reattach();
+    fixture.configuration_of(&*server).apply(&fixture.cx(), &Settings::new()).await.unwrap();
 }
 
-async fn settings_survive_a_stop_and_a_kill(trial: &Trial) {
-    let ((live, now, _), (later, then, _)) = (trial.live(), trial.restarting());
-    apply(trial, &[(&live, &now), (&later, &then)]).await;
-    trial.restart().await;
+async fn settings_survive_a_stop_and_a_kill(fixture: &ServerFixture) {
+    let ((live, now, _), (later, then, _)) = (fixture.dynamic_parameter(), fixture.static_parameter());
+    apply(fixture, &[(&live, &now), (&later, &then)]).await;
+    fixture.restart().await;
     let are_in_force = async || {
-        assert_eq!((trial.in_force(&live).await, trial.in_force(&later).await), (now.to_string(), then.to_string()));
+        assert_eq!(
+            (fixture.effective_value(&live).await, fixture.effective_value(&later).await),
+            (now.to_string(), then.to_string())
+        );
     };
     are_in_force().await;
-    trial.harm(Harm::Kill).await;
-    let server = trial.reattached();
-    server.start(&trial.cx()).await.unwrap();
+    fixture.inject(Fault::Kill).await;
+    let server = fixture.reattach();
+    server.start(&fixture.cx()).await.unwrap();
     are_in_force().await;
-    assert_eq!(trial.settings(&*server).await, SettingsState::default());
-    trial.configuration_of(&*server).apply(&trial.cx(), &Settings::new()).await.unwrap();
-    server.stop(&trial.cx()).await.unwrap();
-    server.start(&trial.cx()).await.unwrap();
+    assert_eq!(fixture.settings_state(&*server).await, SettingsState::default());
+    fixture.configuration_of(&*server).apply(&fixture.cx(), &Settings::new()).await.unwrap();
+    server.stop(&fixture.cx()).await.unwrap();
+    server.start(&fixture.cx()).await.unwrap();
 }
 
-async fn settings_of_a_stopped_server_are_in_force_when_it_starts(trial: &Trial) {
-    let ((live, now, _), (later, then, _)) = (trial.live(), trial.restarting());
-    trial.server.stop(&trial.cx()).await.unwrap();
-    apply(trial, &[(&live, &now), (&later, &then)]).await;
-    let server = trial.reattached();
-    server.start(&trial.cx()).await.unwrap();
-    assert_eq!((trial.in_force(&live).await, trial.in_force(&later).await), (now.to_string(), then.to_string()));
-    assert_eq!(trial.settings(&*server).await, SettingsState::default());
-    server.stop(&trial.cx()).await.unwrap();
-    trial.configuration_of(&*server).apply(&trial.cx(), &Settings::new()).await.unwrap();
-    server.start(&trial.cx()).await.unwrap();
-    assert_ne!(trial.in_force(&live).await, now.to_string());
+async fn settings_applied_to_a_stopped_server_take_effect_at_start(fixture: &ServerFixture) {
+    let ((live, now, _), (later, then, _)) = (fixture.dynamic_parameter(), fixture.static_parameter());
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    apply(fixture, &[(&live, &now), (&later, &then)]).await;
+    let server = fixture.reattach();
+    server.start(&fixture.cx()).await.unwrap();
+    assert_eq!(
+        (fixture.effective_value(&live).await, fixture.effective_value(&later).await),
+        (now.to_string(), then.to_string())
+    );
+    assert_eq!(fixture.settings_state(&*server).await, SettingsState::default());
+    server.stop(&fixture.cx()).await.unwrap();
+    fixture.configuration_of(&*server).apply(&fixture.cx(), &Settings::new()).await.unwrap();
+    server.start(&fixture.cx()).await.unwrap();
+    assert_ne!(fixture.effective_value(&live).await, now.to_string());
 }
 
-async fn settings_of_a_killed_server_are_in_force_when_it_starts(trial: &Trial) {
-    let (live, now, _) = trial.live();
-    trial.harm(Harm::Kill).await;
-    trial.sees("that it is down", |seen| seen.health.problem().is_some()).await;
-    apply(trial, &[(&live, &now)]).await;
-    trial.server.start(&trial.cx()).await.unwrap();
-    assert_eq!(trial.in_force(&live).await, now.to_string());
-    apply(trial, &[]).await;
+async fn settings_applied_to_a_killed_server_take_effect_at_start(fixture: &ServerFixture) {
+    let (live, now, _) = fixture.dynamic_parameter();
+    fixture.inject(Fault::Kill).await;
+    fixture.wait_for("that it is down", |seen| seen.health.problem().is_some()).await;
+    apply(fixture, &[(&live, &now)]).await;
+    fixture.server.start(&fixture.cx()).await.unwrap();
+    assert_eq!(fixture.effective_value(&live).await, now.to_string());
+    apply(fixture, &[]).await;
 }
 
-async fn settings_with_which_a_server_does_not_start_are_given_up(trial: &Trial) {
-    let ((live, one, other), (name, fatal)) = (trial.live(), trial.fatal());
-    trial.note("before").await;
-    apply(trial, &[(&live, &one)]).await;
-    trial.server.stop(&trial.cx()).await.unwrap();
-    apply(trial, &[(&live, &other), (&name, &fatal)]).await;
-    trial.server.start(&trial.cx()).await.expect("it starts with the last ones with which it did");
-    assert_eq!(trial.in_force(&live).await, one.to_string(), "all that changed since is given up");
-    for server in [trial.server.clone(), trial.reattached()] {
-        let state = trial.settings(&*server).await;
+async fn fatal_settings_are_rolled_back_and_reported(fixture: &ServerFixture) {
+    let ((live, one, other), (name, fatal)) = (fixture.dynamic_parameter(), fixture.fatal_setting());
+    fixture.write_marker("before").await;
+    apply(fixture, &[(&live, &one)]).await;
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    apply(fixture, &[(&live, &other), (&name, &fatal)]).await;
+    fixture.server.start(&fixture.cx()).await.expect("it starts with the last ones with which it did");
+    assert_eq!(fixture.effective_value(&live).await, one.to_string(), "all that changed since is given up");
+    for server in [fixture.server.clone(), fixture.reattach()] {
+        let state = fixture.settings_state(&*server).await;
         assert!(state.rejected.is_some_and(|why| !why.is_empty()), "it is not told");
         assert!(state.restart_required.is_empty(), "{:?}", state.restart_required);
     }
-    trial.has_note("before").await;
-    apply(trial, &[(&live, &other)]).await;
-    assert_eq!(trial.in_force(&live).await, other.to_string());
-    assert_eq!(trial.settings(&*trial.server).await, SettingsState::default(), "there are others now");
-    apply(trial, &[]).await;
+    fixture.assert_marker("before").await;
+    apply(fixture, &[(&live, &other)]).await;
+    assert_eq!(fixture.effective_value(&live).await, other.to_string());
+    assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default(), "there are others now");
+    apply(fixture, &[]).await;
 }
 
-async fn settings_are_in_force_from_the_first_start(trial: &Trial) {
-    let ((live, now, _), (later, then, _)) = (trial.live(), trial.restarting());
+async fn settings_take_effect_at_the_first_start(fixture: &ServerFixture) {
+    let ((live, now, _), (later, then, _)) = (fixture.dynamic_parameter(), fixture.static_parameter());
     let settings = Settings::from([(live.clone(), now.clone()), (later.clone(), then.clone())]);
-    trial.server.prepare(&trial.cx(), &trial.spec().settings(settings)).await.unwrap();
-    assert_eq!((trial.in_force(&live).await, trial.in_force(&later).await), (now.to_string(), then.to_string()));
-    for server in [trial.server.clone(), trial.reattached()] {
-        assert_eq!(trial.settings(&*server).await, SettingsState::default());
+    fixture.server.prepare(&fixture.cx(), &fixture.spec().settings(settings)).await.unwrap();
+    assert_eq!(
+        (fixture.effective_value(&live).await, fixture.effective_value(&later).await),
+        (now.to_string(), then.to_string())
+    );
+    for server in [fixture.server.clone(), fixture.reattach()] {
+        assert_eq!(fixture.settings_state(&*server).await, SettingsState::default());
     }
 }
 
-async fn a_server_prepared_again_has_the_settings_it_is_prepared_with(trial: &Trial) {
-    let (live, now, _) = trial.live();
-    trial.prepare().await;
-    trial.server.remove(&trial.cx()).await.unwrap();
+async fn a_server_prepared_again_has_the_new_settings(fixture: &ServerFixture) {
+    let (live, now, _) = fixture.dynamic_parameter();
+    fixture.prepare().await;
+    fixture.server.remove(&fixture.cx()).await.unwrap();
     let settings = Settings::from([(live.clone(), now.clone())]);
-    trial.reattached().prepare(&trial.cx(), &trial.spec().settings(settings)).await.unwrap();
-    assert_eq!(trial.in_force(&live).await, now.to_string());
+    fixture.reattach().prepare(&fixture.cx(), &fixture.spec().settings(settings)).await.unwrap();
+    assert_eq!(fixture.effective_value(&live).await, now.to_string());
 }
 
-async fn a_prepare_with_fatal_settings_says_so_and_leaves_nothing(trial: &Trial) {
-    let (name, fatal) = trial.fatal();
-    let spec = trial.spec().settings(Settings::from([(name, fatal)]));
-    assert_eq!(refused(trial.server.prepare(&trial.cx(), &spec).await), Kind::Invalid);
-    trial.server.remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+async fn preparing_with_fatal_settings_fails_and_leaves_nothing(fixture: &ServerFixture) {
+    let (name, fatal) = fixture.fatal_setting();
+    let spec = fixture.spec().settings(Settings::from([(name, fatal)]));
+    assert_eq!(error_kind(fixture.server.prepare(&fixture.cx(), &spec).await), Kind::Invalid);
+    fixture.server.remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
 }
 
-async fn apply(trial: &Trial, settings: &[(&String, &Setting)]) {
+async fn apply(fixture: &ServerFixture, settings: &[(&String, &Setting)]) {
     let settings: Settings = settings.iter().map(|(name, value)| ((*name).clone(), (*value).clone())).collect();
-    let applied = trial.configuration().apply(&trial.cx(), &settings).await;
+    let applied = fixture.configuration().apply(&fixture.cx(), &settings).await;
     applied.unwrap_or_else(|error| panic!("{settings:?}: {error:?}"));
 }

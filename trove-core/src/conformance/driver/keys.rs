@@ -1,9 +1,9 @@
 //! A key that was used is recognised: the same again is the same call, and with other arguments it is a conflict.
 
 use super::{
-    Trial,
-    suite::{Group, Need},
-    trial::refused,
+    ServerFixture,
+    fixture::error_kind,
+    group::{Group, Need},
 };
 use crate::{
     conformance::case::cases,
@@ -14,96 +14,97 @@ use crate::{
 
 pub(super) fn groups() -> Vec<Group> {
     let accounts = cases![
-        a_prepare_of_the_same_key_for_others_is_a_conflict,
-        a_key_is_known_to_another_process,
-        a_secret_is_no_part_of_what_was_asked,
+        a_key_reused_for_another_prepare_is_a_conflict,
+        keys_are_known_to_every_process,
+        secrets_do_not_distinguish_requests,
     ];
-    let settings = cases![a_key_of_settings_is_not_used_for_others, another_step_is_another_call];
-    vec![
-        Group::shared("keys", &[], cases![the_same_call_of_the_same_key_is_made_again]),
+    let settings = cases![a_key_reused_for_other_settings_is_a_conflict, a_key_is_distinct_for_each_step];
+    let groups = vec![
+        Group::shared("keys", &[], cases![a_call_with_the_same_key_is_repeated]),
         Group::shared("keys", &[Need::Accounts, Need::Databases], accounts),
         Group::shared("keys", &[Need::Configuration], settings),
-        Group::shared("keys", &[Need::Upgrade], cases![a_key_of_a_release_is_not_used_for_others]),
-        Group::shared("keys", &[Need::Resize], cases![a_key_of_a_size_is_not_used_for_others]),
-    ]
+        Group::shared("keys", &[Need::Upgrade], cases![a_key_reused_for_another_release_is_a_conflict]),
+        Group::shared("keys", &[Need::Resize], cases![a_key_reused_for_another_flavor_is_a_conflict]),
+    ];
+    groups.into_iter().map(Group::shared_by_drivers).collect()
 }
 
-async fn the_same_call_of_the_same_key_is_made_again(trial: &Trial) {
-    let cx = trial.cx();
-    for server in [trial.server.clone(), trial.server.clone(), trial.reattached()] {
-        server.prepare(&cx, &trial.spec()).await.unwrap();
+async fn a_call_with_the_same_key_is_repeated(fixture: &ServerFixture) {
+    let cx = fixture.cx();
+    for server in [fixture.server.clone(), fixture.server.clone(), fixture.reattach()] {
+        server.prepare(&cx, &fixture.spec()).await.unwrap();
         server.start(&cx).await.unwrap();
     }
-    trial.app_serves().await;
+    fixture.assert_app_can_write().await;
 }
 
-async fn a_prepare_of_the_same_key_for_others_is_a_conflict(trial: &Trial) {
-    let cx = trial.cx();
-    trial.server.prepare(&cx, &trial.spec()).await.unwrap();
-    let other = Prepare::new(vec![NewDatabase::new(trial.name("other"))], Vec::new());
-    assert_eq!(refused(trial.server.prepare(&cx, &other).await), Kind::Conflict);
-    has_no_database(trial, &trial.name("other")).await;
-    trial.app_serves().await;
+async fn a_key_reused_for_another_prepare_is_a_conflict(fixture: &ServerFixture) {
+    let cx = fixture.cx();
+    fixture.server.prepare(&cx, &fixture.spec()).await.unwrap();
+    let other = Prepare::new(vec![NewDatabase::new(fixture.unique_name("other"))], Vec::new());
+    assert_eq!(error_kind(fixture.server.prepare(&cx, &other).await), Kind::Conflict);
+    has_no_database(fixture, &fixture.unique_name("other")).await;
+    fixture.assert_app_can_write().await;
 }
 
-async fn a_key_is_known_to_another_process(trial: &Trial) {
-    let cx = trial.cx();
-    trial.server.prepare(&cx, &trial.spec()).await.unwrap();
-    let other = Prepare::new(vec![NewDatabase::new(trial.name("other"))], Vec::new());
-    assert_eq!(refused(trial.reattached().prepare(&cx, &other).await), Kind::Conflict);
-    assert_eq!(refused(trial.reattached().prepare(&trial.resumed(&cx), &other).await), Kind::Conflict);
-    has_no_database(trial, &trial.name("other")).await;
+async fn keys_are_known_to_every_process(fixture: &ServerFixture) {
+    let cx = fixture.cx();
+    fixture.server.prepare(&cx, &fixture.spec()).await.unwrap();
+    let other = Prepare::new(vec![NewDatabase::new(fixture.unique_name("other"))], Vec::new());
+    assert_eq!(error_kind(fixture.reattach().prepare(&cx, &other).await), Kind::Conflict);
+    assert_eq!(error_kind(fixture.reattach().prepare(&fixture.resumed(&cx), &other).await), Kind::Conflict);
+    has_no_database(fixture, &fixture.unique_name("other")).await;
 }
 
-async fn a_secret_is_no_part_of_what_was_asked(trial: &Trial) {
+async fn secrets_do_not_distinguish_requests(fixture: &ServerFixture) {
     // Whoever repeats a call may have made another password for it.
-    let (cx, user) = (trial.cx(), "app".into());
-    let accounts = trial.accounts();
+    let (cx, user) = (fixture.cx(), "app".into());
+    let accounts = fixture.accounts();
     accounts.set_password(&cx, &user, &"another".to_owned().into()).await.unwrap();
     accounts.set_password(&cx, &user, &"secret".to_owned().into()).await.unwrap();
-    trial.app_serves().await;
+    fixture.assert_app_can_write().await;
     let spec = Prepare::new(vec![NewDatabase::new("app")], vec![NewUser::new("app", "secret").granted("app")]);
-    trial.server.prepare(&cx, &spec).await.unwrap();
+    fixture.server.prepare(&cx, &spec).await.unwrap();
 }
 
-async fn a_key_of_settings_is_not_used_for_others(trial: &Trial) {
-    let ((name, value, _), cx) = (trial.live(), trial.cx());
+async fn a_key_reused_for_other_settings_is_a_conflict(fixture: &ServerFixture) {
+    let ((name, value, _), cx) = (fixture.dynamic_parameter(), fixture.cx());
     let (none, some) = (Settings::new(), Settings::from([(name, value)]));
     for _ in 0..2 {
-        trial.configuration().apply(&cx, &none).await.unwrap();
+        fixture.configuration().apply(&cx, &none).await.unwrap();
     }
-    assert_eq!(refused(trial.configuration().apply(&cx, &some).await), Kind::Conflict);
-    let other = trial.reattached();
+    assert_eq!(error_kind(fixture.configuration().apply(&cx, &some).await), Kind::Conflict);
+    let other = fixture.reattach();
     let configuration = other.abilities().configuration.expect("the ability was shown");
-    assert_eq!(refused(configuration.apply(&trial.resumed(&cx), &some).await), Kind::Conflict);
-    assert_eq!(trial.settings(&*other).await, Default::default());
+    assert_eq!(error_kind(configuration.apply(&fixture.resumed(&cx), &some).await), Kind::Conflict);
+    assert_eq!(fixture.settings_state(&*other).await, Default::default());
 }
 
-async fn another_step_is_another_call(trial: &Trial) {
-    let ((name, value, _), cx) = (trial.live(), trial.cx());
+async fn a_key_is_distinct_for_each_step(fixture: &ServerFixture) {
+    let ((name, value, _), cx) = (fixture.dynamic_parameter(), fixture.cx());
     let some = Settings::from([(name, value)]);
-    trial.configuration().apply(&cx.clone().with_step("there"), &some).await.unwrap();
-    trial.configuration().apply(&cx.clone().with_step("back"), &Settings::new()).await.unwrap();
-    assert_eq!(refused(trial.configuration().apply(&cx.with_step("back"), &some).await), Kind::Conflict);
+    fixture.configuration().apply(&cx.clone().with_step("there"), &some).await.unwrap();
+    fixture.configuration().apply(&cx.clone().with_step("back"), &Settings::new()).await.unwrap();
+    assert_eq!(error_kind(fixture.configuration().apply(&cx.with_step("back"), &some).await), Kind::Conflict);
 }
 
-async fn a_key_of_a_release_is_not_used_for_others(trial: &Trial) {
-    let (cx, present) = (trial.cx(), trial.release());
-    trial.upgrade().upgrade(&cx, &present).await.unwrap();
-    let other = Release::new(&present.version, trial.missing_image().0);
-    assert_eq!(refused(trial.upgrade().upgrade(&cx, &other).await), Kind::Conflict);
-    trial.app_serves().await;
+async fn a_key_reused_for_another_release_is_a_conflict(fixture: &ServerFixture) {
+    let (cx, present) = (fixture.cx(), fixture.current_release());
+    fixture.upgrade().upgrade(&cx, &present).await.unwrap();
+    let other = Release::new(&present.version, fixture.missing_image().0);
+    assert_eq!(error_kind(fixture.upgrade().upgrade(&cx, &other).await), Kind::Conflict);
+    fixture.assert_app_can_write().await;
 }
 
-async fn a_key_of_a_size_is_not_used_for_others(trial: &Trial) {
-    let (cx, present) = (trial.cx(), &trial.host.flavor);
-    trial.resize().resize(&cx, present).await.unwrap();
+async fn a_key_reused_for_another_flavor_is_a_conflict(fixture: &ServerFixture) {
+    let (cx, present) = (fixture.cx(), &fixture.host.flavor);
+    fixture.resize().resize(&cx, present).await.unwrap();
     let more = Flavor::new("larger", present.memory, present.vcpus + 1);
-    assert_eq!(refused(trial.resize().resize(&cx, &more).await), Kind::Conflict);
-    trial.app_serves().await;
+    assert_eq!(error_kind(fixture.resize().resize(&cx, &more).await), Kind::Conflict);
+    fixture.assert_app_can_write().await;
 }
 
-async fn has_no_database(trial: &Trial, name: &str) {
-    let databases = trial.accounts().databases(&trial.cx(), &Default::default()).await.unwrap();
+async fn has_no_database(fixture: &ServerFixture, name: &str) {
+    let databases = fixture.accounts().databases(&fixture.cx(), &Default::default()).await.unwrap();
     assert!(databases.items.iter().all(|database| database.name != name), "{name} was made");
 }

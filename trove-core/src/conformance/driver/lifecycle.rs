@@ -1,9 +1,9 @@
 //! From nothing to a server, and back, in every order.
 
 use super::{
-    Harm, Trial,
-    suite::{Group, Need},
-    trial::refused,
+    Fault, ServerFixture,
+    fixture::error_kind,
+    group::{Group, Need},
 };
 use crate::{
     conformance::case::cases,
@@ -12,196 +12,196 @@ use crate::{
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    let running = cases![
-        a_second_prepare_ends_where_one_does,
-        a_server_that_runs_is_not_started_again,
-        a_stopped_server_comes_back_with_its_data,
-        a_stopped_server_comes_back_by_a_prepare,
-        a_killed_server_is_stopped_and_started_like_any_other,
-        a_suspended_server_is_stopped_and_started_like_any_other,
-        a_start_wakes_a_suspended_server,
+    let running = cases![a_second_prepare_is_idempotent, a_stopped_server_starts_with_its_data];
+    let running_shared = cases![
+        starting_a_running_server_does_not_restart_it,
+        preparing_a_stopped_server_starts_it,
+        a_killed_server_can_be_stopped_and_started,
+        a_suspended_server_can_be_stopped_and_started,
+        starting_a_suspended_server_resumes_it,
     ];
     let nothing = cases![
-        nothing_is_started_where_nothing_was_prepared,
-        removing_what_is_absent_is_ok,
-        nothing_is_left_after_remove,
-        a_killed_server_is_removed_like_any_other,
-        a_suspended_server_is_removed_like_any_other,
-        a_stopped_server_is_removed_like_any_other,
-        a_removed_server_is_prepared_again,
-        a_start_never_begins_a_removed_server_anew,
-        a_start_never_begins_lost_data_anew,
-        nothing_is_left_of_a_prepare_that_failed,
+        starting_an_unprepared_server_fails,
+        removing_an_absent_server_is_ok,
+        removing_leaves_nothing,
+        a_killed_server_can_be_removed,
+        a_suspended_server_can_be_removed,
+        a_stopped_server_can_be_removed,
+        a_removed_server_can_be_prepared_again,
+        starting_a_removed_server_does_not_recreate_it,
+        a_failed_prepare_leaves_nothing,
     ];
-    let stopped = cases![a_stopped_server_is_asked_nothing];
+    let stopped = cases![calls_to_a_stopped_server_are_unavailable];
     vec![
         Group::shared("lifecycle", &[], running),
+        Group::shared("lifecycle", &[], running_shared).shared_by_drivers(),
         Group::shared("lifecycle", &[Need::Accounts], stopped),
-        Group::empty("lifecycle", &[], nothing),
+        Group::empty("lifecycle", &[], cases![starting_a_server_without_data_does_not_recreate_it]),
+        Group::empty("lifecycle", &[], nothing).shared_by_drivers(),
     ]
 }
 
-async fn a_second_prepare_ends_where_one_does(trial: &Trial) {
-    let mut session = trial.app().await;
+async fn a_second_prepare_is_idempotent(fixture: &ServerFixture) {
+    let mut session = fixture.app_session().await;
     session.put("prepared", "once").await.unwrap();
-    trial.prepare().await;
-    trial.reattached().prepare(&trial.cx(), &trial.spec()).await.unwrap();
+    fixture.prepare().await;
+    fixture.reattach().prepare(&fixture.cx(), &fixture.spec()).await.unwrap();
     assert_eq!(session.get("prepared").await.expect("the session was cut").as_deref(), Some("once"));
-    trial.sees_healthy().await;
+    fixture.wait_until_healthy().await;
 }
 
-async fn a_server_that_runs_is_not_started_again(trial: &Trial) {
-    let mut session = trial.app().await;
-    trial.server.start(&trial.cx()).await.unwrap();
-    trial.reattached().start(&trial.cx()).await.unwrap();
+async fn starting_a_running_server_does_not_restart_it(fixture: &ServerFixture) {
+    let mut session = fixture.app_session().await;
+    fixture.server.start(&fixture.cx()).await.unwrap();
+    fixture.reattach().start(&fixture.cx()).await.unwrap();
     session.put("a", "b").await.expect("the session was cut");
 }
 
-async fn a_stopped_server_comes_back_with_its_data(trial: &Trial) {
-    trial.note("through a stop").await;
+async fn a_stopped_server_starts_with_its_data(fixture: &ServerFixture) {
+    fixture.write_marker("through a stop").await;
     for _ in 0..2 {
-        trial.server.stop(&trial.cx()).await.unwrap();
-        assert!(trial.app_is_refused().await, "a stopped server lets clients in");
+        fixture.server.stop(&fixture.cx()).await.unwrap();
+        assert!(fixture.app_cannot_log_in().await, "a stopped server lets clients in");
     }
-    trial.server.start(&trial.cx()).await.unwrap();
-    assert_eq!(trial.observe().await.health, Health::Healthy, "a start ends when the server answers");
-    trial.has_note("through a stop").await;
+    fixture.server.start(&fixture.cx()).await.unwrap();
+    assert_eq!(fixture.observe().await.health, Health::Healthy, "a start ends when the server answers");
+    fixture.assert_marker("through a stop").await;
 }
 
-async fn a_stopped_server_comes_back_by_a_prepare(trial: &Trial) {
-    trial.note("again").await;
-    trial.server.stop(&trial.cx()).await.unwrap();
-    trial.reattached().prepare(&trial.cx(), &trial.spec()).await.unwrap();
-    trial.has_note("again").await;
+async fn preparing_a_stopped_server_starts_it(fixture: &ServerFixture) {
+    fixture.write_marker("again").await;
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    fixture.reattach().prepare(&fixture.cx(), &fixture.spec()).await.unwrap();
+    fixture.assert_marker("again").await;
 }
 
-async fn a_killed_server_is_stopped_and_started_like_any_other(trial: &Trial) {
-    trial.note("through a kill").await;
-    trial.harm(Harm::Kill).await;
-    trial.server.stop(&trial.cx()).await.unwrap();
-    trial.sees("that it is stopped", |seen| seen.health == Health::Stopped).await;
-    trial.server.start(&trial.cx()).await.unwrap();
-    trial.has_note("through a kill").await;
+async fn a_killed_server_can_be_stopped_and_started(fixture: &ServerFixture) {
+    fixture.write_marker("through a kill").await;
+    fixture.inject(Fault::Kill).await;
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    fixture.wait_for("that it is stopped", |seen| seen.health == Health::Stopped).await;
+    fixture.server.start(&fixture.cx()).await.unwrap();
+    fixture.assert_marker("through a kill").await;
 }
 
-async fn a_suspended_server_is_stopped_and_started_like_any_other(trial: &Trial) {
-    trial.note("through a freeze").await;
-    trial.harm(Harm::Freeze).await;
-    trial.server.stop(&trial.cx()).await.unwrap();
-    trial.sees("that it is stopped", |seen| seen.health == Health::Stopped).await;
-    trial.server.start(&trial.cx()).await.unwrap();
-    trial.has_note("through a freeze").await;
+async fn a_suspended_server_can_be_stopped_and_started(fixture: &ServerFixture) {
+    fixture.write_marker("through a freeze").await;
+    fixture.inject(Fault::Suspend).await;
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    fixture.wait_for("that it is stopped", |seen| seen.health == Health::Stopped).await;
+    fixture.server.start(&fixture.cx()).await.unwrap();
+    fixture.assert_marker("through a freeze").await;
 }
 
-async fn a_start_wakes_a_suspended_server(trial: &Trial) {
-    trial.harm(Harm::Freeze).await;
-    trial.server.start(&trial.cx()).await.unwrap();
-    assert_eq!(trial.observe().await.health, Health::Healthy);
-    trial.app_serves().await;
+async fn starting_a_suspended_server_resumes_it(fixture: &ServerFixture) {
+    fixture.inject(Fault::Suspend).await;
+    fixture.server.start(&fixture.cx()).await.unwrap();
+    assert_eq!(fixture.observe().await.health, Health::Healthy);
+    fixture.assert_app_can_write().await;
 }
 
-async fn a_stopped_server_is_asked_nothing(trial: &Trial) {
-    trial.server.stop(&trial.cx()).await.unwrap();
-    let server = trial.reattached();
+async fn calls_to_a_stopped_server_are_unavailable(fixture: &ServerFixture) {
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    let server = fixture.reattach();
     let accounts = server.abilities().accounts.expect("the ability was shown");
-    assert_eq!(refused(accounts.users(&trial.cx(), &PageRequest::default()).await), Kind::Unavailable);
-    assert_eq!(refused(accounts.drop_user(&trial.cx(), &"nobody".into()).await), Kind::Unavailable);
-    assert_eq!(refused(accounts.root_enabled(&trial.cx()).await), Kind::Unavailable);
-    assert_eq!(trial.observe().await.health, Health::Stopped, "a question started it");
-    trial.server.start(&trial.cx()).await.unwrap();
+    assert_eq!(error_kind(accounts.users(&fixture.cx(), &PageRequest::default()).await), Kind::Unavailable);
+    assert_eq!(error_kind(accounts.drop_user(&fixture.cx(), &"nobody".into()).await), Kind::Unavailable);
+    assert_eq!(error_kind(accounts.root_enabled(&fixture.cx()).await), Kind::Unavailable);
+    assert_eq!(fixture.observe().await.health, Health::Stopped, "a question started it");
+    fixture.server.start(&fixture.cx()).await.unwrap();
 }
 
-async fn nothing_is_started_where_nothing_was_prepared(trial: &Trial) {
-    assert_eq!(refused(trial.server.start(&trial.cx()).await), Kind::Corrupt);
-    assert_ne!(trial.observe().await.health, Health::Healthy);
-    trial.has_no_residue().await;
+async fn starting_an_unprepared_server_fails(fixture: &ServerFixture) {
+    assert_eq!(error_kind(fixture.server.start(&fixture.cx()).await), Kind::Corrupt);
+    assert_ne!(fixture.observe().await.health, Health::Healthy);
+    fixture.assert_no_leftovers().await;
 }
 
-async fn removing_what_is_absent_is_ok(trial: &Trial) {
+async fn removing_an_absent_server_is_ok(fixture: &ServerFixture) {
     for _ in 0..2 {
-        trial.server.remove(&trial.cx()).await.unwrap();
-        trial.reattached().remove(&trial.cx()).await.unwrap();
+        fixture.server.remove(&fixture.cx()).await.unwrap();
+        fixture.reattach().remove(&fixture.cx()).await.unwrap();
     }
-    trial.has_no_residue().await;
+    fixture.assert_no_leftovers().await;
 }
 
-async fn nothing_is_left_after_remove(trial: &Trial) {
-    trial.prepare().await;
-    assert_eq!(trial.observe().await.health, Health::Healthy, "a prepare ends when the server answers");
+async fn removing_leaves_nothing(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    assert_eq!(fixture.observe().await.health, Health::Healthy, "a prepare ends when the server answers");
     for _ in 0..2 {
-        trial.server.remove(&trial.cx()).await.unwrap();
-        trial.has_no_residue().await;
-        assert!(!matches!(trial.observe().await.health, Health::Healthy | Health::Starting));
+        fixture.server.remove(&fixture.cx()).await.unwrap();
+        fixture.assert_no_leftovers().await;
+        assert!(!matches!(fixture.observe().await.health, Health::Healthy | Health::Starting));
     }
 }
 
-async fn a_killed_server_is_removed_like_any_other(trial: &Trial) {
-    trial.prepare().await;
-    trial.harm(Harm::Kill).await;
-    trial.reattached().remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+async fn a_killed_server_can_be_removed(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    fixture.inject(Fault::Kill).await;
+    fixture.reattach().remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
 }
 
-async fn a_suspended_server_is_removed_like_any_other(trial: &Trial) {
-    trial.prepare().await;
-    trial.harm(Harm::Freeze).await;
-    trial.reattached().remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+async fn a_suspended_server_can_be_removed(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    fixture.inject(Fault::Suspend).await;
+    fixture.reattach().remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
 }
 
-async fn a_stopped_server_is_removed_like_any_other(trial: &Trial) {
-    trial.prepare().await;
-    trial.server.stop(&trial.cx()).await.unwrap();
-    trial.server.remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
-    assert_ne!(trial.observe().await.health, Health::Healthy);
+async fn a_stopped_server_can_be_removed(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    fixture.server.remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
+    assert_ne!(fixture.observe().await.health, Health::Healthy);
 }
 
-async fn a_removed_server_is_prepared_again(trial: &Trial) {
-    trial.prepare().await;
-    trial.server.remove(&trial.cx()).await.unwrap();
-    trial.prepare().await;
-    trial.app_serves().await;
-    trial.server.remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+async fn a_removed_server_can_be_prepared_again(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    fixture.server.remove(&fixture.cx()).await.unwrap();
+    fixture.prepare().await;
+    fixture.assert_app_can_write().await;
+    fixture.server.remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
 }
 
-async fn a_start_never_begins_a_removed_server_anew(trial: &Trial) {
-    trial.prepare().await;
-    trial.note("or gone").await;
-    trial.server.remove(&trial.cx()).await.unwrap();
+async fn starting_a_removed_server_does_not_recreate_it(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    fixture.write_marker("or gone").await;
+    fixture.server.remove(&fixture.cx()).await.unwrap();
     // Its data may be there still, and may be served; a server without it may not.
-    match trial.reattached().start(&trial.cx()).await {
-        Ok(()) => trial.has_note("or gone").await,
-        Err(error) => assert_ne!(trial.observe().await.health, Health::Healthy, "{error:?}"),
+    match fixture.reattach().start(&fixture.cx()).await {
+        Ok(()) => fixture.assert_marker("or gone").await,
+        Err(error) => assert_ne!(fixture.observe().await.health, Health::Healthy, "{error:?}"),
     }
-    trial.reattached().remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+    fixture.reattach().remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
 }
 
-async fn a_start_never_begins_lost_data_anew(trial: &Trial) {
-    trial.prepare().await;
-    trial.harm(Harm::LoseData).await;
-    trial.sees_condition(Condition::DataMissing).await;
-    for server in [trial.server.clone(), trial.reattached()] {
-        assert_eq!(refused(server.start(&trial.cx()).await), Kind::Corrupt);
-        trial.sees_condition(Condition::DataMissing).await;
+async fn starting_a_server_without_data_does_not_recreate_it(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    fixture.inject(Fault::DeleteData).await;
+    fixture.wait_for_condition(Condition::DataMissing).await;
+    for server in [fixture.server.clone(), fixture.reattach()] {
+        assert_eq!(error_kind(server.start(&fixture.cx()).await), Kind::Corrupt);
+        fixture.wait_for_condition(Condition::DataMissing).await;
     }
-    trial.server.remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+    fixture.server.remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
 }
 
-async fn nothing_is_left_of_a_prepare_that_failed(trial: &Trial) {
-    let (image, known) = trial.missing_image();
-    let mut host = trial.host.clone();
+async fn a_failed_prepare_leaves_nothing(fixture: &ServerFixture) {
+    let (image, known) = fixture.missing_image();
+    let mut host = fixture.host.clone();
     host.image = image;
-    let server = trial.testbed().driver().attach(host).unwrap();
-    let kind = refused(server.prepare(&trial.cx(), &trial.spec()).await);
+    let server = fixture.testbed().driver().attach(host).unwrap();
+    let kind = error_kind(server.prepare(&fixture.cx(), &fixture.spec()).await);
     assert!(kind == Kind::NotFound || (!known && kind == Kind::Unavailable), "{kind:?}");
-    assert!(!matches!(trial.observe().await.health, Health::Healthy | Health::Starting));
-    server.remove(&trial.cx()).await.unwrap();
-    trial.has_no_residue().await;
+    assert!(!matches!(fixture.observe().await.health, Health::Healthy | Health::Starting));
+    server.remove(&fixture.cx()).await.unwrap();
+    fixture.assert_no_leftovers().await;
     // It was not the place that failed.
-    trial.prepare().await;
-    trial.app_serves().await;
+    fixture.prepare().await;
+    fixture.assert_app_can_write().await;
 }

@@ -18,7 +18,7 @@ use tracing::{
 ///
 /// It hears what is logged where the future is polled that [listens](tracing::instrument::WithSubscriber) to it. What a
 /// driver logs in tasks and threads of its own it does not: a testbed may give that as one of its
-/// [traces](super::Testbed::traces).
+/// [traces](super::Testbed::artifacts).
 #[derive(Clone, Default)]
 pub(super) struct Logs(Arc<Kept>);
 

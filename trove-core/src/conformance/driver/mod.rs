@@ -25,10 +25,10 @@
 //!
 //! # Adding a case
 //!
-//! A case is an async function of a [`Trial`] that panics where the driver is wrong, and whose name says what is right.
-//! It is written into the file of its subject and named in the list there, which says what its cases need and whether
-//! they want a server that others use too. What it is to find is built into the reference driver as a bug, in
-//! `tests/seeded_bugs`: a case that finds nothing proves nothing.
+//! A case is an async function of a [`ServerFixture`] that panics where the driver is wrong, and whose name states the
+//! requirement. It goes into the file of its topic and into a `Group` there, which says which abilities its cases need,
+//! whether they begin with a shared server, and whether they cover what drivers usually share. Seed the bug that the case
+//! is to find into the reference driver, in `tests/seeded_bugs`: a case that finds no bug proves nothing.
 
 mod accounts;
 mod at_once;
@@ -36,6 +36,8 @@ mod cancelling;
 mod configuration;
 mod contract;
 mod fencing;
+mod fixture;
+mod group;
 mod keys;
 mod lifecycle;
 mod logs;
@@ -46,9 +48,9 @@ mod resize;
 mod secrets;
 mod suite;
 mod testbed;
-mod trial;
 mod upgrade;
 
-pub use suite::{certify, certify_only};
-pub use testbed::{Harm, Login, Pace, Samples, Session, Testbed, Trace};
-pub use trial::Trial;
+pub use fixture::ServerFixture;
+pub(super) use suite::DriverSuite;
+pub use suite::{certify, certify_matching};
+pub use testbed::{Artifact, ClientLogin, ClientSession, Fault, SampleSettings, SuiteOptions, Testbed};

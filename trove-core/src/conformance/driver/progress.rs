@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::{
-    Trial,
-    suite::{Group, Need},
+    ServerFixture,
+    group::{Group, Need},
 };
 use crate::{
     conformance::case::cases,
@@ -14,63 +14,64 @@ use crate::{
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    let shared = cases![a_restart_is_never_silent, a_call_without_a_listener_is_the_same];
-    vec![
-        Group::empty("progress", &[], cases![a_prepare_tells_its_phases, a_removal_is_never_silent]),
+    let shared = cases![restarting_reports_progress_in_time, calls_work_without_a_progress_sink];
+    let groups = vec![
+        Group::empty("progress", &[], cases![preparing_reports_progress_in_time, removing_reports_progress_in_time]),
         Group::shared("progress", &[], shared),
-        Group::shared("progress", &[Need::Configuration], cases![a_catalog_is_never_read_in_silence]),
-        Group::shared("progress", &[Need::Upgrade], cases![an_upgrade_tells_its_phases]),
-        Group::shared("progress", &[Need::Resize], cases![a_change_of_the_size_is_never_silent]),
-    ]
+        Group::shared("progress", &[Need::Configuration], cases![reading_the_catalog_reports_progress_in_time]),
+        Group::shared("progress", &[Need::Upgrade], cases![upgrading_reports_progress_in_time]),
+        Group::shared("progress", &[Need::Resize], cases![resizing_reports_progress_in_time]),
+    ];
+    groups.into_iter().map(Group::shared_by_drivers).collect()
 }
 
-async fn a_prepare_tells_its_phases(trial: &Trial) {
-    let told = listened(trial, async |cx| trial.server.prepare(&cx, &trial.spec()).await).await;
+async fn preparing_reports_progress_in_time(fixture: &ServerFixture) {
+    let told = listened(fixture, async |cx| fixture.server.prepare(&cx, &fixture.spec()).await).await;
     assert!(!told.is_empty(), "a prepare tells at least one phase");
 }
 
-async fn a_removal_is_never_silent(trial: &Trial) {
-    trial.prepare().await;
-    listened(trial, async |cx| trial.server.remove(&cx).await).await;
+async fn removing_reports_progress_in_time(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    listened(fixture, async |cx| fixture.server.remove(&cx).await).await;
 }
 
-async fn a_restart_is_never_silent(trial: &Trial) {
-    listened(trial, async |cx| trial.server.stop(&cx).await).await;
-    listened(trial, async |cx| trial.server.start(&cx).await).await;
+async fn restarting_reports_progress_in_time(fixture: &ServerFixture) {
+    listened(fixture, async |cx| fixture.server.stop(&cx).await).await;
+    listened(fixture, async |cx| fixture.server.start(&cx).await).await;
 }
 
-async fn a_call_without_a_listener_is_the_same(trial: &Trial) {
-    let nobody = Cx::new(trial.cx().operation(), trial.cx().epoch());
-    trial.server.prepare(&nobody, &trial.spec()).await.unwrap();
-    trial.server.start(&nobody).await.unwrap();
+async fn calls_work_without_a_progress_sink(fixture: &ServerFixture) {
+    let nobody = Cx::new(fixture.cx().operation(), fixture.cx().epoch());
+    fixture.server.prepare(&nobody, &fixture.spec()).await.unwrap();
+    fixture.server.start(&nobody).await.unwrap();
 }
 
-async fn a_catalog_is_never_read_in_silence(trial: &Trial) {
-    listened(trial, async |cx| trial.configuration().catalog(&cx).await.map(drop)).await;
-    listened(trial, async |cx| trial.configuration().apply(&cx, &Settings::new()).await).await;
+async fn reading_the_catalog_reports_progress_in_time(fixture: &ServerFixture) {
+    listened(fixture, async |cx| fixture.configuration().catalog(&cx).await.map(drop)).await;
+    listened(fixture, async |cx| fixture.configuration().apply(&cx, &Settings::new()).await).await;
 }
 
-async fn an_upgrade_tells_its_phases(trial: &Trial) {
-    let (from, to) = trial.releases();
-    let told = listened(trial, async |cx| trial.upgrade().upgrade(&cx, &to).await).await;
+async fn upgrading_reports_progress_in_time(fixture: &ServerFixture) {
+    let (from, to) = fixture.releases();
+    let told = listened(fixture, async |cx| fixture.upgrade().upgrade(&cx, &to).await).await;
     assert!(!told.is_empty(), "an upgrade tells at least one phase");
-    let told = listened(trial, async |cx| trial.upgrade().revert(&cx, &from).await).await;
+    let told = listened(fixture, async |cx| fixture.upgrade().revert(&cx, &from).await).await;
     assert!(!told.is_empty(), "the way back tells at least one phase");
 }
 
-async fn a_change_of_the_size_is_never_silent(trial: &Trial) {
-    for flavor in [&trial.larger(), &trial.host.flavor] {
-        listened(trial, async |cx| trial.resize().resize(&cx, flavor).await).await;
+async fn resizing_reports_progress_in_time(fixture: &ServerFixture) {
+    for flavor in [&fixture.larger_flavor(), &fixture.host.flavor] {
+        listened(fixture, async |cx| fixture.resize().resize(&cx, flavor).await).await;
     }
 }
 
 /// Makes a call and returns what it told, which has to be sound, and often enough.
-async fn listened(trial: &Trial, call: impl AsyncFnOnce(Cx) -> Result<()>) -> Vec<Progress> {
-    let limit = trial.testbed().driver().manifest().max_silence;
-    let (before, mut last) = (trial.heard().len(), Instant::now());
-    call(trial.cx()).await.unwrap_or_else(|error| panic!("{error:?}"));
+async fn listened(fixture: &ServerFixture, call: impl AsyncFnOnce(Cx) -> Result<()>) -> Vec<Progress> {
+    let limit = fixture.testbed().driver().manifest().max_silence;
+    let (before, mut last) = (fixture.progress().len(), Instant::now());
+    call(fixture.cx()).await.unwrap_or_else(|error| panic!("{error:?}"));
     let end = Instant::now();
-    let told = trial.heard().split_off(before);
+    let told = fixture.progress().split_off(before);
     for at in told.iter().map(|(at, _)| *at).chain([end]) {
         let silence = at.saturating_duration_since(last);
         assert!(silence <= limit, "it was silent for {} s; told: {told:?}", silence.as_secs());

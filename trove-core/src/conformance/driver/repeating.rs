@@ -1,8 +1,8 @@
 //! A call whose reply was lost is made again, by another owner in another process, and ends where one does.
 
 use super::{
-    Trial,
-    suite::{Group, Need},
+    ServerFixture,
+    group::{Group, Need},
 };
 use crate::{
     conformance::case::cases,
@@ -10,44 +10,54 @@ use crate::{
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    let shared = cases![a_prepare_is_made_again, a_stop_and_a_start_are_made_again];
-    vec![
+    let shared =
+        cases![a_prepare_can_be_repeated_after_a_lost_reply, a_stop_and_a_start_can_be_repeated_after_a_lost_reply];
+    let groups = vec![
         Group::shared("repeating", &[], shared),
-        Group::shared("repeating", &[Need::Accounts], cases![changes_of_accounts_are_made_again]),
-        Group::shared("repeating", &[Need::Configuration], cases![a_change_of_settings_is_made_again]),
-        Group::shared("repeating", &[Need::Resize], cases![a_change_of_the_size_is_made_again]),
-        Group::empty("repeating", &[], cases![a_removal_is_made_again]),
-        Group::empty("repeating", &[Need::Upgrade], cases![an_upgrade_and_its_end_are_made_again]),
-        Group::shared("repeating", &[Need::Upgrade], cases![the_way_back_is_gone_again]),
-    ]
+        Group::shared("repeating", &[Need::Accounts], cases![account_changes_can_be_repeated_after_a_lost_reply]),
+        Group::shared(
+            "repeating",
+            &[Need::Configuration],
+            cases![applying_settings_can_be_repeated_after_a_lost_reply],
+        ),
+        Group::shared("repeating", &[Need::Resize], cases![a_resize_can_be_repeated_after_a_lost_reply]),
+        Group::empty("repeating", &[], cases![a_removal_can_be_repeated_after_a_lost_reply]),
+        Group::empty(
+            "repeating",
+            &[Need::Upgrade],
+            cases![an_upgrade_and_its_commit_can_be_repeated_after_a_lost_reply],
+        ),
+        Group::shared("repeating", &[Need::Upgrade], cases![a_revert_can_be_repeated_after_a_lost_reply]),
+    ];
+    groups.into_iter().map(Group::shared_by_drivers).collect()
 }
 
-async fn a_prepare_is_made_again(trial: &Trial) {
-    let mut session = trial.app().await;
-    trial.with_its_reply_lost(async |server, cx| server.prepare(cx, &trial.spec()).await).await;
+async fn a_prepare_can_be_repeated_after_a_lost_reply(fixture: &ServerFixture) {
+    let mut session = fixture.app_session().await;
+    fixture.repeat_after_lost_reply(async |server, cx| server.prepare(cx, &fixture.spec()).await).await;
     session.put("a", "b").await.expect("the session was cut");
 }
 
-async fn a_stop_and_a_start_are_made_again(trial: &Trial) {
-    trial.note("before").await;
-    trial.with_its_reply_lost(async |server, cx| server.stop(cx).await).await;
-    assert_eq!(trial.observe().await.health, Health::Stopped);
-    trial.with_its_reply_lost(async |server, cx| server.start(cx).await).await;
-    assert_eq!(trial.observe().await.health, Health::Healthy);
-    trial.has_note("before").await;
+async fn a_stop_and_a_start_can_be_repeated_after_a_lost_reply(fixture: &ServerFixture) {
+    fixture.write_marker("before").await;
+    fixture.repeat_after_lost_reply(async |server, cx| server.stop(cx).await).await;
+    assert_eq!(fixture.observe().await.health, Health::Stopped);
+    fixture.repeat_after_lost_reply(async |server, cx| server.start(cx).await).await;
+    assert_eq!(fixture.observe().await.health, Health::Healthy);
+    fixture.assert_marker("before").await;
 }
 
-async fn changes_of_accounts_are_made_again(trial: &Trial) {
+async fn account_changes_can_be_repeated_after_a_lost_reply(fixture: &ServerFixture) {
     let (user, password) = ("app".into(), "secret".to_owned().into());
-    let absent = trial.name("absent").as_str().into();
-    trial
-        .with_its_reply_lost(async |server, cx| {
+    let absent = fixture.unique_name("absent").as_str().into();
+    fixture
+        .repeat_after_lost_reply(async |server, cx| {
             let accounts = server.abilities().accounts.expect("the ability was shown");
-            if trial.rules().is_some_and(|rules| rules.databases) {
-                accounts.create_databases(cx, &[NewDatabase::new(trial.name("made"))]).await?;
-                accounts.grant(cx, &user, &[trial.name("made")]).await?;
-                accounts.revoke(cx, &user, &trial.name("made")).await?;
-                accounts.drop_database(cx, &trial.name("made")).await?;
+            if fixture.account_rules().is_some_and(|rules| rules.databases) {
+                accounts.create_databases(cx, &[NewDatabase::new(fixture.unique_name("made"))]).await?;
+                accounts.grant(cx, &user, &[fixture.unique_name("made")]).await?;
+                accounts.revoke(cx, &user, &fixture.unique_name("made")).await?;
+                accounts.drop_database(cx, &fixture.unique_name("made")).await?;
             }
             accounts.set_password(cx, &user, &password).await?;
             accounts.enable_root(cx, &password).await?;
@@ -55,67 +65,67 @@ async fn changes_of_accounts_are_made_again(trial: &Trial) {
             accounts.drop_user(cx, &absent).await
         })
         .await;
-    trial.app_serves().await;
+    fixture.assert_app_can_write().await;
 }
 
-async fn a_change_of_settings_is_made_again(trial: &Trial) {
-    let samples = trial.testbed().samples();
-    let one: Settings = samples.live.iter().map(|(name, value, _)| (name.clone(), value.clone())).collect();
+async fn applying_settings_can_be_repeated_after_a_lost_reply(fixture: &ServerFixture) {
+    let samples = fixture.testbed().sample_settings();
+    let one: Settings = samples.dynamic.iter().map(|(name, value, _)| (name.clone(), value.clone())).collect();
     for settings in [&one, &Settings::new()] {
-        trial
-            .with_its_reply_lost(async |server, cx| {
+        fixture
+            .repeat_after_lost_reply(async |server, cx| {
                 server.abilities().configuration.expect("the ability was shown").apply(cx, settings).await
             })
             .await;
-        assert_eq!(trial.settings(&*trial.reattached()).await, Default::default());
+        assert_eq!(fixture.settings_state(&*fixture.reattach()).await, Default::default());
     }
-    trial.app_serves().await;
+    fixture.assert_app_can_write().await;
 }
 
-async fn a_change_of_the_size_is_made_again(trial: &Trial) {
-    trial.note("before").await;
-    for flavor in [trial.larger(), trial.host.flavor.clone()] {
-        trial
-            .with_its_reply_lost(async |server, cx| {
+async fn a_resize_can_be_repeated_after_a_lost_reply(fixture: &ServerFixture) {
+    fixture.write_marker("before").await;
+    for flavor in [fixture.larger_flavor(), fixture.host.flavor.clone()] {
+        fixture
+            .repeat_after_lost_reply(async |server, cx| {
                 server.abilities().resize.expect("the ability was shown").resize(cx, &flavor).await
             })
             .await;
-        trial.has_note("before").await;
+        fixture.assert_marker("before").await;
     }
 }
 
-async fn a_removal_is_made_again(trial: &Trial) {
-    trial.prepare().await;
-    trial.with_its_reply_lost(async |server, cx| server.remove(cx).await).await;
-    trial.has_no_residue().await;
+async fn a_removal_can_be_repeated_after_a_lost_reply(fixture: &ServerFixture) {
+    fixture.prepare().await;
+    fixture.repeat_after_lost_reply(async |server, cx| server.remove(cx).await).await;
+    fixture.assert_no_leftovers().await;
 }
 
-async fn an_upgrade_and_its_end_are_made_again(trial: &Trial) {
-    let (_, to) = trial.releases();
-    trial.prepare().await;
-    trial.note("before").await;
-    trial
-        .with_its_reply_lost(async |server, cx| {
+async fn an_upgrade_and_its_commit_can_be_repeated_after_a_lost_reply(fixture: &ServerFixture) {
+    let (_, to) = fixture.releases();
+    fixture.prepare().await;
+    fixture.write_marker("before").await;
+    fixture
+        .repeat_after_lost_reply(async |server, cx| {
             server.abilities().upgrade.expect("the ability was shown").upgrade(cx, &to).await
         })
         .await;
-    trial.has_note("before").await;
-    trial
-        .with_its_reply_lost(async |server, cx| {
+    fixture.assert_marker("before").await;
+    fixture
+        .repeat_after_lost_reply(async |server, cx| {
             server.abilities().upgrade.expect("the ability was shown").commit(cx).await
         })
         .await;
-    trial.has_note("before").await;
+    fixture.assert_marker("before").await;
 }
 
-async fn the_way_back_is_gone_again(trial: &Trial) {
-    let (from, to) = trial.releases();
-    trial.note("before").await;
-    trial.upgrade().upgrade(&trial.cx(), &to).await.unwrap();
-    trial
-        .with_its_reply_lost(async |server, cx| {
+async fn a_revert_can_be_repeated_after_a_lost_reply(fixture: &ServerFixture) {
+    let (from, to) = fixture.releases();
+    fixture.write_marker("before").await;
+    fixture.upgrade().upgrade(&fixture.cx(), &to).await.unwrap();
+    fixture
+        .repeat_after_lost_reply(async |server, cx| {
             server.abilities().upgrade.expect("the ability was shown").revert(cx, &from).await
         })
         .await;
-    trial.has_note("before").await;
+    fixture.assert_marker("before").await;
 }

@@ -1,8 +1,8 @@
 //! Other limits for a server.
 
 use super::{
-    Trial,
-    suite::{Group, Need},
+    ServerFixture,
+    group::{Group, Need},
 };
 use crate::{
     conformance::case::cases,
@@ -11,60 +11,62 @@ use crate::{
 
 pub(super) fn groups() -> Vec<Group> {
     let shared = cases![
-        the_same_flavor_leaves_the_server_alone,
-        a_larger_server_keeps_its_data_and_is_made_smaller_again,
-        a_stopped_server_is_given_another_size,
-        another_size_keeps_the_settings,
-        every_process_knows_the_size,
+        resizing_to_the_same_flavor_does_not_restart_the_server,
+        resizing_a_stopped_server_starts_it,
+        resizing_keeps_the_settings,
+        a_resize_is_visible_to_every_process,
     ];
-    vec![Group::shared("resize", &[Need::Resize], shared)]
+    vec![
+        Group::shared("resize", &[Need::Resize], cases![growing_and_shrinking_a_server_keeps_its_data]),
+        Group::shared("resize", &[Need::Resize], shared).shared_by_drivers(),
+    ]
 }
 
-async fn the_same_flavor_leaves_the_server_alone(trial: &Trial) {
-    let mut session = trial.app().await;
-    trial.resize().resize(&trial.cx(), &trial.host.flavor).await.unwrap();
-    let renamed = Flavor { name: "renamed".to_owned(), ..trial.host.flavor.clone() };
-    trial.resize().resize(&trial.cx(), &renamed).await.unwrap();
+async fn resizing_to_the_same_flavor_does_not_restart_the_server(fixture: &ServerFixture) {
+    let mut session = fixture.app_session().await;
+    fixture.resize().resize(&fixture.cx(), &fixture.host.flavor).await.unwrap();
+    let renamed = Flavor { name: "renamed".to_owned(), ..fixture.host.flavor.clone() };
+    fixture.resize().resize(&fixture.cx(), &renamed).await.unwrap();
     session.put("a", "b").await.expect("the session was cut");
-    trial.resize().resize(&trial.cx(), &trial.host.flavor).await.unwrap();
+    fixture.resize().resize(&fixture.cx(), &fixture.host.flavor).await.unwrap();
 }
 
-async fn a_larger_server_keeps_its_data_and_is_made_smaller_again(trial: &Trial) {
-    trial.note("before").await;
-    for flavor in [&trial.larger(), &trial.host.flavor] {
-        trial.resize().resize(&trial.cx(), flavor).await.unwrap();
-        assert_eq!(trial.observe().await.health, Health::Healthy, "it ends when the server answers");
-        trial.has_note("before").await;
+async fn growing_and_shrinking_a_server_keeps_its_data(fixture: &ServerFixture) {
+    fixture.write_marker("before").await;
+    for flavor in [&fixture.larger_flavor(), &fixture.host.flavor] {
+        fixture.resize().resize(&fixture.cx(), flavor).await.unwrap();
+        assert_eq!(fixture.observe().await.health, Health::Healthy, "it ends when the server answers");
+        fixture.assert_marker("before").await;
     }
 }
 
-async fn a_stopped_server_is_given_another_size(trial: &Trial) {
-    trial.note("before").await;
-    trial.server.stop(&trial.cx()).await.unwrap();
-    trial.resize().resize(&trial.cx(), &trial.larger()).await.unwrap();
-    assert_eq!(trial.observe().await.health, Health::Healthy);
-    trial.has_note("before").await;
-    trial.resize().resize(&trial.cx(), &trial.host.flavor).await.unwrap();
+async fn resizing_a_stopped_server_starts_it(fixture: &ServerFixture) {
+    fixture.write_marker("before").await;
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    fixture.resize().resize(&fixture.cx(), &fixture.larger_flavor()).await.unwrap();
+    assert_eq!(fixture.observe().await.health, Health::Healthy);
+    fixture.assert_marker("before").await;
+    fixture.resize().resize(&fixture.cx(), &fixture.host.flavor).await.unwrap();
 }
 
-async fn another_size_keeps_the_settings(trial: &Trial) {
-    let (name, value, _) = trial.live();
+async fn resizing_keeps_the_settings(fixture: &ServerFixture) {
+    let (name, value, _) = fixture.dynamic_parameter();
     let settings = Settings::from([(name.clone(), value.clone())]);
-    trial.configuration().apply(&trial.cx(), &settings).await.unwrap();
-    for flavor in [&trial.larger(), &trial.host.flavor] {
-        trial.resize().resize(&trial.cx(), flavor).await.unwrap();
-        assert_eq!(trial.in_force(&name).await, value.to_string());
-        assert_eq!(trial.settings(&*trial.server).await, SettingsState::default());
+    fixture.configuration().apply(&fixture.cx(), &settings).await.unwrap();
+    for flavor in [&fixture.larger_flavor(), &fixture.host.flavor] {
+        fixture.resize().resize(&fixture.cx(), flavor).await.unwrap();
+        assert_eq!(fixture.effective_value(&name).await, value.to_string());
+        assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
     }
-    trial.configuration().apply(&trial.cx(), &Settings::new()).await.unwrap();
+    fixture.configuration().apply(&fixture.cx(), &Settings::new()).await.unwrap();
 }
 
-async fn every_process_knows_the_size(trial: &Trial) {
-    trial.resize().resize(&trial.cx(), &trial.larger()).await.unwrap();
-    let mut session = trial.app().await;
-    let server = trial.reattached();
+async fn a_resize_is_visible_to_every_process(fixture: &ServerFixture) {
+    fixture.resize().resize(&fixture.cx(), &fixture.larger_flavor()).await.unwrap();
+    let mut session = fixture.app_session().await;
+    let server = fixture.reattach();
     let resize = server.abilities().resize.expect("the ability was shown");
-    resize.resize(&trial.cx(), &trial.larger()).await.unwrap();
+    resize.resize(&fixture.cx(), &fixture.larger_flavor()).await.unwrap();
     session.put("a", "b").await.expect("the session was cut: it was not known that the server had that size");
-    resize.resize(&trial.cx(), &trial.host.flavor).await.unwrap();
+    resize.resize(&fixture.cx(), &fixture.host.flavor).await.unwrap();
 }

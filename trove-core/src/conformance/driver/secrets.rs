@@ -5,9 +5,9 @@ use memchr::memmem::Finder;
 use tracing::instrument::WithSubscriber;
 
 use super::{
-    Harm, Trace, Trial,
+    Artifact, Fault, ServerFixture,
+    group::{Group, Need},
     logs::Logs,
-    suite::{Group, Need},
 };
 use crate::{
     conformance::case::cases,
@@ -20,44 +20,44 @@ use crate::{
 const SECRET_LETTERS: usize = 24;
 
 pub(super) fn groups() -> Vec<Group> {
-    let empty = cases![the_passwords_of_a_new_server_are_in_no_trace, a_failed_prepare_tells_no_password];
+    let empty = cases![passwords_of_a_new_server_do_not_leak, a_failed_prepare_does_not_leak_passwords];
     let shared = cases![
-        passwords_that_are_set_are_in_no_trace,
-        an_error_tells_no_password,
-        a_server_that_is_down_tells_no_password,
+        changed_passwords_do_not_leak,
+        errors_do_not_leak_passwords,
+        errors_of_a_server_that_is_down_do_not_leak_passwords,
     ];
     vec![
         Group::empty("secrets", &[Need::Accounts], empty),
         Group::shared("secrets", &[Need::Accounts], shared),
-        Group::empty("secrets", &[], cases![a_login_to_a_registry_is_in_no_trace]),
-        Group::shared("secrets", &[], cases![what_is_asked_for_prints_no_secret]),
-        Group::shared("secrets", &[Need::Upgrade], cases![an_upgrade_tells_no_login]),
+        Group::empty("secrets", &[], cases![registry_logins_do_not_leak]),
+        Group::shared("secrets", &[], cases![requests_do_not_print_secrets]),
+        Group::shared("secrets", &[Need::Upgrade], cases![upgrades_do_not_leak_registry_logins]),
     ]
 }
 
-async fn the_passwords_of_a_new_server_are_in_no_trace(trial: &Trial) {
-    let mut watch = Watch::new(trial);
-    let spec = planted_spec(trial, &mut watch);
+async fn passwords_of_a_new_server_do_not_leak(fixture: &ServerFixture) {
+    let mut watch = Watch::new(fixture);
+    let spec = planted_spec(fixture, &mut watch);
     let work = async {
-        trial.server.prepare(&trial.cx(), &spec).await.unwrap();
-        trial.observe().await;
-        trial.restart().await;
+        fixture.server.prepare(&fixture.cx(), &spec).await.unwrap();
+        fixture.observe().await;
+        fixture.restart().await;
     };
     work.with_subscriber(watch.logs.clone()).await;
     watch.finds_nothing().await;
-    trial.server.stop(&trial.cx()).await.unwrap();
+    fixture.server.stop(&fixture.cx()).await.unwrap();
     watch.finds_nothing().await;
-    trial.server.remove(&trial.cx()).await.unwrap();
+    fixture.server.remove(&fixture.cx()).await.unwrap();
     watch.finds_nothing().await;
 }
 
-async fn a_failed_prepare_tells_no_password(trial: &Trial) {
-    let mut watch = Watch::new(trial);
-    let spec = planted_spec(trial, &mut watch);
-    let mut host = trial.host.clone();
-    host.image = trial.missing_image().0;
-    let server = trial.testbed().driver().attach(host).unwrap();
-    let cx = trial.cx();
+async fn a_failed_prepare_does_not_leak_passwords(fixture: &ServerFixture) {
+    let mut watch = Watch::new(fixture);
+    let spec = planted_spec(fixture, &mut watch);
+    let mut host = fixture.host.clone();
+    host.image = fixture.missing_image().0;
+    let server = fixture.testbed().driver().attach(host).unwrap();
+    let cx = fixture.cx();
     let failed = server.prepare(&cx, &spec).with_subscriber(watch.logs.clone()).await;
     watch.errs("prepare", failed);
     let other = Prepare::new(Vec::new(), vec![NewUser::new("other", watch.plant())]);
@@ -66,12 +66,12 @@ async fn a_failed_prepare_tells_no_password(trial: &Trial) {
     watch.finds_nothing().await;
 }
 
-async fn passwords_that_are_set_are_in_no_trace(trial: &Trial) {
-    let mut watch = Watch::new(trial);
+async fn changed_passwords_do_not_leak(fixture: &ServerFixture) {
+    let mut watch = Watch::new(fixture);
     let [first, second, root] = [watch.plant(), watch.plant(), watch.plant()];
-    let user = UserName::new(trial.name("planted"));
+    let user = UserName::new(fixture.unique_name("planted"));
     let work = async {
-        let (accounts, cx) = (trial.accounts(), trial.cx());
+        let (accounts, cx) = (fixture.accounts(), fixture.cx());
         accounts.create_users(&cx, &[NewUser::new(user.clone(), first)]).await.unwrap();
         accounts.set_password(&cx, &user, &second).await.unwrap();
         accounts.enable_root(&cx, &root).await.unwrap();
@@ -79,7 +79,7 @@ async fn passwords_that_are_set_are_in_no_trace(trial: &Trial) {
     work.with_subscriber(watch.logs.clone()).await;
     watch.finds_nothing().await;
     let work = async {
-        let (accounts, cx) = (trial.accounts(), trial.cx());
+        let (accounts, cx) = (fixture.accounts(), fixture.cx());
         accounts.disable_root(&cx).await.unwrap();
         accounts.drop_user(&cx, &user).await.unwrap();
     };
@@ -87,105 +87,106 @@ async fn passwords_that_are_set_are_in_no_trace(trial: &Trial) {
     watch.finds_nothing().await;
 }
 
-async fn an_error_tells_no_password(trial: &Trial) {
-    let mut watch = Watch::new(trial);
+async fn errors_do_not_leak_passwords(fixture: &ServerFixture) {
+    let mut watch = Watch::new(fixture);
     let [first, second, third] = [watch.plant(), watch.plant(), watch.plant()];
-    let absent = UserName::new(trial.name("absent"));
+    let absent = UserName::new(fixture.unique_name("absent"));
     let logs = watch.logs.clone();
-    let (accounts, cx) = (trial.accounts(), trial.cx());
+    let (accounts, cx) = (fixture.accounts(), fixture.cx());
     let taken = [NewUser::new("app", first.clone())];
     let failed = accounts.create_users(&cx, &taken).with_subscriber(logs.clone()).await;
     assert_eq!(watch.errs("a name that is taken", failed), Kind::Conflict);
     let failed = accounts.set_password(&cx, &absent, &second).with_subscriber(logs.clone()).await;
     assert_eq!(watch.errs("a user that is absent", failed), Kind::NotFound);
-    if trial.rules().is_some_and(|rules| rules.databases) {
-        let nowhere = [NewUser::new(absent.clone(), third).granted(trial.name("nowhere"))];
-        let failed = accounts.create_users(&trial.cx(), &nowhere).with_subscriber(logs).await;
+    if fixture.account_rules().is_some_and(|rules| rules.databases) {
+        let nowhere = [NewUser::new(absent.clone(), third).granted(fixture.unique_name("nowhere"))];
+        let failed = accounts.create_users(&fixture.cx(), &nowhere).with_subscriber(logs).await;
         assert_eq!(watch.errs("a database that is absent", failed), Kind::NotFound);
     }
     watch.finds_nothing().await;
 }
 
-async fn a_server_that_is_down_tells_no_password(trial: &Trial) {
-    let mut watch = Watch::new(trial);
+async fn errors_of_a_server_that_is_down_do_not_leak_passwords(fixture: &ServerFixture) {
+    let mut watch = Watch::new(fixture);
     let [first, second, root] = [watch.plant(), watch.plant(), watch.plant()];
     let logs = watch.logs.clone();
-    trial.harm(Harm::Kill).await;
-    let accounts = trial.accounts();
-    let new = [NewUser::new(trial.name("planted"), first)];
-    let failed = accounts.create_users(&trial.cx(), &new).with_subscriber(logs.clone()).await;
+    fixture.inject(Fault::Kill).await;
+    let accounts = fixture.accounts();
+    let new = [NewUser::new(fixture.unique_name("planted"), first)];
+    let failed = accounts.create_users(&fixture.cx(), &new).with_subscriber(logs.clone()).await;
     assert_eq!(watch.errs("create_users", failed), Kind::Unavailable);
-    let failed = accounts.set_password(&trial.cx(), &"app".into(), &second).with_subscriber(logs.clone()).await;
+    let failed = accounts.set_password(&fixture.cx(), &"app".into(), &second).with_subscriber(logs.clone()).await;
     assert_eq!(watch.errs("set_password", failed), Kind::Unavailable);
-    let failed = accounts.enable_root(&trial.cx(), &root).with_subscriber(logs).await;
+    let failed = accounts.enable_root(&fixture.cx(), &root).with_subscriber(logs).await;
     assert_eq!(watch.errs("enable_root", failed), Kind::Unavailable);
-    trial.server.start(&trial.cx()).await.unwrap();
+    fixture.server.start(&fixture.cx()).await.unwrap();
     watch.finds_nothing().await;
 }
 
-async fn a_login_to_a_registry_is_in_no_trace(trial: &Trial) {
-    let mut watch = Watch::new(trial);
-    let host = with_login(trial, &mut watch);
-    let server = trial.testbed().driver().attach(GuestHost { image: trial.missing_image().0, ..host.clone() }).unwrap();
-    let failed = server.prepare(&trial.cx(), &trial.spec()).with_subscriber(watch.logs.clone()).await;
+async fn registry_logins_do_not_leak(fixture: &ServerFixture) {
+    let mut watch = Watch::new(fixture);
+    let host = with_login(fixture, &mut watch);
+    let server =
+        fixture.testbed().driver().attach(GuestHost { image: fixture.missing_image().0, ..host.clone() }).unwrap();
+    let failed = server.prepare(&fixture.cx(), &fixture.spec()).with_subscriber(watch.logs.clone()).await;
     watch.errs("prepare", failed);
     watch.finds_nothing().await;
-    server.remove(&trial.cx()).await.unwrap();
+    server.remove(&fixture.cx()).await.unwrap();
     // With an image that is there nobody has to sign in.
-    let server = trial.testbed().driver().attach(host).unwrap();
-    server.prepare(&trial.cx(), &trial.spec()).with_subscriber(watch.logs.clone()).await.unwrap();
+    let server = fixture.testbed().driver().attach(host).unwrap();
+    server.prepare(&fixture.cx(), &fixture.spec()).with_subscriber(watch.logs.clone()).await.unwrap();
     watch.finds_nothing().await;
 }
 
-async fn what_is_asked_for_prints_no_secret(trial: &Trial) {
-    let mut watch = Watch::new(trial);
-    let host = with_login(trial, &mut watch);
-    let spec = planted_spec(trial, &mut watch);
+async fn requests_do_not_print_secrets(fixture: &ServerFixture) {
+    let mut watch = Watch::new(fixture);
+    let host = with_login(fixture, &mut watch);
+    let spec = planted_spec(fixture, &mut watch);
     let mut release = Release::new(&host.version, &host.image);
     release.login.clone_from(&host.login);
-    watch.said("what is asked for", format!("{:?} {spec:?} {host:?} {release:?}", trial.cx()));
+    watch.said("what is asked for", format!("{:?} {spec:?} {host:?} {release:?}", fixture.cx()));
     watch.finds_nothing().await;
 }
 
-async fn an_upgrade_tells_no_login(trial: &Trial) {
-    let mut watch = Watch::new(trial);
-    let mut missing = Release::new(&trial.host.version, trial.missing_image().0);
-    missing.login = with_login(trial, &mut watch).login;
+async fn upgrades_do_not_leak_registry_logins(fixture: &ServerFixture) {
+    let mut watch = Watch::new(fixture);
+    let mut missing = Release::new(&fixture.host.version, fixture.missing_image().0);
+    missing.login = with_login(fixture, &mut watch).login;
     let logs = watch.logs.clone();
-    let failed = trial.upgrade().check(&trial.cx(), &missing).with_subscriber(logs.clone()).await;
+    let failed = fixture.upgrade().check(&fixture.cx(), &missing).with_subscriber(logs.clone()).await;
     watch.errs("check", failed);
-    let failed = trial.upgrade().upgrade(&trial.cx(), &missing).with_subscriber(logs).await;
+    let failed = fixture.upgrade().upgrade(&fixture.cx(), &missing).with_subscriber(logs).await;
     watch.errs("upgrade", failed);
     watch.finds_nothing().await;
 }
 
 /// What a server begins with here, with planted passwords.
-fn planted_spec(trial: &Trial, watch: &mut Watch<'_>) -> Prepare {
+fn planted_spec(fixture: &ServerFixture, watch: &mut Watch<'_>) -> Prepare {
     let (app, other) = (NewUser::new("app", watch.plant()), NewUser::new("other", watch.plant()));
-    match trial.rules().is_some_and(|rules| rules.databases) {
+    match fixture.account_rules().is_some_and(|rules| rules.databases) {
         true => Prepare::new(vec![NewDatabase::new("app")], vec![app.granted("app"), other]),
         false => Prepare::new(Vec::new(), vec![app, other]),
     }
 }
 
 /// The place with a planted login to its image's registry.
-fn with_login(trial: &Trial, watch: &mut Watch<'_>) -> GuestHost {
-    let mut host = trial.host.clone();
+fn with_login(fixture: &ServerFixture, watch: &mut Watch<'_>) -> GuestHost {
+    let mut host = fixture.host.clone();
     host.login = Some(RegistryLogin { username: "puller".to_owned(), password: watch.plant() });
     host
 }
 
 /// Secrets that were planted, and what was said since.
 struct Watch<'a> {
-    trial: &'a Trial,
+    fixture: &'a ServerFixture,
     logs: Logs,
     planted: Vec<String>,
-    said: Vec<Trace>,
+    said: Vec<Artifact>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(trial: &'a Trial) -> Self {
-        Self { trial, logs: Logs::default(), planted: Vec::new(), said: Vec::new() }
+    fn new(fixture: &'a ServerFixture) -> Self {
+        Self { fixture, logs: Logs::default(), planted: Vec::new(), said: Vec::new() }
     }
 
     /// A secret that there is nowhere else.
@@ -196,7 +197,7 @@ impl<'a> Watch<'a> {
     }
 
     fn said(&mut self, place: &str, text: String) {
-        self.said.push(Trace { place: place.to_owned(), content: text.into_bytes() });
+        self.said.push(Artifact { location: place.to_owned(), content: text.into_bytes() });
     }
 
     /// Keeps all that the error of a call tells, and returns its kind.
@@ -211,17 +212,17 @@ impl<'a> Watch<'a> {
 
     /// Looks for every secret in every form in all there is.
     async fn finds_nothing(&self) {
-        let phases = format!("{:?}", self.trial.heard());
+        let phases = format!("{:?}", self.fixture.progress());
         let logs = self.logs.text();
-        let traces = self.trial.testbed().traces(&self.trial.host).await;
-        let traces = traces.unwrap_or_else(|error| panic!("traces: {error:?}"));
+        let artifacts = self.fixture.testbed().artifacts(&self.fixture.host).await;
+        let artifacts = artifacts.unwrap_or_else(|error| panic!("artifacts: {error:?}"));
         let told = [("the progress", phases), ("the log of this process", logs)];
-        let told = told.map(|(place, text)| Trace { place: place.to_owned(), content: text.into_bytes() });
+        let told = told.map(|(place, text)| Artifact { location: place.to_owned(), content: text.into_bytes() });
         for secret in &self.planted {
             for form in forms(secret) {
                 let finder = Finder::new(&form);
-                for Trace { place, content } in told.iter().chain(&self.said).chain(&traces) {
-                    assert!(finder.find(content).is_none(), "a secret is in {place}");
+                for Artifact { location, content } in told.iter().chain(&self.said).chain(&artifacts) {
+                    assert!(finder.find(content).is_none(), "a secret is in {location}");
                 }
             }
         }

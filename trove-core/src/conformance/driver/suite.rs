@@ -1,63 +1,37 @@
-//! Which cases there are, and how they are run: those that share a server one after another, several servers at a time.
+//! Which cases there are, and the servers that they share.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::future::join_all;
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
+
+use tokio::sync::OnceCell;
 
 use super::{
-    Testbed, Trial, accounts, at_once, cancelling, configuration, contract, fencing, keys, lifecycle, observe,
-    progress, repeating, resize, secrets, upgrade,
+    ServerFixture, Testbed, accounts, at_once, cancelling, configuration, contract, fencing,
+    group::{Group, Need, Server},
+    keys, lifecycle, observe, progress, repeating, resize, secrets, upgrade,
 };
 use crate::{
     conformance::{
-        Entry, Outcome, Report,
+        Outcome, Report,
         case::{self, Case},
+        suite::{self, Suite, SuiteCase},
     },
     datastore::{AbilitySet, Manifest},
+    error::Result,
 };
 
-/// What the cases of a group want.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// A server that is prepared, and used by other cases before and after: what a case makes on it has
-    /// [names of its own](Trial::name), and it is left running, with the settings it had.
-    Shared,
-    /// A place with nothing in it.
-    Empty,
+/// Runs all cases on a testbed.
+pub async fn certify(testbed: impl Testbed) -> Report {
+    certify_matching(testbed, "").await
 }
 
-/// What cases are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    Accounts,
-    Databases,
-    Configuration,
-    Upgrade,
-    Resize,
+/// Runs the cases whose names contain the filter.
+pub async fn certify_matching(testbed: impl Testbed, filter: &str) -> Report {
+    let (subject, concurrency) = (testbed.driver().manifest().name.clone(), testbed.options().concurrency);
+    suite::certify(&subject, &DriverSuite::new(testbed), filter, concurrency).await
 }
 
-/// Cases on one subject.
-pub(super) struct Group {
-    pub(super) name: &'static str,
-    pub(super) place: Place,
-    pub(super) needs: &'static [Need],
-    pub(super) cases: Vec<Case<Trial>>,
-}
-
-impl Group {
-    /// Cases on a server that others use, too.
-    pub(super) fn shared(name: &'static str, needs: &'static [Need], cases: Vec<Case<Trial>>) -> Self {
-        Self { name, place: Place::Shared, needs, cases }
-    }
-
-    /// Cases that begin with nothing.
-    pub(super) fn empty(name: &'static str, needs: &'static [Need], cases: Vec<Case<Trial>>) -> Self {
-        Self { name, place: Place::Empty, needs, cases }
-    }
-}
-
-/// All cases, in the order in which they are told.
 fn groups() -> Vec<Group> {
     let groups = [
         contract::groups(),
@@ -78,98 +52,101 @@ fn groups() -> Vec<Group> {
     groups.into_iter().flatten().collect()
 }
 
-/// Tries the driver of a testbed by all cases for which it has the ability.
-pub async fn certify(testbed: impl Testbed) -> Report {
-    certify_only(testbed, "").await
+/// The suite on one testbed.
+pub(in crate::conformance) struct DriverSuite {
+    testbed: Arc<dyn Testbed>,
+    /// Servers that the cases so far left clean.
+    idle: Mutex<Vec<ServerFixture>>,
+    /// The abilities of an attached datastore.
+    present: OnceCell<AbilitySet>,
 }
 
-/// The same by those cases only whose name holds this text.
-pub async fn certify_only(testbed: impl Testbed, text: &str) -> Report {
-    let testbed: Arc<dyn Testbed> = Arc::new(testbed);
-    let mut report = Report { subject: testbed.driver().manifest().name.clone(), cases: Vec::new() };
-    let present = match present_abilities(&testbed).await {
-        Ok(abilities) => abilities,
-        Err(error) => {
-            let outcome = Outcome::Failed(format!("the driver cannot be attached: {error:?}"));
-            report.cases.push(Entry { name: "attach".to_owned(), outcome, took: Default::default() });
-            return report;
-        }
-    };
-    let mut work = VecDeque::new();
-    for group in groups() {
-        let manifest = testbed.driver().manifest();
-        let skipped = group.needs.iter().find_map(|need| skip_reason(*need, manifest, present));
-        for case in group.cases {
-            let name = format!("{}::{}", group.name, case.name);
-            if !name.contains(text) {
-                continue;
-            }
-            let number = report.cases.len();
-            report.cases.push(Entry { name, outcome: Outcome::Passed, took: Default::default() });
-            match &skipped {
-                Some(reason) => report.cases[number].outcome = Outcome::Skipped(reason.clone()),
-                None => work.push_back((number, group.place, case)),
-            }
-        }
+/// A case, and what it begins with.
+pub(in crate::conformance) struct DriverCase {
+    /// Makes its names on a shared server unique.
+    number: usize,
+    server: Server,
+    needs: &'static [Need],
+    case: Case<ServerFixture>,
+}
+
+impl DriverSuite {
+    pub(in crate::conformance) fn new(testbed: impl Testbed) -> Self {
+        Self { testbed: Arc::new(testbed), idle: Mutex::default(), present: OnceCell::new() }
     }
-    let lanes = testbed.pace().lanes.max(1);
-    let (work, report) = (Mutex::new(work), Mutex::new(report));
-    join_all((0..lanes).map(|_| lane(&testbed, &work, &report))).await;
-    report.into_inner()
+
+    fn idle(&self) -> parking_lot::MutexGuard<'_, Vec<ServerFixture>> {
+        self.idle.lock()
+    }
+
+    /// Returns the abilities of a datastore of the driver.
+    async fn attached_abilities(&self) -> Result<AbilitySet> {
+        let host = self.testbed.allocate().await?;
+        let abilities = self.testbed.driver().attach(host.clone()).map(|server| server.abilities().set());
+        self.testbed.release(&host).await?;
+        abilities
+    }
+
+    /// Returns why a case with these needs is skipped.
+    async fn skip_reason(&self, needs: &[Need]) -> Result<Option<String>> {
+        let present = *self.present.get_or_try_init(|| self.attached_abilities()).await?;
+        let manifest = self.testbed.driver().manifest();
+        Ok(needs.iter().find_map(|need| skip_reason(*need, manifest, present)))
+    }
 }
 
-type Work = Mutex<VecDeque<(usize, Place, Case<Trial>)>>;
+impl Suite for DriverSuite {
+    type Case = DriverCase;
 
-/// Does what there is to do, with one shared server.
-async fn lane(testbed: &Arc<dyn Testbed>, work: &Work, report: &Mutex<Report>) {
-    let limit = testbed.pace().case;
-    let mut shared: Option<Trial> = None;
-    loop {
-        let Some((number, place, case)) = work.lock().await.pop_front() else { break };
-        let name = report.lock().await.cases[number].name.clone();
+    fn cases() -> Vec<SuiteCase<DriverCase>> {
+        let mut cases = Vec::new();
+        for Group { name, server, needs, coverage, cases: of_group } in groups() {
+            for case in of_group {
+                let name = format!("{name}::{}", case.name);
+                let case = DriverCase { number: cases.len(), server, needs, case };
+                cases.push(SuiteCase { name, coverage, case });
+            }
+        }
+        cases
+    }
+
+    async fn run(&self, &DriverCase { number, server, needs, case }: &DriverCase) -> Outcome {
+        match self.skip_reason(needs).await {
+            Ok(None) => {}
+            Ok(Some(reason)) => return Outcome::Skipped(reason),
+            Err(error) => return Outcome::Failed(format!("could not attach the driver: {error:?}")),
+        }
+        let idle = if server == Server::Shared { self.idle().pop() } else { None };
         let mut used = None;
-        let entry = case::run(name, limit, async {
-            let trial = match (place, shared.take()) {
-                (Place::Empty, kept) => {
-                    shared = kept;
-                    Trial::begin(testbed.clone(), number).await
-                }
-                (Place::Shared, Some(kept)) => kept.next(number),
-                (Place::Shared, None) => {
-                    let trial = Trial::begin(testbed.clone(), number).await;
-                    let trial = used.insert(trial);
-                    trial.prepare().await;
-                    return (case.run)(trial).await;
+        let outcome = case::run(self.testbed.options().case_timeout, async {
+            let fixture = match idle {
+                Some(idle) => used.insert(idle.for_case(number)),
+                None => {
+                    let fixture = used.insert(ServerFixture::create(self.testbed.clone(), number).await);
+                    if server == Server::Shared {
+                        fixture.prepare().await;
+                    }
+                    fixture
                 }
             };
-            (case.run)(used.insert(trial)).await;
+            (case.run)(fixture).await;
         })
         .await;
-        let Entry { name, outcome, took } = &entry;
-        match outcome {
-            Outcome::Failed(how) => tracing::error!(case = name, ?took, how, "a case failed"),
-            Outcome::Passed | Outcome::Skipped(_) => tracing::info!(case = name, ?took, ?outcome, "a case ended"),
+        let clean = server == Server::Shared && !matches!(outcome, Outcome::Failed(_));
+        match used {
+            Some(fixture) if clean => self.idle().push(fixture),
+            Some(fixture) => fixture.release().await,
+            None => {}
         }
-        let spoilt = matches!(outcome, Outcome::Failed(_));
-        report.lock().await.cases[number] = entry;
-        if let Some(trial) = used {
-            match place {
-                Place::Shared if !spoilt => shared = Some(trial),
-                _ => trial.clear().await,
-            }
-        }
+        outcome
     }
-    if let Some(trial) = shared {
-        trial.clear().await;
-    }
-}
 
-/// Returns the abilities of a datastore of the driver.
-async fn present_abilities(testbed: &Arc<dyn Testbed>) -> crate::error::Result<AbilitySet> {
-    let host = testbed.place().await?;
-    let abilities = testbed.driver().attach(host.clone()).map(|server| server.abilities().set());
-    testbed.clear(&host).await?;
-    abilities
+    async fn close(&self) {
+        let idle = std::mem::take(&mut *self.idle());
+        for fixture in idle {
+            fixture.release().await;
+        }
+    }
 }
 
 /// Returns why cases that need this are skipped: the manifest decides. A declared ability that the datastore lacks fails

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::{Account, Server, Text, datastore::MemoryDatastore};
+use super::{Account, Server, Text, instance::MemoryDatastore};
 use crate::{
     datastore::{AccountRules, Accounts, Cx},
     error::{Error, Result},
@@ -183,20 +183,6 @@ impl Accounts for MemoryDatastore {
 
     async fn root_enabled(&self, _cx: &Cx) -> Result<bool> {
         self.on_server(|server| Ok(server.root.is_some())).await
-    }
-}
-
-impl MemoryDatastore {
-    async fn on_server<T>(&self, act: impl FnOnce(&mut Server) -> Result<T> + Send) -> Result<T> {
-        self.world
-            .call(|world| {
-                let server = self.server(world)?;
-                if !server.answers() {
-                    return Err(Error::unavailable("the server does not answer"));
-                }
-                act(server)
-            })
-            .await
     }
 }
 

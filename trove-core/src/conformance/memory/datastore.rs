@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Inner, Server, World, accounts, release, settings};
+use super::{Server, World, accounts, instance::MemoryDatastore, release, settings};
 use crate::{
-    datastore::{Abilities, AccountRules, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Version},
+    datastore::{Abilities, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Version},
     error::{Error, Result},
-    id::InstanceId,
     layer::{CallInfo, Fence, Layer, Layered, NextCall},
     model::{Condition, Flavor, Health, Observed, Problem, Settings},
 };
@@ -21,15 +20,6 @@ use crate::{
 pub struct MemoryDriver {
     world: World,
     manifest: Manifest,
-}
-
-/// The server of one instance.
-pub(super) struct MemoryDatastore {
-    pub(super) world: World,
-    pub(super) instance: InstanceId,
-    pub(super) release: Release,
-    pub(super) rules: AccountRules,
-    flavor: Flavor,
 }
 
 /// Ends calls that are given up.
@@ -140,11 +130,5 @@ impl Datastore for MemoryDatastore {
 
     fn abilities(&self) -> Abilities<'_> {
         Abilities { accounts: Some(self), configuration: Some(self), upgrade: Some(self), resize: Some(self) }
-    }
-}
-
-impl MemoryDatastore {
-    pub(super) fn server<'a>(&self, world: &'a mut Inner) -> Result<&'a mut Server> {
-        world.servers.get_mut(&self.instance).ok_or_else(|| Error::corrupt("the data directory is missing"))
     }
 }

@@ -16,8 +16,8 @@ impl Testbed for World {
         Ok(self.crash().platform())
     }
 
-    async fn residue(&self) -> Result<Vec<String>> {
-        Ok(World::residue(self))
+    async fn leftovers(&self) -> Result<Vec<String>> {
+        Ok(World::leftovers(self))
     }
 
     async fn put(&self, instance: InstanceId, text: &str) -> Result<()> {

@@ -4,8 +4,8 @@
 //! through its [chaos](World::chaos), whose script decides whether they fail, before or after their effect, or never return.
 //!
 //! The driver passes the [suite of drivers](super::driver) and is meant to be read by whoever writes one: `datastore` is
-//! the driver, `server` what it manages, and `accounts`, `settings` and `release` are its abilities, each with what the
-//! server does of it. `testbed` is how the suite reaches its servers.
+//! the driver, `instance` its handle of a server, `server` the server itself, and `accounts`, `settings` and `release`
+//! are its abilities. `testbed` is how the suite reaches its servers.
 //!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -21,7 +21,7 @@
 //! let orders = trove.create(NewInstance::new("orders", "memory").database("app")).await?.active().await?;
 //! assert_eq!(orders.uri("app")?.to_string(), "memory://127.0.0.1:1/app");
 //! orders.delete().await?.wait().await?;
-//! assert!(world.residue().is_empty());
+//! assert!(world.leftovers().is_empty());
 //! trove.shut_down().await;
 //! # Ok::<_, trove_core::error::Error>(()) }).unwrap();
 //! ```
@@ -29,6 +29,7 @@
 mod accounts;
 mod datastore;
 mod infrastructure;
+mod instance;
 mod platform;
 mod release;
 mod server;
@@ -143,7 +144,7 @@ impl World {
     }
 
     /// All that exists, in words.
-    pub fn residue(&self) -> Vec<String> {
+    pub fn leftovers(&self) -> Vec<String> {
         let inner = self.inner();
         let volumes = inner.volumes.keys().map(|id| format!("volume {id}"));
         let computes = inner.computes.iter().map(|id| format!("compute {id}"));

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 
-use super::{Server, datastore::MemoryDatastore};
+use super::{Server, instance::MemoryDatastore};
 use crate::{
     datastore::{Cx, Release, Resize, Upgrade},
     error::{Error, Result},

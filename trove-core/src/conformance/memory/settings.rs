@@ -10,7 +10,7 @@
 
 use async_trait::async_trait;
 
-use super::{Inner, datastore::MemoryDatastore};
+use super::{Inner, instance::MemoryDatastore};
 use crate::{
     datastore::{Configuration, Cx},
     error::{Error, Result},
@@ -63,7 +63,7 @@ impl ServerSettings {
     }
 
     /// The value that is in force, as the server shows it.
-    pub(super) fn in_force(&self, name: &str) -> String {
+    pub(super) fn effective_value(&self, name: &str) -> String {
         let set = self.running.as_ref().and_then(|running| running.get(name)).map(ToString::to_string);
         let default = || parameters().into_iter().find(|parameter| parameter.name == name)?.default;
         set.or_else(default).unwrap_or_default()

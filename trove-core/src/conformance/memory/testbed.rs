@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Inner, Server, World};
 use crate::{
-    conformance::driver::{Harm, Login, Pace, Samples, Session, Testbed, Trace},
+    conformance::driver::{Artifact, ClientLogin, ClientSession, Fault, SampleSettings, SuiteOptions, Testbed},
     datastore::{Driver, GuestHost, Release},
     error::{Error, Result},
     id::InstanceId,
@@ -56,7 +56,7 @@ impl Testbed for MemoryTestbed {
         &self.driver
     }
 
-    async fn place(&self) -> Result<GuestHost> {
+    async fn allocate(&self) -> Result<GuestHost> {
         let platform = super::MemoryPlatform::new(self.world.clone());
         let flavor = Flavor::new("small", mib(64), 1);
         let id = InstanceId::new_v4();
@@ -76,7 +76,7 @@ impl Testbed for MemoryTestbed {
         Err(absent())
     }
 
-    async fn clear(&self, host: &GuestHost) -> Result<()> {
+    async fn release(&self, host: &GuestHost) -> Result<()> {
         self.world.inner().servers.remove(&host.instance);
         let platform = super::MemoryPlatform::new(self.world.clone());
         platform.release_compute(host.instance).await?;
@@ -84,12 +84,12 @@ impl Testbed for MemoryTestbed {
         platform.release_volume(host.instance).await
     }
 
-    async fn residue(&self, host: &GuestHost) -> Result<Vec<String>> {
+    async fn leftovers(&self, host: &GuestHost) -> Result<Vec<String>> {
         let server = self.world.inner().servers.get(&host.instance).map(|_| "a server".to_owned());
         Ok(server.into_iter().collect())
     }
 
-    async fn connect(&self, host: &GuestHost, login: &Login) -> Result<Box<dyn Session>> {
+    async fn connect(&self, host: &GuestHost, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let mut inner = self.world.inner();
         let server = serving(&mut inner, host.instance)?;
         server.let_in(login)?;
@@ -100,39 +100,40 @@ impl Testbed for MemoryTestbed {
         Ok(Box::new(MemorySession { world: self.world.clone(), instance: host.instance, number }))
     }
 
-    async fn harm(&self, host: &GuestHost, harm: Harm) -> Result<()> {
+    async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()> {
         let mut inner = self.world.inner();
         let server = inner.servers.get_mut(&host.instance).ok_or_else(absent)?;
         let down = |condition, message| Some(Health::Down(Problem::new(condition, message)));
-        match harm {
-            Harm::Kill => server.end(down(Condition::Killed, "the server was killed")),
-            Harm::Lose => server.end(down(Condition::Removed, "the server is gone")),
-            Harm::LoseData => server.end(down(Condition::DataMissing, "the data is gone")),
-            Harm::Freeze => server.fault = down(Condition::Paused, "the server is suspended"),
-            Harm::Thaw => server.fault = None,
-            Harm::Fill => server.full = true,
-            Harm::Drain => server.full = false,
+        match fault {
+            Fault::Kill => server.end(down(Condition::Killed, "the server was killed")),
+            Fault::RemoveServer => server.end(down(Condition::Removed, "the server is gone")),
+            Fault::DeleteData => server.end(down(Condition::DataMissing, "the data is gone")),
+            Fault::Suspend => server.fault = down(Condition::Paused, "the server is suspended"),
+            Fault::Resume => server.fault = None,
+            Fault::FillVolume => server.full = true,
+            Fault::FreeVolume => server.full = false,
         }
         Ok(())
     }
 
-    async fn traces(&self, host: &GuestHost) -> Result<Vec<Trace>> {
+    async fn artifacts(&self, host: &GuestHost) -> Result<Vec<Artifact>> {
         let inner = self.world.inner();
         let Some(server) = inner.servers.get(&host.instance) else { return Ok(Vec::new()) };
-        let trace = |place: &str, content: String| Trace { place: place.to_owned(), content: content.into_bytes() };
-        Ok(vec![trace("the server's log", server.log.join("\n")), trace("the server", format!("{server:?}"))])
+        let artifact =
+            |location: &str, content: String| Artifact { location: location.to_owned(), content: content.into_bytes() };
+        Ok(vec![artifact("the server's log", server.log.join("\n")), artifact("the server", format!("{server:?}"))])
     }
 
-    fn samples(&self) -> Samples {
-        Samples {
-            live: Some(("max_rows".to_owned(), 5.into(), 7.into())),
+    fn sample_settings(&self) -> SampleSettings {
+        SampleSettings {
+            dynamic: Some(("max_rows".to_owned(), 5.into(), 7.into())),
             restart: Some(("cache_mib".to_owned(), 1.into(), 2.into())),
-            refused: Some(("locale".to_owned(), "nowhere".into())),
+            rejected: Some(("locale".to_owned(), "nowhere".into())),
             fatal: Some(("poison".to_owned(), true.into())),
         }
     }
 
-    fn upgrade(&self) -> Option<Release> {
+    fn upgrade_target(&self) -> Option<Release> {
         self.driver.manifest().versions.get(1).map(|version| Release::new(&version.name, &version.image))
     }
 
@@ -140,13 +141,19 @@ impl Testbed for MemoryTestbed {
         Some("memory:missing".to_owned())
     }
 
-    fn pace(&self) -> Pace {
-        Pace { case: Duration::from_secs(3600), lanes: 1, drops: 64, slow_drops: 64, ..Pace::default() }
+    fn options(&self) -> SuiteOptions {
+        SuiteOptions {
+            case_timeout: Duration::from_secs(3600),
+            concurrency: 1,
+            cancellation_points: 64,
+            slow_cancellation_points: 64,
+            ..SuiteOptions::default()
+        }
     }
 }
 
 #[async_trait]
-impl Session for MemorySession {
+impl ClientSession for MemorySession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
         self.on_server(|server, entry| {
             if server.full {
@@ -161,12 +168,12 @@ impl Session for MemorySession {
         self.on_server(|server, entry| Ok(server.table(entry)?.get(name).cloned()))
     }
 
-    async fn whoami(&mut self) -> Result<(String, Option<String>)> {
+    async fn current_user(&mut self) -> Result<(String, Option<String>)> {
         self.on_server(|_, entry| Ok((entry.user.clone(), entry.database.clone())))
     }
 
     async fn parameter(&mut self, name: &str) -> Result<String> {
-        self.on_server(|server, _| Ok(server.settings.in_force(name)))
+        self.on_server(|server, _| Ok(server.settings.effective_value(name)))
     }
 }
 
@@ -180,18 +187,18 @@ impl MemorySession {
 }
 
 impl Server {
-    fn let_in(&self, login: &Login) -> Result<()> {
+    fn let_in(&self, login: &ClientLogin) -> Result<()> {
         use crate::secret::ExposeSecret;
-        let refused = || Error::invalid("access denied");
+        let denied = || Error::invalid("access denied");
         if login.user == super::accounts::ROOT {
-            let root = self.root.as_ref().ok_or_else(refused)?;
+            let root = self.root.as_ref().ok_or_else(denied)?;
             let there = login.database.as_ref().is_none_or(|name| self.databases.contains_key(name));
-            return if root.expose_secret() == login.password && there { Ok(()) } else { Err(refused()) };
+            return if root.expose_secret() == login.password && there { Ok(()) } else { Err(denied()) };
         }
         // No client comes from an address that a user was given.
-        let account = self.users.get(&UserName::new(&login.user)).ok_or_else(refused)?;
+        let account = self.users.get(&UserName::new(&login.user)).ok_or_else(denied)?;
         let right = login.database.as_ref().is_none_or(|name| account.databases.contains(name));
-        if account.password.expose_secret() == login.password && right { Ok(()) } else { Err(refused()) }
+        if account.password.expose_secret() == login.password && right { Ok(()) } else { Err(denied()) }
     }
 
     fn table(&mut self, entry: &SessionEntry) -> Result<&mut BTreeMap<String, String>> {

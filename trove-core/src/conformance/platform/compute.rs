@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::Trial;
+use super::PlatformFixture;
 use crate::{
     conformance::case::{Case, cases, skip},
     datastore::{GuestHost, resource_name},
@@ -10,7 +10,7 @@ use crate::{
     model::{Flavor, mib},
 };
 
-pub(super) fn cases() -> Vec<Case<Trial>> {
+pub(super) fn cases() -> Vec<Case<PlatformFixture>> {
     cases![
         a_place_is_what_the_instance_asks_for,
         a_place_is_the_same_at_every_call,
@@ -30,110 +30,110 @@ fn shown(host: &GuestHost) -> String {
     format!("{host:?}")
 }
 
-async fn a_place_is_what_the_instance_asks_for(trial: &Trial) {
-    let mut instance = trial.instance();
+async fn a_place_is_what_the_instance_asks_for(fixture: &PlatformFixture) {
+    let mut instance = fixture.instance();
     instance.project = "acme".to_owned();
-    trial.volume(&instance).await;
-    let endpoint = trial.endpoint(&instance).await;
-    let host = trial.compute(&instance, &endpoint).await;
+    fixture.volume(&instance).await;
+    let endpoint = fixture.endpoint(&instance).await;
+    let host = fixture.compute(&instance, &endpoint).await;
     assert_eq!((host.instance, host.name.as_str()), (instance.id, resource_name(instance.id).as_str()));
     assert_eq!((host.endpoint, host.flavor), (endpoint, instance.flavor));
     assert_eq!((host.version, host.image), (instance.version_number, instance.image));
     assert_eq!((host.project, host.volume_size), (instance.project, instance.volume));
 }
 
-async fn a_place_is_the_same_at_every_call(trial: &Trial) {
-    let instance = trial.instance();
-    let host = trial.place(&instance).await;
+async fn a_place_is_the_same_at_every_call(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    let host = fixture.place(&instance).await;
     for _ in 0..2 {
-        assert_eq!(shown(&trial.place(&instance).await), shown(&host));
+        assert_eq!(shown(&fixture.place(&instance).await), shown(&host));
     }
 }
 
-async fn a_place_is_the_same_in_another_process(trial: &Trial) {
-    let instance = trial.instance();
-    let host = trial.place(&instance).await;
-    trial.reopen().await;
-    assert_eq!(shown(&trial.place(&instance).await), shown(&host));
+async fn a_place_is_the_same_in_another_process(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    let host = fixture.place(&instance).await;
+    fixture.reopen().await;
+    assert_eq!(shown(&fixture.place(&instance).await), shown(&host));
 }
 
-async fn a_place_follows_its_instance(trial: &Trial) {
-    let mut instance = trial.instance();
-    trial.place(&instance).await;
+async fn a_place_follows_its_instance(fixture: &PlatformFixture) {
+    let mut instance = fixture.instance();
+    fixture.place(&instance).await;
     instance.flavor = Flavor::new("large", mib(512), 2);
     instance.image.push_str("-other");
-    let host = trial.place(&instance).await;
+    let host = fixture.place(&instance).await;
     assert_eq!((host.flavor, host.image), (instance.flavor, instance.image));
 }
 
-async fn places_of_instances_are_apart(trial: &Trial) {
-    let (one, other) = (trial.instance(), trial.instance());
-    let (first, second) = (trial.place(&one).await, trial.place(&other).await);
+async fn places_of_instances_are_apart(fixture: &PlatformFixture) {
+    let (one, other) = (fixture.instance(), fixture.instance());
+    let (first, second) = (fixture.place(&one).await, fixture.place(&other).await);
     assert_ne!(first.name, second.name);
     assert_ne!(first.endpoint, second.endpoint);
-    trial.release(one.id).await;
-    assert_eq!(shown(&trial.place(&other).await), shown(&second));
+    fixture.release(one.id).await;
+    assert_eq!(shown(&fixture.place(&other).await), shown(&second));
 }
 
-async fn many_that_ask_at_once_get_one_place(trial: &Trial) {
-    let instance = trial.instance();
-    let hosts = join_all((0..8).map(|_| trial.place(&instance))).await;
+async fn many_that_ask_at_once_get_one_place(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    let hosts = join_all((0..8).map(|_| fixture.place(&instance))).await;
     assert!(hosts.iter().all(|host| shown(host) == shown(&hosts[0])), "{hosts:?}");
 }
 
-async fn a_place_is_refused_before_its_volume_and_its_endpoint(trial: &Trial) {
-    let (homeless, unreachable, neighbour) = (trial.instance(), trial.instance(), trial.instance());
-    let endpoint = trial.endpoint(&homeless).await;
-    let other = trial.place(&neighbour).await.endpoint;
-    trial.volume(&unreachable).await;
+async fn a_place_is_refused_before_its_volume_and_its_endpoint(fixture: &PlatformFixture) {
+    let (homeless, unreachable, neighbour) = (fixture.instance(), fixture.instance(), fixture.instance());
+    let endpoint = fixture.endpoint(&homeless).await;
+    let other = fixture.place(&neighbour).await.endpoint;
+    fixture.volume(&unreachable).await;
     for (instance, endpoint) in [(&homeless, &endpoint), (&unreachable, &other)] {
-        let setup = trial.setup(instance).await;
-        let placed = trial.platform().compute.ensure_compute(instance, endpoint, setup.as_ref()).await;
+        let setup = fixture.setup(instance).await;
+        let placed = fixture.platform().compute.ensure_compute(instance, endpoint, setup.as_ref()).await;
         assert_eq!(placed.expect_err("it was not refused").kind(), Kind::Conflict);
     }
 }
 
-async fn releasing_an_absent_place_is_ok(trial: &Trial) {
-    let instance = trial.instance();
-    let platform = trial.platform();
+async fn releasing_an_absent_place_is_ok(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    let platform = fixture.platform();
     platform.compute.release_compute(instance.id).await.unwrap();
-    trial.place(&instance).await;
+    fixture.place(&instance).await;
     for _ in 0..2 {
         platform.compute.release_compute(instance.id).await.unwrap();
     }
 }
 
-async fn a_place_given_back_can_be_had_again(trial: &Trial) {
-    let instance = trial.instance();
-    let first = trial.place(&instance).await;
-    trial.platform().compute.release_compute(instance.id).await.unwrap();
-    assert_eq!(shown(&trial.place(&instance).await), shown(&first));
+async fn a_place_given_back_can_be_had_again(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    let first = fixture.place(&instance).await;
+    fixture.platform().compute.release_compute(instance.id).await.unwrap();
+    assert_eq!(shown(&fixture.place(&instance).await), shown(&first));
 }
 
-async fn texts_of_an_instance_are_passed_on_as_they_are(trial: &Trial) {
+async fn texts_of_an_instance_are_passed_on_as_they_are(fixture: &PlatformFixture) {
     for text in ["", "../../../etc", "a/b\0c\n", "α'; DROP TABLE instances; --", &"x".repeat(5000)] {
-        let mut instance = trial.instance();
+        let mut instance = fixture.instance();
         for field in [&mut instance.name, &mut instance.project, &mut instance.version_number, &mut instance.image] {
             *field = text.to_owned();
         }
-        let host = trial.place(&instance).await;
+        let host = fixture.place(&instance).await;
         assert_eq!((host.project.as_str(), host.version.as_str(), host.image.as_str()), (text, text, text));
         assert_eq!(host.name, resource_name(instance.id));
-        trial.release(instance.id).await;
-        trial.nothing_is_left().await;
+        fixture.release(instance.id).await;
+        fixture.assert_no_leftovers().await;
     }
 }
 
-async fn an_agent_elsewhere_answers_whichever_process_asks(trial: &Trial) {
-    let Some(agents) = trial.testbed().agents() else { skip("agents live in the service's process") };
-    let instance = trial.instance();
+async fn an_agent_elsewhere_answers_whichever_process_asks(fixture: &PlatformFixture) {
+    let Some(agents) = fixture.testbed().agents() else { skip("agents live in the service's process") };
+    let instance = fixture.instance();
     for _ in 0..2 {
-        trial.place(&instance).await;
+        fixture.place(&instance).await;
         agents.answers(instance.id).await.unwrap();
-        trial.reopen().await;
+        fixture.reopen().await;
         agents.answers(instance.id).await.unwrap();
     }
-    trial.platform().compute.release_compute(instance.id).await.unwrap();
-    trial.place(&instance).await;
+    fixture.platform().compute.release_compute(instance.id).await.unwrap();
+    fixture.place(&instance).await;
     agents.answers(instance.id).await.unwrap();
 }

@@ -2,10 +2,10 @@
 
 use futures_util::future::join_all;
 
-use super::Trial;
+use super::PlatformFixture;
 use crate::conformance::case::{Case, cases};
 
-pub(super) fn cases() -> Vec<Case<Trial>> {
+pub(super) fn cases() -> Vec<Case<PlatformFixture>> {
     cases![
         nothing_is_left_of_what_is_released,
         what_is_released_in_any_order_is_gone,
@@ -16,25 +16,25 @@ pub(super) fn cases() -> Vec<Case<Trial>> {
     ]
 }
 
-async fn nothing_is_left_of_what_is_released(trial: &Trial) {
+async fn nothing_is_left_of_what_is_released(fixture: &PlatformFixture) {
     for _ in 0..2 {
-        let instance = trial.instance();
-        trial.place(&instance).await;
-        trial.put(&instance, "gone").await;
-        let residue = trial.testbed().residue().await.unwrap();
-        assert!(!residue.is_empty(), "the testbed does not see what there is");
+        let instance = fixture.instance();
+        fixture.place(&instance).await;
+        fixture.put(&instance, "gone").await;
+        let leftovers = fixture.testbed().leftovers().await.unwrap();
+        assert!(!leftovers.is_empty(), "the testbed does not see what there is");
         for _ in 0..2 {
-            trial.release(instance.id).await;
-            trial.nothing_is_left().await;
+            fixture.release(instance.id).await;
+            fixture.assert_no_leftovers().await;
         }
     }
 }
 
-async fn what_is_released_in_any_order_is_gone(trial: &Trial) {
+async fn what_is_released_in_any_order_is_gone(fixture: &PlatformFixture) {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        let instance = trial.instance();
-        trial.place(&instance).await;
-        let platform = trial.platform();
+        let instance = fixture.instance();
+        fixture.place(&instance).await;
+        let platform = fixture.platform();
         for part in order {
             let released = match part {
                 0 => platform.volumes.release_volume(instance.id).await,
@@ -43,80 +43,80 @@ async fn what_is_released_in_any_order_is_gone(trial: &Trial) {
             };
             released.unwrap_or_else(|error| panic!("released in order {order:?}: {error:?}"));
         }
-        trial.nothing_is_left().await;
+        fixture.assert_no_leftovers().await;
     }
 }
 
-async fn many_at_once_are_made_and_released(trial: &Trial) {
-    let instances: Vec<_> = (0..8).map(|_| trial.instance()).collect();
+async fn many_at_once_are_made_and_released(fixture: &PlatformFixture) {
+    let instances: Vec<_> = (0..8).map(|_| fixture.instance()).collect();
     let life = async |instance| {
         for _ in 0..2 {
-            trial.place(instance).await;
-            trial.put(instance, &instance.id.to_string()).await;
-            trial.place(instance).await;
-            assert_eq!(trial.get(instance).await, Some(instance.id.to_string()));
-            trial.release(instance.id).await;
+            fixture.place(instance).await;
+            fixture.put(instance, &instance.id.to_string()).await;
+            fixture.place(instance).await;
+            assert_eq!(fixture.get(instance).await, Some(instance.id.to_string()));
+            fixture.release(instance.id).await;
         }
     };
     join_all(instances.iter().map(life)).await;
-    trial.nothing_is_left().await;
+    fixture.assert_no_leftovers().await;
 }
 
-async fn one_process_goes_on_where_another_died(trial: &Trial) {
-    let instance = trial.instance();
-    trial.volume(&instance).await;
-    trial.put(&instance, "kept").await;
-    trial.reopen().await;
-    let endpoint = trial.endpoint(&instance).await;
-    trial.reopen().await;
-    let host = trial.place(&instance).await;
+async fn one_process_goes_on_where_another_died(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    fixture.volume(&instance).await;
+    fixture.put(&instance, "kept").await;
+    fixture.reopen().await;
+    let endpoint = fixture.endpoint(&instance).await;
+    fixture.reopen().await;
+    let host = fixture.place(&instance).await;
     assert_eq!(host.endpoint, endpoint);
-    assert_eq!(trial.get(&instance).await.as_deref(), Some("kept"));
-    trial.platform().compute.release_compute(instance.id).await.unwrap();
-    trial.reopen().await;
-    trial.platform().networks.release_endpoint(instance.id).await.unwrap();
-    trial.reopen().await;
-    trial.release(instance.id).await;
-    trial.nothing_is_left().await;
+    assert_eq!(fixture.get(&instance).await.as_deref(), Some("kept"));
+    fixture.platform().compute.release_compute(instance.id).await.unwrap();
+    fixture.reopen().await;
+    fixture.platform().networks.release_endpoint(instance.id).await.unwrap();
+    fixture.reopen().await;
+    fixture.release(instance.id).await;
+    fixture.assert_no_leftovers().await;
 }
 
-async fn an_ensure_that_is_dropped_anywhere_loses_nothing(trial: &Trial) {
-    let instance = trial.instance();
-    trial.volume(&instance).await;
-    trial.put(&instance, "kept").await;
-    trial.dropped_everywhere(|| trial.volume(&instance), async |_| trial.reopen().await).await;
-    let endpoint = trial.endpoint(&instance).await;
+async fn an_ensure_that_is_dropped_anywhere_loses_nothing(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    fixture.volume(&instance).await;
+    fixture.put(&instance, "kept").await;
+    fixture.drop_at_every_await(|| fixture.volume(&instance), async |_| fixture.reopen().await).await;
+    let endpoint = fixture.endpoint(&instance).await;
     let same = async |at| {
-        trial.reopen().await;
-        assert_eq!(trial.endpoint(&instance).await, endpoint, "dropped at await {at}");
+        fixture.reopen().await;
+        assert_eq!(fixture.endpoint(&instance).await, endpoint, "dropped at await {at}");
     };
-    trial.dropped_everywhere(|| trial.endpoint(&instance), same).await;
+    fixture.drop_at_every_await(|| fixture.endpoint(&instance), same).await;
     let placed = async |_| {
-        trial.reopen().await;
-        trial.place(&instance).await;
-        trial.platform().compute.release_compute(instance.id).await.unwrap();
+        fixture.reopen().await;
+        fixture.place(&instance).await;
+        fixture.platform().compute.release_compute(instance.id).await.unwrap();
     };
-    trial.dropped_everywhere(|| trial.compute(&instance, &endpoint), placed).await;
-    assert_eq!(trial.get(&instance).await.as_deref(), Some("kept"));
+    fixture.drop_at_every_await(|| fixture.compute(&instance, &endpoint), placed).await;
+    assert_eq!(fixture.get(&instance).await.as_deref(), Some("kept"));
 
-    let fresh = trial.instance();
+    let fresh = fixture.instance();
     let gone = async |_| {
-        trial.reopen().await;
-        trial.release(fresh.id).await;
+        fixture.reopen().await;
+        fixture.release(fresh.id).await;
     };
-    trial.dropped_everywhere(|| trial.place(&fresh), gone).await;
-    trial.place(&fresh).await;
+    fixture.drop_at_every_await(|| fixture.place(&fresh), gone).await;
+    fixture.place(&fresh).await;
 }
 
-async fn a_release_that_is_dropped_anywhere_is_made_again(trial: &Trial) {
-    let instance = trial.instance();
-    trial.place(&instance).await;
+async fn a_release_that_is_dropped_anywhere_is_made_again(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    fixture.place(&instance).await;
     let made_again = async |_| {
-        trial.reopen().await;
-        trial.release(instance.id).await;
-        trial.nothing_is_left().await;
-        trial.place(&instance).await;
-        trial.put(&instance, "text").await;
+        fixture.reopen().await;
+        fixture.release(instance.id).await;
+        fixture.assert_no_leftovers().await;
+        fixture.place(&instance).await;
+        fixture.put(&instance, "text").await;
     };
-    trial.dropped_everywhere(|| trial.release(instance.id), made_again).await;
+    fixture.drop_at_every_await(|| fixture.release(instance.id), made_again).await;
 }

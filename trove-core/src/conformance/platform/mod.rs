@@ -16,19 +16,20 @@
 //! A platform that runs the agents of its instances elsewhere is tried with [`Agents`] too: its testbed has them, and tells
 //! what the platform told each.
 //!
-//! A case is an async function of a [`Trial`] that panics where the platform is wrong, in the file of its subject and in
+//! A case is an async function of a [`PlatformFixture`] that panics where the platform is wrong, in the file of its subject and in
 //! the list there. What it made is released after it, and then nothing may be left.
 
 mod agents;
 mod compute;
+mod fixture;
 mod life;
 mod networks;
 mod suite;
 mod testbed;
-mod trial;
 mod volumes;
 
 pub use agents::Agents;
-pub use suite::{certify, certify_only};
+pub use fixture::PlatformFixture;
+pub(super) use suite::PlatformSuite;
+pub use suite::{certify, certify_matching};
 pub use testbed::Testbed;
-pub use trial::Trial;

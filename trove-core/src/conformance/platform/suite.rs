@@ -1,54 +1,61 @@
 use std::sync::Arc;
 
-use super::{Testbed, Trial, compute, life, networks, volumes};
+use super::{PlatformFixture, Testbed, compute, life, networks, volumes};
 use crate::conformance::{
-    Entry, Outcome, Report,
+    Outcome, Report,
     case::{self, Case},
+    suite::{self, Suite, SuiteCase},
 };
 
-/// Tries the platform of a testbed by all cases, one after another.
+/// Runs all cases on a testbed.
 pub async fn certify(subject: &str, testbed: impl Testbed) -> Report {
-    certify_only(subject, testbed, "").await
+    certify_matching(subject, testbed, "").await
 }
 
-/// The same by those cases only whose name holds this text.
-pub async fn certify_only(subject: &str, testbed: impl Testbed, text: &str) -> Report {
-    let testbed: Arc<dyn Testbed> = Arc::new(testbed);
-    let mut report = Report { subject: subject.to_owned(), cases: Vec::new() };
-    for (name, case) in cases() {
-        if name.contains(text) {
-            report.cases.push(run(&testbed, name, case).await);
+/// Runs the cases whose names contain the filter.
+pub async fn certify_matching(subject: &str, testbed: impl Testbed, filter: &str) -> Report {
+    suite::certify(subject, &PlatformSuite::new(testbed), filter, 1).await
+}
+
+/// The suite on one testbed, where cases run one at a time: each expects that there is nothing else on the platform.
+pub(in crate::conformance) struct PlatformSuite {
+    testbed: Arc<dyn Testbed>,
+}
+
+impl PlatformSuite {
+    pub(in crate::conformance) fn new(testbed: impl Testbed) -> Self {
+        Self { testbed: Arc::new(testbed) }
+    }
+}
+
+impl Suite for PlatformSuite {
+    type Case = Case<PlatformFixture>;
+
+    fn cases() -> Vec<SuiteCase<Self::Case>> {
+        let groups = [
+            ("volumes", volumes::cases()),
+            ("networks", networks::cases()),
+            ("compute", compute::cases()),
+            ("life", life::cases()),
+        ];
+        groups.into_iter().flat_map(|(group, cases)| suite::grouped(group, cases)).collect()
+    }
+
+    async fn run(&self, case: &Self::Case) -> Outcome {
+        let fixture = match PlatformFixture::open(self.testbed.clone()).await {
+            Ok(fixture) => fixture,
+            Err(error) => return Outcome::Failed(format!("could not open the platform: {error:?}")),
+        };
+        let limit = self.testbed.case_timeout();
+        let outcome = case::run(limit, (case.run)(&fixture)).await;
+        // What a failed case created is released as well, for the sake of the next.
+        let released = case::run(limit, fixture.release_all()).await;
+        match outcome {
+            Outcome::Failed(_) => outcome,
+            Outcome::Passed | Outcome::Skipped(_) if matches!(released, Outcome::Failed(_)) => released,
+            Outcome::Passed | Outcome::Skipped(_) => outcome,
         }
     }
-    report
-}
 
-fn cases() -> impl Iterator<Item = (String, Case<Trial>)> {
-    let subjects = [
-        ("volumes", volumes::cases()),
-        ("networks", networks::cases()),
-        ("compute", compute::cases()),
-        ("life", life::cases()),
-    ];
-    let named = |(subject, cases): (&'static str, Vec<Case<Trial>>)| {
-        cases.into_iter().map(move |case| (format!("{subject}::{}", case.name), case))
-    };
-    subjects.into_iter().flat_map(named)
-}
-
-async fn run(testbed: &Arc<dyn Testbed>, name: String, case: Case<Trial>) -> Entry {
-    let trial = match Trial::begin(testbed.clone()).await {
-        Ok(trial) => trial,
-        Err(error) => {
-            let outcome = Outcome::Failed(format!("the platform cannot be opened: {error:?}"));
-            return Entry { name, outcome, took: Default::default() };
-        }
-    };
-    let mut entry = case::run(name, testbed.limit(), (case.run)(&trial)).await;
-    // What a case that failed made is released as well, for the sake of the next.
-    let end = case::run(String::new(), testbed.limit(), trial.end()).await;
-    if !matches!(entry.outcome, Outcome::Failed(_)) && matches!(end.outcome, Outcome::Failed(_)) {
-        entry.outcome = end.outcome;
-    }
-    entry
+    async fn close(&self) {}
 }

@@ -19,7 +19,7 @@ pub trait Testbed: Send + Sync + 'static {
     async fn open(&self) -> Result<Platform>;
 
     /// All that there is on the platform, each in words.
-    async fn residue(&self) -> Result<Vec<String>>;
+    async fn leftovers(&self) -> Result<Vec<String>>;
 
     /// Writes a text into the instance's volume, as its server would.
     async fn put(&self, instance: InstanceId, text: &str) -> Result<()>;
@@ -53,7 +53,7 @@ pub trait Testbed: Send + Sync + 'static {
     }
 
     /// How long one case may take.
-    fn limit(&self) -> Duration {
-        Duration::from_secs(120)
+    fn case_timeout(&self) -> Duration {
+        Duration::from_secs(600)
     }
 }

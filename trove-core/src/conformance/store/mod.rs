@@ -18,35 +18,57 @@ mod versions;
 
 use std::time::Duration;
 
+use tokio::sync::Mutex;
+
 use super::{
     Outcome, Report,
     case::{self, Case},
+    suite::{self, Suite, SuiteCase},
 };
 use crate::store::Store;
 
-/// How long one case may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Tries a store by all cases, one after the other, and leaves it empty. It holds nothing else, and nothing else uses it
-/// meanwhile.
+/// Runs all cases on a store and leaves it empty. The store holds nothing else, and nothing else uses it meanwhile.
 pub async fn certify(subject: &str, store: &Store) -> Report {
-    let mut report = Report { subject: subject.to_owned(), cases: Vec::new() };
-    let subjects = [
-        ("instances", instances::cases()),
-        ("journal", journal::cases()),
-        ("versions", versions::cases()),
-        ("configurations", configurations::cases()),
-        ("sealed", sealed::cases()),
-    ];
-    for (subject, cases) in subjects {
-        for Case { name, run } in cases {
-            let entry = case::run(format!("{subject}::{name}"), LIMIT, run(store)).await;
-            if matches!(entry.outcome, Outcome::Failed(_)) {
-                // What it left would mislead the next. Where it cannot be swept the next say so.
-                case::run(String::new(), LIMIT, rows::sweep(store)).await;
-            }
-            report.cases.push(entry);
-        }
+    suite::certify(subject, &StoreSuite::new(store.clone()), "", 1).await
+}
+
+/// The suite on one store. Each case expects it to be empty, so that cases take turns.
+pub(super) struct StoreSuite {
+    store: Store,
+    turn: Mutex<()>,
+}
+
+impl StoreSuite {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, turn: Mutex::default() }
     }
-    report
+}
+
+impl Suite for StoreSuite {
+    type Case = Case<Store>;
+
+    fn cases() -> Vec<SuiteCase<Self::Case>> {
+        let groups = [
+            ("instances", instances::cases()),
+            ("journal", journal::cases()),
+            ("versions", versions::cases()),
+            ("configurations", configurations::cases()),
+            ("sealed", sealed::cases()),
+        ];
+        groups.into_iter().flat_map(|(group, cases)| suite::grouped(group, cases)).collect()
+    }
+
+    async fn run(&self, case: &Self::Case) -> Outcome {
+        let _turn = self.turn.lock().await;
+        let outcome = case::run(CASE_TIMEOUT, (case.run)(&self.store)).await;
+        if matches!(outcome, Outcome::Failed(_)) {
+            // What it left would mislead the next. Where it cannot be swept, the next case says so.
+            case::run(CASE_TIMEOUT, rows::sweep(&self.store)).await;
+        }
+        outcome
+    }
+
+    async fn close(&self) {}
 }

@@ -158,7 +158,7 @@ impl Case {
             }
             State::Stopped => assert!(self.world.is_stopped(self.instance), "{what}: stopped but running"),
             State::Error => {
-                assert_eq!(self.world.residue(), [""; 0], "{what}: in error with leftovers");
+                assert_eq!(self.world.leftovers(), [""; 0], "{what}: in error with leftovers");
                 assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: in error with a login");
                 assert!(instance.fault.is_some() && instance.endpoint.is_none(), "{what}: {instance:?}");
             }
@@ -179,7 +179,7 @@ impl Case {
     }
 
     pub(super) async fn assert_gone(&self, what: &str) {
-        assert_eq!(self.world.residue(), [""; 0], "{what}: leftovers");
+        assert_eq!(self.world.leftovers(), [""; 0], "{what}: leftovers");
         assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: leftover login");
         assert_eq!(self.store.instance(self.instance).await.unwrap(), None, "{what}: leftover row");
     }

@@ -230,7 +230,7 @@ impl Fixture {
         for instance in [&self.stolen, &self.innocent] {
             instance.delete().await.unwrap().wait().await.unwrap();
         }
-        assert_eq!(self.apart.world.residue(), [""; 0]);
+        assert_eq!(self.apart.world.leftovers(), [""; 0]);
         let dropped = (self.refused() > 0).then_some("dropped a frame");
         self.trove.shut_down().await;
         for line in [" TRACE lapin::", " DEBUG sqlx::"].into_iter().chain(dropped) {

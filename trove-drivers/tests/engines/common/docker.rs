@@ -31,12 +31,12 @@ fn labelled(scope: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("io.trove.scope={scope}")])])
 }
 
-/// Removes what a test left in the Docker Engine.
-pub struct Sweeper {
+/// Removes the containers and networks of a scope when dropped, also when the test panics.
+pub struct ScopeCleanup {
     pub scope: String,
 }
 
-impl Drop for Sweeper {
+impl Drop for ScopeCleanup {
     fn drop(&mut self) {
         let scope = self.scope.clone();
         let swept = std::thread::spawn(move || {

@@ -15,6 +15,6 @@ pub async fn login(endpoint: &Endpoint, user: &str, password: &str, database: &s
         .pass(Some(password))
         .prefer_socket(false)
         .db_name((!database.is_empty()).then_some(database));
-    let connected = timeout(Duration::from_secs(10), Conn::new(Opts::from(opts))).await;
+    let connected = timeout(Duration::from_secs(60), Conn::new(Opts::from(opts))).await;
     connected.unwrap_or_else(|_| Err(Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut).into())))
 }

@@ -18,7 +18,7 @@ pub fn driver() -> PostgreSql {
 pub async fn login(endpoint: &Endpoint, user: &str, password: &str, database: &str) -> Result<Client, Error> {
     let mut config = Config::new();
     config.host(&endpoint.host).port(endpoint.port).user(user).password(password).dbname(database);
-    let (client, connection) = config.connect_timeout(Duration::from_secs(10)).connect(NoTls).await?;
+    let (client, connection) = config.connect_timeout(Duration::from_secs(60)).connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }

@@ -56,6 +56,7 @@ impl Images {
     }
 
     /// One of an engine, which is another than that of its subject in name only.
+    #[allow(dead_code, reason = "the other program uses it")]
     pub async fn of_subject(&mut self, subject: Subject) -> String {
         self.changed(subject, "LABEL patched=yes".to_owned()).await
     }

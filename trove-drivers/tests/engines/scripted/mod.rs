@@ -135,7 +135,9 @@ impl Engine for Scripted {
     }
 
     fn start_limit(&self) -> Duration {
-        Duration::from_secs(3)
+        // Only a server with this setting never comes up.
+        let settings = fs::read_to_string(self.run.with_file_name("conf").join("settings")).unwrap_or_default();
+        Duration::from_secs(if settings.contains("broken=late") { 3 } else { 120 })
     }
 
     async fn probe(&self) -> Readiness {

@@ -3,39 +3,39 @@
 use super::tenant::{PASSWORD, accounts, ended};
 use crate::conformance::{
     case::cases,
-    driver::{Trial, suite::Group},
+    driver::{ServerFixture, group::Group},
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![accounts("accounts::lasting", cases![accounts_outlive_a_restart, accounts_are_the_servers_and_no_processes])]
+    vec![accounts("accounts::lasting", cases![accounts_survive_a_restart, accounts_are_visible_to_every_process])]
 }
 
-async fn accounts_outlive_a_restart(trial: &Trial) {
+async fn accounts_survive_a_restart(fixture: &ServerFixture) {
     let (name, gone, root) =
-        (trial.make_tenant("lasts").await, trial.make_tenant("gone").await, trial.make_root("r00t").await);
-    trial.accounts().drop_user(&trial.cx(), &(&gone).into()).await.unwrap();
-    let mut session = trial.enter(&name, PASSWORD, &name).await;
+        (fixture.create_tenant("lasts").await, fixture.create_tenant("gone").await, fixture.make_root("r00t").await);
+    fixture.accounts().drop_user(&fixture.cx(), &(&gone).into()).await.unwrap();
+    let mut session = fixture.log_in(&name, PASSWORD, &name).await;
     session.put("kept", "yes").await.unwrap();
-    let before = (trial.users().await, trial.databases().await);
-    trial.server.stop(&trial.cx()).await.unwrap();
-    trial.server.start(&trial.cx()).await.unwrap();
+    let before = (fixture.users().await, fixture.databases().await);
+    fixture.server.stop(&fixture.cx()).await.unwrap();
+    fixture.server.start(&fixture.cx()).await.unwrap();
     ended(&mut session, "the server was stopped").await;
-    assert_eq!((trial.users().await, trial.databases().await), before);
-    let kept = trial.enter(&name, PASSWORD, &name).await.get("kept").await.unwrap();
+    assert_eq!((fixture.users().await, fixture.databases().await), before);
+    let kept = fixture.log_in(&name, PASSWORD, &name).await.get("kept").await.unwrap();
     assert_eq!(kept.as_deref(), Some("yes"));
-    assert!(!trial.lets_in(&gone, PASSWORD, &gone).await, "a dropped user came back");
-    assert!(trial.has_root().await && trial.lets_in(&root, "r00t", "app").await, "root was shut out");
-    trial.end_root().await;
-    trial.forget(&[&name, &gone]).await;
+    assert!(!fixture.can_log_in(&gone, PASSWORD, &gone).await, "a dropped user came back");
+    assert!(fixture.has_root().await && fixture.can_log_in(&root, "r00t", "app").await, "root was shut out");
+    fixture.end_root().await;
+    fixture.drop_all(&[&name, &gone]).await;
 }
 
-async fn accounts_are_the_servers_and_no_processes(trial: &Trial) {
-    let name = trial.make_tenant("seen").await;
-    let other = trial.reattached();
+async fn accounts_are_visible_to_every_process(fixture: &ServerFixture) {
+    let name = fixture.create_tenant("seen").await;
+    let other = fixture.reattach();
     let other = other.abilities().accounts.expect("the ability was shown");
-    let seen = other.user(&trial.cx(), &(&name).into()).await.unwrap();
-    assert_eq!(seen, trial.accounts().user(&trial.cx(), &(&name).into()).await.unwrap());
-    other.drop_user(&trial.cx(), &(&name).into()).await.unwrap();
-    assert!(!trial.users().await.contains(&seen), "one process does not see what another did");
-    trial.forget(&[&name]).await;
+    let seen = other.user(&fixture.cx(), &(&name).into()).await.unwrap();
+    assert_eq!(seen, fixture.accounts().user(&fixture.cx(), &(&name).into()).await.unwrap());
+    other.drop_user(&fixture.cx(), &(&name).into()).await.unwrap();
+    assert!(!fixture.users().await.contains(&seen), "one process does not see what another did");
+    fixture.drop_all(&[&name]).await;
 }

@@ -16,7 +16,7 @@ mod root;
 mod tenant;
 mod users;
 
-use super::suite::Group;
+use super::group::Group;
 
 pub(super) fn groups() -> Vec<Group> {
     let all = [

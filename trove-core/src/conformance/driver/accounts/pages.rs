@@ -2,7 +2,7 @@ use super::tenant::{accounts, databases};
 use crate::{
     conformance::{
         case::cases,
-        driver::{Trial, suite::Group},
+        driver::{ServerFixture, group::Group},
     },
     model::{NewUser, PageRequest},
 };
@@ -12,16 +12,16 @@ pub(super) fn groups() -> Vec<Group> {
         accounts(
             "accounts::pages",
             cases![
-                pages_of_any_size_hold_all_users_in_order,
-                the_last_page_of_users_says_so,
-                a_page_of_users_goes_on_where_the_last_ended_whatever_came_and_went,
+                pages_of_any_size_list_all_users_in_order,
+                the_last_page_of_users_has_no_successor,
+                pages_of_users_continue_despite_concurrent_changes,
             ],
         ),
         databases(
             "accounts::pages",
             cases![
-                pages_of_any_size_hold_all_databases_in_order,
-                a_page_of_databases_goes_on_where_the_last_ended_whatever_came_and_went,
+                pages_of_any_size_list_all_databases_in_order,
+                pages_of_databases_continue_despite_concurrent_changes,
             ],
         ),
     ]
@@ -34,19 +34,19 @@ fn page(limit: u32, after: Option<String>) -> PageRequest {
     PageRequest { limit, after }
 }
 
-async fn make_users(trial: &Trial, names: &[String]) {
+async fn make_users(fixture: &ServerFixture, names: &[String]) {
     let users: Vec<_> = names.iter().map(|name| NewUser::new(name, "x")).collect();
-    trial.accounts().create_users(&trial.cx(), &users).await.unwrap();
+    fixture.accounts().create_users(&fixture.cx(), &users).await.unwrap();
 }
 
-async fn forget(trial: &Trial, names: &[String]) {
-    trial.forget(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+async fn drop_all(fixture: &ServerFixture, names: &[String]) {
+    fixture.drop_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
 
-async fn pages_of_any_size_hold_all_users_in_order(trial: &Trial) {
-    let names = NAMES.map(|name| trial.name(name));
-    make_users(trial, &names).await;
-    let everything = trial.accounts().users(&trial.cx(), &page(1000, None)).await.unwrap();
+async fn pages_of_any_size_list_all_users_in_order(fixture: &ServerFixture) {
+    let names = NAMES.map(|name| fixture.unique_name(name));
+    make_users(fixture, &names).await;
+    let everything = fixture.accounts().users(&fixture.cx(), &page(1000, None)).await.unwrap();
     assert_eq!(everything.next, None);
     let mut sorted = everything.items.clone();
     sorted.sort_by(|one, other| one.user.cmp(&other.user));
@@ -55,7 +55,7 @@ async fn pages_of_any_size_hold_all_users_in_order(trial: &Trial) {
     for limit in [1, 2, 3, 5] {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let part = trial.accounts().users(&trial.cx(), &page(limit, after)).await.unwrap();
+            let part = fixture.accounts().users(&fixture.cx(), &page(limit, after)).await.unwrap();
             assert!(part.items.len() <= limit as usize, "a page of {limit} holds {}", part.items.len());
             assert!(!part.items.is_empty(), "a page that was announced is empty");
             found.extend(part.items);
@@ -67,35 +67,36 @@ async fn pages_of_any_size_hold_all_users_in_order(trial: &Trial) {
         }
         assert_eq!(found, sorted, "in pages of {limit}");
     }
-    forget(trial, &names).await;
+    drop_all(fixture, &names).await;
 }
 
-async fn the_last_page_of_users_says_so(trial: &Trial) {
-    let names = ["last1_", "last2_"].map(|name| trial.name(name));
-    make_users(trial, &names).await;
-    let count = u32::try_from(trial.users().await.len()).expect("there are few");
-    let exact = trial.accounts().users(&trial.cx(), &page(count, None)).await.unwrap();
+async fn the_last_page_of_users_has_no_successor(fixture: &ServerFixture) {
+    let names = ["last1_", "last2_"].map(|name| fixture.unique_name(name));
+    make_users(fixture, &names).await;
+    let count = u32::try_from(fixture.users().await.len()).expect("there are few");
+    let exact = fixture.accounts().users(&fixture.cx(), &page(count, None)).await.unwrap();
     assert_eq!((exact.items.len(), exact.next), (count as usize, None), "nothing follows a page that holds all");
-    let short = trial.accounts().users(&trial.cx(), &page(count - 1, None)).await.unwrap();
-    let rest = trial.accounts().users(&trial.cx(), &page(10, Some(short.next.expect("one follows")))).await.unwrap();
+    let short = fixture.accounts().users(&fixture.cx(), &page(count - 1, None)).await.unwrap();
+    let rest =
+        fixture.accounts().users(&fixture.cx(), &page(10, Some(short.next.expect("one follows")))).await.unwrap();
     assert_eq!((rest.items.len(), rest.next), (1, None));
-    forget(trial, &names).await;
+    drop_all(fixture, &names).await;
 }
 
-async fn a_page_of_users_goes_on_where_the_last_ended_whatever_came_and_went(trial: &Trial) {
-    let mut names = ["p1_", "p2_", "p3_", "p5_", "p6_"].map(|name| trial.name(name)).to_vec();
-    make_users(trial, &names).await;
+async fn pages_of_users_continue_despite_concurrent_changes(fixture: &ServerFixture) {
+    let mut names = ["p1_", "p2_", "p3_", "p5_", "p6_"].map(|name| fixture.unique_name(name)).to_vec();
+    make_users(fixture, &names).await;
     let mine = |found: &str| found.starts_with('p') && found[1..2].parse::<u8>().is_ok();
     let (mut found, mut after, mut seen) = (Vec::new(), None, false);
     loop {
-        let part = trial.accounts().users(&trial.cx(), &page(1, after)).await.unwrap();
+        let part = fixture.accounts().users(&fixture.cx(), &page(1, after)).await.unwrap();
         found.extend(part.items.into_iter().map(|user| user.user.name).filter(|name| mine(name)));
         if found.len() == 3 && !seen {
             seen = true;
             // The one that the page ended with goes, some come before it, and one after.
-            trial.accounts().drop_user(&trial.cx(), &(&names[2]).into()).await.unwrap();
-            let new = ["p0_", "p01_", "p4_"].map(|name| trial.name(name));
-            make_users(trial, &new).await;
+            fixture.accounts().drop_user(&fixture.cx(), &(&names[2]).into()).await.unwrap();
+            let new = ["p0_", "p01_", "p4_"].map(|name| fixture.unique_name(name));
+            make_users(fixture, &new).await;
             names.extend(new);
         }
         after = part.next;
@@ -103,25 +104,25 @@ async fn a_page_of_users_goes_on_where_the_last_ended_whatever_came_and_went(tri
             break;
         }
     }
-    let expected = ["p1_", "p2_", "p3_", "p4_", "p5_", "p6_"].map(|name| trial.name(name));
+    let expected = ["p1_", "p2_", "p3_", "p4_", "p5_", "p6_"].map(|name| fixture.unique_name(name));
     assert_eq!(found, expected);
     // What would follow is gone when it is asked for.
-    let all = trial.users().await.len();
+    let all = fixture.users().await.len();
     let limit = u32::try_from(all - 1).expect("there are few");
-    let last = trial.accounts().users(&trial.cx(), &page(limit, None)).await.unwrap();
-    let rest = trial.users().await.pop().expect("there is one");
+    let last = fixture.accounts().users(&fixture.cx(), &page(limit, None)).await.unwrap();
+    let rest = fixture.users().await.pop().expect("there is one");
     if names.contains(&rest.user.name) {
-        trial.accounts().drop_user(&trial.cx(), &rest.user).await.unwrap();
-        let past = trial.accounts().users(&trial.cx(), &page(10, last.next)).await.unwrap();
+        fixture.accounts().drop_user(&fixture.cx(), &rest.user).await.unwrap();
+        let past = fixture.accounts().users(&fixture.cx(), &page(10, last.next)).await.unwrap();
         assert_eq!((past.items, past.next), (Vec::new(), None), "past the end");
     }
-    forget(trial, &names).await;
+    drop_all(fixture, &names).await;
 }
 
-async fn pages_of_any_size_hold_all_databases_in_order(trial: &Trial) {
-    let names = NAMES.map(|name| trial.name(name));
-    trial.make_databases(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let everything = trial.accounts().databases(&trial.cx(), &page(1000, None)).await.unwrap();
+async fn pages_of_any_size_list_all_databases_in_order(fixture: &ServerFixture) {
+    let names = NAMES.map(|name| fixture.unique_name(name));
+    fixture.create_databases_if_supported(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let everything = fixture.accounts().databases(&fixture.cx(), &page(1000, None)).await.unwrap();
     assert_eq!(everything.next, None);
     let mut sorted = everything.items.clone();
     sorted.sort_by(|one, other| one.name.cmp(&other.name));
@@ -130,7 +131,7 @@ async fn pages_of_any_size_hold_all_databases_in_order(trial: &Trial) {
     for limit in [1, 2, 5] {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let part = trial.accounts().databases(&trial.cx(), &page(limit, after)).await.unwrap();
+            let part = fixture.accounts().databases(&fixture.cx(), &page(limit, after)).await.unwrap();
             assert!(part.items.len() <= limit as usize, "a page of {limit} holds {}", part.items.len());
             assert!(!part.items.is_empty(), "a page that was announced is empty");
             found.extend(part.items);
@@ -142,21 +143,21 @@ async fn pages_of_any_size_hold_all_databases_in_order(trial: &Trial) {
         }
         assert_eq!(found, sorted, "in pages of {limit}");
     }
-    forget(trial, &names).await;
+    drop_all(fixture, &names).await;
 }
 
-async fn a_page_of_databases_goes_on_where_the_last_ended_whatever_came_and_went(trial: &Trial) {
-    let mut names = ["q1_", "q2_", "q4_"].map(|name| trial.name(name)).to_vec();
-    trial.make_databases(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+async fn pages_of_databases_continue_despite_concurrent_changes(fixture: &ServerFixture) {
+    let mut names = ["q1_", "q2_", "q4_"].map(|name| fixture.unique_name(name)).to_vec();
+    fixture.create_databases_if_supported(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let (mut found, mut after, mut seen) = (Vec::new(), None, false);
     loop {
-        let part = trial.accounts().databases(&trial.cx(), &page(1, after)).await.unwrap();
+        let part = fixture.accounts().databases(&fixture.cx(), &page(1, after)).await.unwrap();
         found.extend(part.items.into_iter().map(|database| database.name).filter(|name| name.starts_with('q')));
         if found.len() == 2 && !seen {
             seen = true;
-            trial.accounts().drop_database(&trial.cx(), &names[1]).await.unwrap();
-            let new = ["q0_", "q01_", "q3_"].map(|name| trial.name(name));
-            trial.make_databases(&[&new[0], &new[1], &new[2]]).await;
+            fixture.accounts().drop_database(&fixture.cx(), &names[1]).await.unwrap();
+            let new = ["q0_", "q01_", "q3_"].map(|name| fixture.unique_name(name));
+            fixture.create_databases_if_supported(&[&new[0], &new[1], &new[2]]).await;
             names.extend(new);
         }
         after = part.next;
@@ -164,6 +165,6 @@ async fn a_page_of_databases_goes_on_where_the_last_ended_whatever_came_and_went
             break;
         }
     }
-    assert_eq!(found, ["q1_", "q2_", "q3_", "q4_"].map(|name| trial.name(name)));
-    forget(trial, &names).await;
+    assert_eq!(found, ["q1_", "q2_", "q3_", "q4_"].map(|name| fixture.unique_name(name)));
+    drop_all(fixture, &names).await;
 }

@@ -4,8 +4,8 @@ use crate::{
     conformance::{
         case::Case,
         driver::{
-            Login, Session, Trial,
-            suite::{Group, Need, Place},
+            ClientLogin, ClientSession, ServerFixture,
+            group::{Group, Need},
         },
     },
     model::{Database, NewDatabase, NewUser, PageRequest, User},
@@ -16,23 +16,23 @@ use crate::{
 pub(super) const PASSWORD: &str = "secret";
 
 /// Cases on the shared server that need accounts only.
-pub(super) fn accounts(name: &'static str, cases: Vec<Case<Trial>>) -> Group {
-    Group { name, place: Place::Shared, needs: &[Need::Accounts], cases }
+pub(super) fn accounts(name: &'static str, cases: Vec<Case<ServerFixture>>) -> Group {
+    Group::shared(name, &[Need::Accounts], cases)
 }
 
 /// Cases on the shared server that need databases.
-pub(super) fn databases(name: &'static str, cases: Vec<Case<Trial>>) -> Group {
-    Group { name, place: Place::Shared, needs: &[Need::Databases], cases }
+pub(super) fn databases(name: &'static str, cases: Vec<Case<ServerFixture>>) -> Group {
+    Group::shared(name, &[Need::Databases], cases)
 }
 
 pub(super) fn secret(password: &str) -> SecretString {
     SecretString::from(password)
 }
 
-impl Trial {
+impl ServerFixture {
     /// True where users have databases of their own.
     pub(super) fn has_databases(&self) -> bool {
-        self.rules().is_some_and(|rules| rules.databases)
+        self.account_rules().is_some_and(|rules| rules.databases)
     }
 
     /// A user to create who may use this database, where there are any.
@@ -42,7 +42,7 @@ impl Trial {
     }
 
     /// Creates databases, where there are any.
-    pub(super) async fn make_databases(&self, names: &[&str]) {
+    pub(super) async fn create_databases_if_supported(&self, names: &[&str]) {
         let databases: Vec<_> = names.iter().map(|name| NewDatabase::from(*name)).collect();
         if self.has_databases() {
             self.accounts().create_databases(&self.cx(), &databases).await.unwrap();
@@ -50,20 +50,20 @@ impl Trial {
     }
 
     /// Creates a user and a database of one name, with [`PASSWORD`].
-    pub(super) async fn make_tenant(&self, name: &str) -> String {
-        self.make_named_tenant(self.name(name)).await
+    pub(super) async fn create_tenant(&self, name: &str) -> String {
+        self.create_named_tenant(self.unique_name(name)).await
     }
 
     /// The same of a name that is no other case's already.
-    pub(super) async fn make_named_tenant(&self, name: String) -> String {
-        self.make_databases(&[&name]).await;
+    pub(super) async fn create_named_tenant(&self, name: String) -> String {
+        self.create_databases_if_supported(&[&name]).await;
         let user = self.new_user(&name, PASSWORD, &name);
         self.accounts().create_users(&self.cx(), &[user]).await.unwrap();
         name
     }
 
     /// Drops the users and databases of these names.
-    pub(super) async fn forget(&self, names: &[&str]) {
+    pub(super) async fn drop_all(&self, names: &[&str]) {
         for name in names {
             self.accounts().drop_user(&self.cx(), &(*name).into()).await.unwrap();
             if self.has_databases() {
@@ -72,18 +72,18 @@ impl Trial {
         }
     }
 
-    fn login(&self, user: &str, password: &str, database: &str) -> Login {
-        let login = Login::new(user, password);
+    fn login(&self, user: &str, password: &str, database: &str) -> ClientLogin {
+        let login = ClientLogin::new(user, password);
         if self.has_databases() { login.database(database) } else { login }
     }
 
     /// A session that must be had.
-    pub(super) async fn enter(&self, user: &str, password: &str, database: &str) -> Box<dyn Session> {
+    pub(super) async fn log_in(&self, user: &str, password: &str, database: &str) -> Box<dyn ClientSession> {
         self.session(&self.login(user, password, database)).await
     }
 
     /// True where the server lets the user into the database, and it can be read there.
-    pub(super) async fn lets_in(&self, user: &str, password: &str, database: &str) -> bool {
+    pub(super) async fn can_log_in(&self, user: &str, password: &str, database: &str) -> bool {
         match self.testbed().connect(&self.host, &self.login(user, password, database)).await {
             Ok(mut session) => session.get("anything").await.is_ok(),
             Err(_) => false,
@@ -130,6 +130,6 @@ pub(super) fn names(users: &[User]) -> Vec<&str> {
 }
 
 /// Panics unless a session that was open has ended.
-pub(super) async fn ended(session: &mut Box<dyn Session>, why: &str) {
+pub(super) async fn ended(session: &mut Box<dyn ClientSession>, why: &str) {
     assert!(session.get("anything").await.is_err(), "a session is still open after {why}");
 }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Testbed;
 use crate::{
-    conformance::drops,
+    conformance::cancellation,
     datastore::GuestHost,
     error::Result,
     guest,
@@ -18,27 +18,27 @@ use crate::{
 };
 
 /// How long what is being deleted may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_LIMIT: Duration = Duration::from_secs(120);
 /// How often is looked for it.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// At how many of its awaits a call is dropped.
 const DROPS: usize = 12;
 
 /// One case on a platform: what it is done with.
-pub struct Trial {
+pub struct PlatformFixture {
     testbed: Arc<dyn Testbed>,
     platform: Mutex<Option<Platform>>,
     made: Mutex<Vec<InstanceId>>,
 }
 
-impl Trial {
-    pub(super) async fn begin(testbed: Arc<dyn Testbed>) -> Result<Self> {
+impl PlatformFixture {
+    pub(super) async fn open(testbed: Arc<dyn Testbed>) -> Result<Self> {
         let platform = Mutex::new(Some(testbed.open().await?));
         Ok(Self { testbed, platform, made: Mutex::default() })
     }
 
     /// Releases all that was made, and looks that nothing is left.
-    pub(super) async fn end(&self) {
+    pub(super) async fn release_all(&self) {
         self.reopen().await;
         let made = std::mem::take(&mut *lock(&self.made));
         for instance in &made {
@@ -47,7 +47,7 @@ impl Trial {
                 agents.dismiss(*instance).await.unwrap();
             }
         }
-        self.nothing_is_left().await;
+        self.assert_no_leftovers().await;
     }
 
     /// What does things behind the platform's back.
@@ -135,16 +135,16 @@ impl Trial {
     }
 
     /// Looks that there is nothing on the platform, once calls that were dropped have come to their end.
-    pub async fn nothing_is_left(&self) {
+    pub async fn assert_no_leftovers(&self) {
         let begun = Instant::now();
         loop {
-            let residue = self.testbed.residue().await;
-            let residue = residue.unwrap_or_else(|error| panic!("what is left cannot be told: {error:?}"));
-            if residue.is_empty() {
+            let leftovers = self.testbed.leftovers().await;
+            let leftovers = leftovers.unwrap_or_else(|error| panic!("what is left cannot be told: {error:?}"));
+            if leftovers.is_empty() {
                 return;
             }
-            assert!(begun.elapsed() < PATIENCE, "this is left: {}", residue.join(", "));
-            sleep(LOOK_EVERY).await;
+            assert!(begun.elapsed() < WAIT_LIMIT, "this is left: {}", leftovers.join(", "));
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -162,8 +162,8 @@ impl Trial {
 
     /// Makes a call to its end, and then again and again, dropped at one of its awaits after another. After each `check`
     /// looks whether anything was lost, and puts things back for the next.
-    pub async fn dropped_everywhere<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
-        drops::dropped_everywhere(DROPS, call, check).await;
+    pub async fn drop_at_every_await<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        cancellation::drop_at_every_await(DROPS, call, check).await;
     }
 }
 

@@ -11,7 +11,11 @@ use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
 };
-use trove_core::{conformance::driver::Harm, datastore::GuestHost, error::Result};
+use trove_core::{
+    conformance::driver::Fault,
+    datastore::GuestHost,
+    error::{Error, Result},
+};
 
 use super::file_systems::refuse_shared;
 use crate::{
@@ -28,26 +32,27 @@ const FREEZE_TRIES: usize = 5;
 /// How long a server is given to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn harm(docker: &Docker, host: &GuestHost, harm: Harm) -> Result<()> {
+pub(super) async fn inject(docker: &Docker, host: &GuestHost, fault: Fault) -> Result<()> {
     let (name, volume) = (host.name.as_str(), host.volume.clone());
-    match harm {
-        Harm::Kill => docker.kill(name).await,
-        Harm::Freeze => freeze(docker, name).await,
-        Harm::Thaw => docker.unpause(name).await,
-        Harm::Lose => docker.remove(name).await,
-        Harm::Fill => {
+    match fault {
+        Fault::Kill => docker.kill(name).await,
+        Fault::Suspend => freeze(docker, name).await,
+        Fault::Resume => docker.unpause(name).await,
+        Fault::RemoveServer => docker.remove(name).await,
+        Fault::FillVolume => {
             refuse_shared(host)?;
             let filler = volume.join(FILLER);
             blocking(move || fill(&filler).map_err(|error| failed("fill a volume", &filler, error))).await
         }
-        Harm::Drain => {
+        Fault::FreeVolume => {
             let filler = volume.join(FILLER);
             blocking(move || remove_tree(&filler).map_err(|error| failed("drain a volume", &filler, error))).await
         }
-        Harm::LoseData => {
+        Fault::DeleteData => {
             docker.stop(name, STOP_LIMIT).await?;
             blocking(move || empty(&volume).map_err(|error| failed("empty a volume", &volume, error))).await
         }
+        other => Err(Error::unsupported(format!("the testbed cannot inject {other:?}"))),
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Harm, Login, Session, Testbed};
+use super::{ClientLogin, ClientSession, Fault, Testbed};
 use crate::{
-    conformance::{case::skip, drops},
+    conformance::{cancellation, case::skip},
     datastore::{AccountRules, Accounts, Configuration, Cx, Datastore, GuestHost, Prepare, Release, Resize, Upgrade},
     error::{Kind, Result},
     id::OperationId,
@@ -27,12 +27,12 @@ use crate::{
 };
 
 /// How long what happens by itself may take to be seen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(180);
 /// How often is looked for it.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One case on one server: what it is done with.
-pub struct Trial {
+pub struct ServerFixture {
     testbed: Arc<dyn Testbed>,
     /// The place of the server.
     pub host: GuestHost,
@@ -41,40 +41,40 @@ pub struct Trial {
     number: usize,
     /// The present owner's.
     epoch: AtomicU64,
-    heard: Arc<Mutex<Vec<(Instant, Progress)>>>,
-    /// Other places of this trial.
+    progress: Arc<Mutex<Vec<(Instant, Progress)>>>,
+    /// Other places of this fixture.
     others: Mutex<Vec<GuestHost>>,
     catalog: Arc<OnceCell<ParameterCatalog>>,
 }
 
-impl Trial {
-    pub(super) async fn begin(testbed: Arc<dyn Testbed>, number: usize) -> Self {
-        let host = testbed.place().await.unwrap_or_else(|error| panic!("there is no place: {error:?}"));
+impl ServerFixture {
+    pub(super) async fn create(testbed: Arc<dyn Testbed>, number: usize) -> Self {
+        let host = testbed.allocate().await.unwrap_or_else(|error| panic!("there is no place: {error:?}"));
         let server = attach(&*testbed, &host);
         let (epoch, others) = (AtomicU64::new(1), Mutex::default());
-        Self { testbed, host, server, number, epoch, heard: Arc::default(), others, catalog: Arc::default() }
+        Self { testbed, host, server, number, epoch, progress: Arc::default(), others, catalog: Arc::default() }
     }
 
     /// The next case on the same server, in a process that has just begun.
-    pub(super) fn next(mut self, number: usize) -> Self {
+    pub(super) fn for_case(mut self, number: usize) -> Self {
         self.number = number;
-        self.heard = Arc::default();
+        self.progress = Arc::default();
         self.server = attach(&*self.testbed, &self.host);
         self
     }
 
-    pub(super) async fn clear(self) {
+    pub(super) async fn release(self) {
         let others = self.others.into_inner().unwrap_or_else(PoisonError::into_inner);
         for host in others.iter().chain([&self.host]) {
-            if let Err(error) = self.testbed.clear(host).await {
+            if let Err(error) = self.testbed.release(host).await {
                 tracing::error!(error = error.report(), "a place of the suite is left behind");
             }
         }
     }
 
     /// Another place with nothing in it, which is cleared with this one.
-    pub async fn elsewhere(&self) -> Self {
-        let other = Self::begin(self.testbed.clone(), self.number).await;
+    pub async fn another(&self) -> Self {
+        let other = Self::create(self.testbed.clone(), self.number).await;
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(other.host.clone());
         other
     }
@@ -85,17 +85,17 @@ impl Trial {
     }
 
     /// A name that no other case on this server uses.
-    pub fn name(&self, name: &str) -> String {
+    pub fn unique_name(&self, name: &str) -> String {
         format!("{name}{}", self.number)
     }
 
-    /// Clears another place of this trial now.
-    pub async fn leave(&self, other: &Self) {
+    /// Clears another place of this fixture now.
+    pub async fn release_other(&self, other: &Self) {
         self.others.lock().unwrap_or_else(PoisonError::into_inner).retain(|host| host.instance != other.host.instance);
-        self.testbed.clear(&other.host).await.unwrap_or_else(|error| panic!("clear: {error:?}"));
+        self.testbed.release(&other.host).await.unwrap_or_else(|error| panic!("clear: {error:?}"));
     }
 
-    /// The context of a new operation of the present owner, whose progress is [heard](Self::heard).
+    /// The context of a new operation of the present owner, whose progress is [recorded](Self::progress).
     pub fn cx(&self) -> Cx {
         self.listening(Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Relaxed)))
     }
@@ -112,21 +112,21 @@ impl Trial {
     }
 
     fn listening(&self, cx: Cx) -> Cx {
-        let heard = self.heard.clone();
+        let recorded = self.progress.clone();
         cx.with_progress(Arc::new(move |progress| {
-            heard.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), progress));
+            recorded.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), progress));
         }))
     }
 
     /// All progress that calls with [`cx`](Self::cx) told.
-    pub fn heard(&self) -> Vec<(Instant, Progress)> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn progress(&self) -> Vec<(Instant, Progress)> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a server begins with here: database `app`, where there are databases, and its user `app` with password
     /// `secret`.
     pub fn spec(&self) -> Prepare {
-        let Some(rules) = self.rules() else { return Prepare::default() };
+        let Some(rules) = self.account_rules() else { return Prepare::default() };
         let user = NewUser::new("app", "secret");
         match rules.databases {
             true => Prepare::new(vec![NewDatabase::new("app")], vec![user.granted("app")]),
@@ -140,9 +140,9 @@ impl Trial {
         prepared.unwrap_or_else(|error| panic!("prepare: {error:?}"));
     }
 
-    /// The server as another process sees it, which has just begun. Where it changes something, this trial's own process
+    /// The server as another process sees it, which has just begun. Where it changes something, this fixture's own process
     /// counts as dead.
-    pub fn reattached(&self) -> Arc<dyn Datastore> {
+    pub fn reattach(&self) -> Arc<dyn Datastore> {
         attach(&*self.testbed, &self.host)
     }
 
@@ -153,16 +153,16 @@ impl Trial {
     }
 
     /// Makes a call whose reply is lost with its process, and once more by the owner that follows, in another process.
-    pub async fn with_its_reply_lost(&self, call: impl AsyncFn(&dyn Datastore, &Cx) -> Result<()>) {
+    pub async fn repeat_after_lost_reply(&self, call: impl AsyncFn(&dyn Datastore, &Cx) -> Result<()>) {
         let cx = self.cx();
-        let first = call(&*self.reattached(), &cx).await;
+        let first = call(&*self.reattach(), &cx).await;
         first.unwrap_or_else(|error| panic!("{error:?}"));
-        let again = call(&*self.reattached(), &self.resumed(&cx)).await;
+        let again = call(&*self.reattach(), &self.resumed(&cx)).await;
         again.unwrap_or_else(|error| panic!("made again: {error:?}"));
     }
 
     /// What names have to be like, where the driver has accounts.
-    pub fn rules(&self) -> Option<AccountRules> {
+    pub fn account_rules(&self) -> Option<AccountRules> {
         let shown = self.server.abilities().accounts.is_some();
         self.testbed.driver().manifest().accounts.clone().filter(|_| shown)
     }
@@ -183,30 +183,36 @@ impl Trial {
     }
 
     /// A parameter that is changed at once, and two values; leaves the case where the testbed names none.
-    pub fn live(&self) -> (String, Setting, Setting) {
+    pub fn dynamic_parameter(&self) -> (String, Setting, Setting) {
         self.has_sessions();
-        self.testbed.samples().live.unwrap_or_else(|| skip("the testbed names no parameter that is changed at once"))
+        self.testbed
+            .sample_settings()
+            .dynamic
+            .unwrap_or_else(|| skip("the testbed names no parameter that is changed at once"))
     }
 
     /// A parameter that needs a restart, and two values; leaves the case where the testbed names none.
-    pub fn restarting(&self) -> (String, Setting, Setting) {
+    pub fn static_parameter(&self) -> (String, Setting, Setting) {
         self.has_sessions();
-        self.testbed.samples().restart.unwrap_or_else(|| skip("the testbed names no parameter that needs a restart"))
+        self.testbed
+            .sample_settings()
+            .restart
+            .unwrap_or_else(|| skip("the testbed names no parameter that needs a restart"))
     }
 
     /// A value with which the server does not start; leaves the case where the testbed names none.
-    pub fn fatal(&self) -> (String, Setting) {
-        let fatal = self.testbed.samples().fatal;
+    pub fn fatal_setting(&self) -> (String, Setting) {
+        let fatal = self.testbed.sample_settings().fatal;
         fatal.unwrap_or_else(|| skip("the testbed names no value with which the server does not start"))
     }
 
     /// The value of a parameter that is in force for a new session.
-    pub async fn in_force(&self, name: &str) -> String {
-        self.app().await.parameter(name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"))
+    pub async fn effective_value(&self, name: &str) -> String {
+        self.app_session().await.parameter(name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"))
     }
 
     /// A flavor with more memory than the server has.
-    pub fn larger(&self) -> Flavor {
+    pub fn larger_flavor(&self) -> Flavor {
         let present = &self.host.flavor;
         Flavor::new("larger", mib(present.memory.as_mib() * 3 / 2), present.vcpus)
     }
@@ -218,12 +224,12 @@ impl Trial {
 
     /// The release that the server has, and the one to upgrade it to; leaves the case where the testbed has none.
     pub fn releases(&self) -> (Release, Release) {
-        let other = self.testbed.upgrade().unwrap_or_else(|| skip("the testbed has no release to upgrade to"));
-        (self.release(), other)
+        let other = self.testbed.upgrade_target().unwrap_or_else(|| skip("the testbed has no release to upgrade to"));
+        (self.current_release(), other)
     }
 
     /// The release that the place says.
-    pub fn release(&self) -> Release {
+    pub fn current_release(&self) -> Release {
         let mut release = Release::new(&self.host.version, &self.host.image);
         release.login.clone_from(&self.host.login);
         release
@@ -241,67 +247,71 @@ impl Trial {
     }
 
     /// How the settings stand, as this process sees it.
-    pub async fn settings(&self, server: &dyn Datastore) -> SettingsState {
+    pub async fn settings_state(&self, server: &dyn Datastore) -> SettingsState {
         let observed = server.observe(&self.cx()).await.unwrap_or_else(|error| panic!("observe: {error:?}"));
         observed.settings.unwrap_or_else(|| panic!("how the settings stand is not told"))
     }
 
     /// A session as user `app`.
-    pub async fn app(&self) -> Box<dyn Session> {
+    pub async fn app_session(&self) -> Box<dyn ClientSession> {
         self.has_sessions();
         self.session(&self.app_login()).await
     }
 
     /// Leaves the case where the datastore lets nobody in.
     fn has_sessions(&self) {
-        if self.rules().is_none() {
+        if self.account_rules().is_none() {
             skip("without accounts there is no session");
         }
     }
 
-    fn app_login(&self) -> Login {
-        let login = Login::new("app", "secret");
-        match self.rules() {
+    fn app_login(&self) -> ClientLogin {
+        let login = ClientLogin::new("app", "secret");
+        match self.account_rules() {
             Some(rules) if rules.databases => login.database("app"),
             Some(_) | None => login,
         }
     }
 
-    /// Writes a text as user `app`, where there are users; [`has_note`](Self::has_note) looks for it.
-    pub async fn note(&self, text: &str) {
-        if self.rules().is_some() {
-            self.app().await.put(&self.name("note"), text).await.unwrap_or_else(|error| panic!("put: {error:?}"));
+    /// Writes a text as user `app`, where there are users; [`assert_marker`](Self::assert_marker) looks for it.
+    pub async fn write_marker(&self, text: &str) {
+        if self.account_rules().is_some() {
+            self.app_session()
+                .await
+                .put(&self.unique_name("note"), text)
+                .await
+                .unwrap_or_else(|error| panic!("put: {error:?}"));
         }
     }
 
     /// Asserts that the text is there that this case wrote.
-    pub async fn has_note(&self, text: &str) {
-        if self.rules().is_some() {
-            let found = self.app().await.get(&self.name("note")).await;
+    pub async fn assert_marker(&self, text: &str) {
+        if self.account_rules().is_some() {
+            let found = self.app_session().await.get(&self.unique_name("note")).await;
             let found = found.unwrap_or_else(|error| panic!("get: {error:?}"));
             assert_eq!(found.as_deref(), Some(text), "what was written is not there");
         }
     }
 
     /// True where user `app` is not let in, or there are no users.
-    pub async fn app_is_refused(&self) -> bool {
-        self.rules().is_none() || self.testbed.connect(&self.host, &self.app_login()).await.is_err()
+    pub async fn app_cannot_log_in(&self) -> bool {
+        self.account_rules().is_none() || self.testbed.connect(&self.host, &self.app_login()).await.is_err()
     }
 
     /// User `app` can write, where there are users.
-    pub async fn app_serves(&self) {
-        self.sees_healthy().await;
-        self.note("it serves").await;
+    pub async fn assert_app_can_write(&self) {
+        self.wait_until_healthy().await;
+        self.write_marker("it serves").await;
     }
 
     /// There is nothing of the instance besides its place and its data.
-    pub async fn has_no_residue(&self) {
-        assert_eq!(self.residue().await, [""; 0], "something is left");
+    pub async fn assert_no_leftovers(&self) {
+        assert_eq!(self.leftovers().await, [""; 0], "something is left");
     }
 
     /// What there is of the instance besides its place and its data.
-    pub async fn residue(&self) -> Vec<String> {
-        self.testbed.residue(&self.host).await.unwrap_or_else(|error| panic!("residue: {error:?}"))
+    pub async fn leftovers(&self) -> Vec<String> {
+        self.testbed.leftovers(&self.host).await.unwrap_or_else(|error| panic!("leftovers: {error:?}"))
     }
 
     /// An image that does not exist, and whether that can be told: of one that the testbed does not name, the registry
@@ -313,82 +323,82 @@ impl Trial {
     }
 
     /// A session that must be had.
-    pub async fn session(&self, login: &Login) -> Box<dyn Session> {
+    pub async fn session(&self, login: &ClientLogin) -> Box<dyn ClientSession> {
         let session = self.testbed.connect(&self.host, login).await;
         session.unwrap_or_else(|error| panic!("{login:?} cannot log in: {error:?}"))
     }
 
     /// Does this to the server, or leaves the case where the testbed cannot.
-    pub async fn harm(&self, harm: Harm) {
-        match self.testbed.harm(&self.host, harm).await {
+    pub async fn inject(&self, fault: Fault) {
+        match self.testbed.inject(&self.host, fault).await {
             Ok(()) => {}
             Err(error) if error.kind() == Kind::Unsupported => skip(error.to_string()),
-            Err(error) => panic!("{harm:?}: {error:?}"),
+            Err(error) => panic!("{fault:?}: {error:?}"),
         }
     }
 
     /// What the driver sees of the server. It has to answer in time, whatever the server does.
     pub async fn observe(&self) -> Observed {
-        let limit = self.testbed.pace().look;
+        let limit = self.testbed.options().observe_timeout;
         let observed = timeout(limit, self.server.observe(&self.cx())).await;
         let observed = observed.unwrap_or_else(|_| panic!("observe took longer than {} s", limit.as_secs()));
         observed.unwrap_or_else(|error| panic!("observe: {error:?}"))
     }
 
     /// Makes a call that stands still again and again, while the server is [observed](Self::observe).
-    pub async fn observed_meanwhile<T>(&self, call: impl Future<Output = T>) -> T {
+    pub async fn observe_during<T>(&self, call: impl Future<Output = T>) -> T {
         let mut call = pin!(call);
         if let Poll::Ready(done) = poll!(call.as_mut()) {
             return done;
         }
         loop {
             self.observe().await;
-            if let Ok(done) = timeout(LOOK_EVERY, call.as_mut()).await {
+            if let Ok(done) = timeout(POLL_INTERVAL, call.as_mut()).await {
                 return done;
             }
         }
     }
 
     /// Waits until the driver sees this.
-    pub async fn sees(&self, what: &str, wanted: impl Fn(&Observed) -> bool) -> Observed {
+    pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Observed) -> bool) -> Observed {
         let begun = Instant::now();
         loop {
             let observed = self.observe().await;
             if wanted(&observed) {
                 return observed;
             }
-            assert!(begun.elapsed() < PATIENCE, "never seen: {what}; last: {observed:?}");
-            sleep(LOOK_EVERY).await;
+            assert!(begun.elapsed() < WAIT_LIMIT, "never seen: {what}; last: {observed:?}");
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Waits until the driver sees this condition.
-    pub async fn sees_condition(&self, wanted: Condition) -> Observed {
+    pub async fn wait_for_condition(&self, wanted: Condition) -> Observed {
         let is = |seen: &Observed| seen.health.problem().is_some_and(|problem| problem.condition == wanted);
-        self.sees(&format!("{wanted:?}"), is).await
+        self.wait_for(&format!("{wanted:?}"), is).await
     }
 
     /// Waits until the driver sees a server that serves.
-    pub async fn sees_healthy(&self) {
-        self.sees("healthy", |seen| seen.health == Health::Healthy).await;
+    pub async fn wait_until_healthy(&self) {
+        self.wait_for("healthy", |seen| seen.health == Health::Healthy).await;
     }
 
     /// Makes a call to its end, and then again and again, dropped at its first await, at its second and so on. After each
     /// `check` looks whether anything was lost, and puts things back for the next. A call that has more awaits than the
-    /// testbed's [pace](super::Pace) allows is dropped at so many, spread over all.
-    pub async fn dropped_everywhere<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
-        drops::dropped_everywhere(self.testbed.pace().drops, call, check).await;
+    /// testbed's [options](super::SuiteOptions) allows is dropped at so many, spread over all.
+    pub async fn drop_at_every_await<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        cancellation::drop_at_every_await(self.testbed.options().cancellation_points, call, check).await;
     }
 
     /// The same of a call after which it takes a start of a server, or more, to put things back.
-    pub async fn dropped_slowly<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
-        drops::dropped_everywhere(self.testbed.pace().slow_drops, call, check).await;
+    pub async fn drop_at_some_awaits<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        cancellation::drop_at_every_await(self.testbed.options().slow_cancellation_points, call, check).await;
     }
 }
 
 /// The kind of error that a call ends with, which must be one.
 #[track_caller]
-pub(super) fn refused<T: std::fmt::Debug>(result: Result<T>) -> Kind {
+pub(super) fn error_kind<T: std::fmt::Debug>(result: Result<T>) -> Kind {
     match result {
         Ok(done) => panic!("it was not refused, and returned {done:?}"),
         Err(error) => error.kind(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use trove_core::{
-    conformance::driver::Trace,
+    conformance::driver::Artifact,
     datastore::GuestHost,
     error::{Error, Kind, Result},
     layer::Fence,
@@ -26,7 +26,7 @@ const OUTPUT_BYTES: usize = 64 << 20;
 
 /// What there is of an instance besides its place and its data: containers, and what its agent keeps. The network is the
 /// place's, and the note of its fence outlives a removal.
-pub(super) async fn residue(docker: &Docker, host: &GuestHost) -> Result<Vec<String>> {
+pub(super) async fn leftovers(docker: &Docker, host: &GuestHost) -> Result<Vec<String>> {
     let containers = containers(docker, host).await?;
     let mut found: Vec<String> = containers.into_iter().map(|(_, name)| format!("container {name}")).collect();
     let directory = host.directory.clone();
@@ -48,7 +48,7 @@ pub(super) async fn residue(docker: &Docker, host: &GuestHost) -> Result<Vec<Str
 
 /// How its containers are described and what they wrote, its processes, the files of its agent, and those on its volume,
 /// of large ones the beginning: an engine keeps passwords there as verifiers only.
-pub(super) async fn traces(docker: &Docker, host: &GuestHost) -> Result<Vec<Trace>> {
+pub(super) async fn artifacts(docker: &Docker, host: &GuestHost) -> Result<Vec<Artifact>> {
     let mut found = Vec::new();
     for (id, name) in containers(docker, host).await? {
         let seen = async { Ok::<_, Error>((docker.described(&id).await?, docker.output(&id, OUTPUT_BYTES).await?)) };
@@ -57,8 +57,8 @@ pub(super) async fn traces(docker: &Docker, host: &GuestHost) -> Result<Vec<Trac
             Err(error) if error.kind() == Kind::NotFound => continue,
             seen => seen?,
         };
-        found.push(Trace { place: format!("the description of container {name}"), content: description.into() });
-        found.push(Trace { place: format!("what container {name} wrote"), content: output.into() });
+        found.push(Artifact { location: format!("the description of container {name}"), content: description.into() });
+        found.push(Artifact { location: format!("what container {name} wrote"), content: output.into() });
         if let Some(pid) = pid {
             found.extend(blocking(move || Ok(processes(pid))).await?);
         }
@@ -81,7 +81,7 @@ async fn containers(docker: &Docker, host: &GuestHost) -> Result<Vec<(String, St
 }
 
 /// The command lines and environments of all processes of the container whose first process this is. They come and go.
-fn processes(first: u32) -> Vec<Trace> {
+fn processes(first: u32) -> Vec<Artifact> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let (Some(wanted), Ok(entries)) = (namespace(&first.to_string()), fs::read_dir("/proc")) else {
         return Vec::new();
@@ -90,13 +90,13 @@ fn processes(first: u32) -> Vec<Trace> {
     let inside = names.filter(|pid| namespace(pid).as_ref() == Some(&wanted));
     let read = |pid: String, what: &str| {
         let place = format!("/proc/{pid}/{what}");
-        fs::read(&place).ok().map(|content| Trace { place, content })
+        fs::read(&place).ok().map(|content| Artifact { location: place, content })
     };
     inside.flat_map(|pid| [read(pid.clone(), "cmdline"), read(pid, "environ")]).flatten().collect()
 }
 
 /// The files below a directory. They come and go.
-fn files(directory: &Path, found: &mut Vec<Trace>) -> io::Result<()> {
+fn files(directory: &Path, found: &mut Vec<Artifact>) -> io::Result<()> {
     let there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
     let entries = match fs::read_dir(directory) {
         Err(error) if !there(&error) => return Ok(()),
@@ -112,7 +112,7 @@ fn files(directory: &Path, found: &mut Vec<Trace>) -> io::Result<()> {
                 file => {
                     let mut content = Vec::new();
                     file?.take(FILE_BYTES).read_to_end(&mut content)?;
-                    found.push(Trace { place: path.display().to_string(), content });
+                    found.push(Artifact { location: path.display().to_string(), content });
                 }
             },
             Ok(_) => {}

@@ -1,13 +1,13 @@
-//! A file system that is soon full.
+//! A small file system, to be filled.
 
 use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A file system of its own, of which nothing is left.
-pub struct Small(pub TempDir);
+/// A mounted file system, unmounted when dropped.
+pub struct TmpfsMount(pub TempDir);
 
-impl Small {
+impl TmpfsMount {
     pub fn new(mib: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let size = format!("size={mib}m");
@@ -17,7 +17,7 @@ impl Small {
     }
 }
 
-impl Drop for Small {
+impl Drop for TmpfsMount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }

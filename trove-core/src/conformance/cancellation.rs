@@ -4,10 +4,10 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Makes a call to its end, and then again and again, dropped at its first await, at its second and so on. After each
-/// `check` looks whether anything was lost, and puts things back for the next. A call that has more awaits than `drops`
-/// is dropped at so many, spread over all.
-pub(super) async fn dropped_everywhere<F: Future>(
+/// Completes a call, and then repeats it, dropped at its first await, at its second and so on. After each repetition
+/// `check` asserts that nothing was lost, and restores the state for the next. Of a call with more awaits than `drops`, as
+/// many are chosen, evenly spread.
+pub(super) async fn drop_at_every_await<F: Future>(
     drops: usize,
     mut call: impl FnMut() -> F,
     mut check: impl AsyncFnMut(usize),

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use mysql_async::{Conn, prelude::Queryable};
 use tokio_postgres::Client;
 use trove_core::{
-    conformance::driver::{Login, Session},
+    conformance::driver::{ClientLogin, ClientSession},
     error::{Error, Result},
     model::Endpoint,
 };
 use trove_drivers::conformance::Sessions;
 
-use super::{mysql, postgresql};
+use crate::common::{mysql, postgresql};
 
 pub struct PostgreSqlSessions;
 
@@ -24,7 +24,7 @@ struct MySqlSession(Conn);
 
 #[async_trait]
 impl Sessions for PostgreSqlSessions {
-    async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
+    async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let database = login.database.as_deref().unwrap_or("postgres");
         let client = postgresql::login(endpoint, &login.user, &login.password, database).await;
         Ok(Box::new(PostgreSqlSession(client.map_err(failed)?)))
@@ -32,7 +32,7 @@ impl Sessions for PostgreSqlSessions {
 }
 
 #[async_trait]
-impl Session for PostgreSqlSession {
+impl ClientSession for PostgreSqlSession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
         self.0
             .batch_execute("CREATE TABLE IF NOT EXISTS texts (name text PRIMARY KEY, content text)")
@@ -51,7 +51,7 @@ impl Session for PostgreSqlSession {
         Ok(row.map(|row| row.get(0)))
     }
 
-    async fn whoami(&mut self) -> Result<(String, Option<String>)> {
+    async fn current_user(&mut self) -> Result<(String, Option<String>)> {
         let sql = "SELECT session_user::text, current_database()::text";
         let row = self.0.query_one(sql, &[]).await.map_err(failed)?;
         Ok((row.get(0), Some(row.get(1))))
@@ -65,7 +65,7 @@ impl Session for PostgreSqlSession {
 
 #[async_trait]
 impl Sessions for MySqlSessions {
-    async fn open(&self, endpoint: &Endpoint, login: &Login) -> Result<Box<dyn Session>> {
+    async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let database = login.database.as_deref().unwrap_or("");
         let conn = mysql::login(endpoint, &login.user, &login.password, database).await;
         Ok(Box::new(MySqlSession(conn.map_err(failed)?)))
@@ -73,7 +73,7 @@ impl Sessions for MySqlSessions {
 }
 
 #[async_trait]
-impl Session for MySqlSession {
+impl ClientSession for MySqlSession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
         self.0
             .query_drop("CREATE TABLE IF NOT EXISTS texts (name varchar(100) PRIMARY KEY, content longtext)")
@@ -90,7 +90,7 @@ impl Session for MySqlSession {
         }
     }
 
-    async fn whoami(&mut self) -> Result<(String, Option<String>)> {
+    async fn current_user(&mut self) -> Result<(String, Option<String>)> {
         let row = self.0.query_first("SELECT CURRENT_USER(), DATABASE()").await.map_err(failed)?;
         let (account, database): (String, Option<String>) = row.ok_or_else(|| Error::internal("no row"))?;
         let user = account.rsplit_once('@').map_or(account.as_str(), |(user, _)| user);

@@ -1,0 +1,94 @@
+//! The suites of drivers and platforms on those of this crate, one test for each case. `TROVE_TEST_FULL=1` runs all
+//! cases on all versions; otherwise PostgreSQL 17 alone runs those that do not depend on the engine.
+
+#![allow(unreachable_pub, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+#[allow(dead_code, unused_imports, reason = "this program needs a part of it")]
+#[path = "../engines/common/mod.rs"]
+mod common;
+#[allow(dead_code, reason = "this program needs a part of it")]
+#[path = "../engines/scripted/images.rs"]
+mod images;
+mod sessions;
+
+use std::{process::ExitCode, sync::Arc};
+
+use common::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject};
+use images::Images;
+use sessions::{MySqlSessions, PostgreSqlSessions};
+use tokio::sync::Mutex;
+use trove_core::{
+    conformance::{
+        Harness, Selection, Tier,
+        driver::{SampleSettings, SuiteOptions},
+    },
+    datastore::Release,
+    error::Result,
+    model::{Setting, gib, mib},
+};
+use trove_drivers::conformance::{DockerTestbed, LocalTestbed, Sessions};
+
+fn main() -> ExitCode {
+    // Removed when all tests have ended.
+    let images = Arc::new(Mutex::new(Images::new()));
+    let full = Tier::from_env() == Tier::Full;
+    let others = if full { Selection::All } else { Selection::Specific };
+    let mut harness = Harness::from_args().platform("local", async || LocalTestbed::new());
+    let engines = [
+        (POSTGRESQL_17, Selection::All),
+        (MYSQL_9_7, others),
+        (MARIADB_11_8, others),
+        (POSTGRESQL_15, Selection::All),
+        (POSTGRESQL_18, Selection::All),
+    ];
+    for (engine, selection) in engines.into_iter().take(if full { 5 } else { 3 }) {
+        let name = format!("{}_{}", engine.datastore, engine.version.replace('.', "_"));
+        let images = images.clone();
+        harness = harness.driver(&name, selection, async move || {
+            let patch = images.lock().await.of_subject(engine).await;
+            testbed(engine, Release::new(engine.version, patch))
+        });
+    }
+    let upgrade = if full { Selection::All } else { Selection::Matching("upgrade::") };
+    harness
+        .driver("mariadb_10_11_to_11_8", upgrade, async || {
+            testbed(MARIADB_10_11, Release::new(MARIADB_11_8.version, MARIADB_11_8.image()))
+        })
+        .run()
+}
+
+fn testbed(engine: Subject, next: Release) -> Result<DockerTestbed> {
+    let testbed = DockerTestbed::new(engine.driver())?
+        .version(engine.version)
+        .memory(mib(engine.memory_mib))
+        .volume(gib(2))
+        .upgrade_target(next)
+        .options(SuiteOptions::for_tier(Tier::from_env()));
+    Ok(match engine.datastore {
+        "postgresql" => with_sessions(testbed, PostgreSqlSessions, postgresql()),
+        "mysql" => with_sessions(testbed, MySqlSessions, mysql(("myisam_recover_options", "never"))),
+        _ => with_sessions(testbed, MySqlSessions, mysql(("lc_messages", "xx_YY"))),
+    })
+}
+
+fn with_sessions(testbed: DockerTestbed, sessions: impl Sessions, samples: SampleSettings) -> DockerTestbed {
+    testbed.sessions(sessions).sample_settings(samples)
+}
+
+fn postgresql() -> SampleSettings {
+    let mut samples = SampleSettings::default();
+    samples.dynamic = Some(("work_mem".to_owned(), 2048.into(), 3072.into()));
+    samples.restart = Some(("max_locks_per_transaction".to_owned(), 77.into(), 78.into()));
+    samples.rejected = Some(("DateStyle".to_owned(), "never".into()));
+    samples.fatal = Some(("shared_buffers".to_owned(), Setting::Integer(1_073_741_823)));
+    samples
+}
+
+fn mysql(fatal: (&str, &str)) -> SampleSettings {
+    let mut samples = SampleSettings::default();
+    samples.dynamic = Some(("max_connect_errors".to_owned(), 77.into(), 78.into()));
+    samples.restart = Some(("back_log".to_owned(), 77.into(), 78.into()));
+    samples.rejected = Some(("ft_boolean_syntax".to_owned(), "never".into()));
+    samples.fatal = Some((fatal.0.to_owned(), fatal.1.into()));
+    samples
+}
