@@ -106,7 +106,7 @@ impl Home {
     }
 
     fn failed(&self, what: &str, error: io::Error) -> Error {
-        Error::internal(format!("could not {what} directory {}", self.directory.display())).because(error)
+        Error::internal(format!("could not {what} directory {}", self.directory.display())).with_source(error)
     }
 }
 

@@ -154,7 +154,7 @@ struct Signals {
 
 impl Signals {
     fn install() -> Result<Self> {
-        let failed = |error| Error::internal("could not install signal handlers").because(error);
+        let failed = |error| Error::internal("could not install signal handlers").with_source(error);
         let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let terminate = signal(SignalKind::terminate()).map_err(failed)?;
         Ok(Self { interrupt, terminate })

@@ -131,7 +131,7 @@ impl Error {
 
     /// Sets the source: the error that caused this one.
     #[must_use]
-    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(Arc::from(source.into()));
         self
     }
@@ -152,7 +152,7 @@ impl Error {
 
     /// Sets whether the failed call may have changed something.
     #[must_use]
-    pub fn having(mut self, effect: Effect) -> Self {
+    pub fn with_effect(mut self, effect: Effect) -> Self {
         self.0.effect = effect;
         self
     }

@@ -63,7 +63,7 @@ fn driver(datastore: &str) -> Result<Arc<dyn Driver>> {
 }
 
 fn stop_on_signal() -> Result<CancellationToken> {
-    let failed = |error| Error::internal("could not install a signal handler").because(error);
+    let failed = |error| Error::internal("could not install a signal handler").with_source(error);
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let stop = CancellationToken::new();

@@ -76,7 +76,7 @@ where
 {
     let message = || format!("the client could not {what}");
     match tokio::time::timeout(DEADLINE, work).await {
-        Ok(done) => done.map_err(|error| Error::unavailable(message()).because(error)),
+        Ok(done) => done.map_err(|error| Error::unavailable(message()).with_source(error)),
         Err(_) => Err(Error::timeout(message())),
     }
 }

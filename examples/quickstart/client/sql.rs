@@ -61,7 +61,7 @@ impl Sql {
     /// Returns how many rows are unchanged.
     pub(crate) async fn read(&mut self) -> Result<usize> {
         let count = self.query("SELECT count(*) FROM tour WHERE note = concat('row ', id)", "read rows").await?;
-        count.parse().map_err(|error| Error::internal("the server returned an invalid count").because(error))
+        count.parse().map_err(|error| Error::internal("the server returned an invalid count").with_source(error))
     }
 
     /// Returns the value of a server parameter in new sessions.

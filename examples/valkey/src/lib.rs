@@ -166,7 +166,7 @@ fn reply<T>(result: Result<T, RedisError>) -> Result<Result<T, ServerError>> {
 }
 
 fn unavailable(error: RedisError) -> Error {
-    Error::unavailable("the server does not answer").because(error)
+    Error::unavailable("the server does not answer").with_source(error)
 }
 
 fn rejected(reply: ServerError) -> Error {

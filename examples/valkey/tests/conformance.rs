@@ -66,7 +66,7 @@ impl Sessions for Clients {
 const LIMIT: Option<Duration> = Some(Duration::from_secs(60));
 
 fn failed(error: RedisError) -> Error {
-    Error::unavailable("the server refuses").because(error)
+    Error::unavailable("the server refuses").with_source(error)
 }
 
 struct TenantSession(MultiplexedConnection);

@@ -6,15 +6,16 @@ use tokio::{
     sync::OnceCell,
 };
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use super::store;
 use super::{
-    Outcome, driver, platform, store,
+    Outcome, driver, platform,
     suite::{Coverage, Suite, SuiteCase},
     transport,
 };
-use crate::{
-    error::{Error, Result},
-    store::Store,
-};
+use crate::error::{Error, Result};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::store::Store;
 
 /// How long tasks that outlive the last case may take to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -137,6 +138,7 @@ impl Harness {
     }
 
     /// Adds the suite of stores on an empty one. Its cases run one at a time.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     #[must_use]
     pub fn store(self, name: &str, store: impl AsyncFn() -> Result<Store> + Send + Sync + 'static) -> Self {
         self.add(name, Selection::All, async move || Ok(store::StoreSuite::new(store().await?)))

@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Fetches the keys from a provider.
 pub(super) async fn fetch(provider: &dyn KeyProvider) -> Result<MasterKeys> {
-    let late = |_| Err(Error::timeout("the provider of master keys did not respond in time").having(Effect::None));
+    let late = |_| Err(Error::timeout("the provider of master keys did not respond in time").with_effect(Effect::None));
     tokio::time::timeout(DEADLINE, provider.keys()).await.unwrap_or_else(late)
 }
 

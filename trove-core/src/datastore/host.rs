@@ -112,7 +112,7 @@ impl GuestHost {
     }
 
     /// Deserializes what [`to_json`](Self::to_json) returned.
-    #[cfg(all(feature = "amqp", any(feature = "sqlite", feature = "postgres")))]
+    #[cfg(feature = "amqp")]
     pub(crate) fn from_json(value: serde_json::Value) -> serde_json::Result<Self> {
         let config: HostConfig = serde_json::from_value(value)?;
         let mut host = Self::new(config.instance, config.volume, config.directory);

@@ -29,7 +29,7 @@ impl<C: Send + Sync + 'static> Registry<C> {
     pub(crate) fn with<F: Flow<Context = C>>(mut self) -> Self {
         self.0.insert(F::KIND, |state| {
             let flow: F = serde_json::from_value(state).map_err(|error| {
-                Error::corrupt(format!("could not decode the journaled state of {}", F::KIND)).because(error)
+                Error::corrupt(format!("could not decode the journaled state of {}", F::KIND)).with_source(error)
             })?;
             Ok(Box::new(flow))
         });
@@ -51,7 +51,7 @@ impl<C: Send + Sync + 'static> Registry<C> {
         keys: &MasterKeys,
     ) -> Result<Option<String>> {
         let unreadable =
-            |error| Error::corrupt(format!("could not decode the journaled state of {kind}")).because(error);
+            |error| Error::corrupt(format!("could not decode the journaled state of {kind}")).with_source(error);
         let mut flow = self.decode(kind, serde_json::from_str(state).map_err(unreadable)?)?;
         let mut rewrapped = false;
         for (owner, sealed) in flow.secrets(instance) {
@@ -84,7 +84,7 @@ fn name<F: Flow>(step: usize) -> &'static str {
 
 fn state<F: Flow>(flow: &F) -> Result<Json> {
     serde_json::to_value(flow)
-        .map_err(|error| Error::internal(format!("could not encode the state of {}", F::KIND)).because(error))
+        .map_err(|error| Error::internal(format!("could not encode the state of {}", F::KIND)).with_source(error))
 }
 
 /// A type-erased [`Flow`]: steps are indexes, the state is JSON.

@@ -127,7 +127,7 @@ impl AgentConfig {
         let invalid =
             |problem: &str| Error::invalid(format!("{problem} in the agent configuration {}", path.display()));
         let unreadable = |error: io::Error| {
-            Error::invalid(format!("could not read the agent configuration {}", path.display())).because(error)
+            Error::invalid(format!("could not read the agent configuration {}", path.display())).with_source(error)
         };
         let mut file = File::open(path).map_err(unreadable)?;
         if file.metadata().map_err(unreadable)?.mode() & 0o077 != 0 {
@@ -142,7 +142,7 @@ impl AgentConfig {
     pub(super) fn parse(text: &str, invalid: impl Fn(&str) -> Error) -> Result<Self> {
         // The source error is dropped: its message may quote a part of a secret.
         let ConfigFile { guest, host } = serde_json::from_str(text).map_err(|_| invalid("malformed JSON"))?;
-        let mut host = GuestHost::from_json(host).map_err(|error| invalid("invalid host").because(error))?;
+        let mut host = GuestHost::from_json(host).map_err(|error| invalid("invalid host").with_source(error))?;
         host.login = guest.login;
         if host.instance != guest.instance {
             return Err(invalid("two different instances"));

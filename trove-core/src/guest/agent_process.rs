@@ -62,12 +62,12 @@ pub async fn serve(
     }
     let directory = host.directory.clone();
     let lock = tokio::task::spawn_blocking(move || lock(&directory)).await;
-    let _lock = lock.unwrap_or_else(|error| Err(Error::internal("the task that locks panicked").because(error)))?;
+    let _lock = lock.unwrap_or_else(|error| Err(Error::internal("the task that locks panicked").with_source(error)))?;
     let file = host.directory.join(STATE_FILE);
     let identities = GuestIdentities::new(identity);
     let state = tokio::task::spawn_blocking(move || AgentStateStore::load(file, should_run, epoch, identities)).await;
     let state =
-        state.unwrap_or_else(|error| Err(Error::internal("loading the agent state panicked").because(error)))?;
+        state.unwrap_or_else(|error| Err(Error::internal("loading the agent state panicked").with_source(error)))?;
     // The configuration file describes the host as it was when the instance was created.
     let applied = state.state().applied.clone();
     host.flavor = applied.flavor.unwrap_or(host.flavor);
@@ -130,7 +130,7 @@ fn retry_delays() -> impl Iterator<Item = Duration> {
 /// Takes the lock of an agent directory, which is held for as long as the file is open.
 fn lock(directory: &Path) -> Result<File> {
     let failed = |error: io::Error| {
-        Error::unavailable(format!("could not lock the agent directory {}", directory.display())).because(error)
+        Error::unavailable(format!("could not lock the agent directory {}", directory.display())).with_source(error)
     };
     let path = directory.join(LOCK_FILE);
     let open = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);

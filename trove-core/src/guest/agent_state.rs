@@ -1,13 +1,6 @@
 //! What an agent keeps track of, and the part of it that survives a restart of the process.
 
-use std::{
-    collections::VecDeque,
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
@@ -19,6 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    fs,
     id::OperationId,
     model::Flavor,
 };
@@ -110,9 +104,9 @@ impl AgentStateStore {
     ) -> Result<Self> {
         let mut store = Self::in_memory(should_run, epoch, identities);
         let failed = |error: io::Error| {
-            Error::internal(format!("could not read the agent state in {}", file.display())).because(error)
+            Error::internal(format!("could not read the agent state in {}", file.display())).with_source(error)
         };
-        match fs::read(&file) {
+        match std::fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
             Ok(text) => {
@@ -145,10 +139,10 @@ impl AgentStateStore {
         // Serialized, so that the last write holds the latest state.
         let _turn = self.writing.lock().await;
         let text = serde_json::to_vec(&self.state().to_persisted());
-        let text = text.map_err(|error| Error::internal("could not serialize the agent state").because(error))?;
-        let written = tokio::task::spawn_blocking(move || replace(&file, &text)).await;
+        let text = text.map_err(|error| Error::internal("could not serialize the agent state").with_source(error))?;
+        let written = tokio::task::spawn_blocking(move || fs::replace(&file, &text)).await;
         let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
-        written.map_err(|error| Error::unavailable("could not persist the agent state").because(error))
+        written.map_err(|error| Error::unavailable("could not persist the agent state").with_source(error))
     }
 }
 
@@ -247,15 +241,4 @@ impl JobRecord {
         self.reported = result.is_some();
         result.map_or(Ok(JobStatus::Running), |result| result.map(|()| JobStatus::Done))
     }
-}
-
-/// Replaces the content of a file atomically and durably.
-fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
-    let draft = file.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut written = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    written.write_all(text)?;
-    written.sync_all()?;
-    fs::rename(&draft, file)?;
-    file.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }

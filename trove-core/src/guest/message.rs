@@ -98,11 +98,11 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let message =
             failure.message.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect::<String>();
-        let error = Self::of(failure.kind, message).having(failure.effect);
+        let error = Self::of(failure.kind, message).with_effect(failure.effect);
         let error = if failure.transient { error.transient() } else { error.permanent() };
         let detail =
             failure.detail.chars().filter(|character| !character.is_control()).take(MAX_TEXT).collect::<String>();
-        if detail.is_empty() { error } else { error.because(Detail(detail)) }
+        if detail.is_empty() { error } else { error.with_source(Detail(detail)) }
     }
 }
 
@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn errors_survive_the_round_trip() {
         let source = std::io::Error::other("no route");
-        let error = Error::unavailable("away").with("socket", "/run/x").because(source).having(Effect::Unknown);
+        let error =
+            Error::unavailable("away").with("socket", "/run/x").with_source(source).with_effect(Effect::Unknown);
         let arrived = Error::from(read::<Failure>(&write(&Failure::from(error.clone()))).unwrap());
         assert_eq!(
             (arrived.kind(), arrived.is_transient(), arrived.effect()),

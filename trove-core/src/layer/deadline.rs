@@ -80,7 +80,7 @@ impl Layer for Deadline {
         let limit = self.of(call.name);
         timeout(limit, next()).await.unwrap_or_else(|_| {
             let effect = if call.changes { Effect::Unknown } else { Effect::None };
-            let error = Error::timeout("the server did not answer in time").having(effect);
+            let error = Error::timeout("the server did not answer in time").with_effect(effect);
             Err(error.with("call", call.name).with("seconds", limit.as_secs_f64()))
         })
     }

@@ -94,7 +94,7 @@ impl Layer for Fence {
                     let (path, removes) = (path.clone(), call.name == "remove");
                     let recorded = tokio::task::spawn_blocking(move || record(&path, epoch, key, removes)).await;
                     recorded.map_err(|error| {
-                        Error::internal("the task that persists the fencing epoch failed").because(error)
+                        Error::internal("the task that persists the fencing epoch failed").with_source(error)
                     })??;
                 }
             }
@@ -195,7 +195,7 @@ fn failed(path: &Path, error: io::Error) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::no_space(message),
         _ => Error::unavailable(message),
     };
-    failed.with("path", path.display()).because(error)
+    failed.with("path", path.display()).with_source(error)
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ impl RpcClient {
                 let restarted = sent_in.as_ref().is_some_and(|sent_in| sent_in.boot_id != session.boot_id);
                 if restarted && on_restart == OnGuestRestart::Fail {
                     let message = "the guest restarted before it replied";
-                    return Err(Error::unavailable(message).permanent().having(Effect::Unknown));
+                    return Err(Error::unavailable(message).permanent().with_effect(Effect::Unknown));
                 }
                 let sent = self.state.send(|peer| peer.call(call.id, request)).await;
                 let resend_after = match sent {
@@ -162,7 +162,7 @@ impl RpcClient {
                     Err(error) if error.is_transient() => next_delay(&mut delays),
                     Err(error) if error.kind() == Kind::NotFound => {
                         self.state.queue_deleted().await;
-                        return Err(queue_deleted(sent_in.is_some()).because(error));
+                        return Err(queue_deleted(sent_in.is_some()).with_source(error));
                     }
                     Err(error) => return Err(error),
                 };
@@ -338,5 +338,5 @@ fn closed() -> Error {
 
 fn queue_deleted(sent: bool) -> Error {
     let effect = if sent { Effect::Unknown } else { Effect::None };
-    Error::unavailable("a queue of the guest was deleted").having(effect)
+    Error::unavailable("a queue of the guest was deleted").with_effect(effect)
 }

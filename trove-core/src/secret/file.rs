@@ -39,7 +39,7 @@ impl KeyProvider for KeyFile {
         let path = self.path.clone();
         tokio::task::spawn_blocking(move || read_or_create(&path))
             .await
-            .unwrap_or_else(|error| Err(Error::internal("could not read the master key file").because(error)))
+            .unwrap_or_else(|error| Err(Error::internal("could not read the master key file").with_source(error)))
     }
 }
 
@@ -97,7 +97,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 fn failed(what: &str, path: &Path, error: io::Error) -> Error {
-    Error::internal(format!("could not {what} the master key file {}", path.display())).because(error)
+    Error::internal(format!("could not {what} the master key file {}", path.display())).with_source(error)
 }
 
 #[cfg(test)]

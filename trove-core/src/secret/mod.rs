@@ -69,5 +69,5 @@ pub fn generate_password(length: usize) -> Result<SecretString> {
 /// Fills the buffer from the random source of the operating system.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
     getrandom::fill(bytes)
-        .map_err(|error| Error::internal("could not read random bytes from the operating system").because(error))
+        .map_err(|error| Error::internal("could not read random bytes from the operating system").with_source(error))
 }

@@ -81,7 +81,7 @@ impl Store {
     pub(crate) async fn delete_configuration(&self, id: ConfigurationId) -> Result<()> {
         let deleted = self.db().execute("DELETE FROM configurations WHERE id = $1", &[id.to_string().into()]).await;
         deleted.map(drop).map_err(|error| match error.kind() {
-            Kind::Conflict => Error::conflict("the configuration group is in use by instances").because(error),
+            Kind::Conflict => Error::conflict("the configuration group is in use by instances").with_source(error),
             _ => error,
         })
     }

@@ -95,7 +95,7 @@ impl Db {
     async fn connect_sqlite(url: &str) -> Result<Self> {
         use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
         let options = SqliteConnectOptions::from_str(url)
-            .map_err(|error| Error::invalid("the store URL is not a valid SQLite URL").because(error))?
+            .map_err(|error| Error::invalid("the store URL is not a valid SQLite URL").with_source(error))?
             .create_if_missing(true)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
@@ -258,7 +258,7 @@ impl Tx {
             #[cfg(feature = "postgres")]
             Self::Postgres(tx) => tx.commit().await,
         }
-        .map_err(|error| failed("commit", error).having(crate::error::Effect::Unknown))
+        .map_err(|error| failed("commit", error).with_effect(crate::error::Effect::Unknown))
     }
 }
 
@@ -342,7 +342,7 @@ fn create_private(file: &Path) -> Result<()> {
     use std::{fs::OpenOptions, io::ErrorKind, os::unix::fs::OpenOptionsExt};
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(Error::internal(format!("could not create the store {}", file.display())).because(error))
+            Err(Error::internal(format!("could not create the store {}", file.display())).with_source(error))
         }
         _ => Ok(()),
     }
@@ -353,17 +353,17 @@ fn failed(what: &str, error: sqlx::Error) -> Error {
     let unique = error.as_database_error().is_some_and(|error| error.is_unique_violation());
     let referenced = error.as_database_error().is_some_and(|error| error.is_foreign_key_violation());
     match error {
-        _ if unique => Error::conflict("the store already contains this entry").because(error),
+        _ if unique => Error::conflict("the store already contains this entry").with_source(error),
         _ if referenced => {
-            Error::conflict("the entry is in use, or refers to an entry that does not exist").because(error)
+            Error::conflict("the entry is in use, or refers to an entry that does not exist").with_source(error)
         }
-        sqlx::Error::PoolTimedOut => Error::unavailable(message + ": all connections are in use").because(error),
-        sqlx::Error::Io(_) | sqlx::Error::PoolClosed => Error::unavailable(message).because(error),
+        sqlx::Error::PoolTimedOut => Error::unavailable(message + ": all connections are in use").with_source(error),
+        sqlx::Error::Io(_) | sqlx::Error::PoolClosed => Error::unavailable(message).with_source(error),
         sqlx::Error::Database(ref inner) if is_full(inner.message()) => {
-            Error::no_space(message + ": the disk is full").because(error)
+            Error::no_space(message + ": the disk is full").with_source(error)
         }
         // For example a lost connection, a lock timeout or a restart of the server.
-        _ => Error::unavailable(message).because(error),
+        _ => Error::unavailable(message).with_source(error),
     }
 }
 
@@ -372,5 +372,5 @@ fn is_full(message: &str) -> bool {
 }
 
 fn unreadable(error: sqlx::Error) -> Error {
-    Error::corrupt("could not decode a row of the store").because(error)
+    Error::corrupt("could not decode a row of the store").with_source(error)
 }

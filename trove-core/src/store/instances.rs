@@ -71,7 +71,7 @@ impl Store {
                 return match self.creation(instance.id, request).await? {
                     Some(joined) => Ok(InsertOutcome::Existing(joined)),
                     None if instance.configuration.is_some() => {
-                        Err(Error::conflict("the configuration group no longer exists").because(error))
+                        Err(Error::conflict("the configuration group no longer exists").with_source(error))
                     }
                     None => Ok(InsertOutcome::StateChanged),
                 };

@@ -47,7 +47,7 @@ impl StoreLock {
 fn take_file(store: &std::path::Path) -> Result<StoreLock> {
     let mut name = store.as_os_str().to_owned();
     name.push(".lock");
-    let failed = |error: std::io::Error| Error::internal("could not lock the store").because(error);
+    let failed = |error: std::io::Error| Error::internal("could not lock the store").with_source(error);
     let file = OpenOptions::new().create(true).append(true).open(&name).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(StoreLock::File(file)),

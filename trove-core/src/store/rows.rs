@@ -31,7 +31,7 @@ pub(super) fn id<T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'st
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::internal("could not encode a value as JSON").because(error))
+    serde_json::to_string(value).map_err(|error| Error::internal("could not encode a value as JSON").with_source(error))
 }
 
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
@@ -104,5 +104,5 @@ pub(super) fn error(row: &Row) -> Result<Option<OperationError>> {
 }
 
 fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::corrupt("could not decode a row of the store").because(error)
+    Error::corrupt("could not decode a row of the store").with_source(error)
 }

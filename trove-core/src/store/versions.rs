@@ -46,7 +46,7 @@ impl Store {
         inserted.map_err(|error| match error.kind() {
             Kind::Conflict => {
                 let (datastore, name) = (&version.datastore, &version.name);
-                Error::conflict(format!("datastore {datastore} already has a version {name:?}")).because(error)
+                Error::conflict(format!("datastore {datastore} already has a version {name:?}")).with_source(error)
             }
             _ => error,
         })?;

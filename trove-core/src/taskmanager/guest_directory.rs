@@ -279,7 +279,7 @@ impl AttachedGuest {
         let answer = self.client.call(&message::write(request), repeat, timeout).await?;
         match message::read::<std::result::Result<Answer, Failure>>(&answer) {
             Ok(answer) => answer.map_err(Error::from),
-            Err(error) => Err(Error::internal("could not decode the response of the guest").because(error)),
+            Err(error) => Err(Error::internal("could not decode the response of the guest").with_source(error)),
         }
     }
 }

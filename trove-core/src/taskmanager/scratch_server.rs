@@ -111,7 +111,8 @@ impl ControlPlane {
             control.release_or_log(id).await;
             answer.unwrap_or_else(|| Err(Error::cancelled("the service is shutting down")))
         });
-        task.await.unwrap_or_else(|error| Err(Error::internal("the task of a scratch server panicked").because(error)))
+        task.await
+            .unwrap_or_else(|error| Err(Error::internal("the task of a scratch server panicked").with_source(error)))
     }
 
     async fn inspect_on<T, F: Future<Output = Result<T>>>(

@@ -135,5 +135,5 @@ fn processes(root: &Path) -> io::Result<Vec<String>> {
 }
 
 fn failed(error: io::Error) -> Error {
-    Error::internal("the directory of the testbed cannot be used").because(error)
+    Error::internal("the directory of the testbed cannot be used").with_source(error)
 }

@@ -40,7 +40,8 @@ impl DockerTestbed {
     /// have 256 MiB of memory, or what the driver needs at least, and volumes of 512 MiB.
     pub fn new(driver: impl Driver) -> Result<Self> {
         let directory = tempfile::tempdir();
-        let directory = directory.map_err(|error| Error::unavailable("no directory for the suite").because(error))?;
+        let directory =
+            directory.map_err(|error| Error::unavailable("no directory for the suite").with_source(error))?;
         let (docker, memory) = (Docker::connect(), driver.manifest().min_memory.max(mib(256)));
         Ok(Self {
             driver: Arc::new(driver),
@@ -184,7 +185,7 @@ impl Drop for DockerTestbed {
         // A runtime may not be waited for within another one.
         let swept = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(|error| Error::internal("no runtime to clear up in").because(error))?.block_on(async {
+            runtime.map_err(|error| Error::internal("no runtime to clear up in").with_source(error))?.block_on(async {
                 for container in docker.labelled(&[(SCOPE_LABEL, &scope)]).await? {
                     docker.remove(&container).await?;
                 }

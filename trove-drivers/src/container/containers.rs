@@ -213,5 +213,5 @@ where
             task.await
         }
     };
-    done.unwrap_or_else(|error| Err(Error::internal("a task ended early").because(error)))
+    done.unwrap_or_else(|error| Err(Error::internal("a task ended early").with_source(error)))
 }

@@ -291,7 +291,7 @@ pub(crate) fn failed(what: &str, path: &Path, error: io::Error) -> Error {
         }
         _ => Error::unavailable(format!("could not {what}")),
     };
-    failed.with("path", path.display()).because(error)
+    failed.with("path", path.display()).with_source(error)
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> trove_core::error::Result<T> + Send + 'static,
 ) -> trove_core::error::Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::internal("a task ended early").because(error))?
+    done.map_err(|error| Error::internal("a task ended early").with_source(error))?
 }
 
 #[cfg(test)]

@@ -30,11 +30,11 @@ pub(crate) fn translate(action: DockerRequest<'_>, error: ClientError) -> Error 
         | ClientError::HyperResponseError { .. }
         | ClientError::HyperLegacyError { .. }
         | ClientError::RequestTimeoutError => {
-            Error::unavailable("the Docker daemon does not answer").having(Effect::Unknown)
+            Error::unavailable("the Docker daemon does not answer").with_effect(Effect::Unknown)
         }
         _ => Error::internal("the Docker daemon gave an unexpected answer"),
     };
-    found.because(error)
+    found.with_source(error)
 }
 
 fn refused(action: &DockerRequest<'_>, status: u16, message: &str) -> Error {

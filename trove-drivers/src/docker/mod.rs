@@ -142,7 +142,7 @@ impl Docker {
         });
         match timeout(deadline, request).await {
             Ok(Ok(answer)) => answer.map_err(|error| translate(action, error)),
-            Ok(Err(error)) => Err(Error::internal("a request to the Docker daemon failed").because(error)),
+            Ok(Err(error)) => Err(Error::internal("a request to the Docker daemon failed").with_source(error)),
             Err(_) => Err(Error::timeout("the Docker daemon did not finish a request in time")),
         }
     }

@@ -35,7 +35,9 @@ impl Docker {
         let pid = found.state.as_ref().and_then(|state| u32::try_from(state.pid?).ok()).filter(|pid| *pid != 0);
         let json = serde_json::to_string(&found);
         Ok((
-            json.map_err(|error| Error::internal("could not serialize the description of a container").because(error))?,
+            json.map_err(|error| {
+                Error::internal("could not serialize the description of a container").with_source(error)
+            })?,
             pid,
         ))
     }

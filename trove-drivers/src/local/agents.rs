@@ -96,8 +96,8 @@ impl AgentSupervisors {
     /// [`Invalid`](trove_core::error::Kind::Invalid) if it cannot be executed.
     pub(super) fn new(program: &Path, environment: Vec<(String, OsString)>) -> Result<Self> {
         let refuse = |why: &str| Error::invalid(format!("the agent program {} {why}", program.display()));
-        let program = program.canonicalize().map_err(|error| refuse("does not exist").because(error))?;
-        let found = fs::metadata(&program).map_err(|error| refuse("cannot be inspected").because(error))?;
+        let program = program.canonicalize().map_err(|error| refuse("does not exist").with_source(error))?;
+        let found = fs::metadata(&program).map_err(|error| refuse("cannot be inspected").with_source(error))?;
         if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
             return Err(refuse("is not executable"));
         }
@@ -234,7 +234,7 @@ impl SupervisedAgent {
             };
         }
         let failed = |error: io::Error| {
-            Error::unavailable(format!("could not run the guest agent {}", self.program.display())).because(error)
+            Error::unavailable(format!("could not run the guest agent {}", self.program.display())).with_source(error)
         };
         let mut child = Command::new(&self.program)
             .arg("--config")
@@ -285,7 +285,7 @@ impl AgentProcess {
     async fn ended(&self, every: Duration) -> Result<()> {
         loop {
             let looked = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&Timespec::default()));
-            if looked.map_err(|error| Error::internal("could not poll the agent process").because(error))? > 0 {
+            if looked.map_err(|error| Error::internal("could not poll the agent process").with_source(error))? > 0 {
                 return Ok(());
             }
             sleep(every).await;
@@ -297,7 +297,7 @@ impl AgentProcess {
         for (signal, limit) in [(Signal::TERM, STOP_LIMIT), (Signal::KILL, KILL_LIMIT)] {
             match pidfd_send_signal(&self.0, signal) {
                 Err(Errno::SRCH) => return Ok(()),
-                Err(error) => return Err(Error::unavailable("could not signal the agent process").because(error)),
+                Err(error) => return Err(Error::unavailable("could not signal the agent process").with_source(error)),
                 Ok(()) => {}
             }
             if let Ok(ended) = timeout(limit, self.ended(LOCK_CHECK_INTERVAL)).await {

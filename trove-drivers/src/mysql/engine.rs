@@ -61,7 +61,7 @@ impl Variant for MySqlVariant {
         let history = bounded_read(&path, MAX_HISTORY_BYTES).map_err(|error| {
             Error::corrupt("the data directory is not a MySQL data directory")
                 .with("path", path.display())
-                .because(error)
+                .with_source(error)
         })?;
         // The last entry is the version that used the data last.
         let last = history.rsplit_once("\"version\"").and_then(|(_, rest)| version_after(rest, "\""));

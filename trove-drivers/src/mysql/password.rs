@@ -15,7 +15,7 @@ const PREFIX: &str = "$A$005$";
 pub(super) fn verifier(password: &str) -> Result<String> {
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut salt)
-        .map_err(|error| Error::internal("could not get random bytes from the system").because(error))?;
+        .map_err(|error| Error::internal("could not get random bytes from the system").with_source(error))?;
     let salt = salt.map(|byte| ALPHABET[usize::from(byte & 63)]);
     Ok(format!("{PREFIX}{}{}", String::from_utf8_lossy(&salt), digest(password.as_bytes(), &salt, ROUNDS)))
 }

@@ -79,7 +79,7 @@ impl<D: Dialect> AdminConnector<D> {
     /// Opens a session that may read and change anything.
     pub(crate) async fn session(&self) -> Result<AdminSession> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|error| Error::internal("the session pool is closed").because(error))?;
+        let permit = permit.map_err(|error| Error::internal("the session pool is closed").with_source(error))?;
         let mut retries = 0;
         let mut session = loop {
             match self.connect(BUDGET).await {
@@ -147,10 +147,10 @@ impl<D: Dialect> AdminConnector<D> {
             // The server creates the socket when it is ready and removes it when it is about to end.
             ServerError::Connection(error) if error.kind() == io::ErrorKind::NotFound => ConnectError {
                 reason: ConnectErrorReason::NotReady,
-                error: Error::unavailable("the database server is starting or stopping").because(error),
+                error: Error::unavailable("the database server is starting or stopping").with_source(error),
             },
             ServerError::Connection(error) => {
-                Error::unavailable("the database server does not answer").because(error).into()
+                Error::unavailable("the database server does not answer").with_source(error).into()
             }
             ServerError::Refused { code: TOO_MANY_CONNECTIONS, .. } => {
                 ConnectError { reason: ConnectErrorReason::TooManyConnections, error: error.into() }

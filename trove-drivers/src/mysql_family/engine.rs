@@ -144,7 +144,7 @@ impl<V: Variant> Engine for FamilyEngine<V> {
         self.upgrade_path(&found, &host.version).map(drop).map_err(|error| {
             let (name, expected) = (V::NAME, &host.version);
             Error::conflict(format!("the data directory belongs to {name} {found}, not {name} {expected}"))
-                .because(error)
+                .with_source(error)
         })
     }
 

@@ -114,7 +114,7 @@ fn refusal(name: &str, setting: Option<&Setting>, error: ServerError) -> Error {
         Some(setting) => format!("the server rejected {:?} for parameter {name}", setting.to_string()),
         None => format!("the server rejected the default of parameter {name}"),
     };
-    Error::invalid(refused).because(Error::from(error))
+    Error::invalid(refused).with_source(Error::from(error))
 }
 
 #[cfg(test)]

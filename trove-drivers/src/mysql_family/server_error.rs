@@ -43,10 +43,10 @@ impl ServerError {
     fn classify(&self) -> Error {
         let (code, message) = match self {
             Self::Connection(error) if error.kind() == io::ErrorKind::TimedOut => {
-                return Error::timeout("the database server took too long").having(Effect::Unknown);
+                return Error::timeout("the database server took too long").with_effect(Effect::Unknown);
             }
             Self::Connection(_) => {
-                return Error::unavailable("the connection to the database server failed").having(Effect::Unknown);
+                return Error::unavailable("the connection to the database server failed").with_effect(Effect::Unknown);
             }
             Self::Refused { code, message } => (*code, message),
         };
@@ -82,7 +82,7 @@ impl ServerError {
 /// The server's own message is in the source only, for the operator.
 impl From<ServerError> for Error {
     fn from(error: ServerError) -> Self {
-        error.classify().because(error)
+        error.classify().with_source(error)
     }
 }
 

@@ -85,7 +85,7 @@ impl AdminConnector {
     /// Opens a session with a database. Tenants cannot change the database `postgres`.
     pub(super) async fn session(&self, database: &str) -> Result<AdminSession> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let permit = permit.map_err(|error| Error::internal("the session pool is closed").because(error))?;
+        let permit = permit.map_err(|error| Error::internal("the session pool is closed").with_source(error))?;
         let connected = timeout(CONNECT_LIMIT, self.connect(database, NAME, BUDGET)).await;
         let late = |_| Err(Error::unavailable("the database server does not answer in time").into());
         let mut session = connected.unwrap_or_else(late)?;
@@ -115,7 +115,7 @@ impl AdminConnector {
     async fn connect(&self, database: &str, name: &str, budget: usize) -> Result<AdminSession, ConnectError> {
         let stream = container::connect(&self.sockets, &format!(".s.PGSQL.{PORT}"), self.server_uid)
             .await
-            .map_err(|error| Error::unavailable("the database server does not answer").because(error))?;
+            .map_err(|error| Error::unavailable("the database server does not answer").with_source(error))?;
         let mut config = Config::new();
         let more = if self.major.limits_transactions() { TRANSACTION_OPTIONS } else { "" };
         config.user(ADMIN).dbname(database).application_name(name).options(format!("{OPTIONS}{more}"));
@@ -207,8 +207,8 @@ fn refused(error: tokio_postgres::Error) -> ConnectError {
 /// Converts the server's error. Its own message is only in the source, for the operator.
 pub(super) fn translate(error: tokio_postgres::Error) -> Error {
     let Some(code) = error.code().cloned() else {
-        let found = Error::unavailable("the connection to the database server failed").having(Effect::Unknown);
-        return found.because(error);
+        let found = Error::unavailable("the connection to the database server failed").with_effect(Effect::Unknown);
+        return found.with_source(error);
     };
     let found = match code {
         SqlState::CANNOT_CONNECT_NOW | SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => {
@@ -227,5 +227,5 @@ pub(super) fn translate(error: tokio_postgres::Error) -> Error {
         SqlState::DEPENDENT_OBJECTS_STILL_EXIST => Error::conflict("other objects depend on it"),
         _ => Error::internal("the database server refused a statement"),
     };
-    found.with("sqlstate", code.code()).because(error)
+    found.with("sqlstate", code.code()).with_source(error)
 }

@@ -113,7 +113,7 @@ impl Engine for PostgreSqlEngine {
         let found = read_version_file(&path).map_err(|error| {
             Error::corrupt("the data directory is not a PostgreSQL data directory")
                 .with("path", path.display())
-                .because(error)
+                .with_source(error)
         })?;
         let wanted = self.major;
         if found == wanted.to_string() {

@@ -65,7 +65,7 @@ impl<const SCRIPT: usize> Engine for Greeter<SCRIPT> {
         match std::fs::read_to_string(self.run.join("ready")) {
             Ok(greetings) => Readiness::Ready { version: greetings.lines().count().to_string() },
             Err(_) if self.run.join("later").exists() => Readiness::Starting,
-            Err(error) => Readiness::Unreachable(Error::unavailable("nobody greets").because(error)),
+            Err(error) => Readiness::Unreachable(Error::unavailable("nobody greets").with_source(error)),
         }
     }
 }

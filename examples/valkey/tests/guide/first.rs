@@ -50,6 +50,6 @@ impl CacheEngine {
             let length = stream.read(&mut answer).await?;
             Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
         };
-        exchange.await.map_err(|error: io::Error| Error::unavailable("the server does not answer").because(error))
+        exchange.await.map_err(|error: io::Error| Error::unavailable("the server does not answer").with_source(error))
     }
 }

@@ -192,7 +192,7 @@ fn is_login_rejected(error: &lapin::Error) -> bool {
 
 /// Translates a connection error. The messages of lapin never contain the password.
 fn unreachable(error: lapin::Error) -> Error {
-    Error::unavailable("could not reach the message broker").because(error)
+    Error::unavailable("could not reach the message broker").with_source(error)
 }
 
 pub(super) fn timed_out() -> Error {

@@ -139,7 +139,7 @@ impl Acknowledger for ConsumerChannel {
         // written, the broker redelivers the frame.
         match self.pooled.channel.basic_ack(tag, BasicAckOptions::default()).now_or_never() {
             None | Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(Error::unavailable("could not acknowledge a frame").because(error)),
+            Some(Err(error)) => Err(Error::unavailable("could not acknowledge a frame").with_source(error)),
         }
     }
 

@@ -56,7 +56,7 @@ impl Management {
             return Err(invalid());
         }
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
-        let client = client.map_err(|error| Error::internal("could not build the HTTP client").because(error))?;
+        let client = client.map_err(|error| Error::internal("could not build the HTTP client").with_source(error))?;
         Ok(Self { client, url, vhost: vhost.into(), login })
     }
 
@@ -94,7 +94,7 @@ impl Management {
             request = request.json(&body);
         }
         let unreachable = |error: reqwest::Error| {
-            Error::unavailable("could not reach the RabbitMQ management API").because(error.without_url())
+            Error::unavailable("could not reach the RabbitMQ management API").with_source(error.without_url())
         };
         let response = request.send().await.map_err(unreachable)?;
         match response.status() {

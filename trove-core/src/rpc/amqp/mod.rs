@@ -165,7 +165,7 @@ fn route(address: Address) -> (String, String) {
 /// Translates an error of the broker or of the connection to it.
 fn translate(error: &lapin::Error, address: &Address) -> Error {
     let ErrorKind::ProtocolError(reply) = error.kind() else {
-        return Error::unavailable("could not reach the message broker").because(error.clone());
+        return Error::unavailable("could not reach the message broker").with_source(error.clone());
     };
     let translated = match reply.kind() {
         AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Error::not_found(format!("there is no queue {address}")),
@@ -182,5 +182,5 @@ fn translate(error: &lapin::Error, address: &Address) -> Error {
         }
         _ => Error::unavailable("the message broker closed the channel or connection"),
     };
-    translated.because(error.clone())
+    translated.with_source(error.clone())
 }

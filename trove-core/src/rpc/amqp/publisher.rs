@@ -113,14 +113,14 @@ async fn start(
 
 /// Marks an error after which it is unknown whether the frame arrived.
 fn uncertain(error: Error) -> Error {
-    error.having(Effect::Unknown)
+    error.with_effect(Effect::Unknown)
 }
 
 /// Opens a channel in confirm mode.
 async fn confirm_channel(connections: &ConnectionPool) -> Result<PooledChannel> {
     let pooled = connections.channel().await?;
     let selected = timeout(METHOD_TIMEOUT, pooled.channel.confirm_select(ConfirmSelectOptions::default())).await;
-    let unreachable = |error: lapin::Error| Error::unavailable("could not reach the message broker").because(error);
+    let unreachable = |error: lapin::Error| Error::unavailable("could not reach the message broker").with_source(error);
     selected.map_err(|_| timed_out())?.map_err(unreachable)?;
     Ok(pooled)
 }

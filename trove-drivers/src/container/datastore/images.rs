@@ -36,7 +36,7 @@ impl<E: Engine> ContainerDatastore<E> {
     pub(super) async fn wrong_image(&self, cx: &Cx, host: &GuestHost) -> Error {
         match self.found_version(cx, host).await {
             Ok(found) => self.conflict(host, found),
-            Err(error) => self.conflict(host, None).because(error),
+            Err(error) => self.conflict(host, None).with_source(error),
         }
     }
 

@@ -100,7 +100,7 @@ impl<E: Engine> ContainerDatastore<E> {
         match self.startup_error(&failed) {
             Some(line) if !settings.is_empty() => {
                 Error::invalid(format!("the server does not start with these settings: {line}"))
-                    .because(Error::from(failed))
+                    .with_source(Error::from(failed))
             }
             _ => failed.into(),
         }
@@ -170,7 +170,7 @@ impl<E: Engine> ContainerDatastore<E> {
             blocking(move || engine.check_data(&host, &staging)).await
         };
         match checked {
-            Err(error) if error.kind() == Kind::Conflict => Err(self.wrong_image(cx, &host).await.because(error)),
+            Err(error) if error.kind() == Kind::Conflict => Err(self.wrong_image(cx, &host).await.with_source(error)),
             checked => checked,
         }
     }

@@ -143,7 +143,7 @@ async fn verifier(password: &SecretString) -> Result<String> {
     let hashed = tokio::task::spawn_blocking(move || {
         postgres_protocol::password::scram_sha_256(password.expose_secret().as_bytes())
     });
-    hashed.await.map_err(|error| Error::internal("a password could not be hashed").because(error))
+    hashed.await.map_err(|error| Error::internal("a password could not be hashed").with_source(error))
 }
 
 /// Returns how many entries to fetch for a page: one more, to know whether there are further ones.

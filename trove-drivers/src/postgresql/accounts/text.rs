@@ -94,7 +94,7 @@ pub(super) fn refused(database: &NewDatabase, error: tokio_postgres::Error) -> E
         }
         _ => return translate(error),
     };
-    found.because(error)
+    found.with_source(error)
 }
 
 /// Returns the server's own name of a character set.

@@ -130,7 +130,7 @@ impl Engine for Scripted {
         match fs::read_to_string(data.join("major")) {
             Ok(major) if major.trim() == host.version.split('.').next().unwrap() => Ok(()),
             Ok(_) => Err(Error::conflict("the data directory is another version's")),
-            Err(error) => Err(Error::corrupt("the data directory is not scripted").because(error)),
+            Err(error) => Err(Error::corrupt("the data directory is not scripted").with_source(error)),
         }
     }
 
@@ -150,12 +150,12 @@ impl Engine for Scripted {
                 }
             }
             Ok(_) => Readiness::Starting,
-            Err(error) => Readiness::Unreachable(Error::unavailable("nothing answers").because(error)),
+            Err(error) => Readiness::Unreachable(Error::unavailable("nothing answers").with_source(error)),
         }
     }
 
     async fn allow_writes(&self) -> Result<()> {
-        fs::write(self.run.join("open"), "").map_err(|error| Error::unavailable("cannot be opened").because(error))
+        fs::write(self.run.join("open"), "").map_err(|error| Error::unavailable("cannot be opened").with_source(error))
     }
 
     fn startup_error(&self, output: &str) -> Option<String> {
