@@ -48,6 +48,7 @@ impl BareDriver {
     fn new(inner: impl Driver) -> Self {
         let mut manifest = inner.manifest().clone();
         manifest.accounts = None;
+        (manifest.configuration, manifest.upgrade, manifest.resize) = (false, false, false);
         Self { inner: Arc::new(inner), manifest }
     }
 }

@@ -121,9 +121,9 @@ async fn invalid_settings_are_rejected_before_any_operation() {
         (new().set("speed", 1), Kind::Invalid, "no parameter \"speed\""),
         (new().set("port", 1), Kind::Invalid, "the service chooses it"),
         (new().set("max_rows", 0), Kind::Invalid, "from 1 to 1000000"),
-        (new().set("max_rows", "many"), Kind::Invalid, "whole number"),
+        (new().set("max_rows", "many"), Kind::Invalid, "an integer"),
         (new().version("3").set("max_rows", 1), Kind::NotFound, "no version \"3\"; available: 1, 2"),
-        (NewConfiguration::new("bad", "oracle"), Kind::NotFound, "no datastore \"oracle\"; there are: memory"),
+        (NewConfiguration::new("bad", "oracle"), Kind::NotFound, "unknown datastore \"oracle\"; known are: memory"),
         (NewConfiguration::new("", "memory"), Kind::Invalid, "must not be empty"),
     ] {
         let error = groups.create(request).await.unwrap_err();
@@ -273,7 +273,7 @@ async fn the_version_registry_is_editable_at_run_time() {
     registry.change("memory", "1-hardened", VersionChange::new().active(false)).await.unwrap();
     registry.change("memory", "2", VersionChange::new().image("memory:2b").no_login()).await.unwrap();
     let refused = trove.create(NewInstance::new("x", "memory").version("1-hardened")).await.err().unwrap();
-    assert!(refused.to_string().contains("not on offer any more"), "{refused}");
+    assert!(refused.to_string().contains("is not active"), "{refused}");
     assert_eq!(active(&trove).await.version, "1", "the first that is on offer");
     registry.verify("memory", "1").await.unwrap();
     trove.shut_down().await;

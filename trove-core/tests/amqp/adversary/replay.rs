@@ -60,7 +60,7 @@ async fn replayed_frames_are_rejected_also_after_restarts() {
     fixture.drain().await;
     assert!(fixture.refused() >= 2 * droppable(&fixture, &old));
     assert_eq!(*changes.lock().unwrap(), [""; 0]);
-    assert!(logs::contains(&format!("at=guest.{own} reason=NoSession")));
+    assert!(logs::contains(&format!("address=guest.{own} reason=NoSession")));
     fixture.assert_innocent_unaffected().await;
     fixture.end().await;
 }
