@@ -15,7 +15,7 @@ use crate::{
 
 /// Injects faults: a script decides whether a call proceeds, fails, waits, runs twice or hangs.
 ///
-/// Clones share the script and the call index. A [platform](crate::platform::Platform::with_chaos)
+/// Clones share the script and the call index. A [platform](crate::platform::Platform::with_faults)
 /// can share them too.
 ///
 /// ```

@@ -5,7 +5,7 @@
 //! of an absent one is `Ok`. A call that would take long returns [`Ensured::Pending`] and is
 //! repeated later, so that waiting holds no task.
 
-mod chaos;
+mod fault_injection;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -50,7 +50,7 @@ impl Driver for MemoryDriver {
         let datastore = MemoryDatastore { world, instance, release, rules, flavor: host.flavor };
         let cancellable = Arc::new(Layered::new(Cancellable, Arc::new(datastore)));
         let fenced = Arc::new(Layered::new(fence, cancellable));
-        Ok(Arc::new(Layered::new(self.world.chaos.clone(), fenced)))
+        Ok(Arc::new(Layered::new(self.world.faults.clone(), fenced)))
     }
 
     fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {

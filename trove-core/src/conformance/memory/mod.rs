@@ -1,7 +1,7 @@
 //! A platform and a datastore in memory.
 //!
 //! All that they make is in a [`World`], which outlives the control plane as a cloud would. All calls but `observe` go
-//! through its [chaos](World::chaos), whose script decides whether they fail, before or after their effect, or never return.
+//! through its [faults](World::faults), whose script decides whether they fail, before or after their effect, or never return.
 //!
 //! The driver passes the [suite of drivers](super::driver) and is meant to be read by whoever writes one: `datastore` is
 //! the driver, `instance` its handle of a server, `server` the server itself, and `accounts`, `settings` and `release`
@@ -65,7 +65,7 @@ pub struct World {
     inner: Arc<Mutex<Inner>>,
     // Handles of an older life hang for ever, as those of a killed process are silent.
     life: u64,
-    chaos: FaultInjector,
+    faults: FaultInjector,
 }
 
 #[derive(Default)]
@@ -96,7 +96,7 @@ struct Account {
 
 impl Default for World {
     fn default() -> Self {
-        Self { inner: Arc::default(), life: 0, chaos: chaos() }
+        Self { inner: Arc::default(), life: 0, faults: fault_injector() }
     }
 }
 
@@ -115,7 +115,7 @@ impl World {
 
     /// Its infrastructure.
     pub fn platform(&self) -> Platform {
-        Platform::from(MemoryPlatform::new(self.clone())).with_chaos(self.chaos.clone())
+        Platform::from(MemoryPlatform::new(self.clone())).with_faults(self.faults.clone())
     }
 
     /// Its datastore, called `memory`.
@@ -125,13 +125,13 @@ impl World {
 
     /// What decides what becomes of calls to the platform and to the datastores. `observe` is not among them: how often
     /// a server is looked at is a matter of time.
-    pub fn chaos(&self) -> &FaultInjector {
-        &self.chaos
+    pub fn faults(&self) -> &FaultInjector {
+        &self.faults
     }
 
     /// Decides from now on what becomes of calls.
     pub fn script(&self, script: impl FnMut(usize, &CallInfo<'_>) -> FaultAction + Send + 'static) {
-        self.chaos.script(script);
+        self.faults.script(script);
     }
 
     /// The same world after all that acted on it was killed: handles made before hang for ever. Calls are counted anew,
@@ -140,7 +140,7 @@ impl World {
     pub fn crash(&self) -> Self {
         let mut inner = self.inner();
         inner.life += 1;
-        Self { inner: self.inner.clone(), life: inner.life, chaos: chaos() }
+        Self { inner: self.inner.clone(), life: inner.life, faults: fault_injector() }
     }
 
     /// All that exists, in words.
@@ -210,6 +210,6 @@ impl World {
     }
 }
 
-fn chaos() -> FaultInjector {
+fn fault_injector() -> FaultInjector {
     FaultInjector::default().exempting("observe")
 }

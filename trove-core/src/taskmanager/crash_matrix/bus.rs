@@ -30,13 +30,13 @@ impl Logins {
 /// The bus of one control plane, whose calls are subject to fault injection.
 pub(super) struct FaultInjectingBus {
     transport: InProcess,
-    chaos: FaultInjector,
+    faults: FaultInjector,
     logins: Logins,
 }
 
 impl FaultInjectingBus {
-    pub(super) fn new(chaos: FaultInjector, logins: Logins) -> Self {
-        Self { transport: InProcess::new(), chaos, logins }
+    pub(super) fn new(faults: FaultInjector, logins: Logins) -> Self {
+        Self { transport: InProcess::new(), faults, logins }
     }
 }
 
@@ -53,7 +53,7 @@ impl MessageBroker for FaultInjectingBus {
             self.logins.all().insert(user.clone());
             Ok(BrokerEndpoint::InProcess(self.transport.clone()))
         };
-        self.chaos.run(&call, &|| authorize().boxed()).await
+        self.faults.run(&call, &|| authorize().boxed()).await
     }
 
     async fn revoke(&self, user: &str) -> Result<()> {
@@ -62,6 +62,6 @@ impl MessageBroker for FaultInjectingBus {
             self.logins.all().remove(user);
             Ok(())
         };
-        self.chaos.run(&call, &|| revoke().boxed()).await
+        self.faults.run(&call, &|| revoke().boxed()).await
     }
 }

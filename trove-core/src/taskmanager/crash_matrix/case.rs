@@ -186,17 +186,17 @@ impl Case {
 
     /// Runs the operation to its end with this fault and this crash.
     pub(super) async fn run(&mut self, fault: Option<Fault>, crash: Option<Crash>) -> Run {
-        let chaos = self.world.chaos().clone();
-        let before = chaos.calls();
+        let faults = self.world.faults().clone();
+        let before = faults.calls();
         self.inject(0, fault, crash);
         let journal = Arc::new(CrashingJournal::new(self.store.clone(), crash));
         let first = self.boot(journal.clone());
         let status = tokio::select! {
             status = self.settle(&first, self.id) => Some(status),
             () = journal.crashed.notified() => None,
-            () = chaos.crashed() => None,
+            () = faults.crashed() => None,
         };
-        let (calls, writes) = (chaos.calls() - before, journal.writes.load(Ordering::Relaxed));
+        let (calls, writes) = (faults.calls() - before, journal.writes.load(Ordering::Relaxed));
         let status = match status {
             Some(status) => status,
             None => self.take_over(fault, calls).await,
@@ -233,7 +233,7 @@ impl Case {
 
     /// Injects the fault and the crash. Calls are counted from now on, starting at `before`.
     fn inject(&self, before: usize, fault: Option<Fault>, crash: Option<Crash>) {
-        let first = self.world.chaos().calls();
+        let first = self.world.faults().calls();
         let mut failing: Option<&'static str> = None;
         self.world.script(move |number, call| {
             let number = number - first + before;
@@ -271,7 +271,7 @@ impl Case {
         let (reports, _) = conductor::start(self.store.clone(), events.clone(), CancellationToken::new());
         let driver: Arc<dyn Driver> = Arc::new(self.world.driver());
         let drivers = HashMap::from([("memory".to_owned(), driver)]);
-        let bus = Arc::new(FaultInjectingBus::new(self.world.chaos().clone(), self.logins.clone()));
+        let bus = Arc::new(FaultInjectingBus::new(self.world.faults().clone(), self.logins.clone()));
         let control = Arc::new(ControlPlane {
             store: self.store.clone(),
             platform: self.world.platform(),
