@@ -19,12 +19,12 @@ fn main() -> ExitCode {
         .driver_in_memory("memory_without_databases", || {
             let mut rules = AccountRules::new(32);
             rules.databases = false;
-            World::new().account_rules(rules).testbed()
+            World::new().with_account_rules(rules).testbed()
         })
         .driver_in_memory("memory_with_hosts", || {
             let mut rules = AccountRules::new(63);
             rules.hosts = true;
-            World::new().account_rules(rules).testbed()
+            World::new().with_account_rules(rules).testbed()
         })
         .driver_in_memory("memory_without_abilities", || {
             let world = World::new();

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::{Account, Server, Text, instance::MemoryDatastore};
+use super::{Account, Server, TextEncoding, datastore::MemoryDatastore};
 use crate::{
     datastore::{AccountRules, Accounts, Cx},
     error::{Error, Result},
@@ -12,18 +12,17 @@ use crate::{
 
 pub(super) const ROOT: &str = "root";
 
-/// A database of the server's own.
-const OWN_DATABASE: &str = "system";
+/// The system database.
+const SYSTEM_DATABASE: &str = "system";
 
-/// The character sets that a server knows, each with its collations, of which the first is its default. The first
-/// character set is the server's.
+/// The supported character sets with their collations. The first of each list is the default.
 const CHARACTER_SETS: [(&str, &[&str]); 2] = [("utf8", &["utf8_bin", "utf8_ci"]), ("latin1", &["latin1_bin"])];
 
-/// What a server asks of names, unless the world says otherwise.
-pub(super) fn rules() -> AccountRules {
+/// Returns the account rules that apply if the [`World`](super::World) has none.
+pub(super) fn default_rules() -> AccountRules {
     let mut rules = AccountRules::new(63);
-    rules.reserved_databases.push(OWN_DATABASE.to_owned());
-    rules.reserved_users.extend([ROOT, OWN_DATABASE].map(str::to_owned));
+    rules.reserved_databases.push(SYSTEM_DATABASE.to_owned());
+    rules.reserved_users.extend([ROOT, SYSTEM_DATABASE].map(str::to_owned));
     rules
 }
 
@@ -32,19 +31,22 @@ impl Accounts for MemoryDatastore {
     async fn create_databases(&self, _cx: &Cx, databases: &[NewDatabase]) -> Result<()> {
         let rules = self.rules.clone();
         self.on_server(|server| {
-            let mut made = Vec::new();
+            let mut new = Vec::new();
             for database in databases {
                 rules.check_database(&database.name)?;
-                let text = text(database)?;
+                let encoding = resolve_encoding(database)?;
                 match server.databases.get(&database.name) {
-                    Some(found) if !found.fits(database) => {
-                        return Err(Error::conflict(format!("database {:?} is otherwise", database.name)));
+                    Some(existing) if !existing.matches(database) => {
+                        let name = &database.name;
+                        return Err(Error::conflict(format!(
+                            "database {name:?} exists with another character set or collation"
+                        )));
                     }
                     Some(_) => {}
-                    None => made.push((database.name.clone(), text)),
+                    None => new.push((database.name.clone(), encoding)),
                 }
             }
-            server.databases.extend(made);
+            server.databases.extend(new);
             Ok(())
         })
         .await
@@ -54,7 +56,8 @@ impl Accounts for MemoryDatastore {
         self.on_server(|server| {
             let after = |name: &str| page.after.as_deref().is_none_or(|after| name > after);
             let found = server.databases.iter().filter(|(name, _)| after(name));
-            let found = found.map(|(name, text)| Database::new(name).text(text.character_set, text.collation));
+            let found =
+                found.map(|(name, encoding)| Database::new(name).text(encoding.character_set, encoding.collation));
             Ok(Page::of(found.collect(), page.limit, |database| database.name.clone()))
         })
         .await
@@ -82,11 +85,11 @@ impl Accounts for MemoryDatastore {
             for NewUser { user, databases, .. } in users {
                 rules.check_user(user)?;
                 if server.users.contains_key(user) || !seen.insert(user) {
-                    return Err(taken(user));
+                    return Err(user_exists(user));
                 }
                 check_databases(&rules, server, databases)?;
             }
-            users.iter().for_each(|user| server.ensure_user(user));
+            users.iter().for_each(|user| server.create_or_update_user(user));
             Ok(())
         })
         .await
@@ -94,28 +97,28 @@ impl Accounts for MemoryDatastore {
 
     async fn users(&self, _cx: &Cx, page: &PageRequest) -> Result<Page<User>> {
         self.on_server(|server| {
-            let after = page.after.as_deref().map(from_mark);
+            let after = page.after.as_deref().map(parse_page_token);
             let found = server.users.iter().filter(|(user, _)| after.as_ref().is_none_or(|after| *user > after));
-            let users = found.map(|(user, account)| shown(user, account)).collect();
-            Ok(Page::of(users, page.limit, |user: &User| mark(&user.user)))
+            let users = found.map(|(user, account)| to_user(user, account)).collect();
+            Ok(Page::of(users, page.limit, |user: &User| page_token(&user.user)))
         })
         .await
     }
 
     async fn user(&self, _cx: &Cx, user: &UserName) -> Result<User> {
-        self.on_server(|server| account(server, user).map(|account| shown(user, account))).await
+        self.on_server(|server| find_account(server, user).map(|account| to_user(user, account))).await
     }
 
     async fn rename_user(&self, _cx: &Cx, user: &UserName, to: &UserName) -> Result<()> {
         let rules = self.rules.clone();
         self.on_server(|server| {
             rules.check_user(to)?;
-            let account = account(server, user)?.clone();
+            let account = find_account(server, user)?.clone();
             if user == to {
                 return Ok(());
             }
             if server.users.contains_key(to) {
-                return Err(taken(to));
+                return Err(user_exists(to));
             }
             server.users.remove(user);
             server.users.insert(to.clone(), account);
@@ -129,7 +132,7 @@ impl Accounts for MemoryDatastore {
 
     async fn set_password(&self, _cx: &Cx, user: &UserName, password: &SecretString) -> Result<()> {
         self.on_server(|server| {
-            account(server, user)?.password = password.clone();
+            find_account(server, user)?.password = password.clone();
             Ok(())
         })
         .await
@@ -139,7 +142,7 @@ impl Accounts for MemoryDatastore {
         let rules = self.rules.clone();
         self.on_server(|server| {
             check_databases(&rules, server, databases)?;
-            account(server, user)?.databases.extend(databases.iter().cloned());
+            find_account(server, user)?.databases.extend(databases.iter().cloned());
             Ok(())
         })
         .await
@@ -147,7 +150,7 @@ impl Accounts for MemoryDatastore {
 
     async fn revoke(&self, _cx: &Cx, user: &UserName, database: &str) -> Result<()> {
         self.on_server(|server| {
-            account(server, user)?.databases.remove(database);
+            find_account(server, user)?.databases.remove(database);
             server.end_sessions(|session| session.user == user.name && session.database.as_deref() == Some(database));
             Ok(())
         })
@@ -187,60 +190,61 @@ impl Accounts for MemoryDatastore {
 }
 
 impl Server {
-    /// Makes a user, or gives one that exists this password and these databases too.
-    pub(super) fn ensure_user(&mut self, user: &NewUser) {
-        let fresh = || Account { password: user.password.clone(), databases: BTreeSet::new() };
-        let account = self.users.entry(user.user.clone()).or_insert_with(fresh);
+    /// Creates a user, or sets the password of an existing one and grants it the databases.
+    pub(super) fn create_or_update_user(&mut self, user: &NewUser) {
+        let new_account = || Account { password: user.password.clone(), databases: BTreeSet::new() };
+        let account = self.users.entry(user.user.clone()).or_insert_with(new_account);
         account.password = user.password.clone();
         account.databases.extend(user.databases.iter().cloned());
     }
 }
 
-impl Text {
-    fn fits(self, asked: &NewDatabase) -> bool {
-        asked.character_set.as_deref().is_none_or(|asked| asked == self.character_set)
-            && asked.collation.as_deref().is_none_or(|asked| asked == self.collation)
+impl TextEncoding {
+    fn matches(self, requested: &NewDatabase) -> bool {
+        requested.character_set.as_deref().is_none_or(|name| name == self.character_set)
+            && requested.collation.as_deref().is_none_or(|name| name == self.collation)
     }
 }
 
-/// What a database that is asked for shall have.
-pub(super) fn text(asked: &NewDatabase) -> Result<Text> {
-    let fits = |asked: &Option<String>, known: &str| asked.as_deref().is_none_or(|asked| asked == known);
+/// Returns the encoding of a new database, with defaults for what the request leaves open.
+pub(super) fn resolve_encoding(requested: &NewDatabase) -> Result<TextEncoding> {
     for (character_set, collations) in CHARACTER_SETS {
-        let collation = collations.iter().find(|collation| fits(&asked.collation, collation));
-        if let Some(collation) = collation.filter(|_| fits(&asked.character_set, character_set)) {
-            return Ok(Text { character_set, collation });
+        for collation in collations {
+            let encoding = TextEncoding { character_set, collation };
+            if encoding.matches(requested) {
+                return Ok(encoding);
+            }
         }
     }
-    Err(Error::invalid("the server knows no such character set or collation"))
+    Err(Error::invalid("unknown character set or collation"))
 }
 
-fn account<'a>(server: &'a mut Server, user: &UserName) -> Result<&'a mut Account> {
-    server.users.get_mut(user).ok_or_else(|| Error::not_found(format!("there is no user {:?}", user.to_string())))
+fn find_account<'a>(server: &'a mut Server, user: &UserName) -> Result<&'a mut Account> {
+    server.users.get_mut(user).ok_or_else(|| Error::not_found(format!("user {:?} does not exist", user.to_string())))
 }
 
-fn taken(user: &UserName) -> Error {
-    Error::conflict(format!("user {:?} exists already", user.to_string()))
+fn user_exists(user: &UserName) -> Error {
+    Error::conflict(format!("user {:?} already exists", user.to_string()))
 }
 
 fn check_databases(rules: &AccountRules, server: &Server, databases: &[String]) -> Result<()> {
     match databases.iter().find(|name| !server.databases.contains_key(*name)) {
         Some(_) if !rules.databases => Err(Error::unsupported("the server has no databases")),
-        Some(name) => Err(Error::not_found(format!("there is no database {name:?}"))),
+        Some(name) => Err(Error::not_found(format!("database {name:?} does not exist"))),
         None => Ok(()),
     }
 }
 
-/// What comes after a user in a list. No host holds an `@`.
-fn mark(user: &UserName) -> String {
+/// Returns the token of the page after this user. A host never contains `@`.
+fn page_token(user: &UserName) -> String {
     format!("{}@{}", user.name, user.host.as_deref().unwrap_or_default())
 }
 
-fn from_mark(mark: &str) -> UserName {
-    let (name, host) = mark.rsplit_once('@').unwrap_or((mark, ""));
+fn parse_page_token(token: &str) -> UserName {
+    let (name, host) = token.rsplit_once('@').unwrap_or((token, ""));
     UserName { name: name.to_owned(), host: Some(host.to_owned()).filter(|host| !host.is_empty()) }
 }
 
-fn shown(user: &UserName, account: &Account) -> User {
+fn to_user(user: &UserName, account: &Account) -> User {
     User::new(user, account.databases.iter().cloned().collect())
 }

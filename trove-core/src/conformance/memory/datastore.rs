@@ -1,98 +1,64 @@
-//! The driver in memory: a driver as short as one can be that keeps all rules.
-//!
-//! Two rules it has from layers around it: [`Fence`] refuses former owners and keys that were used for something else,
-//! `Cancellable` ends a call that is given up. The others it keeps by how a call is made: each is one step that either
-//! happens or not, on a server that is found by its instance.
-
-use std::sync::Arc;
+//! The lifecycle calls of the in-memory datastore.
 
 use async_trait::async_trait;
 
-use super::{Server, World, accounts, instance::MemoryDatastore, release, settings};
+use super::{Inner, Server, World, accounts, upgrade};
 use crate::{
-    datastore::{Abilities, Cx, Datastore, Driver, GuestHost, Manifest, Prepare, Release, Version},
+    datastore::{Abilities, AccountRules, Cx, Datastore, Prepare, Release},
     error::{Error, Result},
-    layer::{CallInfo, Fence, Layer, Layered, NextCall},
-    model::{Condition, Flavor, Health, Observed, Problem, Settings},
+    id::InstanceId,
+    model::{Condition, Flavor, Health, Observed, Problem},
 };
 
-/// A datastore in memory, called `memory`, of versions `1` and `2`.
-pub struct MemoryDriver {
-    world: World,
-    manifest: Manifest,
+/// A handle to the server of one instance. It implements all abilities.
+pub(super) struct MemoryDatastore {
+    pub(super) world: World,
+    pub(super) instance: InstanceId,
+    pub(super) release: Release,
+    pub(super) rules: AccountRules,
+    pub(super) flavor: Flavor,
 }
 
-/// Ends calls that are given up.
-struct Cancellable;
-
-impl MemoryDriver {
-    pub(super) fn new(world: World) -> Self {
-        let mut manifest = Manifest::new("memory", Version::new("1", "memory:1"), 1);
-        manifest.versions.push(Version::new("2", "memory:2"));
-        manifest.series = release::SERIES.map(str::to_owned).into();
-        let rules = world.inner().rules.clone();
-        manifest.accounts = Some(rules.unwrap_or_else(accounts::rules));
-        (manifest.configuration, manifest.upgrade, manifest.resize) = (true, true, true);
-        Self { world, manifest }
-    }
-}
-
-impl Driver for MemoryDriver {
-    fn manifest(&self) -> &Manifest {
-        &self.manifest
+impl MemoryDatastore {
+    pub(super) fn server<'a>(&self, world: &'a mut Inner) -> Result<&'a mut Server> {
+        world.servers.get_mut(&self.instance).ok_or_else(|| Error::corrupt("the data directory is missing"))
     }
 
-    fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        let release = Release::new(host.version, host.image);
-        let fence = self.world.inner().fences.entry(host.instance).or_insert_with(Fence::in_memory).clone();
-        let rules = self.manifest.accounts.clone().unwrap_or_else(accounts::rules);
-        let (world, instance) = (self.world.clone(), host.instance);
-        let datastore = MemoryDatastore { world, instance, release, rules, flavor: host.flavor };
-        let cancellable = Arc::new(Layered::new(Cancellable, Arc::new(datastore)));
-        let fenced = Arc::new(Layered::new(fence, cancellable));
-        Ok(Arc::new(Layered::new(self.world.faults.clone(), fenced)))
-    }
-
-    fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {
-        settings::check_settings(flavor, settings)
-    }
-}
-
-impl Layer for Cancellable {
-    async fn around<'a, T: Send + 'a>(
-        &'a self,
-        cx: &'a Cx,
-        _call: &'a CallInfo<'a>,
-        next: NextCall<'a, T>,
-    ) -> Result<T> {
-        tokio::select! {
-            biased;
-            () = cx.cancelled() => Err(Error::cancelled("the operation was cancelled")),
-            done = next() => done,
-        }
+    /// Runs a call on the server; `Unavailable` if it accepts no connections.
+    pub(super) async fn on_server<T>(&self, call: impl FnOnce(&mut Server) -> Result<T> + Send) -> Result<T> {
+        self.world
+            .call(|world| {
+                let server = self.server(world)?;
+                if !server.accepts_connections() {
+                    return Err(Error::unavailable("the server does not answer"));
+                }
+                call(server)
+            })
+            .await
     }
 }
 
 #[async_trait]
 impl Datastore for MemoryDatastore {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
-        cx.phase("initialise");
+        cx.phase("initialize");
         self.world
             .call(|world| {
                 if !world.computes.contains(&self.instance) {
-                    return Err(Error::internal("there is no place to run"));
+                    return Err(Error::internal("the instance has no compute"));
                 }
-                release::check(&self.release)?;
+                upgrade::check_release(&self.release)?;
                 let new = || Server::new(&self.release, self.flavor.memory);
                 let server = world.servers.entry(self.instance).or_insert_with(new);
-                if server.settings.running.is_none() {
-                    server.settings.wanted.clone_from(&spec.settings);
+                if server.settings.effective.is_none() {
+                    server.settings.configured.clone_from(&spec.settings);
                 }
                 server.start()?;
                 for database in &spec.databases {
-                    server.databases.entry(database.name.clone()).or_insert(accounts::text(database)?);
+                    let encoding = accounts::resolve_encoding(database)?;
+                    server.databases.entry(database.name.clone()).or_insert(encoding);
                 }
-                spec.users.iter().for_each(|user| server.ensure_user(user));
+                spec.users.iter().for_each(|user| server.create_or_update_user(user));
                 Ok(())
             })
             .await
@@ -124,8 +90,8 @@ impl Datastore for MemoryDatastore {
 
     async fn observe(&self, _cx: &Cx) -> Result<Observed> {
         let world = self.world.inner();
-        let gone = || Observed::new(Health::Down(Problem::new(Condition::Removed, "the server is gone")));
-        Ok(world.servers.get(&self.instance).map_or_else(gone, Server::observe))
+        let removed = || Observed::new(Health::Down(Problem::new(Condition::Removed, "the server was removed")));
+        Ok(world.servers.get(&self.instance).map_or_else(removed, Server::observe))
     }
 
     fn abilities(&self) -> Abilities<'_> {

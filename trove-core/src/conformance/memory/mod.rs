@@ -1,11 +1,14 @@
-//! A platform and a datastore in memory.
+//! An in-memory environment: a platform and a driver without processes or files.
 //!
-//! All that they make is in a [`World`], which outlives the control plane as a cloud would. All calls but `observe` go
-//! through its [faults](World::faults), whose script decides whether they fail, before or after their effect, or never return.
+//! A [`World`] holds the volumes, computes, endpoints and servers. It outlives the control plane,
+//! as a cloud does. Every call except `observe` is subject to [fault injection](World::faults): a
+//! script makes it fail before or after its effect, or hang.
 //!
-//! The driver passes the [suite of drivers](super::driver) and is meant to be read by whoever writes one: `datastore` is
-//! the driver, `instance` its handle of a server, `server` the server itself, and `accounts`, `settings` and `release`
-//! are its abilities. `testbed` is how the suite reaches its servers.
+//! The driver passes the [driver suite](super::driver) and serves as an example for authors of
+//! drivers. `driver` declares the manifest and attaches datastores, `datastore` implements the
+//! lifecycle calls, `server` is the state machine of a server, and `accounts`, `configuration` and
+//! `upgrade` implement the abilities. `driver_testbed` and `platform_testbed` connect the
+//! environment to the conformance suites.
 //!
 //! ```
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -27,26 +30,27 @@
 //! ```
 
 mod accounts;
+mod configuration;
 mod datastore;
-mod infrastructure;
-mod instance;
+mod driver;
+mod driver_testbed;
 mod platform;
-mod release;
+mod platform_testbed;
 mod server;
-mod settings;
-mod testbed;
+mod upgrade;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::yield_now;
 
-pub use datastore::MemoryDriver;
+pub use driver::MemoryDriver;
+pub use driver_testbed::MemoryTestbed;
 pub use platform::MemoryPlatform;
-pub use testbed::MemoryTestbed;
 
 use self::server::Server;
 use crate::{
@@ -59,19 +63,20 @@ use crate::{
     secret::SecretString,
 };
 
-/// What exists outside the control plane. Clones are the same world.
+/// An in-memory environment: everything that exists outside the control plane. Clones share their
+/// state.
 #[derive(Clone)]
 pub struct World {
     inner: Arc<Mutex<Inner>>,
-    // Handles of an older life hang for ever, as those of a killed process are silent.
-    life: u64,
+    // The calls of an older generation hang, because a killed process sends no replies.
+    generation: u64,
     faults: FaultInjector,
 }
 
 #[derive(Default)]
 struct Inner {
-    life: u64,
-    /// Each with what was written into it.
+    generation: u64,
+    /// The text on each volume.
     volumes: BTreeMap<InstanceId, Option<String>>,
     computes: BTreeSet<InstanceId>,
     endpoints: BTreeMap<InstanceId, Endpoint>,
@@ -81,9 +86,9 @@ struct Inner {
     rules: Option<AccountRules>,
 }
 
-/// How the text of a database is encoded and ordered.
+/// The character set and collation of a database.
 #[derive(Clone, Copy, Debug)]
-struct Text {
+struct TextEncoding {
     character_set: &'static str,
     collation: &'static str,
 }
@@ -96,54 +101,54 @@ struct Account {
 
 impl Default for World {
     fn default() -> Self {
-        Self { inner: Arc::default(), life: 0, faults: fault_injector() }
+        Self { inner: Arc::default(), generation: 0, faults: fault_injector() }
     }
 }
 
 impl World {
-    /// An empty world in which nothing fails.
+    /// Creates an empty environment in which no call fails.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same with servers that ask this of names: they may have no databases, or users told apart by their hosts.
+    /// Sets the account rules of the driver, for example without databases or with hosts of users.
     #[must_use]
-    pub fn account_rules(self, rules: AccountRules) -> Self {
+    pub fn with_account_rules(self, rules: AccountRules) -> Self {
         self.inner().rules = Some(rules);
         self
     }
 
-    /// Its infrastructure.
+    /// Returns the platform.
     pub fn platform(&self) -> Platform {
         Platform::from(MemoryPlatform::new(self.clone())).with_faults(self.faults.clone())
     }
 
-    /// Its datastore, called `memory`.
+    /// Returns the driver, whose datastore is called `memory`.
     pub fn driver(&self) -> MemoryDriver {
         MemoryDriver::new(self.clone())
     }
 
-    /// What decides what becomes of calls to the platform and to the datastores. `observe` is not among them: how often
-    /// a server is looked at is a matter of time.
+    /// Returns the injector that decides about the calls to the platform and the datastores.
+    /// `observe` is exempt, because the number of observations depends on timing.
     pub fn faults(&self) -> &FaultInjector {
         &self.faults
     }
 
-    /// Decides from now on what becomes of calls.
+    /// Replaces the script of the [fault injector](Self::faults).
     pub fn script(&self, script: impl FnMut(usize, &CallInfo<'_>) -> FaultAction + Send + 'static) {
         self.faults.script(script);
     }
 
-    /// The same world after all that acted on it was killed: handles made before hang for ever. Calls are counted anew,
-    /// and proceed.
+    /// Simulates a crash of all processes that use the environment: calls through existing handles
+    /// hang. Returns a handle for their successors, with a new call index and without faults.
     #[must_use]
     pub fn crash(&self) -> Self {
         let mut inner = self.inner();
-        inner.life += 1;
-        Self { inner: self.inner.clone(), life: inner.life, faults: fault_injector() }
+        inner.generation += 1;
+        Self { inner: self.inner.clone(), generation: inner.generation, faults: fault_injector() }
     }
 
-    /// All that exists, in words.
+    /// Describes all resources that exist, one per line.
     pub fn leftovers(&self) -> Vec<String> {
         let inner = self.inner();
         let volumes = inner.volumes.keys().map(|id| format!("volume {id}"));
@@ -153,7 +158,8 @@ impl World {
         volumes.chain(computes).chain(endpoints).chain(servers).collect()
     }
 
-    /// True where the instance has all it needs, and its server runs with exactly these databases and users.
+    /// Returns whether the instance has all its resources and a running server with exactly these
+    /// databases and users.
     pub fn serves(&self, instance: InstanceId, databases: &[&str], users: &[&str]) -> bool {
         let inner = self.inner();
         let complete = inner.volumes.contains_key(&instance)
@@ -167,46 +173,46 @@ impl World {
             })
     }
 
-    /// True where the instance has a server and it does not run.
+    /// Returns whether the instance has a server that does not run.
     pub fn is_stopped(&self, instance: InstanceId) -> bool {
         self.inner().servers.get(&instance).is_some_and(|server| !server.running)
     }
 
-    /// The image and the memory that the instance's server has, where it has one.
+    /// Returns the image and the memory of the instance's server.
     pub fn shape(&self, instance: InstanceId) -> Option<(String, ByteSize)> {
         self.inner().servers.get(&instance).map(|server| (server.image.clone(), server.memory))
     }
 
-    /// The settings that the instance's server was told.
+    /// Returns the settings that were last applied to the instance's server.
     pub fn settings(&self, instance: InstanceId) -> Settings {
-        self.inner().servers.get(&instance).map(|server| server.settings.wanted.clone()).unwrap_or_default()
+        self.inner().servers.get(&instance).map(|server| server.settings.configured.clone()).unwrap_or_default()
     }
 
-    /// Breaks a server, so that it is seen like this until it is started again.
+    /// Terminates a server, and lets it be observed with this health until it is started again.
     pub fn break_server(&self, instance: InstanceId, health: Health) {
         if let Some(server) = self.inner().servers.get_mut(&instance) {
-            server.end(Some(health));
+            server.terminate(Some(health));
         }
     }
 
-    /// Runs a call. Whoever gives it up does so before its effect or after.
+    /// Runs a call, which can be dropped before its effect and after it.
     async fn call<T>(&self, effect: impl FnOnce(&mut Inner) -> Result<T> + Send) -> Result<T> {
         yield_now().await;
-        let answer = {
+        let reply = {
             let mut inner = self.inner();
-            (inner.life == self.life).then(|| effect(&mut inner))
+            (inner.generation == self.generation).then(|| effect(&mut inner))
         };
-        match answer {
-            Some(answer) => {
+        match reply {
+            Some(reply) => {
                 yield_now().await;
-                answer
+                reply
             }
             None => pending().await,
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

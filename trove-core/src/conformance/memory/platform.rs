@@ -11,10 +11,10 @@ use crate::{
     platform::{AgentSetup, Compute, Ensured, Networks, Placement, Platform, Volumes},
 };
 
-/// The largest volume there can be.
-const LARGEST: ByteSize = gib(1 << 20);
+/// The maximum size of a volume.
+const MAX_VOLUME: ByteSize = gib(1 << 20);
 
-/// Infrastructure in memory. Computes take two calls to be ready, as a cloud's do.
+/// An in-memory platform. Compute becomes ready at the second call, as in a cloud.
 #[derive(Clone)]
 pub struct MemoryPlatform(World);
 
@@ -36,8 +36,8 @@ impl Volumes for MemoryPlatform {
     async fn ensure_volume(&self, instance: InstanceId, size: ByteSize) -> Result<Ensured<()>> {
         self.0
             .call(|world| {
-                if size > LARGEST {
-                    return Err(Error::no_space(format!("a volume of {size} was asked for; the largest is {LARGEST}")));
+                if size > MAX_VOLUME {
+                    return Err(Error::no_space(format!("a volume of {size} exceeds the maximum of {MAX_VOLUME}")));
                 }
                 world.volumes.entry(instance).or_default();
                 Ok(Ensured::Ready(()))
@@ -70,7 +70,7 @@ impl Networks for MemoryPlatform {
                     .get(&instance)
                     .cloned()
                     .map(Ensured::Ready)
-                    .ok_or_else(|| Error::internal("no endpoint"))
+                    .ok_or_else(|| Error::internal("the endpoint is missing"))
             })
             .await
     }
@@ -103,7 +103,7 @@ impl Compute for MemoryPlatform {
         self.0
             .call(|world| {
                 if world.endpoints.get(&instance.id) != Some(endpoint) || !world.volumes.contains_key(&instance.id) {
-                    return Err(Error::conflict("compute was asked for before its volume and endpoint"));
+                    return Err(Error::conflict("compute requires an existing volume and endpoint"));
                 }
                 if world.computes.insert(instance.id) {
                     return Ok(Ensured::Pending(Duration::from_millis(1)));

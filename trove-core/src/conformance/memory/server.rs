@@ -1,16 +1,16 @@
-//! What a server in memory is, and how it changes from one state into another.
+//! The state of an in-memory server and its transitions.
 //!
 //! ```text
 //! prepare ──> running ── stop ──> stopped ── start ──> running
 //!                │
-//!                └─ killed, suspended, lost, without data: a fault, until a start mends it or it goes by itself
+//!                └─ killed, suspended, removed, data deleted: a fault, until start or resume
 //! ```
 //!
-//! A start mends every fault but that the data is gone: a server is never begun anew where there was one.
+//! A start clears every fault except missing data: an existing server is never initialized again.
 
 use std::collections::BTreeMap;
 
-use super::{Account, Text, release::Begun, settings::ServerSettings, testbed};
+use super::{Account, TextEncoding, configuration::ServerSettings, driver_testbed, upgrade::PendingUpgrade};
 use crate::{
     datastore::Release,
     error::{Error, Result},
@@ -18,43 +18,45 @@ use crate::{
     secret::SecretString,
 };
 
-/// A server, with the data on its volume.
+/// A server with the data on its volume.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server {
     pub(super) running: bool,
-    /// True where the last thing asked for was a stop.
+    /// Whether the server was stopped on request.
     pub(super) stopped: bool,
     pub(super) version: String,
     pub(super) image: String,
-    pub(super) begun: Option<Begun>,
+    pub(super) pending_upgrade: Option<PendingUpgrade>,
     pub(super) memory: ByteSize,
     pub(super) settings: ServerSettings,
     pub(super) fault: Option<Health>,
-    pub(super) full: bool,
-    pub(super) databases: BTreeMap<String, Text>,
+    pub(super) volume_full: bool,
+    pub(super) databases: BTreeMap<String, TextEncoding>,
     pub(super) users: BTreeMap<UserName, Account>,
     pub(super) root: Option<SecretString>,
-    pub(super) tables: testbed::Tables,
-    pub(super) sessions: BTreeMap<u64, testbed::SessionEntry>,
+    pub(super) tables: driver_testbed::Tables,
+    pub(super) sessions: BTreeMap<u64, driver_testbed::SessionState>,
     pub(super) last_session: u64,
     pub(super) log: Vec<String>,
 }
 
 impl Server {
-    /// One that was never started.
+    /// Creates a server that has not been started.
     pub(super) fn new(release: &Release, memory: ByteSize) -> Self {
         let (version, image) = (release.version.clone(), release.image.clone());
         Self { version, image, memory, ..Self::default() }
     }
 
-    /// True where it takes questions.
-    pub(super) fn answers(&self) -> bool {
+    /// Returns whether clients can connect.
+    pub(super) fn accepts_connections(&self) -> bool {
         self.running && !matches!(self.fault, Some(Health::Down(_)))
     }
 
-    /// Comes up with the settings it was told or, where it does not, with those it came up with before.
+    /// Starts with the configured settings, or rolls back to the last effective ones if those are
+    /// fatal.
     pub(super) fn start(&mut self) -> Result<()> {
-        if self.fault.as_ref().and_then(Health::problem).is_some_and(|it| it.condition == Condition::DataMissing) {
+        let condition = self.fault.as_ref().and_then(Health::problem).map(|problem| problem.condition);
+        if condition == Some(Condition::DataMissing) {
             return Err(Error::corrupt("the data directory is missing"));
         }
         (self.fault, self.stopped) = (None, false);
@@ -66,36 +68,36 @@ impl Server {
         }
         self.settings.start()?;
         self.running = true;
-        self.log.push(format!("version {} serves", self.version));
+        self.log.push(format!("version {} started", self.version));
         Ok(())
     }
 
-    /// Comes to rest, because somebody wants it to.
+    /// Stops on request.
     pub(super) fn stop(&mut self) {
-        self.end(None);
+        self.terminate(None);
         self.stopped = true;
     }
 
-    /// Ends, for this reason where nobody asked for it.
-    pub(super) fn end(&mut self, fault: Option<Health>) {
+    /// Terminates all sessions and the server, with the fault that caused it.
+    pub(super) fn terminate(&mut self, fault: Option<Health>) {
         (self.running, self.fault) = (false, fault);
         self.sessions.clear();
-        self.log.push("the server ended".to_owned());
+        self.log.push("terminated".to_owned());
     }
 
-    /// Runs from this release.
-    pub(super) fn run_from(&mut self, release: &Release) -> Result<()> {
+    /// Runs this release, with a restart if another one runs.
+    pub(super) fn switch_release(&mut self, release: &Release) -> Result<()> {
         if self.image != release.image {
-            self.end(None);
+            self.terminate(None);
             (self.version, self.image) = (release.version.clone(), release.image.clone());
         }
         self.start()
     }
 
-    /// Runs with so much memory.
+    /// Runs with this much memory, with a restart if the server has more or less.
     pub(super) fn resize(&mut self, memory: ByteSize) -> Result<()> {
         if self.memory != memory {
-            self.end(None);
+            self.terminate(None);
             self.memory = memory;
         }
         self.start()
@@ -105,17 +107,17 @@ impl Server {
         let down = |condition, message| Health::Down(Problem::new(condition, message));
         let health = match &self.fault {
             Some(fault) => fault.clone(),
-            None if self.running && self.full => {
-                Health::Impaired(Problem::new(Condition::DiskFull, "the volume has no room left"))
+            None if self.running && self.volume_full => {
+                Health::Impaired(Problem::new(Condition::DiskFull, "the volume is full"))
             }
             None if self.running => Health::Healthy,
             None if self.stopped => Health::Stopped,
-            None => down(Condition::Exited, "the server ended"),
+            None => down(Condition::Exited, "the server exited"),
         };
         let used = self.tables.values().flat_map(BTreeMap::values).map(|text| text.len() as u64).sum();
-        let free = if self.full { ByteSize::default() } else { gib(1) };
+        let free = if self.volume_full { ByteSize::default() } else { gib(1) };
         Observed::new(health)
-            .server_version(self.answers().then(|| self.version.clone()))
+            .server_version(self.accepts_connections().then(|| self.version.clone()))
             .disk(Some(Disk { used: Some(ByteSize::bytes(used)), free }))
             .settings(Some(self.settings.state(self.running)))
     }

@@ -1,4 +1,4 @@
-//! Servers in memory for the suite of drivers.
+//! The testbed of the driver suite for servers in a [`World`].
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,36 +15,36 @@ use crate::{
     time::Timestamp,
 };
 
-/// The servers of a [`World`], as its tenants and its operators have them. Made by [`World::testbed`].
+/// A testbed whose servers are in a [`World`]. Created by [`World::testbed`].
 pub struct MemoryTestbed {
     world: World,
     driver: Arc<dyn Driver>,
 }
 
-/// A session, which goes with its server, its user or its right.
+/// A client session. It ends with its server, its user or its privilege.
 struct MemorySession {
     world: World,
     instance: InstanceId,
     number: u64,
 }
 
-/// What the server knows of a session.
+/// The state of a session on the server.
 #[derive(Clone, Debug)]
-pub(super) struct SessionEntry {
+pub(super) struct SessionState {
     pub(super) user: String,
     pub(super) database: Option<String>,
 }
 
-/// The texts of each database.
+/// The table of each database.
 pub(super) type Tables = BTreeMap<String, BTreeMap<String, String>>;
 
 impl World {
-    /// A testbed for this world's own driver.
+    /// Returns a testbed for the driver of this environment.
     pub fn testbed(&self) -> MemoryTestbed {
         self.testbed_for(Arc::new(self.driver()))
     }
 
-    /// One for another driver whose servers are in this world.
+    /// Returns a testbed for another driver with servers in this environment.
     pub fn testbed_for(&self, driver: Arc<dyn Driver>) -> MemoryTestbed {
         MemoryTestbed { world: self.clone(), driver }
     }
@@ -65,7 +65,9 @@ impl Testbed for MemoryTestbed {
         instance.version_number.clone_from(&version.name);
         instance.image.clone_from(&version.image);
         platform.ensure_volume(id, instance.volume).await?;
-        let Ensured::Ready(endpoint) = platform.ensure_endpoint(id, false).await? else { return Err(absent()) };
+        let Ensured::Ready(endpoint) = platform.ensure_endpoint(id, false).await? else {
+            return Err(server_not_found());
+        };
         for _ in 0..2 {
             if let Ensured::Ready(Placement::InProcess(host)) =
                 platform.ensure_compute(&instance, &endpoint, None).await?
@@ -73,7 +75,7 @@ impl Testbed for MemoryTestbed {
                 return Ok(*host);
             }
         }
-        Err(absent())
+        Err(server_not_found())
     }
 
     async fn release(&self, host: &GuestHost) -> Result<()> {
@@ -91,27 +93,27 @@ impl Testbed for MemoryTestbed {
 
     async fn connect(&self, host: &GuestHost, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let mut inner = self.world.inner();
-        let server = serving(&mut inner, host.instance)?;
-        server.let_in(login)?;
+        let server = connectable_server(&mut inner, host.instance)?;
+        server.authenticate(login)?;
         server.last_session += 1;
-        let entry = SessionEntry { user: login.user.clone(), database: login.database.clone() };
-        server.sessions.insert(server.last_session, entry);
+        let session = SessionState { user: login.user.clone(), database: login.database.clone() };
+        server.sessions.insert(server.last_session, session);
         let number = server.last_session;
         Ok(Box::new(MemorySession { world: self.world.clone(), instance: host.instance, number }))
     }
 
     async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()> {
         let mut inner = self.world.inner();
-        let server = inner.servers.get_mut(&host.instance).ok_or_else(absent)?;
+        let server = inner.servers.get_mut(&host.instance).ok_or_else(server_not_found)?;
         let down = |condition, message| Some(Health::Down(Problem::new(condition, message)));
         match fault {
-            Fault::Kill => server.end(down(Condition::Killed, "the server was killed")),
-            Fault::RemoveServer => server.end(down(Condition::Removed, "the server is gone")),
-            Fault::DeleteData => server.end(down(Condition::DataMissing, "the data is gone")),
+            Fault::Kill => server.terminate(down(Condition::Killed, "the server was killed")),
+            Fault::RemoveServer => server.terminate(down(Condition::Removed, "the server was removed")),
+            Fault::DeleteData => server.terminate(down(Condition::DataMissing, "the data was deleted")),
             Fault::Suspend => server.fault = down(Condition::Paused, "the server is suspended"),
             Fault::Resume => server.fault = None,
-            Fault::FillVolume => server.full = true,
-            Fault::FreeVolume => server.full = false,
+            Fault::FillVolume => server.volume_full = true,
+            Fault::FreeVolume => server.volume_full = false,
         }
         Ok(())
     }
@@ -121,7 +123,7 @@ impl Testbed for MemoryTestbed {
         let Some(server) = inner.servers.get(&host.instance) else { return Ok(Vec::new()) };
         let artifact =
             |location: &str, content: String| Artifact { location: location.to_owned(), content: content.into_bytes() };
-        Ok(vec![artifact("the server's log", server.log.join("\n")), artifact("the server", format!("{server:?}"))])
+        Ok(vec![artifact("server log", server.log.join("\n")), artifact("server state", format!("{server:?}"))])
     }
 
     fn sample_settings(&self) -> SampleSettings {
@@ -155,21 +157,21 @@ impl Testbed for MemoryTestbed {
 #[async_trait]
 impl ClientSession for MemorySession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
-        self.on_server(|server, entry| {
-            if server.full {
-                return Err(Error::no_space("the volume has no room left"));
+        self.on_server(|server, session| {
+            if server.volume_full {
+                return Err(Error::no_space("the volume is full"));
             }
-            server.table(entry)?.insert(name.to_owned(), text.to_owned());
+            server.table(session)?.insert(name.to_owned(), text.to_owned());
             Ok(())
         })
     }
 
     async fn get(&mut self, name: &str) -> Result<Option<String>> {
-        self.on_server(|server, entry| Ok(server.table(entry)?.get(name).cloned()))
+        self.on_server(|server, session| Ok(server.table(session)?.get(name).cloned()))
     }
 
     async fn current_user(&mut self) -> Result<(String, Option<String>)> {
-        self.on_server(|_, entry| Ok((entry.user.clone(), entry.database.clone())))
+        self.on_server(|_, session| Ok((session.user.clone(), session.database.clone())))
     }
 
     async fn parameter(&mut self, name: &str) -> Result<String> {
@@ -178,50 +180,50 @@ impl ClientSession for MemorySession {
 }
 
 impl MemorySession {
-    fn on_server<T>(&self, act: impl FnOnce(&mut Server, &SessionEntry) -> Result<T>) -> Result<T> {
+    fn on_server<T>(&self, call: impl FnOnce(&mut Server, &SessionState) -> Result<T>) -> Result<T> {
         let mut inner = self.world.inner();
-        let server = serving(&mut inner, self.instance)?;
-        let entry = server.sessions.get(&self.number).cloned();
-        act(server, &entry.ok_or_else(|| Error::unavailable("the session has ended"))?)
+        let server = connectable_server(&mut inner, self.instance)?;
+        let session = server.sessions.get(&self.number).cloned();
+        call(server, &session.ok_or_else(|| Error::unavailable("the session has ended"))?)
     }
 }
 
 impl Server {
-    fn let_in(&self, login: &ClientLogin) -> Result<()> {
+    fn authenticate(&self, login: &ClientLogin) -> Result<()> {
         use crate::secret::ExposeSecret;
         let denied = || Error::invalid("access denied");
         if login.user == super::accounts::ROOT {
             let root = self.root.as_ref().ok_or_else(denied)?;
-            let there = login.database.as_ref().is_none_or(|name| self.databases.contains_key(name));
-            return if root.expose_secret() == login.password && there { Ok(()) } else { Err(denied()) };
+            let database_exists = login.database.as_ref().is_none_or(|name| self.databases.contains_key(name));
+            return if root.expose_secret() == login.password && database_exists { Ok(()) } else { Err(denied()) };
         }
-        // No client comes from an address that a user was given.
+        // Users with a host cannot log in: clients in memory have no address.
         let account = self.users.get(&UserName::new(&login.user)).ok_or_else(denied)?;
-        let right = login.database.as_ref().is_none_or(|name| account.databases.contains(name));
-        if account.password.expose_secret() == login.password && right { Ok(()) } else { Err(denied()) }
+        let privileged = login.database.as_ref().is_none_or(|name| account.databases.contains(name));
+        if account.password.expose_secret() == login.password && privileged { Ok(()) } else { Err(denied()) }
     }
 
-    fn table(&mut self, entry: &SessionEntry) -> Result<&mut BTreeMap<String, String>> {
-        let database = match &entry.database {
+    fn table(&mut self, session: &SessionState) -> Result<&mut BTreeMap<String, String>> {
+        let database = match &session.database {
             Some(database) => database.clone(),
-            // Where there are none, all is in one table.
+            // A server without databases has one table.
             None if self.databases.is_empty() => String::new(),
-            None => return Err(Error::invalid("no database was chosen")),
+            None => return Err(Error::invalid("no database selected")),
         };
         Ok(self.tables.entry(database).or_default())
     }
 
-    /// Ends the sessions of which this is true.
-    pub(super) fn end_sessions(&mut self, of: impl Fn(&SessionEntry) -> bool) {
-        self.sessions.retain(|_, entry| !of(entry));
+    /// Ends the sessions that match the predicate.
+    pub(super) fn end_sessions(&mut self, matches: impl Fn(&SessionState) -> bool) {
+        self.sessions.retain(|_, session| !matches(session));
     }
 }
 
-fn serving(inner: &mut Inner, instance: InstanceId) -> Result<&mut Server> {
-    let server = inner.servers.get_mut(&instance).ok_or_else(absent)?;
-    if server.answers() { Ok(server) } else { Err(Error::unavailable("the server does not answer")) }
+fn connectable_server(inner: &mut Inner, instance: InstanceId) -> Result<&mut Server> {
+    let server = inner.servers.get_mut(&instance).ok_or_else(server_not_found)?;
+    if server.accepts_connections() { Ok(server) } else { Err(Error::unavailable("the server does not answer")) }
 }
 
-fn absent() -> Error {
-    Error::not_found("there is no such server")
+fn server_not_found() -> Error {
+    Error::not_found("the instance has no server")
 }

@@ -1,61 +1,61 @@
-//! Other releases, and other sizes, of a server in memory.
+//! Upgrades and resizes of an in-memory server.
 //!
-//! An image is called `memory:` and its version. One whose name ends in `missing` does not exist, and from one that ends
-//! in `broken` no server starts.
+//! An image is named `memory:VERSION`. An image whose name ends in `missing` does not exist, and a
+//! server does not start from one whose name ends in `broken`.
 
 use async_trait::async_trait;
 
-use super::{Server, instance::MemoryDatastore};
+use super::{Server, datastore::MemoryDatastore};
 use crate::{
     datastore::{Cx, Release, Resize, Upgrade},
     error::{Error, Result},
     model::Flavor,
 };
 
-/// The series of versions that there are.
+/// The supported series.
 pub(super) const SERIES: [&str; 2] = ["1", "2"];
 
-/// An upgrade from which there is a way back.
+/// An upgrade that can be reverted, by the images before and after it.
 #[derive(Clone, Debug)]
-pub(super) struct Begun {
+pub(super) struct PendingUpgrade {
     from: String,
     to: String,
 }
 
 impl Server {
     fn upgrade(&mut self, to: &Release) -> Result<()> {
-        match &self.begun {
-            Some(begun) if begun.to != to.image => {
-                return Err(Error::conflict("another upgrade has to be finished or reverted first"));
+        match &self.pending_upgrade {
+            Some(pending) if pending.to != to.image => {
+                return Err(Error::conflict("another upgrade is pending; commit or revert it first"));
             }
             None if self.image != to.image => {
-                check(to)?;
-                self.begun = Some(Begun { from: self.image.clone(), to: to.image.clone() });
+                check_release(to)?;
+                self.pending_upgrade = Some(PendingUpgrade { from: self.image.clone(), to: to.image.clone() });
             }
             _ => {}
         }
-        self.run_from(to)
+        self.switch_release(to)
     }
 
-    /// Both releases use the data as it is, so that going back is only another start.
+    /// Reverts an upgrade. All releases use the same data format, so that a restart suffices.
     fn revert(&mut self, from: &Release) -> Result<()> {
-        match &self.begun {
-            Some(begun) if begun.from != from.image => {
-                return Err(Error::conflict("the upgrade that has begun is one from another release"));
+        match &self.pending_upgrade {
+            Some(pending) if pending.from != from.image => {
+                return Err(Error::conflict("the pending upgrade started from another release"));
             }
             None if self.image != from.image => {
-                return Err(Error::conflict("the upgrade was concluded, so that there is no way back"));
+                return Err(Error::conflict("the upgrade was committed and cannot be reverted"));
             }
-            _ => self.begun = None,
+            _ => self.pending_upgrade = None,
         }
-        self.run_from(from)
+        self.switch_release(from)
     }
 }
 
 #[async_trait]
 impl Upgrade for MemoryDatastore {
     async fn check(&self, _cx: &Cx, to: &Release) -> Result<()> {
-        self.world.call(|_| check(to)).await
+        self.world.call(|_| check_release(to)).await
     }
 
     async fn upgrade(&self, cx: &Cx, to: &Release) -> Result<()> {
@@ -64,14 +64,14 @@ impl Upgrade for MemoryDatastore {
     }
 
     async fn revert(&self, cx: &Cx, from: &Release) -> Result<()> {
-        cx.phase("go back");
+        cx.phase("revert upgrade");
         self.world.call(|world| self.server(world)?.revert(from)).await
     }
 
     async fn commit(&self, _cx: &Cx) -> Result<()> {
         self.world
             .call(|world| {
-                self.server(world)?.begun = None;
+                self.server(world)?.pending_upgrade = None;
                 Ok(())
             })
             .await
@@ -86,14 +86,14 @@ impl Resize for MemoryDatastore {
     }
 }
 
-/// Refuses a release that cannot be run.
-pub(super) fn check(release: &Release) -> Result<()> {
+/// Returns an error if the image does not exist or the version is not supported.
+pub(super) fn check_release(release: &Release) -> Result<()> {
     let Release { version, image, .. } = release;
     if image.ends_with("missing") {
         return Err(Error::not_found(format!("image {image} does not exist")));
     }
     if !SERIES.contains(&version.split('.').next().unwrap_or_default()) {
-        return Err(Error::unsupported(format!("there is no way to version {version}")));
+        return Err(Error::unsupported(format!("version {version} is not supported")));
     }
     Ok(())
 }

@@ -1,16 +1,16 @@
-//! What a server in memory takes of settings.
+//! The parameters of an in-memory server.
 //!
-//! | parameter | takes effect | is there to |
+//! | parameter | takes effect | purpose |
 //! |---|---|---|
-//! | `max_rows` | at once | be changed in a server that runs |
-//! | `locale` | at once | be refused by it: only some are known |
-//! | `cache_mib` | after a restart | wait for one |
-//! | `poison` | after a restart | keep the server from starting |
-//! | `port` | never | be the service's own |
+//! | `max_rows` | immediately | a dynamic parameter |
+//! | `locale` | immediately | a running server rejects values that it does not know |
+//! | `cache_mib` | after a restart | a static parameter |
+//! | `poison` | after a restart | a value that prevents the server from starting |
+//! | `port` | never | a reserved parameter |
 
 use async_trait::async_trait;
 
-use super::{Inner, instance::MemoryDatastore};
+use super::{Inner, datastore::MemoryDatastore};
 use crate::{
     datastore::{Configuration, Cx},
     error::{Error, Result},
@@ -19,78 +19,80 @@ use crate::{
 
 const LOCALES: [&str; 3] = ["C", "de", "ja"];
 
-/// The settings of a server: those it was told, and those it works with.
+/// The settings of a server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServerSettings {
-    pub(super) wanted: Settings,
-    /// `None` before it ever came up.
-    pub(super) running: Option<Settings>,
+    /// The settings for the next start.
+    pub(super) configured: Settings,
+    /// The settings in effect, or at the last successful start; `None` before the first one.
+    pub(super) effective: Option<Settings>,
     rejected: Option<String>,
 }
 
 impl ServerSettings {
-    /// Takes what a server that runs can take, and keeps the rest for when it starts.
-    pub(super) fn apply(&mut self, settings: &Settings, runs: bool) -> Result<()> {
-        if runs {
-            refuse_locale(settings)?;
-            let running = self.running.get_or_insert_default();
+    /// Applies dynamic parameters to a running server, and the others at its next start.
+    pub(super) fn apply(&mut self, settings: &Settings, running: bool) -> Result<()> {
+        if running {
+            check_locale(settings)?;
+            let effective = self.effective.get_or_insert_default();
             for parameter in parameters().into_iter().filter(|parameter| parameter.dynamic) {
                 match settings.get(&parameter.name) {
-                    Some(value) => running.insert(parameter.name, value.clone()),
-                    None => running.remove(&parameter.name),
+                    Some(value) => effective.insert(parameter.name, value.clone()),
+                    None => effective.remove(&parameter.name),
                 };
             }
         }
-        (self.wanted, self.rejected) = (settings.clone(), None);
+        (self.configured, self.rejected) = (settings.clone(), None);
         Ok(())
     }
 
-    /// Works with what was told or, where nothing can, with what it worked with before.
+    /// Makes the configured settings effective, or rolls back to the previous ones if the server
+    /// cannot start with them.
     pub(super) fn start(&mut self) -> Result<()> {
-        let poisoned = self.wanted.get("poison") == Some(&Setting::Boolean(true));
-        let fit = if poisoned { Err(Error::invalid("it finds poison")) } else { refuse_locale(&self.wanted) };
-        match (fit, &self.running) {
-            (Ok(()), _) => self.running = Some(self.wanted.clone()),
-            (Err(why), None) => {
-                return Err(Error::invalid(format!("the server does not start with these settings: {why}")));
+        let poisoned = self.configured.get("poison") == Some(&Setting::Boolean(true));
+        let checked = if poisoned { Err(Error::invalid("poison is on")) } else { check_locale(&self.configured) };
+        match (checked, &self.effective) {
+            (Ok(()), _) => self.effective = Some(self.configured.clone()),
+            (Err(error), None) => {
+                return Err(Error::invalid(format!("the server does not start with these settings: {error}")));
             }
-            (Err(why), Some(running)) => {
-                self.wanted.clone_from(running);
-                self.rejected = Some(format!("the server does not start with these settings: {why}"));
+            (Err(error), Some(effective)) => {
+                self.configured.clone_from(effective);
+                self.rejected = Some(format!("the server does not start with these settings: {error}"));
             }
         }
         Ok(())
     }
 
-    /// The value that is in force, as the server shows it.
+    /// Returns the effective value of a parameter, as the server displays it.
     pub(super) fn effective_value(&self, name: &str) -> String {
-        let set = self.running.as_ref().and_then(|running| running.get(name)).map(ToString::to_string);
+        let set = self.effective.as_ref().and_then(|settings| settings.get(name)).map(ToString::to_string);
         let default = || parameters().into_iter().find(|parameter| parameter.name == name)?.default;
         set.or_else(default).unwrap_or_default()
     }
 
-    pub(super) fn state(&self, runs: bool) -> SettingsState {
-        let running = self.running.as_ref().filter(|_| runs);
-        let names = |running: &Settings| {
-            let names = self.wanted.keys().chain(running.keys());
-            let mut waiting: Vec<_> =
-                names.filter(|name| self.wanted.get(*name) != running.get(*name)).cloned().collect();
-            waiting.sort();
-            waiting.dedup();
-            waiting
+    pub(super) fn state(&self, running: bool) -> SettingsState {
+        let effective = self.effective.as_ref().filter(|_| running);
+        let pending = |effective: &Settings| {
+            let names = self.configured.keys().chain(effective.keys());
+            let mut pending: Vec<_> =
+                names.filter(|name| self.configured.get(*name) != effective.get(*name)).cloned().collect();
+            pending.sort();
+            pending.dedup();
+            pending
         };
-        SettingsState { restart_required: running.map(names).unwrap_or_default(), rejected: self.rejected.clone() }
+        SettingsState { restart_required: effective.map(pending).unwrap_or_default(), rejected: self.rejected.clone() }
     }
 }
 
-fn refuse_locale(settings: &Settings) -> Result<()> {
+fn check_locale(settings: &Settings) -> Result<()> {
     match settings.get("locale").map(ToString::to_string) {
-        Some(locale) if !LOCALES.contains(&&*locale) => Err(Error::invalid(format!("it has no locale {locale:?}"))),
+        Some(locale) if !LOCALES.contains(&&*locale) => Err(Error::invalid(format!("unknown locale {locale:?}"))),
         _ => Ok(()),
     }
 }
 
-/// A cache must leave room for the server.
+/// Returns an error if the cache is larger than the memory of the flavor.
 pub(super) fn check_settings(flavor: &Flavor, settings: &Settings) -> Result<()> {
     match settings.get("cache_mib") {
         Some(Setting::Integer(mib)) if u64::try_from(*mib).is_ok_and(|mib| mib > flavor.memory.as_mib()) => {
@@ -136,18 +138,18 @@ impl Configuration for MemoryDatastore {
         self.world
             .call(|world| {
                 let server = self.server(world)?;
-                if server.running && !server.answers() {
+                if server.running && !server.accepts_connections() {
                     return Err(Error::unavailable("the server does not answer"));
                 }
-                let runs = server.running;
-                server.settings.apply(settings, runs)
+                let running = server.running;
+                server.settings.apply(settings, running)
             })
             .await
     }
 }
 
 impl MemoryDatastore {
-    /// Version and image of the server or, where there is none, of its place.
+    /// Returns the version and image of the server, or of its host if there is no server.
     fn release_of(&self, world: &Inner) -> (String, String) {
         match world.servers.get(&self.instance) {
             Some(server) => (server.version.clone(), server.image.clone()),

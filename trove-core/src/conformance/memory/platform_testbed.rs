@@ -1,4 +1,4 @@
-//! The world as a testbed of platforms.
+//! A [`World`] as the testbed of the platform suite.
 
 use async_trait::async_trait;
 
@@ -22,7 +22,10 @@ impl Testbed for World {
 
     async fn put(&self, instance: InstanceId, text: &str) -> Result<()> {
         let mut inner = self.inner();
-        let volume = inner.volumes.get_mut(&instance).ok_or_else(|| Error::not_found("there is no such volume"))?;
+        let volume = inner
+            .volumes
+            .get_mut(&instance)
+            .ok_or_else(|| Error::not_found(format!("instance {instance} has no volume")))?;
         *volume = Some(text.to_owned());
         Ok(())
     }
