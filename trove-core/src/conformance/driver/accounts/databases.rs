@@ -1,4 +1,4 @@
-use super::tenant::{PASSWORD, accounts, databases, ended};
+use super::fixture::{PASSWORD, accounts_group, assert_session_ended, databases_group};
 use crate::{
     conformance::{
         case::{cases, skip},
@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    let own = databases(
+    let with_databases = databases_group(
         "accounts::databases",
         cases![
             creating_an_existing_database_keeps_its_contents,
@@ -26,11 +26,10 @@ pub(super) fn groups() -> Vec<Group> {
             system_databases_are_hidden_and_protected,
         ],
     );
-    let without = cases![databases_are_unsupported_where_there_are_none];
-    let without = accounts("accounts::databases", without);
-    let prepared = cases![preparing_again_adds_databases_and_users];
-    let prepared = accounts("accounts::prepared", prepared);
-    vec![own, without, prepared]
+    let unsupported = cases![databases_are_unsupported_where_there_are_none];
+    let without_databases = accounts_group("accounts::databases", unsupported);
+    let prepare = accounts_group("accounts::prepare", cases![preparing_again_adds_databases_and_users]);
+    vec![with_databases, without_databases, prepare]
 }
 
 async fn creating_an_existing_database_keeps_its_contents(fixture: &ServerFixture) {
@@ -40,8 +39,8 @@ async fn creating_an_existing_database_keeps_its_contents(fixture: &ServerFixtur
     for _ in 0..2 {
         fixture.create_databases_if_supported(&[&name]).await;
     }
-    assert_eq!(session.get("kept").await.expect("its sessions ended").as_deref(), Some("yes"));
-    assert!(fixture.can_log_in(&name, PASSWORD, &name).await, "its user lost the right");
+    assert_eq!(session.get("kept").await.expect("a session in it ended").as_deref(), Some("yes"));
+    assert!(fixture.can_log_in(&name, PASSWORD, &name).await, "its user lost the privilege");
     fixture.drop_all(&[&name]).await;
 }
 
@@ -71,10 +70,10 @@ async fn dropping_a_database_ends_its_sessions(fixture: &ServerFixture) {
     for _ in 0..2 {
         fixture.accounts().drop_database(&fixture.cx(), &name).await.unwrap();
     }
-    ended(&mut session, "its database was dropped").await;
-    assert!(!fixture.can_log_in(&name, PASSWORD, &name).await, "the database can still be used");
+    assert_session_ended(&mut session, "its database was dropped").await;
+    assert!(!fixture.can_log_in(&name, PASSWORD, &name).await, "the dropped database accepts a login");
     assert_eq!(fixture.databases().await, before);
-    assert_eq!(fixture.rights(&name).await, [""; 0]);
+    assert_eq!(fixture.granted_databases(&name).await, [""; 0]);
     fixture.drop_all(&[&name]).await;
 }
 
@@ -84,8 +83,8 @@ async fn dropping_a_database_leaves_others_alone(fixture: &ServerFixture) {
     let mut session = fixture.log_in(&other, PASSWORD, &other).await;
     session.put("kept", "yes").await.unwrap();
     fixture.accounts().drop_database(&fixture.cx(), &name).await.unwrap();
-    assert_eq!(session.get("kept").await.expect("the session of another ended").as_deref(), Some("yes"));
-    assert_eq!(fixture.rights(&other).await, [other.as_str()]);
+    assert_eq!(session.get("kept").await.expect("a session in another database ended").as_deref(), Some("yes"));
+    assert_eq!(fixture.granted_databases(&other).await, [other.as_str()]);
     fixture.drop_all(&[&name, &other]).await;
 }
 
@@ -94,11 +93,14 @@ async fn a_recreated_database_is_empty_and_without_privileges(fixture: &ServerFi
     fixture.log_in(&name, PASSWORD, &name).await.put("old", "yes").await.unwrap();
     fixture.accounts().drop_database(&fixture.cx(), &name).await.unwrap();
     fixture.create_databases_if_supported(&[&name]).await;
-    assert!(!fixture.can_log_in(&name, PASSWORD, &name).await, "a right on the former is one on this");
-    assert_eq!(fixture.rights(&name).await, [""; 0]);
+    assert!(
+        !fixture.can_log_in(&name, PASSWORD, &name).await,
+        "a privilege on the dropped database applies to the new one"
+    );
+    assert_eq!(fixture.granted_databases(&name).await, [""; 0]);
     fixture.accounts().grant(&fixture.cx(), &(&name).into(), std::slice::from_ref(&name)).await.unwrap();
     let old = fixture.log_in(&name, PASSWORD, &name).await.get("old").await.unwrap();
-    assert_eq!(old, None, "it holds what the former held");
+    assert_eq!(old, None, "the new database has the contents of the dropped one");
     fixture.drop_all(&[&name]).await;
 }
 
@@ -110,7 +112,7 @@ async fn a_database_outlives_its_users(fixture: &ServerFixture) {
     fixture.accounts().create_users(&fixture.cx(), &[NewUser::new(&heir, "x").granted(&name)]).await.unwrap();
     let mut session = fixture.log_in(&heir, "x", &name).await;
     assert_eq!(session.get("kept").await.unwrap().as_deref(), Some("yes"));
-    session.put("kept", "still").await.expect("what a dropped user made cannot be changed");
+    session.put("kept", "still").await.expect("another user cannot change a row of a dropped user");
     fixture.drop_all(&[&name, &heir]).await;
 }
 
@@ -130,13 +132,17 @@ async fn an_existing_database_with_another_character_set_is_a_conflict(fixture: 
     let name = fixture.unique_name("text");
     fixture.create_databases_if_supported(&[&name]).await;
     let before = fixture.databases().await;
-    let found = before.iter().find(|database| database.name == name).expect("it is listed");
+    let found = before.iter().find(|database| database.name == name).expect("the database is listed");
     let (Some(set), Some(collation)) = (&found.character_set, &found.collation) else {
         skip("the engine has no character sets")
     };
     let same = NewDatabase::new(&name).character_set(set).collation(collation);
-    fixture.accounts().create_databases(&fixture.cx(), &[same]).await.expect("it is asked for as it is");
-    // An engine that has no such character set says so.
+    fixture
+        .accounts()
+        .create_databases(&fixture.cx(), &[same])
+        .await
+        .expect("its own character set and collation are accepted");
+    // Invalid where the engine does not have this character set.
     let other = [NewDatabase::new(&name).character_set("latin1")];
     let kind = error_kind(fixture.accounts().create_databases(&fixture.cx(), &other).await);
     assert!([Kind::Conflict, Kind::Invalid].contains(&kind), "{kind:?}");
@@ -151,36 +157,40 @@ async fn an_existing_database_with_another_character_set_is_a_conflict(fixture: 
 
 async fn an_unknown_character_set_is_invalid(fixture: &ServerFixture) {
     let before = fixture.databases().await;
-    let known = before.iter().any(|database| database.character_set.is_some());
-    if !known {
+    if before.iter().all(|database| database.character_set.is_none()) {
         skip("the engine has no character sets");
     }
-    let new = || NewDatabase::new(fixture.unique_name("strange"));
-    for strange in ["no_such_text", "utf8'; DROP DATABASE app; --", "\\", ""] {
-        for asked in [new().character_set(strange), new().collation(strange)] {
-            let created = fixture.accounts().create_databases(&fixture.cx(), std::slice::from_ref(&asked)).await;
-            assert_eq!(error_kind(created), Kind::Invalid, "{asked:?}");
+    let new = || NewDatabase::new(fixture.unique_name("charset"));
+    for unknown in ["no_such_text", "utf8'; DROP DATABASE app; --", "\\", ""] {
+        for requested in [new().character_set(unknown), new().collation(unknown)] {
+            let created = fixture.accounts().create_databases(&fixture.cx(), std::slice::from_ref(&requested)).await;
+            assert_eq!(error_kind(created), Kind::Invalid, "{requested:?}");
         }
     }
     assert_eq!(fixture.databases().await, before);
 }
 
 async fn system_databases_are_hidden_and_protected(fixture: &ServerFixture) {
-    let rules = fixture.account_rules().expect("there are accounts");
+    let rules = fixture.account_rules().expect("the driver has accounts");
     if rules.reserved_databases.is_empty() {
-        skip("the engine has no databases of its own");
+        skip("the engine has no system databases");
     }
     let name = fixture.create_tenant("curious").await;
     let before = fixture.databases().await;
-    for own in rules.reserved_databases {
-        assert!(before.iter().all(|database| database.name != own), "{own} is listed");
-        assert_eq!(error_kind(fixture.accounts().drop_database(&fixture.cx(), &own).await), Kind::Invalid, "{own}");
-        let granted = fixture.accounts().grant(&fixture.cx(), &(&name).into(), std::slice::from_ref(&own)).await;
-        assert!([Kind::NotFound, Kind::Invalid].contains(&error_kind(granted)), "{own}");
-        // Some engines let everybody in there, to look.
-        if fixture.can_log_in(&name, PASSWORD, &own).await {
-            let written = fixture.log_in(&name, PASSWORD, &own).await.put("a", "b").await;
-            assert!(written.is_err(), "a user writes into {own}");
+    for system_database in rules.reserved_databases {
+        assert!(before.iter().all(|database| database.name != system_database), "{system_database} is listed");
+        assert_eq!(
+            error_kind(fixture.accounts().drop_database(&fixture.cx(), &system_database).await),
+            Kind::Invalid,
+            "{system_database}"
+        );
+        let granted =
+            fixture.accounts().grant(&fixture.cx(), &(&name).into(), std::slice::from_ref(&system_database)).await;
+        assert!([Kind::NotFound, Kind::Invalid].contains(&error_kind(granted)), "{system_database}");
+        // Some engines let every user read system databases.
+        if fixture.can_log_in(&name, PASSWORD, &system_database).await {
+            let written = fixture.log_in(&name, PASSWORD, &system_database).await.put("a", "b").await;
+            assert!(written.is_err(), "a user can write into {system_database}");
         }
     }
     assert_eq!(fixture.databases().await, before);
@@ -198,7 +208,7 @@ async fn databases_are_unsupported_where_there_are_none(fixture: &ServerFixture)
     let granted = fixture.accounts().grant(&fixture.cx(), &(&name).into(), &[fixture.unique_name("none")]).await;
     assert_eq!(error_kind(granted), Kind::Unsupported);
     assert_eq!(fixture.databases().await, []);
-    assert_eq!(fixture.rights(&name).await, [""; 0]);
+    assert_eq!(fixture.granted_databases(&name).await, [""; 0]);
     fixture.drop_all(&[&name]).await;
 }
 
@@ -206,19 +216,19 @@ async fn preparing_again_adds_databases_and_users(fixture: &ServerFixture) {
     let (name, more, new) =
         (fixture.create_tenant("prepared").await, fixture.unique_name("more"), fixture.unique_name("new"));
     fixture.log_in(&name, PASSWORD, &name).await.put("kept", "yes").await.unwrap();
-    let app = fixture.spec();
-    let (mut databases, mut users) = (app.databases, app.users);
+    let spec = fixture.spec();
+    let (mut databases, mut users) = (spec.databases, spec.users);
     users.extend([fixture.new_user(&name, "other", &more), fixture.new_user(&new, "x", &more)]);
     databases.extend(fixture.has_databases().then(|| NewDatabase::new(&more)));
-    let again = Prepare::new(databases, users);
+    let extended = Prepare::new(databases, users);
     let cx = fixture.cx();
     for _ in 0..2 {
-        fixture.server.prepare(&cx, &again).await.unwrap();
+        fixture.server.prepare(&cx, &extended).await.unwrap();
     }
-    assert!(fixture.can_log_in(&name, "other", &more).await, "a user was not given what was asked for");
+    assert!(fixture.can_log_in(&name, "other", &more).await, "an existing user got no new password or privilege");
     assert!(fixture.can_log_in(&new, "x", &more).await, "a user was not created");
     let kept = fixture.log_in(&name, "other", &name).await.get("kept").await.unwrap();
-    assert_eq!(kept.as_deref(), Some("yes"), "what there was before is lost");
+    assert_eq!(kept.as_deref(), Some("yes"), "existing data was lost");
     fixture.app_session().await;
     fixture.drop_all(&[&name, &more, &new]).await;
 }

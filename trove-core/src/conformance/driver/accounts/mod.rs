@@ -1,37 +1,40 @@
-//! Databases, users, rights and the tenant's root.
+//! Databases, users, privileges and the root user.
 //!
-//! Cases that need no databases run on engines without any, too: there all users share all that the server holds.
+//! Cases that need no databases also run on engines without databases, where all users share all
+//! data.
 
-mod at_once;
+mod cancellation;
+mod concurrency;
 mod databases;
-mod dropped;
+mod fencing;
+mod fixture;
 mod hosts;
-mod keys;
-mod lasting;
-mod names;
-mod pages;
+mod idempotency_keys;
+mod identifiers;
+mod pagination;
 mod passwords;
-mod rights;
+mod persistence;
+mod privileges;
 mod root;
-mod tenant;
 mod users;
 
 use super::group::Group;
 
 pub(super) fn groups() -> Vec<Group> {
-    let all = [
+    let groups = [
         users::groups(),
         passwords::groups(),
         databases::groups(),
-        rights::groups(),
+        privileges::groups(),
         root::groups(),
-        names::groups(),
-        pages::groups(),
+        identifiers::groups(),
+        pagination::groups(),
         hosts::groups(),
-        keys::groups(),
-        at_once::groups(),
-        dropped::groups(),
-        lasting::groups(),
+        fencing::groups(),
+        idempotency_keys::groups(),
+        concurrency::groups(),
+        cancellation::groups(),
+        persistence::groups(),
     ];
-    all.into_iter().flatten().collect()
+    groups.into_iter().flatten().collect()
 }

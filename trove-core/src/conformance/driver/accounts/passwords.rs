@@ -1,4 +1,4 @@
-use super::tenant::{PASSWORD, accounts, secret};
+use super::fixture::{PASSWORD, accounts_group, secret};
 use crate::{
     conformance::{
         case::{cases, skip},
@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![accounts(
+    vec![accounts_group(
         "accounts::passwords",
         cases![
             only_the_right_password_is_accepted,
@@ -18,8 +18,8 @@ pub(super) fn groups() -> Vec<Group> {
             setting_the_same_password_again_is_ok,
             a_password_is_accepted_for_its_user_only,
             passwords_may_contain_quotes_and_backslashes,
-            passwords_may_contain_statements_and_comments,
-            passwords_may_contain_formats_and_patterns,
+            passwords_may_contain_sql_statements_and_comments,
+            passwords_may_contain_format_specifiers_and_wildcards,
             passwords_may_contain_shell_and_uri_syntax,
             passwords_may_contain_any_unicode,
             passwords_may_contain_spaces,
@@ -31,9 +31,9 @@ pub(super) fn groups() -> Vec<Group> {
 }
 
 async fn only_the_right_password_is_accepted(fixture: &ServerFixture) {
-    let name = fixture.create_tenant("right").await;
+    let name = fixture.create_tenant("login").await;
     for wrong in ["", "Secret", "secre", "secret ", "secret\\", "' OR '1'='1", &name] {
-        assert!(!fixture.can_log_in(&name, wrong, &name).await, "{wrong:?} lets in");
+        assert!(!fixture.can_log_in(&name, wrong, &name).await, "the wrong password {wrong:?} is accepted");
     }
     assert!(fixture.can_log_in(&name, PASSWORD, &name).await);
     fixture.drop_all(&[&name]).await;
@@ -44,8 +44,8 @@ async fn a_new_password_replaces_the_old(fixture: &ServerFixture) {
     let mut old = PASSWORD;
     for new in ["second", "third", "second"] {
         fixture.accounts().set_password(&fixture.cx(), &(&name).into(), &secret(new)).await.unwrap();
-        assert!(fixture.can_log_in(&name, new, &name).await, "the new password does not let in");
-        assert!(!fixture.can_log_in(&name, old, &name).await, "the old password still lets in");
+        assert!(fixture.can_log_in(&name, new, &name).await, "the new password is rejected");
+        assert!(!fixture.can_log_in(&name, old, &name).await, "the old password is still accepted");
         old = new;
     }
     fixture.drop_all(&[&name]).await;
@@ -55,7 +55,7 @@ async fn a_new_password_ends_no_session(fixture: &ServerFixture) {
     let name = fixture.create_tenant("stays").await;
     let mut session = fixture.log_in(&name, PASSWORD, &name).await;
     fixture.accounts().set_password(&fixture.cx(), &(&name).into(), &secret("new")).await.unwrap();
-    session.put("a", "b").await.expect("the session was ended");
+    session.put("a", "b").await.expect("the session ended");
     fixture.drop_all(&[&name]).await;
 }
 
@@ -77,46 +77,48 @@ async fn a_password_is_accepted_for_its_user_only(fixture: &ServerFixture) {
 }
 
 async fn passwords_may_contain_quotes_and_backslashes(fixture: &ServerFixture) {
-    let_in(fixture, &["'", "\"", "o'br\"ie`n", "\\", "end\\", "\\'; --", "\\x41"]).await;
+    assert_accepted(fixture, &["'", "\"", "o'br\"ie`n", "\\", "end\\", "\\'; --", "\\x41"]).await;
 }
 
-async fn passwords_may_contain_statements_and_comments(fixture: &ServerFixture) {
-    let_in(fixture, &["'; DROP DATABASE app; --", "\"; DROP USER app; --", "/*!50000 x */", "x -- y", "#"]).await;
+async fn passwords_may_contain_sql_statements_and_comments(fixture: &ServerFixture) {
+    assert_accepted(fixture, &["'; DROP DATABASE app; --", "\"; DROP USER app; --", "/*!50000 x */", "x -- y", "#"])
+        .await;
 }
 
-async fn passwords_may_contain_formats_and_patterns(fixture: &ServerFixture) {
-    let_in(fixture, &["%s%n%I%L", "{0}", "%", "_", "$1", "$tag$x$tag$", "?"]).await;
+async fn passwords_may_contain_format_specifiers_and_wildcards(fixture: &ServerFixture) {
+    assert_accepted(fixture, &["%s%n%I%L", "{0}", "%", "_", "$1", "$tag$x$tag$", "?"]).await;
 }
 
 async fn passwords_may_contain_shell_and_uri_syntax(fixture: &ServerFixture) {
-    let_in(fixture, &["$(id)", "${HOME}", ">out", "a&b=c", "u:p@host/db", "%41%00", "null"]).await;
+    assert_accepted(fixture, &["$(id)", "${HOME}", ">out", "a&b=c", "u:p@host/db", "%41%00", "null"]).await;
 }
 
 async fn passwords_may_contain_any_unicode(fixture: &ServerFixture) {
-    let_in(fixture, &["grüße", "密码データ", "e\u{301}", "🐘🔥", "ﬁ", "x\u{200b}y", "\u{202e}x"]).await;
+    assert_accepted(fixture, &["grüße", "密码データ", "e\u{301}", "🐘🔥", "ﬁ", "x\u{200b}y", "\u{202e}x"]).await;
 }
 
 async fn passwords_may_contain_spaces(fixture: &ServerFixture) {
-    let_in(fixture, &["a b", " a", "a\u{a0}b", "a ", " "]).await;
+    assert_accepted(fixture, &["a b", " a", "a\u{a0}b", "a ", " "]).await;
 }
 
 async fn passwords_may_look_like_hashes(fixture: &ServerFixture) {
     let md5 = "md5d41d8cd98f00b204e9800998ecf8427e";
     let native = "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19";
     let scram = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy";
-    let_in(fixture, &[md5, native, scram, "0x414243", "$A$005$x"]).await;
+    assert_accepted(fixture, &[md5, native, scram, "0x414243", "$A$005$x"]).await;
 }
 
 async fn the_longest_password_is_significant_to_its_last_character(fixture: &ServerFixture) {
-    let (name, rules) = (fixture.create_tenant("long").await, fixture.account_rules().expect("there are accounts"));
+    let (name, rules) =
+        (fixture.create_tenant("long").await, fixture.account_rules().expect("the driver has accounts"));
     for letter in ["x", "é", "🐘"] {
-        let most = rules.max_password_bytes;
-        let longest = letter.repeat(most / letter.len()) + &"y".repeat(most % letter.len());
+        let max = rules.max_password_bytes;
+        let longest = letter.repeat(max / letter.len()) + &"y".repeat(max % letter.len());
         let mut shorter = longest.clone();
         shorter.pop();
         fixture.accounts().set_password(&fixture.cx(), &(&name).into(), &secret(&longest)).await.unwrap();
-        assert!(fixture.can_log_in(&name, &longest, &name).await, "{most} bytes of {letter} do not let in");
-        assert!(!fixture.can_log_in(&name, &shorter, &name).await, "less than {most} bytes of {letter} let in");
+        assert!(fixture.can_log_in(&name, &longest, &name).await, "a password of {max} bytes of {letter} is rejected");
+        assert!(!fixture.can_log_in(&name, &shorter, &name).await, "a prefix of the password of {letter} is accepted");
     }
     fixture.drop_all(&[&name]).await;
 }
@@ -135,15 +137,15 @@ async fn passwords_are_not_readable_anywhere(fixture: &ServerFixture) {
         Err(error) => assert_eq!(error.kind(), Kind::Unsupported, "{error:?}"),
     }
     assert!(!fixture.can_log_in(&name, "correct-horse-5", &name).await);
-    for said in errors.iter().map(|error| format!("{error:?} {error} {}", error.report())) {
-        assert!(!said.contains("correct-horse"), "an error holds a password: {said}");
+    for text in errors.iter().map(|error| format!("{error:?} {error} {}", error.report())) {
+        assert!(!text.contains("correct-horse"), "an error contains a password: {text}");
     }
-    assert!(!format!("{:?}", fixture.progress()).contains("correct-horse"), "progress holds a password");
+    assert!(!format!("{:?}", fixture.progress()).contains("correct-horse"), "progress contains a password");
     match fixture.testbed().artifacts(&fixture.host).await {
         Ok(artifacts) => {
             for artifact in artifacts {
                 let found = artifact.content.windows(13).any(|window| window == b"correct-horse");
-                assert!(!found, "{} holds a password", artifact.location);
+                assert!(!found, "{} contains a password", artifact.location);
             }
         }
         Err(error) if error.kind() == Kind::Unsupported => skip(error.to_string()),
@@ -152,16 +154,16 @@ async fn passwords_are_not_readable_anywhere(fixture: &ServerFixture) {
     fixture.drop_all(&[&name]).await;
 }
 
-/// Gives a user each of these passwords by a change, and another by its creation.
-async fn let_in(fixture: &ServerFixture, passwords: &[&str]) {
-    let name = fixture.create_tenant("hostile").await;
-    let users: Vec<_> = (0..passwords.len()).map(|number| fixture.unique_name(&format!("hostile{number}_"))).collect();
+/// Asserts that users can log in with each password, both as an initial and as a changed password.
+async fn assert_accepted(fixture: &ServerFixture, passwords: &[&str]) {
+    let name = fixture.create_tenant("special").await;
+    let users: Vec<_> = (0..passwords.len()).map(|number| fixture.unique_name(&format!("special{number}_"))).collect();
     let new = users.iter().zip(passwords).map(|(user, password)| fixture.new_user(user, password, &name));
     fixture.accounts().create_users(&fixture.cx(), &new.collect::<Vec<_>>()).await.unwrap();
     for (user, password) in users.iter().zip(passwords) {
-        assert!(fixture.can_log_in(user, password, &name).await, "{password:?} does not let in whom it was made with");
+        assert!(fixture.can_log_in(user, password, &name).await, "the initial password {password:?} is rejected");
         fixture.accounts().set_password(&fixture.cx(), &(&name).into(), &secret(password)).await.unwrap();
-        assert!(fixture.can_log_in(&name, password, &name).await, "{password:?} does not let in once it was set");
+        assert!(fixture.can_log_in(&name, password, &name).await, "the changed password {password:?} is rejected");
     }
     fixture.drop_all(&[&name]).await;
     fixture.drop_all(&users.iter().map(String::as_str).collect::<Vec<_>>()).await;

@@ -1,8 +1,8 @@
-//! Calls at the same time, through one process and through two.
+//! Concurrent calls to one server.
 
 use futures_util::future::{join, join_all};
 
-use super::tenant::{PASSWORD, accounts, databases, names, secret};
+use super::fixture::{PASSWORD, accounts_group, databases_group, secret, user_names};
 use crate::{
     conformance::{
         case::cases,
@@ -14,8 +14,8 @@ use crate::{
 
 pub(super) fn groups() -> Vec<Group> {
     vec![
-        accounts(
-            "accounts::at_once",
+        accounts_group(
+            "accounts::concurrency",
             cases![
                 users_created_concurrently_all_exist,
                 one_of_two_concurrent_creations_of_a_user_is_a_conflict,
@@ -23,8 +23,8 @@ pub(super) fn groups() -> Vec<Group> {
                 a_user_can_be_dropped_concurrently,
             ],
         ),
-        databases(
-            "accounts::at_once",
+        databases_group(
+            "accounts::concurrency",
             cases![
                 databases_created_concurrently_all_exist,
                 granting_while_the_database_is_dropped_leaves_no_privilege
@@ -43,16 +43,17 @@ async fn users_created_concurrently_all_exist(fixture: &ServerFixture) {
         created.unwrap();
     }
     let found = fixture.users().await;
-    assert!(new.iter().all(|name| names(&found).contains(&name.as_str())), "{found:?}");
+    assert!(new.iter().all(|name| user_names(&found).contains(&name.as_str())), "{found:?}");
     for name in &new {
         assert!(fixture.can_log_in(name, name, "app").await, "{name}");
     }
-    let gone = join_all(new.iter().map(async |name| fixture.accounts().drop_user(&fixture.cx(), &name.into()).await));
-    for gone in gone.await {
-        gone.unwrap();
+    let dropped =
+        join_all(new.iter().map(async |name| fixture.accounts().drop_user(&fixture.cx(), &name.into()).await));
+    for dropped in dropped.await {
+        dropped.unwrap();
     }
     let found = fixture.users().await;
-    assert!(!new.iter().any(|name| names(&found).contains(&name.as_str())), "{found:?}");
+    assert!(!new.iter().any(|name| user_names(&found).contains(&name.as_str())), "{found:?}");
 }
 
 async fn one_of_two_concurrent_creations_of_a_user_is_a_conflict(fixture: &ServerFixture) {
@@ -65,7 +66,7 @@ async fn one_of_two_concurrent_creations_of_a_user_is_a_conflict(fixture: &Serve
     let winner = match (one, two) {
         (Ok(()), Err(error)) if error.kind() == Kind::Conflict => "one",
         (Err(error), Ok(())) if error.kind() == Kind::Conflict => "two",
-        both => panic!("not one of them was told of the conflict: {both:?}"),
+        both => panic!("expected one success and one conflict: {both:?}"),
     };
     for password in ["one", "two"] {
         assert_eq!(fixture.can_log_in(&name, password, "app").await, password == winner, "{password}");
@@ -79,9 +80,9 @@ async fn concurrent_password_changes_leave_one_password(fixture: &ServerFixture)
         fixture.accounts().set_password(&fixture.cx(), &(&name).into(), &secret(password)).await.unwrap();
     };
     join(set("one"), set("two")).await;
-    let let_in = [fixture.can_log_in(&name, "one", &name).await, fixture.can_log_in(&name, "two", &name).await];
-    assert!(let_in[0] != let_in[1], "{let_in:?}");
-    assert!(!fixture.can_log_in(&name, PASSWORD, &name).await, "the old password lets in");
+    let accepted = [fixture.can_log_in(&name, "one", &name).await, fixture.can_log_in(&name, "two", &name).await];
+    assert!(accepted[0] != accepted[1], "passwords accepted: {accepted:?}");
+    assert!(!fixture.can_log_in(&name, PASSWORD, &name).await, "the old password is still accepted");
     fixture.drop_all(&[&name]).await;
 }
 
@@ -99,20 +100,20 @@ async fn databases_created_concurrently_all_exist(fixture: &ServerFixture) {
     let new: Vec<_> = (0..4).map(|number| fixture.unique_name(&format!("d{number}_"))).collect();
     let create =
         async |name: &String| fixture.accounts().create_databases(&fixture.cx(), &[NewDatabase::new(name)]).await;
-    // One of them twice.
+    // One database is requested twice.
     for created in join_all(new.iter().chain(&new[..1]).map(create)).await {
         created.unwrap();
     }
     let found = fixture.databases().await;
     assert!(new.iter().all(|name| found.iter().any(|database| database.name == *name)), "{found:?}");
-    let gone = join_all(new.iter().map(async |name| fixture.accounts().drop_database(&fixture.cx(), name).await));
-    for gone in gone.await {
-        gone.unwrap();
+    let dropped = join_all(new.iter().map(async |name| fixture.accounts().drop_database(&fixture.cx(), name).await));
+    for dropped in dropped.await {
+        dropped.unwrap();
     }
 }
 
 async fn granting_while_the_database_is_dropped_leaves_no_privilege(fixture: &ServerFixture) {
-    let (name, other) = (fixture.create_tenant("falls").await, fixture.unique_name("other"));
+    let (name, other) = (fixture.create_tenant("dropped").await, fixture.unique_name("other"));
     fixture.accounts().create_users(&fixture.cx(), &[NewUser::new(&other, "x")]).await.unwrap();
     let databases = [name.clone()];
     let (granted, dropped) =
@@ -124,9 +125,9 @@ async fn granting_while_the_database_is_dropped_leaves_no_privilege(fixture: &Se
     if let Err(error) = granted {
         assert_eq!(error.kind(), Kind::NotFound, "{error:?}");
     }
-    // Whoever came first, no right is left on what comes next.
+    // Whichever call came first, a new database of this name has no privileges.
     fixture.create_databases_if_supported(&[&name]).await;
-    assert!(!fixture.can_log_in(&other, "x", &name).await, "a right outlived its database");
-    assert_eq!(fixture.rights(&other).await, [""; 0]);
+    assert!(!fixture.can_log_in(&other, "x", &name).await, "a privilege outlived its database");
+    assert_eq!(fixture.granted_databases(&other).await, [""; 0]);
     fixture.drop_all(&[&name, &other]).await;
 }

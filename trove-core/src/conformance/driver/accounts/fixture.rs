@@ -1,4 +1,4 @@
-//! What tenants have on the shared server, and how cases look at it.
+//! Tenants on a shared server, and the helpers that cases use to create and inspect them.
 
 use crate::{
     conformance::{
@@ -12,16 +12,16 @@ use crate::{
     secret::SecretString,
 };
 
-/// The password of whoever a case makes and says nothing about.
+/// The initial password of users.
 pub(super) const PASSWORD: &str = "secret";
 
-/// Cases on the shared server that need accounts only.
-pub(super) fn accounts(name: &'static str, cases: Vec<Case<ServerFixture>>) -> Group {
+/// Declares cases on a shared server that need accounts.
+pub(super) fn accounts_group(name: &'static str, cases: Vec<Case<ServerFixture>>) -> Group {
     Group::shared(name, &[Need::Accounts], cases)
 }
 
-/// Cases on the shared server that need databases.
-pub(super) fn databases(name: &'static str, cases: Vec<Case<ServerFixture>>) -> Group {
+/// Declares cases on a shared server that need accounts with databases.
+pub(super) fn databases_group(name: &'static str, cases: Vec<Case<ServerFixture>>) -> Group {
     Group::shared(name, &[Need::Databases], cases)
 }
 
@@ -30,18 +30,18 @@ pub(super) fn secret(password: &str) -> SecretString {
 }
 
 impl ServerFixture {
-    /// True where users have databases of their own.
+    /// Returns whether the engine has databases.
     pub(super) fn has_databases(&self) -> bool {
         self.account_rules().is_some_and(|rules| rules.databases)
     }
 
-    /// A user to create who may use this database, where there are any.
+    /// Returns a new user with a privilege on the database, if the engine has databases.
     pub(super) fn new_user(&self, name: &str, password: &str, database: &str) -> NewUser {
         let user = NewUser::new(name, password);
         if self.has_databases() { user.granted(database) } else { user }
     }
 
-    /// Creates databases, where there are any.
+    /// Creates databases, if the engine has databases.
     pub(super) async fn create_databases_if_supported(&self, names: &[&str]) {
         let databases: Vec<_> = names.iter().map(|name| NewDatabase::from(*name)).collect();
         if self.has_databases() {
@@ -49,12 +49,12 @@ impl ServerFixture {
         }
     }
 
-    /// Creates a user and a database of one name, with [`PASSWORD`].
+    /// Creates a user with [`PASSWORD`] and a database, both with a unique name, which is returned.
     pub(super) async fn create_tenant(&self, name: &str) -> String {
         self.create_named_tenant(self.unique_name(name)).await
     }
 
-    /// The same of a name that is no other case's already.
+    /// Creates a user with [`PASSWORD`] and a database, both with this name.
     pub(super) async fn create_named_tenant(&self, name: String) -> String {
         self.create_databases_if_supported(&[&name]).await;
         let user = self.new_user(&name, PASSWORD, &name);
@@ -62,7 +62,7 @@ impl ServerFixture {
         name
     }
 
-    /// Drops the users and databases of these names.
+    /// Drops the users and databases with these names.
     pub(super) async fn drop_all(&self, names: &[&str]) {
         for name in names {
             self.accounts().drop_user(&self.cx(), &(*name).into()).await.unwrap();
@@ -77,12 +77,12 @@ impl ServerFixture {
         if self.has_databases() { login.database(database) } else { login }
     }
 
-    /// A session that must be had.
+    /// Opens a session. Fails the case if the server rejects the login.
     pub(super) async fn log_in(&self, user: &str, password: &str, database: &str) -> Box<dyn ClientSession> {
         self.session(&self.login(user, password, database)).await
     }
 
-    /// True where the server lets the user into the database, and it can be read there.
+    /// Returns whether the user can log in to the database and read from it.
     pub(super) async fn can_log_in(&self, user: &str, password: &str, database: &str) -> bool {
         match self.testbed().connect(&self.host, &self.login(user, password, database)).await {
             Ok(mut session) => session.get("anything").await.is_ok(),
@@ -90,13 +90,13 @@ impl ServerFixture {
         }
     }
 
-    /// All users, from pages of a few.
+    /// Returns all users, read in small pages.
     pub(super) async fn users(&self) -> Vec<User> {
         let (mut users, mut page) = (Vec::new(), PageRequest { limit: 7, after: None });
         loop {
             let found = self.accounts().users(&self.cx(), &page).await.unwrap();
             users.extend(found.items);
-            assert!(users.len() < 1000, "the pages of users do not end");
+            assert!(users.len() < 1000, "pagination of users does not end");
             page.after = Some(found.next.unwrap_or_default()).filter(|next| !next.is_empty());
             if page.after.is_none() {
                 return users;
@@ -104,13 +104,13 @@ impl ServerFixture {
         }
     }
 
-    /// All databases, from pages of a few.
+    /// Returns all databases, read in small pages.
     pub(super) async fn databases(&self) -> Vec<Database> {
         let (mut databases, mut page) = (Vec::new(), PageRequest { limit: 7, after: None });
         loop {
             let found = self.accounts().databases(&self.cx(), &page).await.unwrap();
             databases.extend(found.items);
-            assert!(databases.len() < 1000, "the pages of databases do not end");
+            assert!(databases.len() < 1000, "pagination of databases does not end");
             page.after = Some(found.next.unwrap_or_default()).filter(|next| !next.is_empty());
             if page.after.is_none() {
                 return databases;
@@ -118,18 +118,18 @@ impl ServerFixture {
         }
     }
 
-    /// The databases that a user may use.
-    pub(super) async fn rights(&self, user: &str) -> Vec<String> {
+    /// Returns the databases on which the user has a privilege.
+    pub(super) async fn granted_databases(&self, user: &str) -> Vec<String> {
         self.accounts().user(&self.cx(), &user.into()).await.unwrap().databases
     }
 }
 
-/// The names of users.
-pub(super) fn names(users: &[User]) -> Vec<&str> {
+/// Returns the names of users.
+pub(super) fn user_names(users: &[User]) -> Vec<&str> {
     users.iter().map(|user| user.user.name.as_str()).collect()
 }
 
-/// Panics unless a session that was open has ended.
-pub(super) async fn ended(session: &mut Box<dyn ClientSession>, why: &str) {
-    assert!(session.get("anything").await.is_err(), "a session is still open after {why}");
+/// Asserts that an open session has ended.
+pub(super) async fn assert_session_ended(session: &mut Box<dyn ClientSession>, cause: &str) {
+    assert!(session.get("anything").await.is_err(), "the session is still open, although {cause}");
 }

@@ -1,4 +1,4 @@
-use super::tenant::{PASSWORD, databases, ended};
+use super::fixture::{PASSWORD, assert_session_ended, databases_group};
 use crate::{
     conformance::{
         case::cases,
@@ -9,8 +9,8 @@ use crate::{
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![databases(
-        "accounts::rights",
+    vec![databases_group(
+        "accounts::privileges",
         cases![
             a_user_can_use_granted_databases_only,
             granting_again_is_ok,
@@ -30,13 +30,14 @@ async fn a_user_can_use_granted_databases_only(fixture: &ServerFixture) {
     let (name, bare) = (fixture.create_tenant("mine").await, fixture.unique_name("bare"));
     let other = fixture.create_named_tenant(format!("{name}_")).await;
     fixture.accounts().create_users(&fixture.cx(), &[NewUser::new(&bare, "x")]).await.unwrap();
-    for (user, password, own) in [(&name, PASSWORD, Some(&name)), (&other, PASSWORD, Some(&other)), (&bare, "x", None)]
+    for (user, password, granted) in
+        [(&name, PASSWORD, Some(&name)), (&other, PASSWORD, Some(&other)), (&bare, "x", None)]
     {
         for database in [&name, &other, &"app".to_owned()] {
-            let let_in = fixture.can_log_in(user, password, database).await;
-            assert_eq!(let_in, own == Some(database), "{user} in {database}");
+            let accepted = fixture.can_log_in(user, password, database).await;
+            assert_eq!(accepted, granted == Some(database), "{user} in {database}");
         }
-        assert_eq!(fixture.rights(user).await, own.into_iter().cloned().collect::<Vec<_>>());
+        assert_eq!(fixture.granted_databases(user).await, granted.into_iter().cloned().collect::<Vec<_>>());
     }
     fixture.drop_all(&[&name, &other, &bare]).await;
 }
@@ -48,7 +49,7 @@ async fn granting_again_is_ok(fixture: &ServerFixture) {
         fixture.accounts().grant(&fixture.cx(), &(&name).into(), &[name.clone(), name.clone()]).await.unwrap();
     }
     session.put("a", "b").await.expect("the session ended");
-    assert_eq!(fixture.rights(&name).await, [name.as_str()]);
+    assert_eq!(fixture.granted_databases(&name).await, [name.as_str()]);
     fixture.drop_all(&[&name]).await;
 }
 
@@ -67,8 +68,8 @@ async fn granting_an_absent_database_is_not_found(fixture: &ServerFixture) {
     let name = fixture.create_tenant("hopes").await;
     let databases = ["app".to_owned(), fixture.unique_name("nowhere")];
     assert_eq!(error_kind(fixture.accounts().grant(&fixture.cx(), &(&name).into(), &databases).await), Kind::NotFound);
-    assert_eq!(fixture.rights(&name).await, [name.as_str()], "some of them were granted");
-    // A database that comes later is not granted by that.
+    assert_eq!(fixture.granted_databases(&name).await, [name.as_str()], "some databases were granted");
+    // The failed grant does not apply to a database that is created later.
     fixture.create_databases_if_supported(&[&databases[1]]).await;
     assert!(!fixture.can_log_in(&name, PASSWORD, &databases[1]).await);
     fixture.drop_all(&[&name, &databases[1]]).await;
@@ -76,25 +77,25 @@ async fn granting_an_absent_database_is_not_found(fixture: &ServerFixture) {
 
 async fn creating_a_user_of_an_absent_database_is_not_found(fixture: &ServerFixture) {
     let before = fixture.users().await;
-    let lost = NewUser::new(fixture.unique_name("lost"), "x").granted(fixture.unique_name("nowhere"));
-    let users = [NewUser::new(fixture.unique_name("found"), "x").granted("app"), lost];
+    let invalid = NewUser::new(fixture.unique_name("invalid"), "x").granted(fixture.unique_name("nowhere"));
+    let users = [NewUser::new(fixture.unique_name("valid"), "x").granted("app"), invalid];
     assert_eq!(error_kind(fixture.accounts().create_users(&fixture.cx(), &users).await), Kind::NotFound);
-    assert_eq!(fixture.users().await, before, "some of them were created");
+    assert_eq!(fixture.users().await, before, "some users were created");
 }
 
 async fn revoking_ends_the_sessions_in_that_database_only(fixture: &ServerFixture) {
     let (name, more) = (fixture.create_tenant("revoked").await, fixture.unique_name("kept"));
     fixture.create_databases_if_supported(&[&more]).await;
     fixture.accounts().grant(&fixture.cx(), &(&name).into(), std::slice::from_ref(&more)).await.unwrap();
-    let (mut here, mut there) =
+    let (mut revoked, mut kept) =
         (fixture.log_in(&name, PASSWORD, &name).await, fixture.log_in(&name, PASSWORD, &more).await);
     for _ in 0..2 {
         fixture.accounts().revoke(&fixture.cx(), &(&name).into(), &name).await.unwrap();
     }
-    ended(&mut here, "its right was revoked").await;
-    there.put("a", "b").await.expect("a session in another database ended");
-    assert!(!fixture.can_log_in(&name, PASSWORD, &name).await, "it can still use the database");
-    assert_eq!(fixture.rights(&name).await, [more.as_str()]);
+    assert_session_ended(&mut revoked, "its privilege was revoked").await;
+    kept.put("a", "b").await.expect("a session in another database ended");
+    assert!(!fixture.can_log_in(&name, PASSWORD, &name).await, "the user can still log in to the database");
+    assert_eq!(fixture.granted_databases(&name).await, [more.as_str()]);
     fixture.drop_all(&[&name, &more]).await;
 }
 
@@ -114,7 +115,7 @@ async fn revoking_an_absent_privilege_is_ok(fixture: &ServerFixture) {
     for database in ["app", &fixture.unique_name("nowhere")] {
         fixture.accounts().revoke(&fixture.cx(), &(&name).into(), database).await.unwrap();
     }
-    assert_eq!(fixture.rights(&name).await, [name.as_str()]);
+    assert_eq!(fixture.granted_databases(&name).await, [name.as_str()]);
     fixture.app_session().await;
     fixture.drop_all(&[&name]).await;
 }
@@ -137,8 +138,8 @@ async fn privileges_are_listed_in_order(fixture: &ServerFixture) {
     fixture.accounts().grant(&fixture.cx(), &(&name).into(), &more).await.unwrap();
     let mut expected = [more.as_slice(), std::slice::from_ref(&name)].concat();
     expected.sort();
-    assert_eq!(fixture.rights(&name).await, expected);
-    let listed = fixture.users().await.into_iter().find(|user| user.user.name == name).expect("it is listed");
+    assert_eq!(fixture.granted_databases(&name).await, expected);
+    let listed = fixture.users().await.into_iter().find(|user| user.user.name == name).expect("the user is listed");
     assert_eq!(listed.databases, expected);
     fixture.drop_all(&expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
