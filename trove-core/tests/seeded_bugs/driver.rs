@@ -1,10 +1,8 @@
-//! The reference driver, with one bug.
+//! The reference driver with one seeded bug.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use trove_core::{
     conformance::memory::MemoryDriver,
@@ -18,135 +16,137 @@ use trove_core::{
 
 use crate::bugs::Bug;
 
-/// Another operation of the same owner.
-pub(crate) fn another(cx: &Cx) -> Cx {
+/// Returns the context of a new operation with the same epoch.
+pub(crate) fn new_operation(cx: &Cx) -> Cx {
     Cx::new(OperationId::new_v4(), cx.epoch())
 }
 
-/// An epoch that no caller has.
-const LATEST: u64 = 1 << 20;
+/// An epoch above those of all callers.
+const MAX_EPOCH: u64 = 1 << 20;
 
-/// A bug, and what a driver that has it knows.
-pub(crate) struct Faults {
+/// The seeded bug, with the state that bugs need. It is shared by all processes.
+pub(crate) struct SeededBug {
     pub(crate) bug: Bug,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
-    sessions_stay: bool,
-    pub(crate) sessions_end: bool,
-    /// User, old and present password.
+    sessions_never_end: bool,
+    pub(crate) sessions_fail: bool,
+    /// User, other password and current password.
     passwords: Vec<(String, String, String)>,
     log: String,
     pub(crate) locked: bool,
-    pub(crate) shut_out: Vec<UserName>,
-    pub(crate) rights: Vec<(UserName, String)>,
-    /// Of each instance.
-    pub(crate) known: HashMap<InstanceId, Known>,
-    attached: usize,
+    pub(crate) hidden_users: Vec<UserName>,
+    pub(crate) dangling_privileges: Vec<(UserName, String)>,
+    pub(crate) instances: HashMap<InstanceId, InstanceState>,
+    attach_count: usize,
 }
 
-/// What is known of an instance.
+/// The state of one instance.
 #[derive(Default)]
-pub(crate) struct Known {
+pub(crate) struct InstanceState {
     pub(crate) spec: Prepare,
-    pub(crate) seen: Option<Observed>,
+    pub(crate) cached: Option<Observed>,
     pub(crate) preparing: bool,
     pub(crate) removed: bool,
-    pub(crate) concluded: bool,
-    pub(crate) catalogs: usize,
+    pub(crate) committed: bool,
+    pub(crate) catalog_reads: usize,
     pub(crate) settings: Settings,
 }
 
-pub(crate) struct FaultyDriver {
+pub(crate) struct BuggyDriver {
     inner: MemoryDriver,
     manifest: Manifest,
-    faults: Arc<Faults>,
+    seeded: Arc<SeededBug>,
 }
 
-/// A datastore with a bug.
-pub(crate) struct Faulty {
+/// A datastore with a seeded bug.
+pub(crate) struct BuggyDatastore {
     pub(crate) inner: Arc<dyn Datastore>,
-    pub(crate) faults: Arc<Faults>,
+    pub(crate) seeded: Arc<SeededBug>,
     pub(crate) host: GuestHost,
-    /// True where it has lost an ability.
-    pub(crate) poor: bool,
-    /// What this process alone knows.
-    pub(crate) root: Mutex<bool>,
+    /// Whether the ability to resize is missing.
+    pub(crate) without_resize: bool,
+    /// Whether root is enabled, as this process remembers it.
+    pub(crate) root_enabled: Mutex<bool>,
 }
 
-impl Faults {
+impl SeededBug {
     pub(crate) fn new(bug: Bug) -> Self {
         Self { bug, state: Mutex::default() }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
-    pub(crate) fn sessions_stay(&self) -> bool {
-        self.state().sessions_stay
+    pub(crate) fn sessions_never_end(&self) -> bool {
+        self.state().sessions_never_end
     }
 
-    pub(crate) fn sessions_end(&self) -> bool {
-        self.state().sessions_end
+    pub(crate) fn sessions_fail(&self) -> bool {
+        self.state().sessions_fail
     }
 
-    /// From now on no session ends.
-    pub(crate) fn keep_sessions(&self) {
-        self.state().sessions_stay = true;
+    /// Keeps all sessions open from now on.
+    pub(crate) fn keep_sessions_open(&self) {
+        self.state().sessions_never_end = true;
     }
 
     pub(crate) fn log(&self) -> String {
         self.state().log.clone()
     }
 
-    pub(crate) fn note(&self, password: &SecretString) {
+    pub(crate) fn log_password(&self, password: &SecretString) {
         self.state().log.push_str(password.expose_secret());
     }
 
-    /// The password that a user has, where it says one that it had.
-    pub(crate) fn present_password(&self, user: &str, old: &str) -> Option<String> {
+    /// Returns the current password of a user who logs in with another one that the bug accepts.
+    pub(crate) fn current_password(&self, user: &str, other: &str) -> Option<String> {
         let state = self.state();
-        let found = state.passwords.iter().rev().find(|(name, former, _)| name == user && former == old);
-        found.map(|(.., present)| present.clone())
+        let found = state.passwords.iter().rev().find(|(name, accepted, _)| name == user && accepted == other);
+        found.map(|(.., current)| current.clone())
     }
 
-    pub(crate) fn remember_password(&self, user: &UserName, old: &str, present: &SecretString) {
-        let entry = (user.name.clone(), old.to_owned(), present.expose_secret().to_owned());
+    /// Lets a user log in with another password than the current one.
+    pub(crate) fn accept_password(&self, user: &UserName, other: &str, current: &SecretString) {
+        let entry = (user.name.clone(), other.to_owned(), current.expose_secret().to_owned());
         self.state().passwords.push(entry);
     }
 }
 
-impl FaultyDriver {
-    pub(crate) fn new(inner: MemoryDriver, faults: Arc<Faults>) -> Self {
+impl BuggyDriver {
+    pub(crate) fn new(inner: MemoryDriver, seeded: Arc<SeededBug>) -> Self {
         let mut manifest = inner.manifest().clone();
-        match faults.bug {
-            Bug::UnderstatesItsAbilities => {
+        match seeded.bug {
+            Bug::UnderstatesAbilities => {
                 manifest.accounts = None;
                 (manifest.configuration, manifest.upgrade, manifest.resize) = (false, false, false);
             }
-            Bug::OffersWhatItCannotRun => manifest.versions.push(Version::new("3", "memory:3")),
+            Bug::OffersUnsupportedVersion => manifest.versions.push(Version::new("3", "memory:3")),
             _ => {}
         }
-        Self { inner, manifest, faults }
+        Self { inner, manifest, seeded }
     }
 }
 
-impl Driver for FaultyDriver {
+impl Driver for BuggyDriver {
     fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        self.faults.state().attached += 1;
-        let poor = self.faults.bug == Bug::LosesAnAbility && self.faults.state().attached.is_multiple_of(2);
-        let (inner, faults) = (self.inner.attach(host.clone())?, self.faults.clone());
-        let faulty = Arc::new(Faulty { inner, faults, host, poor, root: Mutex::default() });
-        match self.faults.bug {
-            Bug::ForgetsTheEpochAtReattach => Ok(Arc::new(Layered::new(Fence::in_memory(), faulty))),
-            _ => Ok(faulty),
+        self.seeded.state().attach_count += 1;
+        let without_resize =
+            self.seeded.bug == Bug::LosesAbilityOnReattach && self.seeded.state().attach_count.is_multiple_of(2);
+        let (inner, seeded) = (self.inner.attach(host.clone())?, self.seeded.clone());
+        let datastore =
+            Arc::new(BuggyDatastore { inner, seeded, host, without_resize, root_enabled: Mutex::default() });
+        match self.seeded.bug {
+            Bug::ForgetsEpochOnReattach => Ok(Arc::new(Layered::new(Fence::in_memory(), datastore))),
+            _ => Ok(datastore),
         }
     }
 
@@ -155,41 +155,40 @@ impl Driver for FaultyDriver {
     }
 }
 
-impl Faulty {
-    /// True where the driver has this bug.
+impl BuggyDatastore {
+    /// Returns whether this bug is seeded.
     pub(crate) fn has(&self, bug: Bug) -> bool {
-        self.faults.bug == bug
+        self.seeded.bug == bug
     }
 
     pub(crate) fn accounts(&self) -> &dyn Accounts {
-        self.inner.abilities().accounts.expect("the reference has accounts")
+        self.inner.abilities().accounts.expect("the reference driver has accounts")
     }
 
-    /// What is known of the instance.
-    pub(crate) fn known<T>(&self, act: impl FnOnce(&mut Known) -> T) -> T {
-        act(self.faults.state().known.entry(self.host.instance).or_default())
+    /// Reads or changes the state of the instance.
+    pub(crate) fn instance_state<T>(&self, act: impl FnOnce(&mut InstanceState) -> T) -> T {
+        act(self.seeded.state().instances.entry(self.host.instance).or_default())
     }
 
-    /// On whose behalf the driver thinks that it acts.
+    /// Returns the context that the buggy driver passes on.
     pub(crate) fn cx(&self, cx: &Cx) -> Cx {
-        match self.faults.bug {
-            Bug::IgnoresTheEpoch | Bug::ForgetsTheEpochAtReattach => {
-                Cx::new(cx.operation(), LATEST).with_step(cx.step())
-            }
-            Bug::IgnoresKeys => Cx::new(OperationId::new_v4(), cx.epoch()),
-            Bug::GoesOnWhenItIsCancelled => {
-                let told = cx.clone();
-                let sink = move |it: Progress| told.progress(&it.phase, it.done, it.total, &it.unit);
+        match self.seeded.bug {
+            Bug::IgnoresEpoch | Bug::ForgetsEpochOnReattach => Cx::new(cx.operation(), MAX_EPOCH).with_step(cx.step()),
+            Bug::IgnoresOperationKeys => Cx::new(OperationId::new_v4(), cx.epoch()),
+            Bug::IgnoresCancellation => {
+                let outer = cx.clone();
+                let sink =
+                    move |report: Progress| outer.progress(&report.phase, report.done, report.total, &report.unit);
                 Cx::new(cx.operation(), cx.epoch()).with_step(cx.step()).with_progress(Arc::new(sink))
             }
-            Bug::TellsNothing => {
-                let given_up = CancellationToken::new();
+            Bug::ReportsNoProgress => {
+                let cancel = CancellationToken::new();
                 if cx.check().is_err() {
-                    given_up.cancel();
+                    cancel.cancel();
                 }
-                Cx::new(cx.operation(), cx.epoch()).with_step(cx.step()).with_cancel(given_up)
+                Cx::new(cx.operation(), cx.epoch()).with_step(cx.step()).with_cancel(cancel)
             }
-            Bug::ForgetsAboutSteps => Cx::new(cx.operation(), cx.epoch()),
+            Bug::IgnoresSteps => Cx::new(cx.operation(), cx.epoch()),
             _ => cx.clone(),
         }
     }

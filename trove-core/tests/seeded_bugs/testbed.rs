@@ -1,4 +1,4 @@
-//! Servers in memory whose sessions and logs may have a bug, too.
+//! A testbed whose sessions and logs take part in the seeded bug.
 
 use std::sync::Arc;
 
@@ -14,31 +14,31 @@ use trove_core::{
 
 use crate::{
     bugs::Bug,
-    driver::{Faults, FaultyDriver},
+    driver::{BuggyDriver, SeededBug},
 };
 
-/// A testbed of a driver with a bug.
-pub(crate) struct FaultyTestbed {
+/// A testbed for the driver with a seeded bug.
+pub(crate) struct BuggyTestbed {
     inner: MemoryTestbed,
-    faults: Arc<Faults>,
+    seeded: Arc<SeededBug>,
 }
 
-/// A session that may outlive what should end it.
-struct FaultySession {
+/// A session that a bug can keep open or end.
+struct BuggySession {
     inner: Box<dyn ClientSession>,
-    faults: Arc<Faults>,
+    seeded: Arc<SeededBug>,
 }
 
-impl FaultyTestbed {
+impl BuggyTestbed {
     pub(crate) fn new(bug: Bug) -> Self {
-        let (world, faults) = (World::new(), Arc::new(Faults::new(bug)));
-        let driver = FaultyDriver::new(world.driver(), faults.clone());
-        Self { inner: world.testbed_for(Arc::new(driver)), faults }
+        let (world, seeded) = (World::new(), Arc::new(SeededBug::new(bug)));
+        let driver = BuggyDriver::new(world.driver(), seeded.clone());
+        Self { inner: world.testbed_for(Arc::new(driver)), seeded }
     }
 }
 
 #[async_trait]
-impl Testbed for FaultyTestbed {
+impl Testbed for BuggyTestbed {
     fn driver(&self) -> &Arc<dyn Driver> {
         self.inner.driver()
     }
@@ -57,11 +57,11 @@ impl Testbed for FaultyTestbed {
 
     async fn connect(&self, host: &GuestHost, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let mut login = login.clone();
-        if let Some(present) = self.faults.present_password(&login.user, &login.password) {
-            login.password = present;
+        if let Some(current) = self.seeded.current_password(&login.user, &login.password) {
+            login.password = current;
         }
         let inner = self.inner.connect(host, &login).await?;
-        Ok(Box::new(FaultySession { inner, faults: self.faults.clone() }))
+        Ok(Box::new(BuggySession { inner, seeded: self.seeded.clone() }))
     }
 
     async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()> {
@@ -70,8 +70,8 @@ impl Testbed for FaultyTestbed {
 
     async fn artifacts(&self, host: &GuestHost) -> Result<Vec<Artifact>> {
         let mut artifacts = self.inner.artifacts(host).await?;
-        let content = self.faults.log().into_bytes();
-        artifacts.push(Artifact { location: "the driver's log".to_owned(), content });
+        let content = self.seeded.log().into_bytes();
+        artifacts.push(Artifact { location: "driver log".to_owned(), content });
         Ok(artifacts)
     }
 
@@ -88,29 +88,29 @@ impl Testbed for FaultyTestbed {
     }
 }
 
-impl FaultySession {
-    /// What a session does that has ended and does not know.
-    fn answer<T>(&self, answer: Result<T>, otherwise: T) -> Result<T> {
-        match answer {
-            Err(error) if error.kind() == Kind::Unavailable && self.faults.sessions_stay() => Ok(otherwise),
-            answer => answer,
+impl BuggySession {
+    /// Replaces the error of an ended session by a value, if the bug keeps sessions open.
+    fn keep_open<T>(&self, result: Result<T>, value: T) -> Result<T> {
+        match result {
+            Err(error) if error.kind() == Kind::Unavailable && self.seeded.sessions_never_end() => Ok(value),
+            result => result,
         }
     }
 }
 
 #[async_trait]
-impl ClientSession for FaultySession {
+impl ClientSession for BuggySession {
     async fn put(&mut self, name: &str, text: &str) -> Result<()> {
-        let answer = self.inner.put(name, text).await;
-        if self.faults.sessions_end() {
+        let result = self.inner.put(name, text).await;
+        if self.seeded.sessions_fail() {
             return Err(trove_core::error::Error::unavailable("the session has ended"));
         }
-        self.answer(answer, ())
+        self.keep_open(result, ())
     }
 
     async fn get(&mut self, name: &str) -> Result<Option<String>> {
-        let answer = self.inner.get(name).await;
-        self.answer(answer, None)
+        let result = self.inner.get(name).await;
+        self.keep_open(result, None)
     }
 
     async fn current_user(&mut self) -> Result<(String, Option<String>)> {
