@@ -1,4 +1,4 @@
-//! A case, and how it is run.
+//! Test cases and their execution.
 
 use std::{
     any::Any,
@@ -9,11 +9,11 @@ use std::{
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use tokio::time::timeout;
 
-use super::Outcome;
+use super::CaseOutcome;
 
-/// One requirement on an implementation, checked on a fixture of this type.
+/// A test of one requirement on an implementation, run with a fixture of type `T`.
 pub(super) struct Case<T: ?Sized> {
-    /// The name of the function, which states the requirement.
+    /// The name of the function. States the requirement.
     pub(super) name: &'static str,
     pub(super) run: for<'a> fn(&'a T) -> LocalBoxFuture<'a, ()>,
 }
@@ -26,7 +26,7 @@ impl<T: ?Sized> Clone for Case<T> {
 
 impl<T: ?Sized> Copy for Case<T> {}
 
-/// Turns async functions into cases.
+/// Lists async functions as cases.
 macro_rules! cases {
     ($($case:ident),* $(,)?) => {
         vec![$($crate::conformance::case::Case { name: stringify!($case), run: |fixture| Box::pin($case(fixture)) }),*]
@@ -34,16 +34,16 @@ macro_rules! cases {
 }
 pub(super) use cases;
 
-/// Runs a case. A panic is a failure, and so is exceeding the time limit.
-pub(super) async fn run(limit: Duration, case: impl Future<Output = ()>) -> Outcome {
+/// Runs a case. It fails if it panics or exceeds the time limit.
+pub(super) async fn run(limit: Duration, case: impl Future<Output = ()>) -> CaseOutcome {
     match timeout(limit, AssertUnwindSafe(case).catch_unwind()).await {
-        Ok(Ok(())) => Outcome::Passed,
+        Ok(Ok(())) => CaseOutcome::Passed,
         Ok(Err(panic)) => outcome_of(&*panic),
-        Err(_) => Outcome::Failed(format!("timed out after {} s", limit.as_secs())),
+        Err(_) => CaseOutcome::Failed(format!("timed out after {} s", limit.as_secs())),
     }
 }
 
-/// Skips the running case, which has found that it does not apply to its implementation.
+/// Skips the running case, because it does not apply to the implementation or the testbed.
 pub(super) fn skip(reason: impl Into<String>) -> ! {
     // Unlike a panic, this does not call the panic hook.
     resume_unwind(Box::new(Skipped(reason.into())))
@@ -51,11 +51,11 @@ pub(super) fn skip(reason: impl Into<String>) -> ! {
 
 struct Skipped(String);
 
-fn outcome_of(panic: &(dyn Any + Send)) -> Outcome {
+fn outcome_of(panic: &(dyn Any + Send)) -> CaseOutcome {
     if let Some(Skipped(reason)) = panic.downcast_ref() {
-        return Outcome::Skipped(reason.clone());
+        return CaseOutcome::Skipped(reason.clone());
     }
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    Outcome::Failed(text.unwrap_or_else(|| "panicked without a message".to_owned()))
+    let message = panic.downcast_ref::<String>().cloned();
+    let message = message.or_else(|| panic.downcast_ref::<&str>().map(|message| (*message).to_owned()));
+    CaseOutcome::Failed(message.unwrap_or_else(|| "panicked without a message".to_owned()))
 }

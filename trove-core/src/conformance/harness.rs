@@ -9,7 +9,7 @@ use tokio::{
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use super::store;
 use super::{
-    Outcome, driver, platform,
+    CaseOutcome, driver, platform,
     suite::{Coverage, Suite, SuiteCase},
     transport,
 };
@@ -17,14 +17,20 @@ use crate::error::{Error, Result};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::store::Store;
 
-/// How long tasks that outlive the last case may take to end.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// The time that tasks which outlive the last case have to end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A test program in which each case of each suite on each implementation is a test of its own.
+/// A test program that runs conformance suites, with one test for each case.
 ///
-/// It takes the arguments of the standard test harness and prints the same result lines, so that one case is run by
-/// `cargo test --test conformance postgresql_17::accounts`. A driver author needs a test target with
-/// `harness = false` and this `main`:
+/// Declare a test target without the standard harness in `Cargo.toml`:
+///
+/// ```toml
+/// [[test]]
+/// name = "conformance"
+/// harness = false
+/// ```
+///
+/// Its `main` function adds the implementations to test and runs the program:
 ///
 /// ```
 /// use std::process::ExitCode;
@@ -32,31 +38,46 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// use trove_core::conformance::{Harness, Selection, memory::World};
 ///
 /// fn main() -> ExitCode {
+///     let contract = Selection::Matching("contract::");
 ///     Harness::from_args()
-///         .driver("memory", Selection::Matching("contract::"), async || Ok(World::new().testbed()))
+///         .driver("mydb_1_0", contract, async || Ok(World::new().testbed()))
 ///         .platform_in_memory("memory", World::new)
 ///         .run()
 /// }
 /// # main();
 /// ```
 ///
-/// An implementation is created when its first case runs and closed after its last one, whatever their outcomes. Cases
-/// that leave a server clean share it: there are at most as many shared servers of an implementation as test threads.
+/// A test is named after the implementation, the group and the case, such as
+/// `mydb_1_0::contract::attaching_creates_nothing`. The program accepts the arguments of the
+/// standard harness:
+///
+/// ```sh
+/// cargo test --test conformance                              # all tests
+/// cargo test --test conformance mydb_1_0::accounts           # those whose names contain the text
+/// cargo test --test conformance -- --list                    # print the names
+/// cargo test --test conformance -- --test-threads 4          # four cases at a time
+/// ```
+///
+/// A case that does not apply is reported as ignored, with the reason. A testbed is created when
+/// the first of its cases runs and closed after the last one, even if cases fail. Cases that leave
+/// a server clean share it; each testbed has at most as many shared servers as there are test
+/// threads.
 pub struct Harness {
     arguments: Arguments,
     tests: Vec<Trial>,
     runtime: Arc<Runtime>,
 }
 
-/// Which cases run on an implementation.
+/// The cases to run on an implementation.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Selection {
-    /// All.
+    /// All cases.
     All,
-    /// Those that exercise what the implementation does by itself, and not what it shares with others.
+    /// The cases that exercise code of the single implementation, such as its SQL. Leaves out those
+    /// that exercise code which implementations usually share, such as fencing.
     Specific,
-    /// Those whose names contain this text.
+    /// The cases whose names, without the name of the implementation, contain this text.
     Matching(&'static str),
 }
 
@@ -71,12 +92,15 @@ impl Selection {
 }
 
 impl Harness {
-    /// Reads the arguments of this process. As in the standard harness, `RUST_TEST_THREADS` is the number of threads
-    /// where no argument says it.
+    /// Creates a harness with the command-line arguments of this process.
+    ///
+    /// As in the standard harness, the environment variable `RUST_TEST_THREADS` sets the number of
+    /// threads if no argument does. Prints the help text and exits if the arguments request it or
+    /// are invalid.
     ///
     /// # Panics
     ///
-    /// Where no thread can be started.
+    /// Panics if the operating system cannot start threads.
     pub fn from_args() -> Self {
         let mut arguments = Arguments::from_args();
         let threads = || env::var("RUST_TEST_THREADS").ok()?.parse().ok();
@@ -85,9 +109,9 @@ impl Harness {
         Self { arguments, tests: Vec::new(), runtime: Arc::new(runtime) }
     }
 
-    /// Adds the suite of drivers on the servers of a testbed.
+    /// Adds the [driver suite](driver) with a testbed. The tests are named after `name`.
     #[must_use]
-    pub fn driver<T: driver::Testbed>(
+    pub fn driver<T: driver::DriverTestbed>(
         self,
         name: &str,
         selection: Selection,
@@ -96,10 +120,17 @@ impl Harness {
         self.add(name, selection, async move || Ok(driver::DriverSuite::new(testbed().await?)))
     }
 
-    /// Adds the suite of drivers on servers in memory: each case has a testbed of its own and a clock that does not
-    /// wait.
+    /// Adds the [driver suite](driver) with in-memory servers. Each case has its own testbed, and
+    /// runs with [paused time](tokio::time::pause), so that it does not wait for timers.
+    ///
+    /// ```
+    /// use trove_core::conformance::{Harness, memory::World};
+    ///
+    /// let harness = Harness::from_args().driver_in_memory("memory", || World::new().testbed());
+    /// # drop(harness);
+    /// ```
     #[must_use]
-    pub fn driver_in_memory<T: driver::Testbed>(
+    pub fn driver_in_memory<T: driver::DriverTestbed>(
         self,
         name: &str,
         testbed: impl Fn() -> T + Send + Sync + 'static,
@@ -107,7 +138,7 @@ impl Harness {
         self.add_in_memory(name, move || driver::DriverSuite::new(testbed()))
     }
 
-    /// Adds the suite of platforms. Each case has a testbed of its own.
+    /// Adds the [platform suite](platform). Each case has its own testbed.
     #[must_use]
     pub fn platform<T: platform::Testbed>(
         self,
@@ -117,7 +148,8 @@ impl Harness {
         self.add_isolated(name, async move || Ok(platform::PlatformSuite::new(testbed().await?)))
     }
 
-    /// Adds the suite of platforms on one in memory, like [`driver_in_memory`](Self::driver_in_memory).
+    /// Adds the [platform suite](platform) with an in-memory platform. Cases run as those of
+    /// [`driver_in_memory`](Self::driver_in_memory) do.
     #[must_use]
     pub fn platform_in_memory<T: platform::Testbed>(
         self,
@@ -127,7 +159,7 @@ impl Harness {
         self.add_in_memory(name, move || platform::PlatformSuite::new(testbed()))
     }
 
-    /// Adds the suite of transports.
+    /// Adds the [transport suite](transport).
     #[must_use]
     pub fn transport<T: transport::Testbed>(
         self,
@@ -137,18 +169,18 @@ impl Harness {
         self.add(name, Selection::All, async move || Ok(transport::TransportSuite::new(testbed().await?)))
     }
 
-    /// Adds the suite of stores on an empty one. Its cases run one at a time.
+    /// Adds the [store suite](store) with an empty store. Its cases run one at a time.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     #[must_use]
     pub fn store(self, name: &str, store: impl AsyncFn() -> Result<Store> + Send + Sync + 'static) -> Self {
         self.add(name, Selection::All, async move || Ok(store::StoreSuite::new(store().await?)))
     }
 
-    /// Runs the tests that the arguments select. To be returned from `main`.
+    /// Runs the tests that the arguments select. Returns the exit code for `main`.
     pub fn run(self) -> ExitCode {
         let conclusion = libtest_mimic::run(&self.arguments, self.tests);
         if let Some(runtime) = Arc::into_inner(self.runtime) {
-            runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+            runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
         }
         conclusion.exit_code()
     }
@@ -157,20 +189,20 @@ impl Harness {
         mut self,
         name: &str,
         selection: Selection,
-        open: impl AsyncFn() -> Result<S> + Send + Sync + 'static,
+        create: impl AsyncFn() -> Result<S> + Send + Sync + 'static,
     ) -> Self {
-        let shared = Arc::new((open, OnceCell::new()));
+        let shared = Arc::new((create, OnceCell::new()));
         for case in S::cases().into_iter().filter(|case| selection.includes(case)) {
             let (runtime, shared) = (self.runtime.clone(), shared.clone());
             self.tests.push(Trial::ignorable_test(format!("{name}::{}", case.name), move || {
-                let (open, suite) = &*shared;
+                let (create, suite) = &*shared;
                 let outcome = runtime.block_on(async {
-                    match suite.get_or_try_init(|| async { open().await }).await {
+                    match suite.get_or_try_init(|| async { create().await }).await {
                         Ok(suite) => suite.run(&case.case).await,
-                        Err(error) => not_opened(&error),
+                        Err(error) => creation_failure(&error),
                     }
                 });
-                // Tests that are filtered out are dropped before the first one runs.
+                // The last test closes the suite. Tests that are filtered out are dropped before the first one runs.
                 if let Some((_, suite)) = Arc::into_inner(shared) {
                     runtime.block_on(async {
                         if let Some(suite) = suite.get() {
@@ -184,15 +216,19 @@ impl Harness {
         self
     }
 
-    fn add_isolated<S: Suite>(mut self, name: &str, open: impl AsyncFn() -> Result<S> + Send + Sync + 'static) -> Self {
-        let open = Arc::new(open);
+    fn add_isolated<S: Suite>(
+        mut self,
+        name: &str,
+        create: impl AsyncFn() -> Result<S> + Send + Sync + 'static,
+    ) -> Self {
+        let create = Arc::new(create);
         for case in S::cases() {
-            let (runtime, open) = (self.runtime.clone(), open.clone());
+            let (runtime, create) = (self.runtime.clone(), create.clone());
             self.tests.push(Trial::ignorable_test(format!("{name}::{}", case.name), move || {
                 completion(runtime.block_on(async {
-                    match open().await {
+                    match create().await {
                         Ok(suite) => run_and_close(&suite, &case.case).await,
-                        Err(error) => not_opened(&error),
+                        Err(error) => creation_failure(&error),
                     }
                 }))
             }));
@@ -213,20 +249,20 @@ impl Harness {
     }
 }
 
-async fn run_and_close<S: Suite>(suite: &S, case: &S::Case) -> Outcome {
+async fn run_and_close<S: Suite>(suite: &S, case: &S::Case) -> CaseOutcome {
     let outcome = suite.run(case).await;
     suite.close().await;
     outcome
 }
 
-fn not_opened(error: &Error) -> Outcome {
-    Outcome::Failed(format!("could not open the testbed: {error:?}"))
+fn creation_failure(error: &Error) -> CaseOutcome {
+    CaseOutcome::Failed(format!("could not create the testbed: {error:?}"))
 }
 
-fn completion(outcome: Outcome) -> std::result::Result<Completion, Failed> {
+fn completion(outcome: CaseOutcome) -> std::result::Result<Completion, Failed> {
     match outcome {
-        Outcome::Passed => Ok(Completion::Completed),
-        Outcome::Skipped(reason) => Ok(Completion::ignored_with(reason)),
-        Outcome::Failed(reason) => Err(reason.into()),
+        CaseOutcome::Passed => Ok(Completion::Completed),
+        CaseOutcome::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+        CaseOutcome::Failed(reason) => Err(reason.into()),
     }
 }

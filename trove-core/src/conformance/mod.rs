@@ -1,18 +1,32 @@
-//! Suites that implementations of the contracts run, and implementations in memory to run everything else on.
+//! Conformance suites for implementers of the contracts, and in-memory implementations.
 //!
-//! | contract | suite | its implementations here |
+//! | contract | suite | implementations |
 //! |---|---|---|
-//! | [`Driver`](crate::datastore::Driver) | [`driver`]: what a driver's author runs, in memory or on real servers | [`memory`], and the drivers of `trove-drivers` |
-//! | [`Platform`](crate::platform::Platform) | [`platform`]: what a platform's author runs | [`memory`], and the local platform of `trove-drivers` |
-//! | [`Store`](crate::store::Store) | [`store`] | SQLite and PostgreSQL |
-//! | [`Transport`](crate::rpc::Transport) | [`transport`] | [`InProcess`](crate::rpc::InProcess) |
+//! | [`Driver`] | [`driver`] | [`memory`], and the drivers of `trove-drivers` |
+//! | [`Platform`] | [`platform`] | [`memory`], and the local platform of `trove-drivers` |
+//! | [`Store`] | [`store`] | SQLite and PostgreSQL |
+//! | [`Transport`] | [`transport`] | [`InProcess`], and RabbitMQ |
 //!
-//! A [`Harness`] makes each case a test of its own, so that cases are listed, filtered and counted as any other test. The
-//! `certify` function of a suite runs it as a whole and returns a [`Report`].
+//! A suite consists of cases. Each case tests one requirement of the contract and is named after
+//! it. The implementer provides a testbed: the implementation under test, and the means to look
+//! at it from outside and to inject faults.
+//!
+//! There are two ways to run a suite. A [`Harness`] turns every case into a test, which can be
+//! listed, filtered and run like any other test; use it for the test target of an implementation.
+//! The `certify` function of a suite runs the cases within a test or a program and returns a
+//! [`Report`].
+//!
+//! Start with the page of [`driver`] to certify a driver.
+//!
+//! [`Driver`]: crate::datastore::Driver
+//! [`Platform`]: crate::platform::Platform
+//! [`Store`]: crate::store::Store
+//! [`Transport`]: crate::rpc::Transport
+//! [`InProcess`]: crate::rpc::InProcess
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking")]
 
-mod cancellation;
+mod cancellation_points;
 mod case;
 pub mod driver;
 mod harness;
@@ -26,5 +40,5 @@ mod tier;
 pub mod transport;
 
 pub use harness::{Harness, Selection};
-pub use report::{CaseResult, Outcome, Report};
+pub use report::{CaseOutcome, CaseResult, Report};
 pub use tier::Tier;

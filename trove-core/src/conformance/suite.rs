@@ -1,52 +1,52 @@
-//! What the suites of all contracts have in common.
+//! The parts that the suites of all contracts share.
 
 use std::collections::VecDeque;
 
 use futures_util::future::join_all;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{CaseResult, Outcome, Report, case::Case};
+use super::{CaseOutcome, CaseResult, Report, case::Case};
 
-/// The cases of one contract on one implementation. Cases may run concurrently.
+/// The cases of one contract with one implementation. Cases may run concurrently.
 pub(super) trait Suite: Send + Sync + 'static {
-    /// What [`run`](Self::run) needs to know of a case.
+    /// The data that [`run`](Self::run) needs to run a case.
     type Case: Send + 'static;
 
-    /// Returns all cases in the order of the report.
+    /// Returns all cases, in the order of the report.
     fn cases() -> Vec<SuiteCase<Self::Case>>;
 
     /// Runs a case and cleans up after it.
-    async fn run(&self, case: &Self::Case) -> Outcome;
+    async fn run(&self, case: &Self::Case) -> CaseOutcome;
 
-    /// Releases what cases shared. No case runs afterwards.
+    /// Releases the resources that cases shared. No case runs afterwards.
     async fn close(&self);
 }
 
 /// A case of a suite.
 pub(super) struct SuiteCase<C> {
-    /// `accounts::users::dropping_an_absent_user_is_ok`.
+    /// The name with its group, such as `accounts::users::dropping_an_absent_user_is_ok`.
     pub(super) name: String,
     pub(super) coverage: Coverage,
     pub(super) case: C,
 }
 
-/// What a case exercises, which decides how many implementations it has to run on.
+/// The code that a case exercises. Decides on how many implementations the case has to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coverage {
-    /// What each implementation does by itself, such as its SQL, its parameters and its upgrades.
+    /// Code of the single implementation, such as its SQL, its parameters and its upgrades.
     Specific,
-    /// What implementations usually share, such as fencing and cancellation in a common framework.
-    Shared,
+    /// Code that implementations usually share, such as fencing in a common framework.
+    Common,
 }
 
-/// Names the cases of a group after it.
+/// Prefixes the names of cases with the name of their group.
 pub(super) fn grouped<T>(group: &'static str, cases: Vec<Case<T>>) -> impl Iterator<Item = SuiteCase<Case<T>>> {
     let named = move |case: Case<T>| (format!("{group}::{}", case.name), case);
     let named = cases.into_iter().map(named);
     named.map(|(name, case)| SuiteCase { name, coverage: Coverage::Specific, case })
 }
 
-/// Runs the cases whose names contain the filter, so many at a time.
+/// Runs the cases whose names contain `filter`, up to `concurrency` at a time.
 pub(super) async fn certify<S: Suite>(subject: &str, suite: &S, filter: &str, concurrency: usize) -> Report {
     let cases = S::cases().into_iter().filter(|case| case.name.contains(filter));
     let queue: VecDeque<_> = cases.enumerate().collect();
@@ -59,7 +59,7 @@ pub(super) async fn certify<S: Suite>(subject: &str, suite: &S, filter: &str, co
             let outcome = suite.run(&case).await;
             let result = CaseResult { name, outcome, duration: started.elapsed() };
             match &result.outcome {
-                Outcome::Failed(reason) => tracing::error!(case = result.name, reason, "conformance case failed"),
+                CaseOutcome::Failed(reason) => tracing::error!(case = result.name, reason, "conformance case failed"),
                 outcome => tracing::info!(case = result.name, ?outcome, "conformance case finished"),
             }
             results.lock().await.push((position, result));

@@ -1,16 +1,25 @@
 use std::env;
 
-/// How much a test run covers.
+/// The extent of a test run.
+///
+/// ```
+/// use trove_core::conformance::{Selection, Tier};
+///
+/// let selection = match Tier::from_env() {
+///     Tier::Quick => Selection::Specific,
+///     Tier::Full => Selection::All,
+/// };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
-    /// All that a change needs before it is merged, in minutes.
+    /// The tests that every change must pass before it is merged. Takes minutes.
     Quick,
-    /// Everything, which takes an hour.
+    /// All tests. Takes an hour.
     Full,
 }
 
 impl Tier {
-    /// The variable that selects the full tier by the value `1`.
+    /// The environment variable that selects the full tier if its value is `1`.
     pub const VARIABLE: &str = "TROVE_TEST_FULL";
 
     /// Returns the tier that the environment selects.

@@ -16,7 +16,7 @@ use futures_util::{FutureExt, future::join_all};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
-    Outcome, Report,
+    CaseOutcome, Report,
     case::{self, Case, cases, skip},
     suite::{self, Coverage, Suite, SuiteCase},
 };
@@ -84,7 +84,7 @@ impl Suite for TransportSuite {
         all().into_iter().map(named).collect()
     }
 
-    async fn run(&self, case: &Self::Case) -> Outcome {
+    async fn run(&self, case: &Self::Case) -> CaseOutcome {
         let _turn = self.turn.lock().await;
         case::run(CASE_TIMEOUT, async {
             let fixture = MailboxFixture::create(self.testbed.clone()).await;

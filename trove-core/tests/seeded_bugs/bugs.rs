@@ -103,7 +103,7 @@ bugs! {
         ReportsProgressTooLate => "progress::preparing_reports_progress_in_time",
         ReportsNoProgress => "progress::preparing_reports_progress_in_time",
         ReportsProgressBeyondTotal => "progress::preparing_reports_progress_in_time",
-        IgnoresCancellation => "cancelling::a_prepare_cancelled_before_it_begins_creates_nothing",
+        IgnoresCancellation => "cancellation::a_prepare_cancelled_before_it_begins_creates_nothing",
         OffersUnsupportedVersion => "contract::every_offered_version_is_supported",
         LosesAbilityOnReattach => "contract::abilities_do_not_change_between_attaches",
     }
@@ -125,7 +125,7 @@ bugs! {
         AcceptsAnyImage => "upgrade::a_missing_image_is_rejected_before_any_change",
         IgnoresRevert => "upgrade::a_reverted_upgrade_restores_the_previous_state",
         LosesUsersOnUpgrade => "upgrade::an_upgrade_keeps_data_users_and_settings",
-        FailsToCommitTwice => "repeating::an_upgrade_and_its_commit_can_be_repeated_after_a_lost_reply",
+        FailsToCommitTwice => "idempotency::an_upgrade_and_its_commit_can_be_repeated_after_a_lost_reply",
         LosesDataOnResize => "resize::growing_and_shrinking_a_server_keeps_its_data",
         RestartsOnUnchangedSize => "resize::resizing_to_the_same_flavor_does_not_restart_the_server",
         LosesSettingsOnResize => "resize::resizing_keeps_the_settings",

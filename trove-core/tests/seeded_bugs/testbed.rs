@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use trove_core::{
     conformance::{
-        driver::{Artifact, ClientLogin, ClientSession, Fault, SampleSettings, SuiteOptions, Testbed},
+        driver::{Artifact, ClientLogin, ClientSession, DriverTestbed, SampleSettings, ServerFault, SuiteOptions},
         memory::{MemoryTestbed, World},
     },
     datastore::{Driver, GuestHost, Release},
@@ -38,7 +38,7 @@ impl BuggyTestbed {
 }
 
 #[async_trait]
-impl Testbed for BuggyTestbed {
+impl DriverTestbed for BuggyTestbed {
     fn driver(&self) -> &Arc<dyn Driver> {
         self.inner.driver()
     }
@@ -64,7 +64,7 @@ impl Testbed for BuggyTestbed {
         Ok(Box::new(BuggySession { inner, seeded: self.seeded.clone() }))
     }
 
-    async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()> {
+    async fn inject(&self, host: &GuestHost, fault: ServerFault) -> Result<()> {
         self.inner.inject(host, fault).await
     }
 

@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 use trove_core::{
-    conformance::driver::Fault,
+    conformance::driver::ServerFault,
     datastore::GuestHost,
     error::{Error, Result},
 };
@@ -32,23 +32,23 @@ const FREEZE_TRIES: usize = 5;
 /// How long a server is given to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn inject(docker: &Docker, host: &GuestHost, fault: Fault) -> Result<()> {
+pub(super) async fn inject(docker: &Docker, host: &GuestHost, fault: ServerFault) -> Result<()> {
     let (name, volume) = (host.name.as_str(), host.volume.clone());
     match fault {
-        Fault::Kill => docker.kill(name).await,
-        Fault::Suspend => freeze(docker, name).await,
-        Fault::Resume => docker.unpause(name).await,
-        Fault::RemoveServer => docker.remove(name).await,
-        Fault::FillVolume => {
+        ServerFault::Kill => docker.kill(name).await,
+        ServerFault::Suspend => freeze(docker, name).await,
+        ServerFault::Resume => docker.unpause(name).await,
+        ServerFault::RemoveServer => docker.remove(name).await,
+        ServerFault::FillVolume => {
             refuse_shared(host)?;
             let filler = volume.join(FILLER);
             blocking(move || fill(&filler).map_err(|error| failed("fill a volume", &filler, error))).await
         }
-        Fault::FreeVolume => {
+        ServerFault::FreeVolume => {
             let filler = volume.join(FILLER);
             blocking(move || remove_tree(&filler).map_err(|error| failed("drain a volume", &filler, error))).await
         }
-        Fault::DeleteData => {
+        ServerFault::DeleteData => {
             docker.stop(name, STOP_LIMIT).await?;
             blocking(move || empty(&volume).map_err(|error| failed("empty a volume", &volume, error))).await
         }

@@ -3,7 +3,9 @@ use std::{sync::Arc, thread};
 use async_trait::async_trait;
 use tempfile::TempDir;
 use trove_core::{
-    conformance::driver::{Artifact, ClientLogin, ClientSession, Fault, SampleSettings, SuiteOptions, Testbed},
+    conformance::driver::{
+        Artifact, ClientLogin, ClientSession, DriverTestbed, SampleSettings, ServerFault, SuiteOptions,
+    },
     datastore::{Driver, GuestHost, Release},
     error::{Error, Result},
     id::InstanceId,
@@ -123,7 +125,7 @@ impl DockerTestbed {
 }
 
 #[async_trait]
-impl Testbed for DockerTestbed {
+impl DriverTestbed for DockerTestbed {
     fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
     }
@@ -158,7 +160,7 @@ impl Testbed for DockerTestbed {
         }
     }
 
-    async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()> {
+    async fn inject(&self, host: &GuestHost, fault: ServerFault) -> Result<()> {
         faults::inject(&self.docker, host, fault).await
     }
 

@@ -1,7 +1,7 @@
 use std::{
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
@@ -9,14 +9,15 @@ use std::{
 };
 
 use futures_util::poll;
+use parking_lot::Mutex;
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep, timeout},
 };
 
-use super::{ClientLogin, ClientSession, Fault, Testbed};
+use super::{ClientLogin, ClientSession, DriverTestbed, ServerFault};
 use crate::{
-    conformance::{cancellation, case::skip},
+    conformance::{cancellation_points, case::skip},
     datastore::{AccountRules, Accounts, Configuration, Cx, Datastore, GuestHost, Prepare, Release, Resize, Upgrade},
     error::{Kind, Result},
     id::OperationId,
@@ -26,36 +27,44 @@ use crate::{
     },
 };
 
-/// How long what happens by itself may take to be seen.
+/// The time within which an asynchronous change must be observed.
 const WAIT_LIMIT: Duration = Duration::from_secs(180);
-/// How often is looked for it.
+/// The interval at which the server is observed while waiting.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// One case on one server: what it is done with.
-pub struct ServerFixture {
-    testbed: Arc<dyn Testbed>,
-    /// The place of the server.
-    pub host: GuestHost,
-    /// The server, as the driver gave it.
-    pub server: Arc<dyn Datastore>,
+/// The server that a case runs on, with the operations that cases need.
+pub(in crate::conformance) struct ServerFixture {
+    testbed: Arc<dyn DriverTestbed>,
+    /// The host of the server.
+    pub(super) host: GuestHost,
+    /// The server, as the driver attached it.
+    pub(super) server: Arc<dyn Datastore>,
     number: usize,
-    /// The present owner's.
+    /// The epoch of the current owner.
     epoch: AtomicU64,
     progress: Arc<Mutex<Vec<(Instant, Progress)>>>,
-    /// Other places of this fixture.
-    others: Mutex<Vec<GuestHost>>,
+    /// Further hosts of this case.
+    other_hosts: Mutex<Vec<GuestHost>>,
     catalog: Arc<OnceCell<ParameterCatalog>>,
 }
 
 impl ServerFixture {
-    pub(super) async fn create(testbed: Arc<dyn Testbed>, number: usize) -> Self {
-        let host = testbed.allocate().await.unwrap_or_else(|error| panic!("there is no place: {error:?}"));
+    pub(super) async fn create(testbed: Arc<dyn DriverTestbed>, number: usize) -> Self {
+        let host = testbed.allocate().await.unwrap_or_else(|error| panic!("could not allocate a host: {error:?}"));
         let server = attach(&*testbed, &host);
-        let (epoch, others) = (AtomicU64::new(1), Mutex::default());
-        Self { testbed, host, server, number, epoch, progress: Arc::default(), others, catalog: Arc::default() }
+        Self {
+            testbed,
+            host,
+            server,
+            number,
+            epoch: AtomicU64::new(1),
+            progress: Arc::default(),
+            other_hosts: Mutex::default(),
+            catalog: Arc::default(),
+        }
     }
 
-    /// The next case on the same server, in a process that has just begun.
+    /// Hands the server over to the next case, attached anew as in a new process.
     pub(super) fn for_case(mut self, number: usize) -> Self {
         self.number = number;
         self.progress = Arc::default();
@@ -64,68 +73,69 @@ impl ServerFixture {
     }
 
     pub(super) async fn release(self) {
-        let others = self.others.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for host in others.iter().chain([&self.host]) {
+        for host in self.other_hosts.into_inner().iter().chain([&self.host]) {
             if let Err(error) = self.testbed.release(host).await {
-                tracing::error!(error = error.report(), "a place of the suite is left behind");
+                tracing::error!(instance = %host.instance, error = error.report(), "failed to release a host");
             }
         }
     }
 
-    /// Another place with nothing in it, which is cleared with this one.
-    pub async fn another(&self) -> Self {
+    /// Allocates another empty host, which is released with this one.
+    pub(super) async fn allocate_another(&self) -> Self {
         let other = Self::create(self.testbed.clone(), self.number).await;
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(other.host.clone());
+        self.other_hosts.lock().push(other.host.clone());
         other
     }
 
-    /// What does things behind the driver's back.
-    pub fn testbed(&self) -> &dyn Testbed {
+    /// Returns the testbed.
+    pub(super) fn testbed(&self) -> &dyn DriverTestbed {
         &*self.testbed
     }
 
-    /// A name that no other case on this server uses.
-    pub fn unique_name(&self, name: &str) -> String {
+    /// Returns a name that no other case uses on this server.
+    pub(super) fn unique_name(&self, name: &str) -> String {
         format!("{name}{}", self.number)
     }
 
-    /// Clears another place of this fixture now.
-    pub async fn release_other(&self, other: &Self) {
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).retain(|host| host.instance != other.host.instance);
-        self.testbed.release(&other.host).await.unwrap_or_else(|error| panic!("clear: {error:?}"));
+    /// Releases another host of this case early.
+    pub(super) async fn release_other(&self, other: &Self) {
+        self.other_hosts.lock().retain(|host| host.instance != other.host.instance);
+        self.testbed.release(&other.host).await.unwrap_or_else(|error| panic!("could not release a host: {error:?}"));
     }
 
-    /// The context of a new operation of the present owner, whose progress is [recorded](Self::progress).
-    pub fn cx(&self) -> Cx {
-        self.listening(Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Relaxed)))
+    /// Returns the context of a new operation of the current owner. Its progress is
+    /// [recorded](Self::progress).
+    pub(super) fn cx(&self) -> Cx {
+        self.record_progress(Cx::new(OperationId::new_v4(), self.epoch.load(Ordering::Relaxed)))
     }
 
-    /// The same for another owner, who follows the present one and takes its place.
-    pub fn successor(&self) -> Cx {
-        self.resumed(&self.cx())
+    /// Returns the context of a new operation of a new owner, who supersedes the current one.
+    pub(super) fn successor(&self) -> Cx {
+        self.resume(&self.cx())
     }
 
-    /// The operation of this context as another owner goes on with it, who follows the present one and takes its place.
-    pub fn resumed(&self, cx: &Cx) -> Cx {
+    /// Returns the context with which a new owner, who supersedes the current one, resumes an
+    /// operation.
+    pub(super) fn resume(&self, cx: &Cx) -> Cx {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed) + 1;
-        self.listening(Cx::new(cx.operation(), epoch).with_step(cx.step()))
+        self.record_progress(Cx::new(cx.operation(), epoch).with_step(cx.step()))
     }
 
-    fn listening(&self, cx: Cx) -> Cx {
+    fn record_progress(&self, cx: Cx) -> Cx {
         let recorded = self.progress.clone();
         cx.with_progress(Arc::new(move |progress| {
-            recorded.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), progress));
+            recorded.lock().push((Instant::now(), progress));
         }))
     }
 
-    /// All progress that calls with [`cx`](Self::cx) told.
-    pub fn progress(&self) -> Vec<(Instant, Progress)> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns all progress that calls with contexts of this fixture reported.
+    pub(super) fn progress(&self) -> Vec<(Instant, Progress)> {
+        self.progress.lock().clone()
     }
 
-    /// What a server begins with here: database `app`, where there are databases, and its user `app` with password
-    /// `secret`.
-    pub fn spec(&self) -> Prepare {
+    /// Returns the initial contents of a server: the database `app`, if the engine has databases,
+    /// and its user `app` with the password `secret`.
+    pub(super) fn spec(&self) -> Prepare {
         let Some(rules) = self.account_rules() else { return Prepare::default() };
         let user = NewUser::new("app", "secret");
         match rules.databases {
@@ -135,133 +145,138 @@ impl ServerFixture {
     }
 
     /// Prepares the server with [`spec`](Self::spec).
-    pub async fn prepare(&self) {
+    pub(super) async fn prepare(&self) {
         let prepared = self.server.prepare(&self.cx(), &self.spec()).await;
         prepared.unwrap_or_else(|error| panic!("prepare: {error:?}"));
     }
 
-    /// The server as another process sees it, which has just begun. Where it changes something, this fixture's own process
-    /// counts as dead.
-    pub fn reattach(&self) -> Arc<dyn Datastore> {
+    /// Attaches the server anew, as a new process does. Once the new process has changed something,
+    /// the process of [`server`](Self::server) is considered dead.
+    pub(super) fn reattach(&self) -> Arc<dyn Datastore> {
         attach(&*self.testbed, &self.host)
     }
 
-    /// Stops the server and starts it.
-    pub async fn restart(&self) {
+    /// Stops and starts the server.
+    pub(super) async fn restart(&self) {
         self.server.stop(&self.cx()).await.unwrap_or_else(|error| panic!("stop: {error:?}"));
         self.server.start(&self.cx()).await.unwrap_or_else(|error| panic!("start: {error:?}"));
     }
 
-    /// Makes a call whose reply is lost with its process, and once more by the owner that follows, in another process.
-    pub async fn repeat_after_lost_reply(&self, call: impl AsyncFn(&dyn Datastore, &Cx) -> Result<()>) {
+    /// Makes a call whose reply is lost because its process dies, and repeats it as the next owner,
+    /// in another process.
+    pub(super) async fn repeat_after_lost_reply(&self, call: impl AsyncFn(&dyn Datastore, &Cx) -> Result<()>) {
         let cx = self.cx();
         let first = call(&*self.reattach(), &cx).await;
-        first.unwrap_or_else(|error| panic!("{error:?}"));
-        let again = call(&*self.reattach(), &self.resumed(&cx)).await;
-        again.unwrap_or_else(|error| panic!("made again: {error:?}"));
+        first.unwrap_or_else(|error| panic!("first call: {error:?}"));
+        let repeated = call(&*self.reattach(), &self.resume(&cx)).await;
+        repeated.unwrap_or_else(|error| panic!("repeated call: {error:?}"));
     }
 
-    /// What names have to be like, where the driver has accounts.
-    pub fn account_rules(&self) -> Option<AccountRules> {
-        let shown = self.server.abilities().accounts.is_some();
-        self.testbed.driver().manifest().accounts.clone().filter(|_| shown)
+    /// Returns the rules for names, if the driver supports accounts.
+    pub(super) fn account_rules(&self) -> Option<AccountRules> {
+        let present = self.server.abilities().accounts.is_some();
+        self.testbed.driver().manifest().accounts.clone().filter(|_| present)
     }
 
-    /// The accounts of the server.
-    pub fn accounts(&self) -> &dyn Accounts {
-        self.server.abilities().accounts.unwrap_or_else(|| skip("the driver has no accounts"))
+    /// Returns the accounts of the server.
+    pub(super) fn accounts(&self) -> &dyn Accounts {
+        self.server.abilities().accounts.unwrap_or_else(|| skip("the driver does not support accounts"))
     }
 
-    /// The configuration of the server.
-    pub fn configuration(&self) -> &dyn Configuration {
-        self.server.abilities().configuration.unwrap_or_else(|| skip("the driver has no configuration"))
+    /// Returns the configuration of the server.
+    pub(super) fn configuration(&self) -> &dyn Configuration {
+        self.server.abilities().configuration.unwrap_or_else(|| skip("the driver does not support configuration"))
     }
 
-    /// The same of the server as another process sees it.
-    pub fn configuration_of<'a>(&self, server: &'a dyn Datastore) -> &'a dyn Configuration {
-        server.abilities().configuration.unwrap_or_else(|| skip("the driver has no configuration"))
+    /// Returns the configuration of the server as another process attached it.
+    pub(super) fn configuration_of<'a>(&self, server: &'a dyn Datastore) -> &'a dyn Configuration {
+        server.abilities().configuration.unwrap_or_else(|| skip("the driver does not support configuration"))
     }
 
-    /// A parameter that is changed at once, and two values; leaves the case where the testbed names none.
-    pub fn dynamic_parameter(&self) -> (String, Setting, Setting) {
-        self.has_sessions();
+    /// Returns a parameter that takes effect immediately, with two values. Skips the case if the
+    /// testbed has none.
+    pub(super) fn dynamic_parameter(&self) -> (String, Setting, Setting) {
+        self.require_sessions();
         self.testbed
             .sample_settings()
             .dynamic
-            .unwrap_or_else(|| skip("the testbed names no parameter that is changed at once"))
+            .unwrap_or_else(|| skip("the testbed has no sample of a dynamic parameter"))
     }
 
-    /// A parameter that needs a restart, and two values; leaves the case where the testbed names none.
-    pub fn static_parameter(&self) -> (String, Setting, Setting) {
-        self.has_sessions();
+    /// Returns a parameter that requires a restart, with two values. Skips the case if the testbed
+    /// has none.
+    pub(super) fn static_parameter(&self) -> (String, Setting, Setting) {
+        self.require_sessions();
         self.testbed
             .sample_settings()
             .restart
-            .unwrap_or_else(|| skip("the testbed names no parameter that needs a restart"))
+            .unwrap_or_else(|| skip("the testbed has no sample of a parameter that requires a restart"))
     }
 
-    /// A value with which the server does not start; leaves the case where the testbed names none.
-    pub fn fatal_setting(&self) -> (String, Setting) {
+    /// Returns a setting that prevents the server from starting. Skips the case if the testbed has
+    /// none.
+    pub(super) fn fatal_setting(&self) -> (String, Setting) {
         let fatal = self.testbed.sample_settings().fatal;
-        fatal.unwrap_or_else(|| skip("the testbed names no value with which the server does not start"))
+        fatal.unwrap_or_else(|| skip("the testbed has no sample of a fatal setting"))
     }
 
-    /// The value of a parameter that is in force for a new session.
-    pub async fn effective_value(&self, name: &str) -> String {
+    /// Returns the effective value of a parameter in a new session.
+    pub(super) async fn effective_value(&self, name: &str) -> String {
         self.app_session().await.parameter(name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"))
     }
 
-    /// A flavor with more memory than the server has.
-    pub fn larger_flavor(&self) -> Flavor {
-        let present = &self.host.flavor;
-        Flavor::new("larger", mib(present.memory.as_mib() * 3 / 2), present.vcpus)
+    /// Returns a flavor with more memory than the server has.
+    pub(super) fn larger_flavor(&self) -> Flavor {
+        let current = &self.host.flavor;
+        Flavor::new("larger", mib(current.memory.as_mib() * 3 / 2), current.vcpus)
     }
 
-    /// The server's changes of its release.
-    pub fn upgrade(&self) -> &dyn Upgrade {
-        self.server.abilities().upgrade.unwrap_or_else(|| skip("the driver has no upgrades"))
+    /// Returns the upgrade ability of the server.
+    pub(super) fn upgrade(&self) -> &dyn Upgrade {
+        self.server.abilities().upgrade.unwrap_or_else(|| skip("the driver does not support upgrades"))
     }
 
-    /// The release that the server has, and the one to upgrade it to; leaves the case where the testbed has none.
-    pub fn releases(&self) -> (Release, Release) {
-        let other = self.testbed.upgrade_target().unwrap_or_else(|| skip("the testbed has no release to upgrade to"));
-        (self.current_release(), other)
+    /// Returns the current release of the server and the one to upgrade to. Skips the case if the
+    /// testbed has none.
+    pub(super) fn releases(&self) -> (Release, Release) {
+        let target = self.testbed.upgrade_target().unwrap_or_else(|| skip("the testbed has no upgrade target"));
+        (self.current_release(), target)
     }
 
-    /// The release that the place says.
-    pub fn current_release(&self) -> Release {
+    /// Returns the release of the host.
+    pub(super) fn current_release(&self) -> Release {
         let mut release = Release::new(&self.host.version, &self.host.image);
         release.login.clone_from(&self.host.login);
         release
     }
 
-    /// The server's changes of its size.
-    pub fn resize(&self) -> &dyn Resize {
-        self.server.abilities().resize.unwrap_or_else(|| skip("the driver has no other sizes"))
+    /// Returns the resize ability of the server.
+    pub(super) fn resize(&self) -> &dyn Resize {
+        self.server.abilities().resize.unwrap_or_else(|| skip("the driver does not support resizing"))
     }
 
-    /// The catalog, read once for all cases that share the server.
-    pub async fn catalog(&self) -> &ParameterCatalog {
+    /// Returns the parameter catalog, read once for all cases that share the server.
+    pub(super) async fn catalog(&self) -> &ParameterCatalog {
         let read = || async { self.configuration().catalog(&self.cx()).await };
         self.catalog.get_or_try_init(read).await.unwrap_or_else(|error| panic!("catalog: {error:?}"))
     }
 
-    /// How the settings stand, as this process sees it.
-    pub async fn settings_state(&self, server: &dyn Datastore) -> SettingsState {
+    /// Returns the state of the settings as a process observes it.
+    pub(super) async fn settings_state(&self, server: &dyn Datastore) -> SettingsState {
         let observed = server.observe(&self.cx()).await.unwrap_or_else(|error| panic!("observe: {error:?}"));
-        observed.settings.unwrap_or_else(|| panic!("how the settings stand is not told"))
+        observed.settings.unwrap_or_else(|| panic!("no state of the settings was reported"))
     }
 
-    /// A session as user `app`.
-    pub async fn app_session(&self) -> Box<dyn ClientSession> {
-        self.has_sessions();
+    /// Opens a session as the user `app`.
+    pub(super) async fn app_session(&self) -> Box<dyn ClientSession> {
+        self.require_sessions();
         self.session(&self.app_login()).await
     }
 
-    /// Leaves the case where the datastore lets nobody in.
-    fn has_sessions(&self) {
+    /// Skips the case if there are no users to open sessions.
+    fn require_sessions(&self) {
         if self.account_rules().is_none() {
-            skip("without accounts there is no session");
+            skip("without accounts there are no client sessions");
         }
     }
 
@@ -273,80 +288,80 @@ impl ServerFixture {
         }
     }
 
-    /// Writes a text as user `app`, where there are users; [`assert_marker`](Self::assert_marker) looks for it.
-    pub async fn write_marker(&self, text: &str) {
+    /// Writes a text as the user `app`, if there are users, for
+    /// [`assert_marker`](Self::assert_marker) to find.
+    pub(super) async fn write_marker(&self, text: &str) {
         if self.account_rules().is_some() {
-            self.app_session()
-                .await
-                .put(&self.unique_name("note"), text)
-                .await
-                .unwrap_or_else(|error| panic!("put: {error:?}"));
+            let written = self.app_session().await.put(&self.unique_name("marker"), text).await;
+            written.unwrap_or_else(|error| panic!("could not write the marker: {error:?}"));
         }
     }
 
-    /// Asserts that the text is there that this case wrote.
-    pub async fn assert_marker(&self, text: &str) {
+    /// Asserts that the server still has the text that this case wrote.
+    pub(super) async fn assert_marker(&self, text: &str) {
         if self.account_rules().is_some() {
-            let found = self.app_session().await.get(&self.unique_name("note")).await;
-            let found = found.unwrap_or_else(|error| panic!("get: {error:?}"));
-            assert_eq!(found.as_deref(), Some(text), "what was written is not there");
+            let found = self.app_session().await.get(&self.unique_name("marker")).await;
+            let found = found.unwrap_or_else(|error| panic!("could not read the marker: {error:?}"));
+            assert_eq!(found.as_deref(), Some(text), "written data was lost");
         }
     }
 
-    /// True where user `app` is not let in, or there are no users.
-    pub async fn app_cannot_log_in(&self) -> bool {
+    /// Returns true if the server rejects the user `app`, or there are no users.
+    pub(super) async fn app_cannot_log_in(&self) -> bool {
         self.account_rules().is_none() || self.testbed.connect(&self.host, &self.app_login()).await.is_err()
     }
 
-    /// User `app` can write, where there are users.
-    pub async fn assert_app_can_write(&self) {
+    /// Asserts that the user `app` can write, if there are users.
+    pub(super) async fn assert_app_can_write(&self) {
         self.wait_until_healthy().await;
-        self.write_marker("it serves").await;
+        self.write_marker("serving").await;
     }
 
-    /// There is nothing of the instance besides its place and its data.
-    pub async fn assert_no_leftovers(&self) {
-        assert_eq!(self.leftovers().await, [""; 0], "something is left");
+    /// Asserts that nothing of the instance is left except its host and its data.
+    pub(super) async fn assert_no_leftovers(&self) {
+        assert_eq!(self.leftovers().await, [""; 0], "resources were left behind");
     }
 
-    /// What there is of the instance besides its place and its data.
-    pub async fn leftovers(&self) -> Vec<String> {
+    /// Returns the resources of the instance other than its host and its data.
+    pub(super) async fn leftovers(&self) -> Vec<String> {
         self.testbed.leftovers(&self.host).await.unwrap_or_else(|error| panic!("leftovers: {error:?}"))
     }
 
-    /// An image that does not exist, and whether that can be told: of one that the testbed does not name, the registry
-    /// may be out of reach.
-    pub fn missing_image(&self) -> (String, bool) {
-        let known = self.testbed.missing_image();
-        let told = known.is_some();
-        (known.unwrap_or_else(|| "registry.invalid/trove:missing".to_owned()), told)
-    }
-
-    /// A session that must be had.
-    pub async fn session(&self, login: &ClientLogin) -> Box<dyn ClientSession> {
-        let session = self.testbed.connect(&self.host, login).await;
-        session.unwrap_or_else(|error| panic!("{login:?} cannot log in: {error:?}"))
-    }
-
-    /// Does this to the server, or leaves the case where the testbed cannot.
-    pub async fn inject(&self, fault: Fault) {
-        match self.testbed.inject(&self.host, fault).await {
-            Ok(()) => {}
-            Err(error) if error.kind() == Kind::Unsupported => skip(error.to_string()),
-            Err(error) => panic!("{fault:?}: {error:?}"),
+    /// Returns the name of an image that does not exist, and whether the testbed provided it. If
+    /// not, the driver cannot tell a missing image from an unreachable registry.
+    pub(super) fn missing_image(&self) -> (String, bool) {
+        match self.testbed.missing_image() {
+            Some(image) => (image, true),
+            None => ("registry.invalid/trove:missing".to_owned(), false),
         }
     }
 
-    /// What the driver sees of the server. It has to answer in time, whatever the server does.
-    pub async fn observe(&self) -> Observed {
+    /// Opens a session. Fails the case if the server rejects the login.
+    pub(super) async fn session(&self, login: &ClientLogin) -> Box<dyn ClientSession> {
+        let session = self.testbed.connect(&self.host, login).await;
+        session.unwrap_or_else(|error| panic!("login failed for {login:?}: {error:?}"))
+    }
+
+    /// Injects a fault. Skips the case if the testbed does not support it.
+    pub(super) async fn inject(&self, fault: ServerFault) {
+        match self.testbed.inject(&self.host, fault).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == Kind::Unsupported => skip(error.to_string()),
+            Err(error) => panic!("could not inject {fault:?}: {error:?}"),
+        }
+    }
+
+    /// Observes the server through the driver, which must answer in time whatever state the server
+    /// is in.
+    pub(super) async fn observe(&self) -> Observed {
         let limit = self.testbed.options().observe_timeout;
         let observed = timeout(limit, self.server.observe(&self.cx())).await;
         let observed = observed.unwrap_or_else(|_| panic!("observe took longer than {} s", limit.as_secs()));
         observed.unwrap_or_else(|error| panic!("observe: {error:?}"))
     }
 
-    /// Makes a call that stands still again and again, while the server is [observed](Self::observe).
-    pub async fn observe_during<T>(&self, call: impl Future<Output = T>) -> T {
+    /// Makes a call, and [observes](Self::observe) the server at intervals until the call returns.
+    pub(super) async fn observe_during<T>(&self, call: impl Future<Output = T>) -> T {
         let mut call = pin!(call);
         if let Poll::Ready(done) = poll!(call.as_mut()) {
             return done;
@@ -359,53 +374,54 @@ impl ServerFixture {
         }
     }
 
-    /// Waits until the driver sees this.
-    pub async fn wait_for(&self, what: &str, wanted: impl Fn(&Observed) -> bool) -> Observed {
-        let begun = Instant::now();
+    /// Waits until an observation satisfies a condition, described by `what`.
+    pub(super) async fn wait_for(&self, what: &str, wanted: impl Fn(&Observed) -> bool) -> Observed {
+        let started = Instant::now();
         loop {
             let observed = self.observe().await;
             if wanted(&observed) {
                 return observed;
             }
-            assert!(begun.elapsed() < WAIT_LIMIT, "never seen: {what}; last: {observed:?}");
+            assert!(started.elapsed() < WAIT_LIMIT, "never observed: {what}; last: {observed:?}");
             sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Waits until the driver sees this condition.
-    pub async fn wait_for_condition(&self, wanted: Condition) -> Observed {
-        let is = |seen: &Observed| seen.health.problem().is_some_and(|problem| problem.condition == wanted);
-        self.wait_for(&format!("{wanted:?}"), is).await
+    /// Waits until a problem with this condition is observed.
+    pub(super) async fn wait_for_condition(&self, wanted: Condition) -> Observed {
+        let matches =
+            |observed: &Observed| observed.health.problem().is_some_and(|problem| problem.condition == wanted);
+        self.wait_for(&format!("{wanted:?}"), matches).await
     }
 
-    /// Waits until the driver sees a server that serves.
-    pub async fn wait_until_healthy(&self) {
-        self.wait_for("healthy", |seen| seen.health == Health::Healthy).await;
+    /// Waits until the server is healthy.
+    pub(super) async fn wait_until_healthy(&self) {
+        self.wait_for("healthy", |observed| observed.health == Health::Healthy).await;
     }
 
-    /// Makes a call to its end, and then again and again, dropped at its first await, at its second and so on. After each
-    /// `check` looks whether anything was lost, and puts things back for the next. A call that has more awaits than the
-    /// testbed's [options](super::SuiteOptions) allows is dropped at so many, spread over all.
-    pub async fn drop_at_every_await<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
-        cancellation::drop_at_every_await(self.testbed.options().cancellation_points, call, check).await;
+    /// Completes a call once, then repeats it and drops it at its first await, at its second, and
+    /// so on. After each run, `check` asserts that nothing was lost and restores the state for the
+    /// next. The [options](super::SuiteOptions) of the testbed limit the number of awaits.
+    pub(super) async fn drop_at_every_await<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        cancellation_points::drop_at_every_await(self.testbed.options().cancellation_points, call, check).await;
     }
 
-    /// The same of a call after which it takes a start of a server, or more, to put things back.
-    pub async fn drop_at_some_awaits<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
-        cancellation::drop_at_every_await(self.testbed.options().slow_cancellation_points, call, check).await;
+    /// The same for a call whose effects take the start of a server, or longer, to restore.
+    pub(super) async fn drop_at_some_awaits<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
+        cancellation_points::drop_at_every_await(self.testbed.options().slow_cancellation_points, call, check).await;
     }
 }
 
-/// The kind of error that a call ends with, which must be one.
+/// Returns the kind of the error of a call that must fail.
 #[track_caller]
 pub(super) fn error_kind<T: std::fmt::Debug>(result: Result<T>) -> Kind {
     match result {
-        Ok(done) => panic!("it was not refused, and returned {done:?}"),
+        Ok(value) => panic!("the call should fail, but returned {value:?}"),
         Err(error) => error.kind(),
     }
 }
 
-fn attach(testbed: &dyn Testbed, host: &GuestHost) -> Arc<dyn Datastore> {
+fn attach(testbed: &dyn DriverTestbed, host: &GuestHost) -> Arc<dyn Datastore> {
     let server = testbed.driver().attach(host.clone());
-    server.unwrap_or_else(|error| panic!("the driver cannot be attached: {error:?}"))
+    server.unwrap_or_else(|error| panic!("could not attach the datastore: {error:?}"))
 }

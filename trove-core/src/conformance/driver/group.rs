@@ -1,25 +1,28 @@
-//! How cases are declared.
+//! Declarations of cases.
+
+use std::fmt;
 
 use super::ServerFixture;
 use crate::conformance::{case::Case, suite::Coverage};
 
-/// Cases on one topic.
+/// Cases on one topic with the same preconditions.
 pub(super) struct Group {
     pub(super) name: &'static str,
-    pub(super) server: Server,
+    pub(super) initial: InitialState,
     pub(super) needs: &'static [Need],
     pub(super) coverage: Coverage,
     pub(super) cases: Vec<Case<ServerFixture>>,
 }
 
-/// The server that a case begins with.
+/// The state of the host before a case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Server {
-    /// One that is prepared, and used by other cases before and after. A case creates only
-    /// [unique names](ServerFixture::unique_name) on it, and leaves it running with the settings it had.
-    Shared,
-    /// None: there is an empty host.
-    Absent,
+pub(super) enum InitialState {
+    /// A prepared server that other cases use before and after. A case creates only
+    /// [unique names](ServerFixture::unique_name) on it, and leaves it running with its original
+    /// settings.
+    SharedServer,
+    /// An empty host for this case alone.
+    EmptyHost,
 }
 
 /// An ability that cases need.
@@ -32,20 +35,33 @@ pub(super) enum Need {
     Resize,
 }
 
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accounts => "accounts",
+            Self::Databases => "databases",
+            Self::Configuration => "configuration",
+            Self::Upgrade => "upgrades",
+            Self::Resize => "resizing",
+        })
+    }
+}
+
 impl Group {
-    /// Cases on a shared server.
+    /// Declares cases that run on a shared server.
     pub(super) fn shared(name: &'static str, needs: &'static [Need], cases: Vec<Case<ServerFixture>>) -> Self {
-        Self { name, server: Server::Shared, needs, coverage: Coverage::Specific, cases }
+        Self { name, initial: InitialState::SharedServer, needs, coverage: Coverage::Specific, cases }
     }
 
-    /// Cases on an empty host.
+    /// Declares cases that start with an empty host.
     pub(super) fn empty(name: &'static str, needs: &'static [Need], cases: Vec<Case<ServerFixture>>) -> Self {
-        Self { server: Server::Absent, ..Self::shared(name, needs, cases) }
+        Self { initial: InitialState::EmptyHost, ..Self::shared(name, needs, cases) }
     }
 
-    /// Marks cases of what drivers usually share: they need not run on each engine in the quick tier.
+    /// Marks cases that exercise code which drivers usually share. In the quick tier they need not
+    /// run on every engine.
     #[must_use]
-    pub(super) fn shared_by_drivers(self) -> Self {
-        Self { coverage: Coverage::Shared, ..self }
+    pub(super) fn common(self) -> Self {
+        Self { coverage: Coverage::Common, ..self }
     }
 }

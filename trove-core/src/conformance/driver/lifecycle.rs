@@ -1,7 +1,7 @@
-//! From nothing to a server, and back, in every order.
+//! Servers are created, started, stopped and removed, in every order of calls.
 
 use super::{
-    Fault, ServerFixture,
+    ServerFault, ServerFixture,
     fixture::error_kind,
     group::{Group, Need},
 };
@@ -12,15 +12,15 @@ use crate::{
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    let running = cases![a_second_prepare_is_idempotent, a_stopped_server_starts_with_its_data];
-    let running_shared = cases![
+    let shared = cases![a_second_prepare_is_idempotent, a_stopped_server_starts_with_its_data];
+    let shared_common = cases![
         starting_a_running_server_does_not_restart_it,
         preparing_a_stopped_server_starts_it,
         a_killed_server_can_be_stopped_and_started,
         a_suspended_server_can_be_stopped_and_started,
         starting_a_suspended_server_resumes_it,
     ];
-    let nothing = cases![
+    let empty_common = cases![
         starting_an_unprepared_server_fails,
         removing_an_absent_server_is_ok,
         removing_leaves_nothing,
@@ -31,13 +31,13 @@ pub(super) fn groups() -> Vec<Group> {
         starting_a_removed_server_does_not_recreate_it,
         a_failed_prepare_leaves_nothing,
     ];
-    let stopped = cases![calls_to_a_stopped_server_are_unavailable];
+    let with_accounts = cases![calls_to_a_stopped_server_are_unavailable];
     vec![
-        Group::shared("lifecycle", &[], running),
-        Group::shared("lifecycle", &[], running_shared).shared_by_drivers(),
-        Group::shared("lifecycle", &[Need::Accounts], stopped),
+        Group::shared("lifecycle", &[], shared),
+        Group::shared("lifecycle", &[], shared_common).common(),
+        Group::shared("lifecycle", &[Need::Accounts], with_accounts),
         Group::empty("lifecycle", &[], cases![starting_a_server_without_data_does_not_recreate_it]),
-        Group::empty("lifecycle", &[], nothing).shared_by_drivers(),
+        Group::empty("lifecycle", &[], empty_common).common(),
     ]
 }
 
@@ -46,7 +46,7 @@ async fn a_second_prepare_is_idempotent(fixture: &ServerFixture) {
     session.put("prepared", "once").await.unwrap();
     fixture.prepare().await;
     fixture.reattach().prepare(&fixture.cx(), &fixture.spec()).await.unwrap();
-    assert_eq!(session.get("prepared").await.expect("the session was cut").as_deref(), Some("once"));
+    assert_eq!(session.get("prepared").await.expect("the session was terminated").as_deref(), Some("once"));
     fixture.wait_until_healthy().await;
 }
 
@@ -54,47 +54,47 @@ async fn starting_a_running_server_does_not_restart_it(fixture: &ServerFixture) 
     let mut session = fixture.app_session().await;
     fixture.server.start(&fixture.cx()).await.unwrap();
     fixture.reattach().start(&fixture.cx()).await.unwrap();
-    session.put("a", "b").await.expect("the session was cut");
+    session.put("a", "b").await.expect("the session was terminated");
 }
 
 async fn a_stopped_server_starts_with_its_data(fixture: &ServerFixture) {
-    fixture.write_marker("through a stop").await;
+    fixture.write_marker("before the stop").await;
     for _ in 0..2 {
         fixture.server.stop(&fixture.cx()).await.unwrap();
-        assert!(fixture.app_cannot_log_in().await, "a stopped server lets clients in");
+        assert!(fixture.app_cannot_log_in().await, "a stopped server accepts logins");
     }
     fixture.server.start(&fixture.cx()).await.unwrap();
-    assert_eq!(fixture.observe().await.health, Health::Healthy, "a start ends when the server answers");
-    fixture.assert_marker("through a stop").await;
+    assert_eq!(fixture.observe().await.health, Health::Healthy, "start returned before the server was healthy");
+    fixture.assert_marker("before the stop").await;
 }
 
 async fn preparing_a_stopped_server_starts_it(fixture: &ServerFixture) {
-    fixture.write_marker("again").await;
+    fixture.write_marker("before the stop").await;
     fixture.server.stop(&fixture.cx()).await.unwrap();
     fixture.reattach().prepare(&fixture.cx(), &fixture.spec()).await.unwrap();
-    fixture.assert_marker("again").await;
+    fixture.assert_marker("before the stop").await;
 }
 
 async fn a_killed_server_can_be_stopped_and_started(fixture: &ServerFixture) {
-    fixture.write_marker("through a kill").await;
-    fixture.inject(Fault::Kill).await;
+    fixture.write_marker("before the kill").await;
+    fixture.inject(ServerFault::Kill).await;
     fixture.server.stop(&fixture.cx()).await.unwrap();
-    fixture.wait_for("that it is stopped", |seen| seen.health == Health::Stopped).await;
+    fixture.wait_for("the server is stopped", |observed| observed.health == Health::Stopped).await;
     fixture.server.start(&fixture.cx()).await.unwrap();
-    fixture.assert_marker("through a kill").await;
+    fixture.assert_marker("before the kill").await;
 }
 
 async fn a_suspended_server_can_be_stopped_and_started(fixture: &ServerFixture) {
-    fixture.write_marker("through a freeze").await;
-    fixture.inject(Fault::Suspend).await;
+    fixture.write_marker("before the suspension").await;
+    fixture.inject(ServerFault::Suspend).await;
     fixture.server.stop(&fixture.cx()).await.unwrap();
-    fixture.wait_for("that it is stopped", |seen| seen.health == Health::Stopped).await;
+    fixture.wait_for("the server is stopped", |observed| observed.health == Health::Stopped).await;
     fixture.server.start(&fixture.cx()).await.unwrap();
-    fixture.assert_marker("through a freeze").await;
+    fixture.assert_marker("before the suspension").await;
 }
 
 async fn starting_a_suspended_server_resumes_it(fixture: &ServerFixture) {
-    fixture.inject(Fault::Suspend).await;
+    fixture.inject(ServerFault::Suspend).await;
     fixture.server.start(&fixture.cx()).await.unwrap();
     assert_eq!(fixture.observe().await.health, Health::Healthy);
     fixture.assert_app_can_write().await;
@@ -103,11 +103,11 @@ async fn starting_a_suspended_server_resumes_it(fixture: &ServerFixture) {
 async fn calls_to_a_stopped_server_are_unavailable(fixture: &ServerFixture) {
     fixture.server.stop(&fixture.cx()).await.unwrap();
     let server = fixture.reattach();
-    let accounts = server.abilities().accounts.expect("the ability was shown");
+    let accounts = server.abilities().accounts.expect("the ability is present");
     assert_eq!(error_kind(accounts.users(&fixture.cx(), &PageRequest::default()).await), Kind::Unavailable);
-    assert_eq!(error_kind(accounts.drop_user(&fixture.cx(), &"nobody".into()).await), Kind::Unavailable);
+    assert_eq!(error_kind(accounts.drop_user(&fixture.cx(), &"absent".into()).await), Kind::Unavailable);
     assert_eq!(error_kind(accounts.root_enabled(&fixture.cx()).await), Kind::Unavailable);
-    assert_eq!(fixture.observe().await.health, Health::Stopped, "a question started it");
+    assert_eq!(fixture.observe().await.health, Health::Stopped, "a query started the server");
     fixture.server.start(&fixture.cx()).await.unwrap();
 }
 
@@ -127,7 +127,7 @@ async fn removing_an_absent_server_is_ok(fixture: &ServerFixture) {
 
 async fn removing_leaves_nothing(fixture: &ServerFixture) {
     fixture.prepare().await;
-    assert_eq!(fixture.observe().await.health, Health::Healthy, "a prepare ends when the server answers");
+    assert_eq!(fixture.observe().await.health, Health::Healthy, "prepare returned before the server was healthy");
     for _ in 0..2 {
         fixture.server.remove(&fixture.cx()).await.unwrap();
         fixture.assert_no_leftovers().await;
@@ -137,14 +137,14 @@ async fn removing_leaves_nothing(fixture: &ServerFixture) {
 
 async fn a_killed_server_can_be_removed(fixture: &ServerFixture) {
     fixture.prepare().await;
-    fixture.inject(Fault::Kill).await;
+    fixture.inject(ServerFault::Kill).await;
     fixture.reattach().remove(&fixture.cx()).await.unwrap();
     fixture.assert_no_leftovers().await;
 }
 
 async fn a_suspended_server_can_be_removed(fixture: &ServerFixture) {
     fixture.prepare().await;
-    fixture.inject(Fault::Suspend).await;
+    fixture.inject(ServerFault::Suspend).await;
     fixture.reattach().remove(&fixture.cx()).await.unwrap();
     fixture.assert_no_leftovers().await;
 }
@@ -168,11 +168,11 @@ async fn a_removed_server_can_be_prepared_again(fixture: &ServerFixture) {
 
 async fn starting_a_removed_server_does_not_recreate_it(fixture: &ServerFixture) {
     fixture.prepare().await;
-    fixture.write_marker("or gone").await;
+    fixture.write_marker("before the removal").await;
     fixture.server.remove(&fixture.cx()).await.unwrap();
-    // Its data may be there still, and may be served; a server without it may not.
+    // The data may still exist, and may be served. An empty server must not be.
     match fixture.reattach().start(&fixture.cx()).await {
-        Ok(()) => fixture.assert_marker("or gone").await,
+        Ok(()) => fixture.assert_marker("before the removal").await,
         Err(error) => assert_ne!(fixture.observe().await.health, Health::Healthy, "{error:?}"),
     }
     fixture.reattach().remove(&fixture.cx()).await.unwrap();
@@ -181,7 +181,7 @@ async fn starting_a_removed_server_does_not_recreate_it(fixture: &ServerFixture)
 
 async fn starting_a_server_without_data_does_not_recreate_it(fixture: &ServerFixture) {
     fixture.prepare().await;
-    fixture.inject(Fault::DeleteData).await;
+    fixture.inject(ServerFault::DeleteData).await;
     fixture.wait_for_condition(Condition::DataMissing).await;
     for server in [fixture.server.clone(), fixture.reattach()] {
         assert_eq!(error_kind(server.start(&fixture.cx()).await), Kind::Corrupt);
@@ -192,16 +192,16 @@ async fn starting_a_server_without_data_does_not_recreate_it(fixture: &ServerFix
 }
 
 async fn a_failed_prepare_leaves_nothing(fixture: &ServerFixture) {
-    let (image, known) = fixture.missing_image();
+    let (image, known_missing) = fixture.missing_image();
     let mut host = fixture.host.clone();
     host.image = image;
     let server = fixture.testbed().driver().attach(host).unwrap();
     let kind = error_kind(server.prepare(&fixture.cx(), &fixture.spec()).await);
-    assert!(kind == Kind::NotFound || (!known && kind == Kind::Unavailable), "{kind:?}");
+    assert!(kind == Kind::NotFound || (!known_missing && kind == Kind::Unavailable), "{kind:?}");
     assert!(!matches!(fixture.observe().await.health, Health::Healthy | Health::Starting));
     server.remove(&fixture.cx()).await.unwrap();
     fixture.assert_no_leftovers().await;
-    // It was not the place that failed.
+    // The host is still usable.
     fixture.prepare().await;
     fixture.assert_app_can_write().await;
 }

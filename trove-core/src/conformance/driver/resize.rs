@@ -1,4 +1,4 @@
-//! Other limits for a server.
+//! Servers change their memory and processor limits without losing data or settings.
 
 use super::{
     ServerFixture,
@@ -18,7 +18,7 @@ pub(super) fn groups() -> Vec<Group> {
     ];
     vec![
         Group::shared("resize", &[Need::Resize], cases![growing_and_shrinking_a_server_keeps_its_data]),
-        Group::shared("resize", &[Need::Resize], shared).shared_by_drivers(),
+        Group::shared("resize", &[Need::Resize], shared).common(),
     ]
 }
 
@@ -27,7 +27,7 @@ async fn resizing_to_the_same_flavor_does_not_restart_the_server(fixture: &Serve
     fixture.resize().resize(&fixture.cx(), &fixture.host.flavor).await.unwrap();
     let renamed = Flavor { name: "renamed".to_owned(), ..fixture.host.flavor.clone() };
     fixture.resize().resize(&fixture.cx(), &renamed).await.unwrap();
-    session.put("a", "b").await.expect("the session was cut");
+    session.put("a", "b").await.expect("the session was terminated");
     fixture.resize().resize(&fixture.cx(), &fixture.host.flavor).await.unwrap();
 }
 
@@ -35,7 +35,7 @@ async fn growing_and_shrinking_a_server_keeps_its_data(fixture: &ServerFixture) 
     fixture.write_marker("before").await;
     for flavor in [&fixture.larger_flavor(), &fixture.host.flavor] {
         fixture.resize().resize(&fixture.cx(), flavor).await.unwrap();
-        assert_eq!(fixture.observe().await.health, Health::Healthy, "it ends when the server answers");
+        assert_eq!(fixture.observe().await.health, Health::Healthy, "resize returned before the server was healthy");
         fixture.assert_marker("before").await;
     }
 }
@@ -65,8 +65,8 @@ async fn a_resize_is_visible_to_every_process(fixture: &ServerFixture) {
     fixture.resize().resize(&fixture.cx(), &fixture.larger_flavor()).await.unwrap();
     let mut session = fixture.app_session().await;
     let server = fixture.reattach();
-    let resize = server.abilities().resize.expect("the ability was shown");
+    let resize = server.abilities().resize.expect("the ability is present");
     resize.resize(&fixture.cx(), &fixture.larger_flavor()).await.unwrap();
-    session.put("a", "b").await.expect("the session was cut: it was not known that the server had that size");
+    session.put("a", "b").await.expect("resizing to the current size terminated the session");
     resize.resize(&fixture.cx(), &fixture.host.flavor).await.unwrap();
 }

@@ -1,19 +1,18 @@
-//! Which cases there are, and the servers that they share.
+//! The list of all cases, and the servers that cases share.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-
 use tokio::sync::OnceCell;
 
 use super::{
-    ServerFixture, Testbed, accounts, at_once, cancelling, configuration, contract, fencing,
-    group::{Group, Need, Server},
-    keys, lifecycle, observe, progress, repeating, resize, secrets, upgrade,
+    DriverTestbed, ServerFixture, accounts, cancellation, concurrency, configuration, contract, fencing,
+    group::{Group, InitialState, Need},
+    idempotency, idempotency_keys, lifecycle, observe, progress, resize, secrets, upgrade,
 };
 use crate::{
     conformance::{
-        Outcome, Report,
+        CaseOutcome, Report,
         case::{self, Case},
         suite::{self, Suite, SuiteCase},
     },
@@ -21,13 +20,26 @@ use crate::{
     error::Result,
 };
 
-/// Runs all cases on a testbed.
-pub async fn certify(testbed: impl Testbed) -> Report {
+/// Runs all cases on a testbed, as many at a time as its [options](super::SuiteOptions) state.
+///
+/// See the [module page](super) for an example.
+pub async fn certify(testbed: impl DriverTestbed) -> Report {
     certify_matching(testbed, "").await
 }
 
-/// Runs the cases whose names contain the filter.
-pub async fn certify_matching(testbed: impl Testbed, filter: &str) -> Report {
+/// Runs the cases whose names contain `filter`.
+///
+/// ```
+/// # use tokio::runtime::Builder;
+/// # let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+/// # runtime.block_on(async {
+/// use trove_core::conformance::{driver::certify_matching, memory::World};
+///
+/// let report = certify_matching(World::new().testbed(), "accounts::users::dropping").await;
+/// assert!(report.passed(), "{report}");
+/// # });
+/// ```
+pub async fn certify_matching(testbed: impl DriverTestbed, filter: &str) -> Report {
     let (subject, concurrency) = (testbed.driver().manifest().name.clone(), testbed.options().concurrency);
     suite::certify(&subject, &DriverSuite::new(testbed), filter, concurrency).await
 }
@@ -41,37 +53,37 @@ fn groups() -> Vec<Group> {
         configuration::groups(),
         upgrade::groups(),
         resize::groups(),
-        repeating::groups(),
-        keys::groups(),
+        idempotency::groups(),
+        idempotency_keys::groups(),
         fencing::groups(),
-        cancelling::groups(),
-        at_once::groups(),
+        cancellation::groups(),
+        concurrency::groups(),
         progress::groups(),
         secrets::groups(),
     ];
     groups.into_iter().flatten().collect()
 }
 
-/// The suite on one testbed.
+/// The suite with one testbed.
 pub(in crate::conformance) struct DriverSuite {
-    testbed: Arc<dyn Testbed>,
-    /// Servers that the cases so far left clean.
+    testbed: Arc<dyn DriverTestbed>,
+    /// Shared servers that no case uses now. Earlier cases left them clean.
     idle: Mutex<Vec<ServerFixture>>,
-    /// The abilities of an attached datastore.
+    /// The abilities of the datastore, determined by the first case.
     present: OnceCell<AbilitySet>,
 }
 
-/// A case, and what it begins with.
+/// A case and its preconditions.
 pub(in crate::conformance) struct DriverCase {
-    /// Makes its names on a shared server unique.
+    /// Distinguishes the names that the case creates on a shared server from those of other cases.
     number: usize,
-    server: Server,
+    initial: InitialState,
     needs: &'static [Need],
     case: Case<ServerFixture>,
 }
 
 impl DriverSuite {
-    pub(in crate::conformance) fn new(testbed: impl Testbed) -> Self {
+    pub(in crate::conformance) fn new(testbed: impl DriverTestbed) -> Self {
         Self { testbed: Arc::new(testbed), idle: Mutex::default(), present: OnceCell::new() }
     }
 
@@ -79,7 +91,7 @@ impl DriverSuite {
         self.idle.lock()
     }
 
-    /// Returns the abilities of a datastore of the driver.
+    /// Returns the abilities of a datastore that the driver attaches to a new host.
     async fn attached_abilities(&self) -> Result<AbilitySet> {
         let host = self.testbed.allocate().await?;
         let abilities = self.testbed.driver().attach(host.clone()).map(|server| server.abilities().set());
@@ -87,7 +99,7 @@ impl DriverSuite {
         abilities
     }
 
-    /// Returns why a case with these needs is skipped.
+    /// Returns the reason to skip a case with these needs, if there is one.
     async fn skip_reason(&self, needs: &[Need]) -> Result<Option<String>> {
         let present = *self.present.get_or_try_init(|| self.attached_abilities()).await?;
         let manifest = self.testbed.driver().manifest();
@@ -100,30 +112,30 @@ impl Suite for DriverSuite {
 
     fn cases() -> Vec<SuiteCase<DriverCase>> {
         let mut cases = Vec::new();
-        for Group { name, server, needs, coverage, cases: of_group } in groups() {
-            for case in of_group {
+        for Group { name, initial, needs, coverage, cases: group_cases } in groups() {
+            for case in group_cases {
                 let name = format!("{name}::{}", case.name);
-                let case = DriverCase { number: cases.len(), server, needs, case };
+                let case = DriverCase { number: cases.len(), initial, needs, case };
                 cases.push(SuiteCase { name, coverage, case });
             }
         }
         cases
     }
 
-    async fn run(&self, &DriverCase { number, server, needs, case }: &DriverCase) -> Outcome {
+    async fn run(&self, &DriverCase { number, initial, needs, case }: &DriverCase) -> CaseOutcome {
         match self.skip_reason(needs).await {
             Ok(None) => {}
-            Ok(Some(reason)) => return Outcome::Skipped(reason),
-            Err(error) => return Outcome::Failed(format!("could not attach the driver: {error:?}")),
+            Ok(Some(reason)) => return CaseOutcome::Skipped(reason),
+            Err(error) => return CaseOutcome::Failed(format!("could not attach the datastore: {error:?}")),
         }
-        let idle = if server == Server::Shared { self.idle().pop() } else { None };
+        let idle = if initial == InitialState::SharedServer { self.idle().pop() } else { None };
         let mut used = None;
         let outcome = case::run(self.testbed.options().case_timeout, async {
             let fixture = match idle {
                 Some(idle) => used.insert(idle.for_case(number)),
                 None => {
                     let fixture = used.insert(ServerFixture::create(self.testbed.clone(), number).await);
-                    if server == Server::Shared {
+                    if initial == InitialState::SharedServer {
                         fixture.prepare().await;
                     }
                     fixture
@@ -132,7 +144,7 @@ impl Suite for DriverSuite {
             (case.run)(fixture).await;
         })
         .await;
-        let clean = server == Server::Shared && !matches!(outcome, Outcome::Failed(_));
+        let clean = initial == InitialState::SharedServer && !matches!(outcome, CaseOutcome::Failed(_));
         match used {
             Some(fixture) if clean => self.idle().push(fixture),
             Some(fixture) => fixture.release().await,
@@ -149,8 +161,10 @@ impl Suite for DriverSuite {
     }
 }
 
-/// Returns why cases that need this are skipped: the manifest decides. A declared ability that the datastore lacks fails
-/// one case of the group `contract`, and no other.
+/// Returns the reason to skip cases with this need, if the manifest does not declare the ability.
+///
+/// A declared ability that the datastore lacks also skips them, and fails one case of the group
+/// `contract` instead.
 fn skip_reason(need: Need, manifest: &Manifest, present: AbilitySet) -> Option<String> {
     let has = |abilities: AbilitySet| {
         let AbilitySet { accounts, configuration, upgrade, resize } = abilities;
@@ -163,9 +177,9 @@ fn skip_reason(need: Need, manifest: &Manifest, present: AbilitySet) -> Option<S
         }
     };
     if !has(manifest.abilities()) {
-        Some(format!("the driver has no {need:?}"))
+        Some(format!("the driver does not support {need}"))
     } else if !has(present) {
-        Some(format!("the datastore lacks {need:?}, which the manifest declares"))
+        Some(format!("the datastore does not support {need}, although the manifest declares it"))
     } else {
         None
     }

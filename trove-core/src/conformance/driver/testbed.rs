@@ -9,108 +9,124 @@ use crate::{
     model::Setting,
 };
 
-/// The hosts of the servers of a driver under test, and all that the suite does without the driver.
+/// The environment of a driver under test: hosts for its servers, client sessions, and faults.
 ///
-/// A testbed returns [`Unsupported`](crate::error::Kind::Unsupported) for what it cannot do, and the cases that need it
-/// are skipped.
+/// The suite uses the testbed for everything that it must not learn from the driver itself. Cases
+/// run concurrently, each with hosts of its own. The [module page](super) has an example.
 #[async_trait]
-pub trait Testbed: Send + Sync + 'static {
+pub trait DriverTestbed: Send + Sync + 'static {
     /// Returns the driver under test.
     fn driver(&self) -> &Arc<dyn Driver>;
 
-    /// Allocates an empty host for one more instance.
+    /// Allocates an empty host for a new instance.
     async fn allocate(&self) -> Result<GuestHost>;
 
-    /// Releases a host with whatever is still on it.
+    /// Deletes the server on a host, if there is one, and releases the host.
     async fn release(&self, host: &GuestHost) -> Result<()>;
 
-    /// Lists what there is of an instance besides its host and its data: containers, rendered files, mounts.
+    /// Lists the resources of an instance other than its host and its data, such as processes,
+    /// containers, rendered files and mounts.
+    ///
+    /// The suite asserts that a removed server leaves none, and prints them if it does.
     async fn leftovers(&self, host: &GuestHost) -> Result<Vec<String>>;
 
-    /// Opens a session of a tenant's client. A login that the server refuses is an error of any kind.
+    /// Opens a session as a tenant's client. Called only if the driver supports accounts. A
+    /// rejected login is an error of any kind.
     async fn connect(&self, host: &GuestHost, login: &ClientLogin) -> Result<Box<dyn ClientSession>>;
 
-    /// Injects a fault into the server.
-    async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()>;
+    /// Injects a fault into the server, without the driver's help.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unsupported`](crate::error::Kind::Unsupported) for a fault that the testbed cannot
+    /// inject; the cases that need it are then skipped.
+    async fn inject(&self, host: &GuestHost, fault: ServerFault) -> Result<()>;
 
-    /// Returns all that is readable of an instance: logs of its server and its helpers, descriptions of their processes
-    /// and containers, every file that is not the tenant's data. The suite searches it for secrets.
+    /// Returns everything of an instance that an operator can read: the logs of its server and of
+    /// helper processes, the descriptions of processes and containers, and every file that is not
+    /// the tenant's data. The suite searches it for secrets.
     async fn artifacts(&self, host: &GuestHost) -> Result<Vec<Artifact>>;
 
-    /// Returns settings to try.
+    /// Returns the parameters and values that the suite sets.
     fn sample_settings(&self) -> SampleSettings {
         SampleSettings::default()
     }
 
-    /// Returns a release to upgrade to.
+    /// Returns a release to upgrade the server to. Without one, most cases about upgrades are
+    /// skipped.
     fn upgrade_target(&self) -> Option<Release> {
         None
     }
 
-    /// Returns the name of an image that is known not to exist.
+    /// Returns the name of an image that is known not to exist. Without one, the suite uses a name
+    /// in a registry that does not exist.
     fn missing_image(&self) -> Option<String> {
         None
     }
 
-    /// Returns limits and repetition counts.
+    /// Returns the time limits and repetition counts.
     fn options(&self) -> SuiteOptions {
         SuiteOptions::default()
     }
 }
 
-/// What a client logs in with.
+/// The credentials of a client, and the database to connect to.
 #[derive(Clone, Debug)]
 pub struct ClientLogin {
-    /// The user.
+    /// The user name.
     pub user: String,
-    /// Its password.
+    /// The password.
     pub password: String,
-    /// The database; `None` where the datastore has none, or for a user that has none.
+    /// The database. `None` if the engine has no databases or the user may use none.
     pub database: Option<String>,
 }
 
-/// A tenant's session with a server. There is a table of texts by name in each database, created by the first writer,
-/// which all users of the database may use.
+/// A client session with a server.
+///
+/// The suite stores texts by name. A session keeps them in a table of its database, or as keys if
+/// the engine has no tables. The first writer creates the table, and all users of the database may
+/// read and write it.
 #[async_trait]
 pub trait ClientSession: Send {
-    /// Writes a text.
+    /// Writes a text, replacing the one of the same name.
     async fn put(&mut self, name: &str, text: &str) -> Result<()>;
 
-    /// Reads a text; `None` where there is none.
+    /// Reads a text. Returns `None` if there is none of that name.
     async fn get(&mut self, name: &str) -> Result<Option<String>>;
 
-    /// Returns the user and the database that the server reports.
+    /// Queries the server for the user and the database of this session.
     async fn current_user(&mut self) -> Result<(String, Option<String>)>;
 
-    /// Returns the effective value of a parameter.
+    /// Queries the server for the effective value of a parameter.
     async fn parameter(&mut self, name: &str) -> Result<String>;
 }
 
-/// A fault to inject into a server, or the end of one.
+/// A fault to inject into a server, or its removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fault {
-    /// Kills its process.
+pub enum ServerFault {
+    /// Kills the process of the server.
     Kill,
-    /// Suspends its process; its sockets stay open.
+    /// Suspends the process of the server, as `SIGSTOP` does. Its sockets stay open.
     Suspend,
     /// Resumes a suspended process.
     Resume,
-    /// Fills its volume.
+    /// Fills the volume.
     FillVolume,
-    /// Frees what filled the volume.
+    /// Deletes the files that filled the volume.
     FreeVolume,
-    /// Removes what it runs in, as a careless operator would, but not its data.
+    /// Deletes the container or process of the server without the driver's knowledge, but not its
+    /// data.
     RemoveServer,
-    /// Stops it and deletes its data.
+    /// Stops the server and deletes its data.
     DeleteData,
 }
 
-/// Something readable, and where it was found.
+/// Content that an operator can read, such as a file or a log.
 pub struct Artifact {
-    /// Where.
+    /// The location, such as a path. Printed if a secret is found.
     pub location: String,
-    /// What.
+    /// The content.
     pub content: Vec<u8>,
 }
 
@@ -120,38 +136,53 @@ impl fmt::Debug for Artifact {
     }
 }
 
-/// Parameters of the server with values to try. Cases about absent ones are skipped.
+/// The parameters that the suite sets on servers. Cases that need an absent one are skipped.
+///
+/// Every value must be valid according to the catalog. The values of `dynamic` and `restart` must
+/// have the form in which [`ClientSession::parameter`] returns them.
+///
+/// ```
+/// use trove_core::conformance::driver::SampleSettings;
+///
+/// let mut samples = SampleSettings::default();
+/// samples.dynamic = Some(("work_mem".to_owned(), 2048.into(), 3072.into()));
+/// samples.restart = Some(("max_locks_per_transaction".to_owned(), 77.into(), 78.into()));
+/// samples.rejected = Some(("DateStyle".to_owned(), "never".into()));
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SampleSettings {
-    /// A parameter that a running server changes at once, and two values as it shows them; neither is the default.
+    /// A parameter that a running server applies immediately, with two values, neither of which is
+    /// the default.
     pub dynamic: Option<(String, Setting, Setting)>,
-    /// A parameter that needs a restart, with two values.
+    /// A parameter that requires a restart, with two values.
     pub restart: Option<(String, Setting, Setting)>,
-    /// A parameter with a value that the catalog allows and the running server rejects.
+    /// A parameter with a value that the catalog allows but the running server rejects.
     pub rejected: Option<(String, Setting)>,
-    /// A parameter with a value with which the server does not start.
+    /// A parameter with a value that the catalog allows but that prevents the server from starting.
     pub fatal: Option<(String, Setting)>,
 }
 
-/// Limits and repetition counts of the suite.
+/// The time limits and repetition counts of the suite.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SuiteOptions {
-    /// The time limit of one case. It bounds how long a broken driver hangs, and measures nothing.
+    /// The time limit of one case. Ends cases in which a driver hangs; it is not a performance
+    /// requirement.
     pub case_timeout: Duration,
-    /// How many cases [`certify`](super::certify) runs at a time, each on a server of its own.
+    /// The number of cases that [`certify`](super::certify) runs concurrently, each with a server
+    /// of its own.
     pub concurrency: usize,
-    /// At how many of its awaits a call is dropped.
+    /// The number of await points at which a call is dropped.
     pub cancellation_points: usize,
-    /// The same for a call after which a server has to be started, or more, before the next one.
+    /// The same for calls whose effects take the start of a server, or longer, to restore.
     pub slow_cancellation_points: usize,
     /// The time limit of one observation of a server, whatever state it is in.
     pub observe_timeout: Duration,
 }
 
 impl SuiteOptions {
-    /// Returns the options of a tier.
+    /// Returns the options for a tier.
     pub fn for_tier(tier: Tier) -> Self {
         let (cancellation_points, slow_cancellation_points) = match tier {
             Tier::Quick => (2, 1),
@@ -174,12 +205,12 @@ impl Default for SuiteOptions {
 }
 
 impl ClientLogin {
-    /// A user with a password.
+    /// Creates the login of a user without a database.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: user.into(), password: password.into(), database: None }
     }
 
-    /// Sets the database.
+    /// Sets the database to connect to.
     #[must_use]
     pub fn database(mut self, name: impl Into<String>) -> Self {
         self.database = Some(name.into());

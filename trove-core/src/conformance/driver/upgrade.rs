@@ -1,7 +1,7 @@
-//! Another release on the same data, and the way back.
+//! Upgrades run another release on the same data, and can be reverted until they are committed.
 
 use super::{
-    Fault, ServerFixture,
+    ServerFault, ServerFixture,
     fixture::error_kind,
     group::{Group, Need},
 };
@@ -19,7 +19,7 @@ pub(super) fn groups() -> Vec<Group> {
         an_image_of_another_version_is_rejected,
         upgrading_to_the_current_release_changes_nothing,
         reverting_without_an_upgrade_is_ok,
-        concluding_without_an_upgrade_is_ok,
+        committing_without_an_upgrade_is_ok,
         a_failed_upgrade_can_be_reverted,
         a_reverted_upgrade_restores_the_previous_state,
         an_unfinished_upgrade_blocks_another,
@@ -39,36 +39,36 @@ async fn a_check_changes_nothing(fixture: &ServerFixture) {
     for release in [&to, &from, &to] {
         fixture.upgrade().check(&fixture.cx(), release).await.unwrap();
     }
-    session.put("a", "b").await.expect("the session was cut");
-    assert_eq!(fixture.leftovers().await, before, "something is left of the check");
+    session.put("a", "b").await.expect("the session was terminated");
+    assert_eq!(fixture.leftovers().await, before, "the check left resources behind");
 }
 
 async fn a_missing_image_is_rejected_before_any_change(fixture: &ServerFixture) {
-    let ((image, known), mut session) = (fixture.missing_image(), fixture.app_session().await);
+    let ((image, known_missing), mut session) = (fixture.missing_image(), fixture.app_session().await);
     let missing = Release::new(&fixture.host.version, image);
-    let told = |kind: Kind| kind == Kind::NotFound || (!known && kind == Kind::Unavailable);
+    let is_expected = |kind: Kind| kind == Kind::NotFound || (!known_missing && kind == Kind::Unavailable);
     let kind = error_kind(fixture.upgrade().check(&fixture.cx(), &missing).await);
-    assert!(told(kind), "check: {kind:?}");
+    assert!(is_expected(kind), "check: {kind:?}");
     let kind = error_kind(fixture.upgrade().upgrade(&fixture.cx(), &missing).await);
-    assert!(told(kind), "upgrade: {kind:?}");
-    session.put("a", "b").await.expect("the session was cut");
+    assert!(is_expected(kind), "upgrade: {kind:?}");
+    session.put("a", "b").await.expect("the session was terminated");
 }
 
 async fn an_image_of_another_version_is_rejected(fixture: &ServerFixture) {
     let mut session = fixture.app_session().await;
-    let wrong = Release::new("999999", &fixture.host.image);
+    let mismatched = Release::new("999999", &fixture.host.image);
     for _ in 0..2 {
-        let kind = error_kind(fixture.upgrade().check(&fixture.cx(), &wrong).await);
+        let kind = error_kind(fixture.upgrade().check(&fixture.cx(), &mismatched).await);
         assert!(matches!(kind, Kind::Conflict | Kind::Unsupported), "{kind:?}");
     }
-    session.put("a", "b").await.expect("the session was cut");
+    session.put("a", "b").await.expect("the session was terminated");
 }
 
 async fn upgrading_to_the_current_release_changes_nothing(fixture: &ServerFixture) {
     let mut session = fixture.app_session().await;
     fixture.upgrade().upgrade(&fixture.cx(), &fixture.current_release()).await.unwrap();
     fixture.upgrade().commit(&fixture.cx()).await.unwrap();
-    session.put("a", "b").await.expect("the session was cut");
+    session.put("a", "b").await.expect("the session was terminated");
 }
 
 async fn reverting_without_an_upgrade_is_ok(fixture: &ServerFixture) {
@@ -76,10 +76,10 @@ async fn reverting_without_an_upgrade_is_ok(fixture: &ServerFixture) {
     for _ in 0..2 {
         fixture.upgrade().revert(&fixture.cx(), &fixture.current_release()).await.unwrap();
     }
-    session.put("a", "b").await.expect("the session was cut");
+    session.put("a", "b").await.expect("the session was terminated");
 }
 
-async fn concluding_without_an_upgrade_is_ok(fixture: &ServerFixture) {
+async fn committing_without_an_upgrade_is_ok(fixture: &ServerFixture) {
     for _ in 0..2 {
         fixture.upgrade().commit(&fixture.cx()).await.unwrap();
     }
@@ -98,17 +98,17 @@ async fn a_failed_upgrade_can_be_reverted(fixture: &ServerFixture) {
 async fn a_reverted_upgrade_restores_the_previous_state(fixture: &ServerFixture) {
     let (from, to) = fixture.releases();
     fixture.write_marker("before").await;
-    let before = (fixture.observe().await.server_version, fixture.leftovers().await);
+    let (version, leftovers) = (fixture.observe().await.server_version, fixture.leftovers().await);
     fixture.upgrade().upgrade(&fixture.cx(), &to).await.unwrap();
     fixture.assert_marker("before").await;
-    fixture.inject(Fault::Kill).await;
+    fixture.inject(ServerFault::Kill).await;
     let server = fixture.reattach();
-    let upgrade = server.abilities().upgrade.expect("the ability was shown");
+    let upgrade = server.abilities().upgrade.expect("the ability is present");
     upgrade.revert(&fixture.cx(), &from).await.unwrap();
-    let seen = server.observe(&fixture.cx()).await.unwrap();
-    assert_eq!((seen.health, seen.server_version), (Health::Healthy, before.0));
+    let observed = server.observe(&fixture.cx()).await.unwrap();
+    assert_eq!((observed.health, observed.server_version), (Health::Healthy, version));
     fixture.assert_marker("before").await;
-    assert_eq!(fixture.leftovers().await.len(), before.1.len(), "something is left of the upgrade");
+    assert_eq!(fixture.leftovers().await.len(), leftovers.len(), "the upgrade left resources behind");
 }
 
 async fn an_unfinished_upgrade_blocks_another(fixture: &ServerFixture) {
@@ -123,8 +123,8 @@ async fn an_unfinished_upgrade_blocks_another(fixture: &ServerFixture) {
 }
 
 async fn an_upgrade_keeps_data_users_and_settings(fixture: &ServerFixture) {
-    let ((_, to), (live, now, _)) = (fixture.releases(), fixture.dynamic_parameter());
-    let settings = Settings::from([(live.clone(), now.clone())]);
+    let ((_, to), (name, value, _)) = (fixture.releases(), fixture.dynamic_parameter());
+    let settings = Settings::from([(name.clone(), value.clone())]);
     fixture.server.prepare(&fixture.cx(), &fixture.spec().settings(settings)).await.unwrap();
     fixture.write_marker("before").await;
     let other = NewUser::new("other", "x");
@@ -133,13 +133,13 @@ async fn an_upgrade_keeps_data_users_and_settings(fixture: &ServerFixture) {
     }
     fixture.upgrade().upgrade(&fixture.cx(), &to).await.unwrap();
     if fixture.account_rules().is_some() {
-        fixture.accounts().user(&fixture.cx(), &other.user).await.expect("a user was lost");
+        fixture.accounts().user(&fixture.cx(), &other.user).await.expect("the upgrade lost a user");
     }
-    let seen = fixture.observe().await;
-    assert_eq!(seen.health, Health::Healthy, "an upgrade ends when the server answers");
-    assert!(seen.server_version.is_some_and(|version| version.starts_with(&to.version)));
+    let observed = fixture.observe().await;
+    assert_eq!(observed.health, Health::Healthy, "upgrade returned before the server was healthy");
+    assert!(observed.server_version.is_some_and(|version| version.starts_with(&to.version)));
     fixture.assert_marker("before").await;
-    assert_eq!(fixture.effective_value(&live).await, now.to_string());
+    assert_eq!(fixture.effective_value(&name).await, value.to_string());
     assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
     fixture.upgrade().commit(&fixture.cx()).await.unwrap();
     fixture.restart().await;
@@ -155,7 +155,7 @@ async fn the_release_is_known_to_every_process(fixture: &ServerFixture) {
     fixture.upgrade().upgrade(&fixture.cx(), &to).await.unwrap();
     fixture.upgrade().commit(&fixture.cx()).await.unwrap();
     let version = fixture.observe().await.server_version;
-    // Whoever asked may have died before it wrote down what the instance is.
+    // The owner may have died before it persisted the new release.
     let server = fixture.reattach();
     server.stop(&fixture.cx()).await.unwrap();
     server.start(&fixture.cx()).await.unwrap();

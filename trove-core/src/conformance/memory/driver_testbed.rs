@@ -6,7 +6,9 @@ use async_trait::async_trait;
 
 use super::{Inner, Server, World};
 use crate::{
-    conformance::driver::{Artifact, ClientLogin, ClientSession, Fault, SampleSettings, SuiteOptions, Testbed},
+    conformance::driver::{
+        Artifact, ClientLogin, ClientSession, DriverTestbed, SampleSettings, ServerFault, SuiteOptions,
+    },
     datastore::{Driver, GuestHost, Release},
     error::{Error, Result},
     id::InstanceId,
@@ -51,7 +53,7 @@ impl World {
 }
 
 #[async_trait]
-impl Testbed for MemoryTestbed {
+impl DriverTestbed for MemoryTestbed {
     fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
     }
@@ -102,18 +104,18 @@ impl Testbed for MemoryTestbed {
         Ok(Box::new(MemorySession { world: self.world.clone(), instance: host.instance, number }))
     }
 
-    async fn inject(&self, host: &GuestHost, fault: Fault) -> Result<()> {
+    async fn inject(&self, host: &GuestHost, fault: ServerFault) -> Result<()> {
         let mut inner = self.world.inner();
         let server = inner.servers.get_mut(&host.instance).ok_or_else(server_not_found)?;
         let down = |condition, message| Some(Health::Down(Problem::new(condition, message)));
         match fault {
-            Fault::Kill => server.terminate(down(Condition::Killed, "the server was killed")),
-            Fault::RemoveServer => server.terminate(down(Condition::Removed, "the server was removed")),
-            Fault::DeleteData => server.terminate(down(Condition::DataMissing, "the data was deleted")),
-            Fault::Suspend => server.fault = down(Condition::Paused, "the server is suspended"),
-            Fault::Resume => server.fault = None,
-            Fault::FillVolume => server.volume_full = true,
-            Fault::FreeVolume => server.volume_full = false,
+            ServerFault::Kill => server.terminate(down(Condition::Killed, "the server was killed")),
+            ServerFault::RemoveServer => server.terminate(down(Condition::Removed, "the server was removed")),
+            ServerFault::DeleteData => server.terminate(down(Condition::DataMissing, "the data was deleted")),
+            ServerFault::Suspend => server.fault = down(Condition::Paused, "the server is suspended"),
+            ServerFault::Resume => server.fault = None,
+            ServerFault::FillVolume => server.volume_full = true,
+            ServerFault::FreeVolume => server.volume_full = false,
         }
         Ok(())
     }

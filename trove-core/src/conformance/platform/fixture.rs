@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Testbed;
 use crate::{
-    conformance::cancellation,
+    conformance::cancellation_points,
     datastore::GuestHost,
     error::Result,
     guest,
@@ -163,7 +163,7 @@ impl PlatformFixture {
     /// Makes a call to its end, and then again and again, dropped at one of its awaits after another. After each `check`
     /// looks whether anything was lost, and puts things back for the next.
     pub async fn drop_at_every_await<F: Future>(&self, call: impl FnMut() -> F, check: impl AsyncFnMut(usize)) {
-        cancellation::drop_at_every_await(DROPS, call, check).await;
+        cancellation_points::drop_at_every_await(DROPS, call, check).await;
     }
 }
 

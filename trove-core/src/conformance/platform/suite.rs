@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{PlatformFixture, Testbed, compute, life, networks, volumes};
 use crate::conformance::{
-    Outcome, Report,
+    CaseOutcome, Report,
     case::{self, Case},
     suite::{self, Suite, SuiteCase},
 };
@@ -41,19 +41,19 @@ impl Suite for PlatformSuite {
         groups.into_iter().flat_map(|(group, cases)| suite::grouped(group, cases)).collect()
     }
 
-    async fn run(&self, case: &Self::Case) -> Outcome {
+    async fn run(&self, case: &Self::Case) -> CaseOutcome {
         let fixture = match PlatformFixture::open(self.testbed.clone()).await {
             Ok(fixture) => fixture,
-            Err(error) => return Outcome::Failed(format!("could not open the platform: {error:?}")),
+            Err(error) => return CaseOutcome::Failed(format!("could not open the platform: {error:?}")),
         };
         let limit = self.testbed.case_timeout();
         let outcome = case::run(limit, (case.run)(&fixture)).await;
         // What a failed case created is released as well, for the sake of the next.
         let released = case::run(limit, fixture.release_all()).await;
         match outcome {
-            Outcome::Failed(_) => outcome,
-            Outcome::Passed | Outcome::Skipped(_) if matches!(released, Outcome::Failed(_)) => released,
-            Outcome::Passed | Outcome::Skipped(_) => outcome,
+            CaseOutcome::Failed(_) => outcome,
+            CaseOutcome::Passed | CaseOutcome::Skipped(_) if matches!(released, CaseOutcome::Failed(_)) => released,
+            CaseOutcome::Passed | CaseOutcome::Skipped(_) => outcome,
         }
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::{
-    Outcome, Report,
+    CaseOutcome, Report,
     case::{self, Case},
     suite::{self, Suite, SuiteCase},
 };
@@ -60,10 +60,10 @@ impl Suite for StoreSuite {
         groups.into_iter().flat_map(|(group, cases)| suite::grouped(group, cases)).collect()
     }
 
-    async fn run(&self, case: &Self::Case) -> Outcome {
+    async fn run(&self, case: &Self::Case) -> CaseOutcome {
         let _turn = self.turn.lock().await;
         let outcome = case::run(CASE_TIMEOUT, (case.run)(&self.store)).await;
-        if matches!(outcome, Outcome::Failed(_)) {
+        if matches!(outcome, CaseOutcome::Failed(_)) {
             // What it left would mislead the next. Where it cannot be swept, the next case says so.
             case::run(CASE_TIMEOUT, rows::sweep(&self.store)).await;
         }

@@ -20,7 +20,7 @@ pub(super) fn groups() -> Vec<Group> {
         ),
         databases_group("accounts::fencing", cases![a_stale_epoch_cannot_change_databases]),
     ];
-    groups.map(Group::shared_by_drivers).into()
+    groups.map(Group::common).into()
 }
 
 /// Returns the context of an operation whose owner was superseded.

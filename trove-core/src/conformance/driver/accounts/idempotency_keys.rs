@@ -20,7 +20,7 @@ pub(super) fn groups() -> Vec<Group> {
         ),
         databases_group("accounts::idempotency_keys", cases![a_key_reused_for_another_database_is_a_conflict]),
     ];
-    groups.map(Group::shared_by_drivers).into()
+    groups.map(Group::common).into()
 }
 
 async fn a_key_reused_for_another_user_is_a_conflict(fixture: &ServerFixture) {

@@ -1,67 +1,70 @@
-//! What is logged while a case runs.
+//! Captures the log of a running case.
 
 use std::{
     fmt::{self, Write as _},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
 
-/// Keeps all events and the fields of all spans, of every level. Clones keep together.
+/// A subscriber that records all events and the fields of all spans, at every level. Clones share
+/// their records.
 ///
-/// It hears what is logged where the future is polled that [listens](tracing::instrument::WithSubscriber) to it. What a
-/// driver logs in tasks and threads of its own it does not: a testbed may give that as one of its
-/// [traces](super::Testbed::artifacts).
+/// It captures what is logged while a future is polled that has
+/// [this subscriber](tracing::instrument::WithSubscriber). It does not see tasks and threads that
+/// the driver spawns; a testbed can return their log as one of its
+/// [artifacts](super::DriverTestbed::artifacts).
 #[derive(Clone, Default)]
-pub(super) struct Logs(Arc<Kept>);
+pub(super) struct LogCapture(Arc<Records>);
 
 #[derive(Default)]
-struct Kept {
+struct Records {
     lines: Mutex<Vec<String>>,
     spans: AtomicU64,
 }
 
-/// Takes fields as a formatter would.
-struct Line(String);
+/// Formats fields as text.
+struct LineBuilder(String);
 
-impl Logs {
-    /// All that was logged.
+impl LogCapture {
+    /// Returns everything that was logged.
     pub(super) fn text(&self) -> String {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+        self.0.lines.lock().join("\n")
     }
 
-    fn keep(&self, name: &str, record: impl FnOnce(&mut dyn Visit)) {
-        let mut line = Line(name.to_owned());
+    fn push(&self, name: &str, record: impl FnOnce(&mut dyn Visit)) {
+        let mut line = LineBuilder(name.to_owned());
         record(&mut line);
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line.0);
+        self.0.lines.lock().push(line.0);
     }
 }
 
-impl Subscriber for Logs {
+impl Subscriber for LogCapture {
     fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
         true
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        self.keep(span.metadata().name(), |line| span.record(line));
+        self.push(span.metadata().name(), |line| span.record(line));
         Id::from_u64(self.0.spans.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     fn record(&self, _span: &Id, values: &Record<'_>) {
-        self.keep("", |line| values.record(line));
+        self.push("", |line| values.record(line));
     }
 
     fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        self.keep(event.metadata().target(), |line| event.record(line));
+        self.push(event.metadata().target(), |line| event.record(line));
     }
 
     fn enter(&self, _span: &Id) {}
@@ -69,7 +72,7 @@ impl Subscriber for Logs {
     fn exit(&self, _span: &Id) {}
 }
 
-impl Visit for Line {
+impl Visit for LineBuilder {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing to a string does not fail.
         let _ = write!(self.0, " {}={value:?}", field.name());
@@ -83,8 +86,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn events_and_spans_are_heard_while_the_future_is_polled() {
-        let logs = Logs::default();
+    async fn events_and_spans_are_captured_while_the_future_is_polled() {
+        let logs = LogCapture::default();
         tracing::info!("before");
         async {
             tracing::trace!(user = "app", "low");

@@ -1,4 +1,4 @@
-//! Calls that are made at the same time on one instance end as if one had been made after the other.
+//! Concurrent calls on one instance have the effect of sequential ones.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::{
     model::{Health, Settings, SettingsState},
 };
 
-/// Nothing here takes so long by itself.
-const DEADLOCK: Duration = Duration::from_secs(400);
+/// The time limit for concurrent calls. Exceeded only by a deadlock.
+const DEADLOCK_TIMEOUT: Duration = Duration::from_secs(400);
 
 pub(super) fn groups() -> Vec<Group> {
     let empty = cases![
@@ -29,16 +29,16 @@ pub(super) fn groups() -> Vec<Group> {
         a_server_is_observable_while_it_stops,
     ];
     let groups = vec![
-        Group::empty("at_once", &[], empty),
-        Group::shared("at_once", &[], shared),
-        Group::shared("at_once", &[Need::Configuration], cases![one_of_two_concurrent_settings_changes_wins]),
+        Group::empty("concurrency", &[], empty),
+        Group::shared("concurrency", &[], shared),
+        Group::shared("concurrency", &[Need::Configuration], cases![one_of_two_concurrent_settings_changes_wins]),
     ];
-    groups.into_iter().map(Group::shared_by_drivers).collect()
+    groups.into_iter().map(Group::common).collect()
 }
 
 async fn concurrent_prepares_create_one_server(fixture: &ServerFixture) {
-    let (one, other, spec) = (fixture.cx(), fixture.cx(), fixture.spec());
-    both(fixture.server.prepare(&one, &spec), fixture.server.prepare(&other, &spec)).await;
+    let (first, second, spec) = (fixture.cx(), fixture.cx(), fixture.spec());
+    both_succeed(fixture.server.prepare(&first, &spec), fixture.server.prepare(&second, &spec)).await;
     fixture.assert_app_can_write().await;
     fixture.server.remove(&fixture.cx()).await.unwrap();
     fixture.assert_no_leftovers().await;
@@ -46,9 +46,9 @@ async fn concurrent_prepares_create_one_server(fixture: &ServerFixture) {
 
 async fn a_concurrent_stop_and_removal_leave_nothing(fixture: &ServerFixture) {
     fixture.prepare().await;
-    let (one, other) = (fixture.cx(), fixture.cx());
-    // Where the removal was first there is nothing to stop.
-    let (_, removed) = within(fixture.server.stop(&one), fixture.server.remove(&other)).await;
+    let (first, second) = (fixture.cx(), fixture.cx());
+    // The stop fails if the removal came first.
+    let (_, removed) = join(fixture.server.stop(&first), fixture.server.remove(&second)).await;
     removed.unwrap();
     fixture.server.remove(&fixture.cx()).await.unwrap();
     fixture.assert_no_leftovers().await;
@@ -56,8 +56,8 @@ async fn a_concurrent_stop_and_removal_leave_nothing(fixture: &ServerFixture) {
 }
 
 async fn a_concurrent_prepare_and_removal_can_be_removed(fixture: &ServerFixture) {
-    let (one, other, spec) = (fixture.cx(), fixture.cx(), fixture.spec());
-    both(fixture.server.prepare(&one, &spec), fixture.server.remove(&other)).await;
+    let (first, second, spec) = (fixture.cx(), fixture.cx(), fixture.spec());
+    both_succeed(fixture.server.prepare(&first, &spec), fixture.server.remove(&second)).await;
     fixture.server.remove(&fixture.cx()).await.unwrap();
     fixture.assert_no_leftovers().await;
 }
@@ -65,18 +65,18 @@ async fn a_concurrent_prepare_and_removal_can_be_removed(fixture: &ServerFixture
 async fn concurrent_starts_start_one_server(fixture: &ServerFixture) {
     fixture.write_marker("before").await;
     fixture.server.stop(&fixture.cx()).await.unwrap();
-    let (one, other) = (fixture.cx(), fixture.cx());
-    both(fixture.server.start(&one), fixture.server.start(&other)).await;
+    let (first, second) = (fixture.cx(), fixture.cx());
+    both_succeed(fixture.server.start(&first), fixture.server.start(&second)).await;
     assert_eq!(fixture.observe().await.health, Health::Healthy);
     fixture.assert_marker("before").await;
 }
 
 async fn a_concurrent_start_and_stop_settle(fixture: &ServerFixture) {
     fixture.write_marker("before").await;
-    let (one, other) = (fixture.cx(), fixture.cx());
-    both(fixture.server.stop(&one), fixture.server.start(&other)).await;
+    let (first, second) = (fixture.cx(), fixture.cx());
+    both_succeed(fixture.server.stop(&first), fixture.server.start(&second)).await;
     let settled = |health: &Health| matches!(health, Health::Healthy | Health::Stopped);
-    fixture.wait_for("either", |seen| settled(&seen.health)).await;
+    fixture.wait_for("healthy or stopped", |observed| settled(&observed.health)).await;
     fixture.server.start(&fixture.cx()).await.unwrap();
     fixture.assert_marker("before").await;
 }
@@ -89,24 +89,25 @@ async fn a_server_is_observable_while_it_stops(fixture: &ServerFixture) {
 }
 
 async fn one_of_two_concurrent_settings_changes_wins(fixture: &ServerFixture) {
-    let (name, first, second) = fixture.dynamic_parameter();
-    let settings = [&first, &second].map(|value| Settings::from([(name.clone(), value.clone())]));
-    let (one, other) = (fixture.cx(), fixture.cx());
+    let (name, value, other_value) = fixture.dynamic_parameter();
+    let [settings, other_settings] =
+        [&value, &other_value].map(|value| Settings::from([(name.clone(), value.clone())]));
+    let (first, second) = (fixture.cx(), fixture.cx());
     let configuration = fixture.configuration();
-    both(configuration.apply(&one, &settings[0]), configuration.apply(&other, &settings[1])).await;
-    let found = fixture.app_session().await.parameter(&name).await.unwrap();
-    assert!([first, second].iter().any(|value| value.to_string() == found), "{name} is {found}");
+    both_succeed(configuration.apply(&first, &settings), configuration.apply(&second, &other_settings)).await;
+    let effective = fixture.app_session().await.parameter(&name).await.unwrap();
+    assert!([value, other_value].iter().any(|value| value.to_string() == effective), "{name} is {effective}");
     assert_eq!(fixture.settings_state(&*fixture.server).await, SettingsState::default());
     configuration.apply(&fixture.cx(), &Settings::new()).await.unwrap();
 }
 
-async fn both(one: impl Future<Output = Result<()>>, other: impl Future<Output = Result<()>>) {
-    let (one, other) = within(one, other).await;
-    one.unwrap_or_else(|error| panic!("the first: {error:?}"));
-    other.unwrap_or_else(|error| panic!("the second: {error:?}"));
+async fn both_succeed(first: impl Future<Output = Result<()>>, second: impl Future<Output = Result<()>>) {
+    let (first, second) = join(first, second).await;
+    first.unwrap_or_else(|error| panic!("first call: {error:?}"));
+    second.unwrap_or_else(|error| panic!("second call: {error:?}"));
 }
 
-async fn within<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
-    let done = timeout(DEADLOCK, async { tokio::join!(one, other) }).await;
-    done.unwrap_or_else(|_| panic!("they wait for each other"))
+async fn join<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> (A, B) {
+    let results = timeout(DEADLOCK_TIMEOUT, async { tokio::join!(first, second) }).await;
+    results.unwrap_or_else(|_| panic!("deadlock between concurrent calls"))
 }
