@@ -92,21 +92,22 @@
 //! In the test target of a driver, use a [`Harness`](super::Harness), which runs each case as a
 //! test. Its page shows the declaration of the target and the arguments:
 //!
-//! ```
+//! ```no_run
 //! use std::process::ExitCode;
 //!
 //! use trove_core::conformance::{Harness, Selection, Tier};
-//! # use trove_core::conformance::memory::World;
-//! # fn testbed() -> trove_core::conformance::memory::MemoryTestbed { World::new().testbed() }
+//! # use trove_core::conformance::memory::{MemoryTestbed, World};
+//! # fn testbed() -> MemoryTestbed {
+//! #     World::new().testbed()
+//! # }
 //!
 //! fn main() -> ExitCode {
 //!     let selection = match Tier::from_env() {
-//!         Tier::Quick => Selection::Matching("lifecycle::"),
+//!         Tier::Quick => Selection::Specific,
 //!         Tier::Full => Selection::All,
 //!     };
 //!     Harness::from_args().driver("mydb_1_0", selection, async || Ok(testbed())).run()
 //! }
-//! # fn _unused() { let _ = main; }
 //! ```
 //!
 //! Within another test or program, call [`certify`] or [`certify_matching`], and print the
