@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Error, Result},
     events::Events,
-    flow::{End, Engine, EngineSettings, Flow, Next, Registry, StepCx},
+    flow::{End, Engine, EngineSettings, Flow, FlowRegistry, Next, StepCx},
     id::{InstanceId, OperationId},
     lifecycle::State,
     model::{Flavor, Instance, OperationStatus, gib, mib},
@@ -66,7 +66,7 @@ impl FlowWorkload {
             finished: Notify::new(),
         });
         let settings = EngineSettings { concurrency, ..EngineSettings::default() };
-        let registry = Registry::new().with::<NoOp>();
+        let registry = FlowRegistry::new().with::<NoOp>();
         let (clock, events) = (Clock::system(), Events::new());
         let engine = Engine::new("bench", journal.clone(), Arc::new(()), registry, settings, clock, events);
         let started = Instant::now();

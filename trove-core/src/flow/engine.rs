@@ -1,4 +1,4 @@
-//! The engine: claims the operations that are due and runs them, up to a limit of concurrency.
+//! The engine: claims operations that are due, and runs a limited number of them concurrently.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::Registry;
+use super::FlowRegistry;
 use crate::{
     error::Result,
     events::Events,
@@ -23,8 +23,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct EngineSettings {
     /// How long a claim on an operation lasts unless renewed; must be longer than any step may
-    /// take. The operations of a dead owner are free after this, or at once if the store can tell
-    /// that the owner is dead. Default: 90 s.
+    /// take. The operations of a dead owner can be claimed after this time, or at once if the store
+    /// detects that the owner is dead. Default: 90 s.
     pub lease: Duration,
     /// The maximum number of operations that run concurrently. Default: 64.
     pub concurrency: usize,
@@ -46,7 +46,7 @@ pub(super) struct Inner<C> {
     owner: String,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) context: Arc<C>,
-    pub(super) registry: Registry<C>,
+    pub(super) registry: FlowRegistry<C>,
     pub(super) settings: EngineSettings,
     pub(super) started: Timestamp,
     pub(super) clock: Clock,
@@ -70,7 +70,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         owner: impl Into<String>,
         journal: Arc<dyn Journal>,
         context: Arc<C>,
-        registry: Registry<C>,
+        registry: FlowRegistry<C>,
         settings: EngineSettings,
         clock: Clock,
         events: Events,

@@ -19,7 +19,7 @@
 //!    completed.
 //! 3. [`Next::Wait`] journals when to resume and releases the claim: waiting costs a row, not a
 //!    task, and survives a restart.
-//! 4. A claim raises the instance's epoch; writes of a former owner are rejected from then on.
+//! 4. A claim raises the instance's epoch, which fences writes of former owners.
 //! 5. Each try of a step has a deadline, each step a limit of tries and of time ([`Limits`]). Every
 //!    operation ends.
 //! 6. Kinds carry a version (`instance.create/v1`). Step names are never removed or renamed.
@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use engine::Engine;
 pub use engine::EngineSettings;
-pub(crate) use registry::Registry;
+pub(crate) use registry::FlowRegistry;
 
 use crate::{
     error::Result,
@@ -141,7 +141,7 @@ impl End<'_> {
     /// Returns `what`, followed by the error message.
     pub(crate) fn fault(&self, what: &str) -> String {
         match self.error {
-            Some(why) => format!("{what}: {}", why.message),
+            Some(error) => format!("{what}: {}", error.message),
             None => what.to_owned(),
         }
     }

@@ -1,7 +1,8 @@
-//! Decides what follows from the outcome of a step: pure, so that tests cover every case.
+//! Decides how an operation continues after a step. Pure functions, so that tests cover every case.
 //!
-//! Of an error only whether it is [transient](Error::is_transient) and its kind count. Its effect does not matter, because steps and
-//! undos are idempotent, and undo starts at the step that failed.
+//! A decision depends only on the kind of an error and on whether it is
+//! [transient](Error::is_transient). Its effect does not matter, because steps and undos are
+//! idempotent, and undo starts at the step that failed.
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Position {
         Self { step, since: now, attempt: 0, ..self }
     }
 
-    fn back(self, error: OperationError, now: Timestamp) -> Self {
+    fn into_undo(self, error: OperationError, now: Timestamp) -> Self {
         let step = self.step;
         Self { undoing: true, error: Some(error), ..self }.at(step, now)
     }
@@ -59,7 +60,7 @@ pub(super) fn cancelled(position: Position, shape: Shape, cancel: CancelMode, no
         CancelMode::Supersede => (Position { cancelled: false, ..position }, Decision::End(OperationStatus::Cancelled)),
         CancelMode::Undo if shape.reversible && !position.undoing => {
             let error = OperationError::new(Kind::Cancelled, "the operation was cancelled");
-            let position = position.back(error, now);
+            let position = position.into_undo(error, now);
             (Position { cancelled: true, ..position }, Decision::Continue)
         }
         CancelMode::Undo => (position, Decision::Continue),
@@ -83,14 +84,14 @@ pub(super) fn decide(
             failed(position, shape, &error, now)
         }
         Err(error) => {
-            // An undo is retried after any error, because giving up leaks resources; after a transient error without a
-            // limit of tries.
+            // An undo is retried after any error, because giving up leaks resources, and after a transient error
+            // without a limit of tries.
             let permanent = error.kind() == Kind::Unsupported;
             let must_succeed = position.undoing || !shape.reversible;
-            let again = (error.is_transient() || (must_succeed && !permanent))
+            let retry = (error.is_transient() || (must_succeed && !permanent))
                 && (position.attempt + 1 < limits.tries || (position.undoing && error.is_transient()))
                 && !timed_out;
-            if again {
+            if retry {
                 let pause = pause(position.attempt);
                 let error = if position.undoing { position.error.clone() } else { Some(OperationError::from(&error)) };
                 (Position { attempt: position.attempt + 1, error, ..position }, Decision::Pause(pause))
@@ -131,7 +132,7 @@ fn failed(position: Position, shape: Shape, error: &Error, now: Timestamp) -> (P
         };
         (Position { error: Some(error), ..position }, Decision::End(OperationStatus::Stuck))
     } else {
-        (position.back(OperationError::from(error), now), Decision::Continue)
+        (position.into_undo(OperationError::from(error), now), Decision::Continue)
     }
 }
 
@@ -169,19 +170,19 @@ mod tests {
 
     #[test]
     fn undo_starts_at_the_step_that_failed() {
-        let (position, decision) = after(at(1, false), SHAPE, Err(Error::invalid("no")));
+        let (position, decision) = after(at(1, false), SHAPE, Err(Error::invalid("bad")));
         assert_eq!((position.step, position.undoing, decision), (1, true, Decision::Continue));
-        assert_eq!(position.error, Some(OperationError::new(Kind::Invalid, "no")));
+        assert_eq!(position.error, Some(OperationError::new(Kind::Invalid, "bad")));
     }
 
     #[test]
     fn irreversible_steps_and_undos_are_retried_until_stuck() {
-        let (position, decision) = after(at(1, false), ONE_WAY, Err(Error::invalid("no")));
+        let (position, decision) = after(at(1, false), ONE_WAY, Err(Error::invalid("bad")));
         assert_eq!((position.attempt, decision), (1, Decision::Pause(MIN_BACKOFF)));
         let last = Position { attempt: Limits::default().tries - 1, ..at(1, true) };
-        assert_eq!(after(last.clone(), SHAPE, Err(Error::invalid("no"))).1, Decision::End(OperationStatus::Stuck));
-        let away = Err(Error::unavailable("away"));
-        assert!(matches!(after(last.clone(), SHAPE, away).1, Decision::Pause(_)), "an undo survives an outage");
+        assert_eq!(after(last.clone(), SHAPE, Err(Error::invalid("bad"))).1, Decision::End(OperationStatus::Stuck));
+        let transient = Err(Error::unavailable("away"));
+        assert!(matches!(after(last.clone(), SHAPE, transient).1, Decision::Pause(_)), "an undo survives an outage");
         let late = after_total_timeout();
         let decided = decide(last, SHAPE, Limits::default(), Err(Error::unavailable("away")), late);
         assert_eq!(decided.1, Decision::End(OperationStatus::Stuck));
@@ -204,8 +205,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the outcomes, an operation ends within a bounded number of tries and a bounded
-        /// time.
+        /// Any sequence of outcomes ends the operation within a bounded number of tries and a
+        /// bounded time.
         #[test]
         fn every_operation_ends(outcomes in prop::collection::vec(0u8..5, 400), reversible: bool) {
             let shape = Shape { steps: 3, reversible };

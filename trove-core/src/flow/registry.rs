@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// The flows of an engine. Old kinds stay registered until no journal contains them.
-pub(crate) struct Registry<C>(HashMap<&'static str, Decode<C>>);
+pub(crate) struct FlowRegistry<C>(HashMap<&'static str, Decode<C>>);
 
 type Decode<C> = fn(Json) -> Result<Box<dyn AnyFlow<C>>>;
 
-impl<C: Send + Sync + 'static> Registry<C> {
+impl<C: Send + Sync + 'static> FlowRegistry<C> {
     /// Creates an empty registry.
     pub(crate) fn new() -> Self {
         Self(HashMap::new())
@@ -61,7 +61,7 @@ impl<C: Send + Sync + 'static> Registry<C> {
     }
 }
 
-impl<C: Send + Sync + 'static> Default for Registry<C> {
+impl<C: Send + Sync + 'static> Default for FlowRegistry<C> {
     fn default() -> Self {
         Self::new()
     }

@@ -45,8 +45,8 @@ impl<C: Send + Sync + 'static> Engine<C> {
             cancelled: entry.undoing && entry.cancel == Some(CancelMode::Undo),
         };
         loop {
-            if let Some(how) = cancel.take() {
-                let (next, decision) = plan::cancelled(position, flow.shape(), how, self.0.clock.now());
+            if let Some(mode) = cancel.take() {
+                let (next, decision) = plan::cancelled(position, flow.shape(), mode, self.0.clock.now());
                 position = next;
                 if let Decision::End(status) = decision {
                     return self.end(&entry, flow.as_ref(), &position, status, InstanceChange::default()).await;
@@ -203,7 +203,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         self.write(entry, flow, position, status, pause, self.0.clock.now(), change).await
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the only place that writes the journal")]
+    #[allow(clippy::too_many_arguments, reason = "all fields of one journal row")]
     async fn write(
         &self,
         entry: &JournalEntry,

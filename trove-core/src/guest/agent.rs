@@ -45,21 +45,21 @@ impl Default for AgentSettings {
     }
 }
 
-/// Hosts the engine of one instance.
+/// Manages the server of one instance.
 pub(super) struct Agent {
     instance: InstanceId,
     datastore: Arc<dyn Datastore>,
     context: AgentContext,
     state: AgentStateStore,
-    // Held for writing by changes of the server, for reading by account calls.
+    // Write-locked by changes of the server, read-locked by account calls.
     server: RwLock<()>,
-    // Cancels the restart that is under way when a job starts.
+    // Cancelled when a job starts, so that it does not wait for a restart.
     restart: Mutex<CancellationToken>,
     observe_now: Notify,
     tasks: TaskTracker,
 }
 
-/// What an agent is started with, besides its datastore and state.
+/// The environment of an agent, apart from its datastore and state.
 pub(super) struct AgentContext {
     pub(super) settings: AgentSettings,
     pub(super) notifier: Notifier,
@@ -69,8 +69,8 @@ pub(super) struct AgentContext {
 }
 
 impl Agent {
-    /// Starts an agent, which monitors its server from then on. Calls to the datastore are subject
-    /// to [`Deadline`], and logged by [`Trace`].
+    /// Starts an agent, which then monitors its server. [`Deadline`] limits calls to the datastore,
+    /// and [`Trace`] logs them.
     pub(super) fn spawn(
         instance: InstanceId,
         datastore: Arc<dyn Datastore>,
@@ -100,7 +100,7 @@ impl Agent {
         agent
     }
 
-    /// Starts a job, or joins the one of the same key, and returns its status.
+    /// Starts a job, or joins the job with the same key, and returns its status.
     pub(super) async fn start_job(self: &Arc<Self>, operation: OperationId, epoch: u64, job: Job) -> Result<JobStatus> {
         let (key, arguments) = ((operation, job.name().to_owned()), format!("{job:?}"));
         let changes = AppliedChanges::of(&job);
@@ -212,7 +212,7 @@ impl Agent {
             }
             Job::Resize(flavor) => {
                 let resize = resize.ok_or_else(|| unsupported("resizing"))?;
-                // Only the operation may start the server until its new size is settled.
+                // Until the new size is final, only the operation may start the server.
                 self.set_intent(Intent::None).await?;
                 resize.resize(cx, &flavor).await?;
                 self.set_intent(Intent::Run).await?;
@@ -245,7 +245,7 @@ impl Agent {
             }
         }
         // The control plane must store the outcome before it sees the job as done, unless it is unreachable.
-        let notice = message::write(&Notice::Seen { observed: self.observe().await, settled: true });
+        let notice = message::write(&Notice::Observed { observed: self.observe().await, settled: true });
         let _ = tokio::time::timeout(REPORT_TIMEOUT, self.context.notifier.notify_and_flush(notice)).await;
         Ok(())
     }
@@ -302,7 +302,7 @@ impl Agent {
             if intent != Intent::None {
                 let mut observed = self.observe().await;
                 if self.context.stop.is_cancelled() {
-                    // The observation was cancelled and is not valid.
+                    // The observation was cancelled and is invalid.
                     return;
                 }
                 match observed.health {
@@ -322,10 +322,10 @@ impl Agent {
                     .is_none_or(|(last, at)| *last != observed || at.elapsed() >= self.context.settings.report_every);
                 if stale && self.intent() == intent {
                     last = Some((observed.clone(), Instant::now()));
-                    let seen = Notice::Seen { observed: observed.clone(), settled: false };
-                    self.context.notifier.notify(message::write(&seen));
+                    let notice = Notice::Observed { observed: observed.clone(), settled: false };
+                    self.context.notifier.notify(message::write(&notice));
                 }
-                if self.heal(intent, &observed.health, &mut policy, &mut start_failure).await {
+                if self.apply_restart_policy(intent, &observed.health, &mut policy, &mut start_failure).await {
                     continue;
                 }
             }
@@ -338,9 +338,9 @@ impl Agent {
         }
     }
 
-    /// Starts or stops the server as the policy says. Returns true if the server should be observed
-    /// again at once.
-    async fn heal(
+    /// Starts or stops the server according to the restart policy. Returns true if the server
+    /// should be observed again at once.
+    async fn apply_restart_policy(
         &self,
         intent: Intent,
         health: &Health,

@@ -19,7 +19,7 @@ use crate::{
     secret::SecretString,
 };
 
-/// The configuration file of an agent that is a process of its own.
+/// The configuration file of a remote agent.
 ///
 /// ```json
 /// {
@@ -83,8 +83,7 @@ struct ConfigFile {
     host: serde_json::Value,
 }
 
-/// Returns the setup of an agent that is a process of its own; `None` if it cannot reach the
-/// control plane.
+/// Returns the setup of a remote agent; `None` if no remote agent can connect to the control plane.
 pub(crate) fn agent_setup(
     instance: &Instance,
     identity: &GuestIdentity,
@@ -145,7 +144,7 @@ impl AgentConfig {
         let mut host = GuestHost::from_json(host).map_err(|error| invalid("invalid host").with_source(error))?;
         host.login = guest.login;
         if host.instance != guest.instance {
-            return Err(invalid("two different instances"));
+            return Err(invalid("conflicting instance ids"));
         }
         let BrokerSection { host: broker_host, port, vhost, user, password } = guest.broker;
         let endpoint = BrokerEndpoint::Amqp(Broker { host: broker_host, port, vhost });

@@ -1,4 +1,4 @@
-//! An agent that is a process of its own.
+//! An agent in a separate process.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -29,12 +29,12 @@ use crate::{
 
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How long another agent may occupy the mailbox before this one gives up. A broker takes a while
-/// to notice a dead connection.
+/// How long another agent may consume the queue before this one gives up. A broker detects a dead
+/// connection with a delay.
 const CONFLICT_TIMEOUT: Duration = Duration::from_secs(60);
-/// The file that holds the agent's state, in the directory of its host.
+/// The file of the agent's state, in the directory of its host.
 const STATE_FILE: &str = "agent.notes";
-/// The lock file beside it.
+/// The lock file, in the same directory.
 const LOCK_FILE: &str = "agent.lock";
 
 /// Runs the guest agent of one instance until `stop` is cancelled. The database server outlives the
@@ -46,9 +46,9 @@ const LOCK_FILE: &str = "agent.lock";
 ///
 /// # Errors
 ///
-/// [`NotFound`](Kind::NotFound) if the mailbox of the guest is gone, [`Conflict`](Kind::Conflict)
-/// if another agent manages the same server or occupies the mailbox, [`Invalid`](Kind::Invalid) if
-/// the driver is for another datastore, and what [`Driver::attach`] returns.
+/// [`NotFound`](Kind::NotFound) if the queue of the guest is gone, [`Conflict`](Kind::Conflict) if
+/// another agent manages the same server or consumes the queue, [`Invalid`](Kind::Invalid) if the
+/// driver is for another datastore, and the errors of [`Driver::attach`].
 pub async fn serve(
     config: AgentConfig,
     driver: Arc<dyn Driver>,
@@ -62,7 +62,8 @@ pub async fn serve(
     }
     let directory = host.directory.clone();
     let lock = tokio::task::spawn_blocking(move || lock(&directory)).await;
-    let _lock = lock.unwrap_or_else(|error| Err(Error::internal("the task that locks panicked").with_source(error)))?;
+    let _lock =
+        lock.unwrap_or_else(|error| Err(Error::internal("locking the agent directory panicked").with_source(error)))?;
     let file = host.directory.join(STATE_FILE);
     let identities = GuestIdentities::new(identity);
     let state = tokio::task::spawn_blocking(move || AgentStateStore::load(file, should_run, epoch, identities)).await;
@@ -88,13 +89,13 @@ pub async fn serve(
     };
     let agent = Agent::spawn(instance, driver.attach(host)?, state, context);
     let (handler, drops) = (Arc::new(GuestRequestHandler(agent.clone())), DropCounters::new());
-    let (mut delays, mut conflict): (_, Option<Instant>) = (retry_delays(), None);
+    let (mut delays, mut conflict_since): (_, Option<Instant>) = (retry_delays(), None);
     let result = loop {
         let started = Instant::now();
-        let service =
+        let server =
             RpcServer::new(transport.clone(), instance, keys.clone(), handler.clone(), notifier.clone(), drops.clone());
-        let error = match service {
-            Ok(service) => match service.run(stop.clone()).await {
+        let error = match server {
+            Ok(server) => match server.run(stop.clone()).await {
                 Ok(()) => break Ok(()),
                 Err(error) => error,
             },
@@ -102,15 +103,15 @@ pub async fn serve(
         };
         if started.elapsed() > CONFLICT_TIMEOUT {
             // The control plane was reachable in between.
-            (delays, conflict) = (retry_delays(), None);
+            (delays, conflict_since) = (retry_delays(), None);
         }
         match error.kind() {
             Kind::NotFound => break Err(error),
-            Kind::Conflict if conflict.get_or_insert_with(Instant::now).elapsed() > CONFLICT_TIMEOUT => {
+            Kind::Conflict if conflict_since.get_or_insert_with(Instant::now).elapsed() > CONFLICT_TIMEOUT => {
                 break Err(error);
             }
             Kind::Conflict => {}
-            _ => conflict = None,
+            _ => conflict_since = None,
         }
         tracing::warn!(%instance, error = error.report(), "lost the connection to the control plane");
         let delay = delays.next().unwrap_or(MAX_RETRY_DELAY);
@@ -127,7 +128,7 @@ fn retry_delays() -> impl Iterator<Item = Duration> {
     delays.with_jitter().without_max_times().build()
 }
 
-/// Takes the lock of an agent directory, which is held for as long as the file is open.
+/// Acquires the lock of an agent directory, which is held while the file is open.
 fn lock(directory: &Path) -> Result<File> {
     let failed = |error: io::Error| {
         Error::unavailable(format!("could not lock the agent directory {}", directory.display())).with_source(error)
@@ -142,7 +143,7 @@ fn lock(directory: &Path) -> Result<File> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    // The directory may have been removed, and created anew, between open and lock.
+    // The directory may have been removed and re-created between open and lock.
     let (locked, found) = (file.metadata().map_err(failed)?, fs::metadata(path).map_err(failed)?);
     if (locked.dev(), locked.ino()) != (found.dev(), found.ino()) {
         return Err(Error::not_found(format!("the agent directory {} was removed", directory.display())));

@@ -1,4 +1,4 @@
-//! What an agent keeps track of, and the part of it that survives a restart of the process.
+//! The state of an agent, and the part of it that is persisted.
 
 use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
@@ -17,13 +17,13 @@ use crate::{
     model::Flavor,
 };
 
-/// The maximum number of jobs that an agent remembers: those that run and those that ended last.
+/// The maximum number of jobs that an agent keeps: those that run and those that ended last.
 const MAX_JOBS: usize = 16;
 
-/// What the agent does about its server on its own.
+/// The state of the server that the agent maintains by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Intent {
-    /// Nothing: the instance is being created, changed or deleted.
+    /// Any: the instance is being created, changed or deleted.
     None,
     Run,
     Stop,
@@ -31,7 +31,7 @@ pub(super) enum Intent {
 
 /// Holds the state of an agent and persists it if there is a file.
 ///
-/// Whatever depends on a change of the state happens after the change was persisted.
+/// Effects that depend on a change of the state follow after the change was persisted.
 pub(super) struct AgentStateStore {
     state: Arc<Mutex<AgentState>>,
     file: Option<PathBuf>,
@@ -147,7 +147,7 @@ impl AgentStateStore {
 }
 
 impl AgentState {
-    /// Rejects a caller whose epoch is below the highest seen.
+    /// Rejects a caller whose epoch is lower than the highest seen.
     pub(super) fn fence(&mut self, epoch: u64) -> Result<()> {
         if epoch < self.epoch {
             return Err(Error::fenced("another control plane has taken the instance over"));
@@ -171,8 +171,8 @@ impl AgentState {
         Ok(Some(self.jobs[at].report()))
     }
 
-    /// Records a job that starts and cancels all others: operations on an instance follow each
-    /// other, so the operation of a job that still runs has given it up.
+    /// Records a job that starts, and cancels all others: operations on an instance run in
+    /// sequence, so the operation of a job that still runs has ended.
     pub(super) fn start(&mut self, key: JobKey, arguments: String, cancel: CancellationToken) {
         self.jobs.iter().for_each(|job| job.cancel.cancel());
         while self.jobs.len() >= MAX_JOBS {
@@ -219,7 +219,7 @@ impl AgentState {
 }
 
 impl AppliedChanges {
-    /// Returns what a job changes about the server if it succeeds.
+    /// Returns the changes of the server that a successful job makes.
     pub(super) fn of(job: &Job) -> Self {
         match job {
             Job::Resize(flavor) | Job::RevertResize(flavor) => Self { flavor: Some(flavor.clone()), ..Self::default() },

@@ -43,9 +43,9 @@ pub fn from_guest(script: &[u8]) -> usize {
 #[cfg(feature = "amqp")]
 pub fn configuration(text: &[u8]) -> usize {
     let Ok(text) = std::str::from_utf8(text) else { return 0 };
-    let Ok(read) = AgentConfig::parse(text, |what| Error::invalid(what)) else { return 0 };
-    assert_eq!(read.host.instance, read.instance);
-    let mut host = read.host.clone();
+    let Ok(config) = AgentConfig::parse(text, |problem| Error::invalid(problem)) else { return 0 };
+    assert_eq!(config.host.instance, config.instance);
+    let mut host = config.host.clone();
     host.login = None;
     let again = serde_json::from_str(&host.to_json().unwrap()).unwrap();
     assert_eq!(format!("{:?}", crate::datastore::GuestHost::from_json(again).unwrap()), format!("{host:?}"));
@@ -78,7 +78,7 @@ fn answer(text: &[u8]) -> bool {
 
 fn notice(text: &[u8]) -> bool {
     let Some(notice) = round_trip::<Notice>(text) else { return false };
-    if let Notice::Seen { observed, .. } = notice {
+    if let Notice::Observed { observed, .. } = notice {
         assert_plain(&serde_json::to_value(sanitize_observed(observed)).unwrap());
     }
     true
@@ -106,8 +106,8 @@ fn assert_plain(value: &Json) {
     }
 }
 
-fn is_plain(text: &str, most: usize) -> bool {
-    text.chars().count() <= most && !text.chars().any(char::is_control)
+fn is_plain(text: &str, max_chars: usize) -> bool {
+    text.chars().count() <= max_chars && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

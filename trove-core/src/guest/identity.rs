@@ -1,4 +1,4 @@
-//! The identity of a guest: what it proves who it is with.
+//! The identity of a guest: its credentials for the control plane and the message broker.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::{
 
 const PASSWORD_BYTES: usize = 32;
 
-/// The identity of a guest: its key to the control plane and its login at the message broker.
+/// The identity of a guest: the key that it shares with the control plane, and its login at the message broker.
 ///
 /// An instance has one identity, or two while it is being rotated. Both parts have the same number,
 /// which increases with each rotation. `Debug` prints no secrets.

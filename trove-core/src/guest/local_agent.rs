@@ -1,4 +1,4 @@
-//! An agent inside the process of the control plane.
+//! An agent in the process of the control plane.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(crate) struct LocalConnection<'a> {
     pub(crate) stop: CancellationToken,
 }
 
-/// An agent and the service through which the control plane calls it.
+/// An agent and the RPC server through which the control plane calls it.
 pub(crate) struct LocalAgent {
     agent: Arc<Agent>,
     stop: CancellationToken,
@@ -66,13 +66,13 @@ impl LocalAgent {
         let state = AgentStateStore::in_memory(should_run(instance), instance.epoch, identities);
         let agent = Agent::spawn(instance.id, datastore, state, context);
         let handler = Arc::new(GuestRequestHandler(agent.clone()));
-        let service = RpcServer::new(transport, instance.id, keys, handler, notifier, drops)
+        let server = RpcServer::new(transport, instance.id, keys, handler, notifier, drops)
             // Nothing else would stop the agent.
             .inspect_err(|_| stop.cancel())?;
         let (id, tasks) = (instance.id, TaskTracker::new());
-        let service_stop = stop.clone();
+        let server_stop = stop.clone();
         tasks.spawn(async move {
-            if let Err(error) = service.run(service_stop).await {
+            if let Err(error) = server.run(server_stop).await {
                 tracing::error!(instance = %id, error = error.report(), "local agent lost its control plane");
                 on_disconnect();
             }

@@ -1,6 +1,6 @@
-//! The messages between the control plane and guests, as they are inside of a sealed frame.
+//! The messages between the control plane and guests: the plaintext of sealed frames.
 //!
-//! Control plane and agents are upgraded one after the other: names in JSON must not change.
+//! Control plane and agents are upgraded separately, so names in JSON must not change.
 
 use std::fmt;
 
@@ -20,14 +20,14 @@ pub(super) const MAX_TEXT: usize = 8000;
 /// A request to a guest.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Starts a job, or joins the one of the same key.
+    /// Starts a job, or joins the job with the same key.
     Job {
         operation: OperationId,
         epoch: u64,
         #[serde(rename = "work")]
         job: Job,
     },
-    /// Asks for the status of a job by its name.
+    /// Queries the status of a job by its name.
     #[serde(rename = "JobEnd")]
     JobStatus {
         operation: OperationId,
@@ -55,8 +55,9 @@ pub(crate) enum Answer {
 /// A one-way message from a guest.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Notice {
-    /// An observation of the server. `settled` if a job waits until it is stored.
-    Seen { observed: Observed, settled: bool },
+    /// An observation of the server. `settled` if a job waits until the observation is stored.
+    #[serde(rename = "Seen")]
+    Observed { observed: Observed, settled: bool },
     /// The progress of a job.
     Progress { operation: OperationId, progress: Progress },
     /// A job has ended.
@@ -73,7 +74,7 @@ pub(crate) struct Failure {
     detail: String,
 }
 
-/// The context of an error from the other side, for operators.
+/// The diagnostic context of an error from the other side.
 #[derive(Debug)]
 struct Detail(String);
 
@@ -160,14 +161,14 @@ mod tests {
     fn errors_survive_the_round_trip() {
         let source = std::io::Error::other("no route");
         let error =
-            Error::unavailable("away").with("socket", "/run/x").with_source(source).with_effect(Effect::Unknown);
-        let arrived = Error::from(read::<Failure>(&write(&Failure::from(error.clone()))).unwrap());
+            Error::unavailable("unreachable").with("socket", "/run/x").with_source(source).with_effect(Effect::Unknown);
+        let decoded = Error::from(read::<Failure>(&write(&Failure::from(error.clone()))).unwrap());
         assert_eq!(
-            (arrived.kind(), arrived.is_transient(), arrived.effect()),
+            (decoded.kind(), decoded.is_transient(), decoded.effect()),
             (Kind::Unavailable, true, Effect::Unknown)
         );
-        assert_eq!(arrived.to_string(), "away");
-        assert!(arrived.report().contains("/run/x") && arrived.report().contains("no route"), "{}", arrived.report());
+        assert_eq!(decoded.to_string(), "unreachable");
+        assert!(decoded.report().contains("/run/x") && decoded.report().contains("no route"), "{}", decoded.report());
         assert_eq!(Error::from(Failure::from(Error::busy("later"))).report(), "later");
     }
 }

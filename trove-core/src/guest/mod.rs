@@ -7,13 +7,13 @@
 //!                  conductor <------ notice ------------'  `-- observe, changed: every 2 s and on every event
 //! ```
 //!
-//! - A long change is a **job**, keyed by its operation: requesting it again joins it or returns
-//!   its result.
+//! - A long-running change is a **job**, identified by its operation: a repeated request joins it or
+//!   returns its result.
 //! - One job at a time changes the server; observations never wait for it.
 //! - Callers with a lower epoch than the highest seen are rejected.
-//! - **The agent owns restarts.** A server that should run and does not is restarted if that is
-//!   safe: at once, then with exponential back-off up to a minute. A data directory that was lost
-//!   is never initialized again.
+//! - **The agent owns restarts.** A server that should run but does not is restarted if that is
+//!   safe: at once, then with exponential back-off of up to a minute. A lost data directory is never
+//!   initialized again.
 
 mod agent;
 #[cfg(feature = "amqp")]
@@ -26,9 +26,9 @@ mod agent_state;
 pub mod fuzzing;
 mod identity;
 mod local_agent;
-mod mailboxes;
 pub(crate) mod message;
 mod protocol;
+mod queues;
 mod request_handler;
 mod restart_policy;
 mod sanitize;
@@ -48,14 +48,14 @@ pub(crate) use agent_config::agent_setup;
 pub(crate) use agent_config::host_of;
 pub(crate) use identity::{GuestIdentity, SealedGuestIdentity};
 pub(crate) use local_agent::{LocalAgent, LocalConnection};
-pub(crate) use mailboxes::{authorize, revoke};
 pub(crate) use protocol::{AccountsCall, AccountsReply, Job, JobStatus};
+pub(crate) use queues::{authorize, revoke};
 pub(crate) use sanitize::{sanitize_observed, sanitize_text};
 
-/// Without AMQP there are no agents outside of this process.
+/// Without the feature `amqp` there are no remote agents.
 #[cfg(all(not(feature = "amqp"), feature = "conformance"))]
 pub(crate) fn host_of(_text: &str) -> crate::error::Result<crate::datastore::GuestHost> {
-    Err(crate::error::Error::unsupported("agents outside of this process need the feature amqp"))
+    Err(crate::error::Error::unsupported("remote agents require the feature amqp"))
 }
 
 #[cfg(not(feature = "amqp"))]

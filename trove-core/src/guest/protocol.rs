@@ -1,6 +1,6 @@
 //! Requests to a guest and their results.
 //!
-//! They are sent as JSON: the names of variants are part of the protocol.
+//! They are sent as JSON, so the names of variants are part of the protocol.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ pub(crate) enum Job {
     Upgrade(#[serde(with = "wire::release")] Release),
     /// Returns to the previous release.
     RevertUpgrade(#[serde(with = "wire::release")] Release),
-    /// Removes what only a return to the previous release would need.
+    /// Removes the data that only a return to the previous release would need.
     ConcludeUpgrade,
     /// Adds an identity to those that the guest has.
     #[serde(rename = "Renew")]
@@ -74,7 +74,7 @@ impl Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum JobStatus {
     Done,
-    /// Ask again later.
+    /// The job has not ended; poll again later.
     Running,
 }
 

@@ -1,4 +1,4 @@
-//! When the agent starts or stops its server on its own: pure, so that tests cover every case.
+//! Decides when the agent starts or stops its server by itself. Pure, so that tests cover every case.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use crate::model::{Condition, Health, Problem};
 
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// A server that was healthy for this long after the last action starts over without back-off.
+/// How long a server must be healthy after the last action until the back-off is reset.
 const PROBATION: Duration = Duration::from_secs(60);
 
-/// What to do to a server.
+/// An action on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RestartAction {
     None,
@@ -26,13 +26,13 @@ pub(super) struct RestartPolicy {
 }
 
 impl RestartPolicy {
-    /// Returns what to do to a server of this health that should or should not run.
+    /// Returns the action on a server of this health that should or should not run.
     pub(super) fn action(&self, should_run: bool, health: &Health, now: Instant) -> RestartAction {
         match health {
             Health::Down(problem) if should_run && may_start(problem.condition) && now >= self.next_action(now) => {
                 RestartAction::Start
             }
-            // Starting a server also allows writes; an agent that died may have left this out.
+            // Starting a server also allows writes, which an agent that crashed may not have done.
             Health::Impaired(Problem { condition: Condition::ReadOnly, .. })
                 if should_run && now >= self.next_action(now) =>
             {

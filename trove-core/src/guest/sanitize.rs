@@ -1,4 +1,4 @@
-//! Limits on what an agent sends: an agent may be compromised, and its text is stored and shown.
+//! Sanitizes the texts of agents: an agent may be compromised, and its texts are stored and shown.
 
 use crate::model::{Health, Observed};
 

@@ -1,4 +1,4 @@
-//! The agent with a driver that misbehaves.
+//! The agent with a faulty driver.
 
 use std::{
     sync::{
@@ -80,7 +80,7 @@ fn in_memory(identities: GuestIdentities) -> AgentStateStore {
 /// Requests a job until it has ended.
 async fn run(agent: &Arc<Agent>, operation: OperationId, epoch: u64, job: Job) -> Result<()> {
     while agent.start_job(operation, epoch, job.clone()).await? == JobStatus::Running {
-        // Unlike yielding, this lets a paused clock advance.
+        // Unlike yielding, sleeping lets a paused clock advance.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(())

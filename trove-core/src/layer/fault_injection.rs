@@ -15,7 +15,7 @@ use crate::{
 
 /// Injects faults: a script decides whether a call proceeds, fails, waits, runs twice or hangs.
 ///
-/// Clones share the script and the call index. A [platform](crate::platform::Platform::with_faults)
+/// Clones share the script and the call index. A [platform](crate::platform::Platform::with_fault_injection)
 /// can share them too.
 ///
 /// ```

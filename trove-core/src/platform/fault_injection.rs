@@ -13,14 +13,14 @@ use crate::{
 /// A platform whose calls are subject to fault injection.
 struct FaultInjecting {
     inner: Platform,
-    faults: FaultInjector,
+    injector: FaultInjector,
 }
 
 impl Platform {
     /// Wraps the platform in fault injection. A call has the name of its method.
     #[must_use]
-    pub fn with_faults(self, faults: FaultInjector) -> Self {
-        let injecting = Arc::new(FaultInjecting { inner: self, faults });
+    pub fn with_fault_injection(self, injector: FaultInjector) -> Self {
+        let injecting = Arc::new(FaultInjecting { inner: self, injector });
         Self { compute: injecting.clone(), volumes: injecting.clone(), networks: injecting }
     }
 }
@@ -34,12 +34,12 @@ impl Volumes for FaultInjecting {
     async fn ensure_volume(&self, instance: InstanceId, size: ByteSize) -> Result<Ensured<()>> {
         let arguments = (instance, size);
         let call = call("ensure_volume", &arguments);
-        self.faults.run(&call, &|| self.inner.volumes.ensure_volume(instance, size)).await
+        self.injector.run(&call, &|| self.inner.volumes.ensure_volume(instance, size)).await
     }
 
     async fn release_volume(&self, instance: InstanceId) -> Result<()> {
         let call = call("release_volume", &instance);
-        self.faults.run(&call, &|| self.inner.volumes.release_volume(instance)).await
+        self.injector.run(&call, &|| self.inner.volumes.release_volume(instance)).await
     }
 }
 
@@ -48,12 +48,12 @@ impl Networks for FaultInjecting {
     async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>> {
         let arguments = (instance, public);
         let call = call("ensure_endpoint", &arguments);
-        self.faults.run(&call, &|| self.inner.networks.ensure_endpoint(instance, public)).await
+        self.injector.run(&call, &|| self.inner.networks.ensure_endpoint(instance, public)).await
     }
 
     async fn release_endpoint(&self, instance: InstanceId) -> Result<()> {
         let call = call("release_endpoint", &instance);
-        self.faults.run(&call, &|| self.inner.networks.release_endpoint(instance)).await
+        self.injector.run(&call, &|| self.inner.networks.release_endpoint(instance)).await
     }
 }
 
@@ -67,11 +67,11 @@ impl Compute for FaultInjecting {
     ) -> Result<Ensured<Placement>> {
         let arguments = (instance, endpoint);
         let call = call("ensure_compute", &arguments);
-        self.faults.run(&call, &|| self.inner.compute.ensure_compute(instance, endpoint, agent)).await
+        self.injector.run(&call, &|| self.inner.compute.ensure_compute(instance, endpoint, agent)).await
     }
 
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {
         let call = call("release_compute", &instance);
-        self.faults.run(&call, &|| self.inner.compute.release_compute(instance)).await
+        self.injector.run(&call, &|| self.inner.compute.release_compute(instance)).await
     }
 }

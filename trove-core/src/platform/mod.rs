@@ -1,9 +1,9 @@
 //! The infrastructure contract: how instances get compute, volumes and networks.
 //!
-//! Every call is `ensure_*` or `release_*`, finds its resource by the [name](resource_name) derived
-//! from the id of the instance, and is idempotent: `ensure` returns an existing resource, `release`
-//! of an absent one is `Ok`. A call that would take long returns [`Ensured::Pending`] and is
-//! repeated later, so that waiting holds no task.
+//! Every call is named `ensure_*` or `release_*`, finds its resource by the [name](resource_name)
+//! that is derived from the id of the instance, and is idempotent: `ensure` returns an existing
+//! resource, `release` of an absent one is `Ok`. A call that would take long returns
+//! [`Ensured::Pending`] and is repeated later, so that no task waits for it.
 
 mod fault_injection;
 
@@ -66,8 +66,9 @@ pub trait Networks: Send + Sync {
 #[async_trait]
 pub trait Compute: Send + Sync {
     /// Ensures that the instance has compute with its volume and endpoint, which must be ready;
-    /// otherwise [`Conflict`](crate::error::Kind::Conflict). Given an `agent`, the platform may run
-    /// it there. It then keeps exactly one running until the compute is released.
+    /// otherwise returns [`Conflict`](crate::error::Kind::Conflict). If there is an `agent` setup,
+    /// the platform may run the agent, and then keeps exactly one running until the compute is
+    /// released.
     async fn ensure_compute(
         &self,
         instance: &Instance,
@@ -85,12 +86,11 @@ pub trait Compute: Send + Sync {
 pub enum Placement {
     /// In this process, managing a server on this host.
     InProcess(Box<GuestHost>),
-    /// In a process that the platform runs.
-    Elsewhere,
+    /// In a separate process that the platform runs.
+    Remote,
 }
 
-/// The setup of an agent that is a process of its own: its identity, and how it reaches the control
-/// plane.
+/// The setup of a remote agent: its identity, and how it connects to the control plane.
 #[derive(Clone)]
 pub struct AgentSetup(SecretString);
 
@@ -102,7 +102,7 @@ impl AgentSetup {
 
     /// Returns the text of the [configuration file](crate::guest::AgentConfig) of the agent on this
     /// host. Only the agent may read the file.
-    pub fn beside(&self, host: &GuestHost) -> Result<SecretString> {
+    pub fn config_file(&self, host: &GuestHost) -> Result<SecretString> {
         Ok(format!("{{\"guest\":{},\"host\":{}}}\n", self.0.expose_secret(), host.to_json()?).into())
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a guest that was attached can still be called.
+//! The attachment of a guest: whether it can still be called.
 
 use std::sync::{
     Arc,
@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The attachment of one guest to the control plane. Clones share one state.
 ///
-/// It is lost once a mailbox of the guest is gone or taken over by another consumer. The guest must
-/// be attached again then.
+/// It is lost once a queue of the guest is gone or has another consumer. The guest must then be
+/// attached again.
 #[derive(Clone)]
 pub(super) struct Attachment {
     /// Stops the agent if it runs in this process.

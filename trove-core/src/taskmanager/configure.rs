@@ -15,8 +15,8 @@ use crate::{
 
 /// Applies the settings of a configuration group, or the defaults, to the server of an instance.
 ///
-/// The settings are part of the operation, so that each try applies the same ones even if the group
-/// changes meanwhile. A changed group is applied by another operation.
+/// The settings are part of the operation, so that each try applies the same settings even if the
+/// group changes meanwhile. A changed group is applied by another operation.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ConfigureInstance {
     to: AssignedSettings,
@@ -45,9 +45,9 @@ impl ConfigureInstance {
     /// Returns the settings to record after a failure. A revision that the server rejected counts
     /// as applied, because it would be retried forever otherwise; after any other failure the
     /// former revision is recorded, so that the group is applied again.
-    fn given_after_failure(&self, end: End<'_>) -> Option<AssignedSettings> {
+    fn assigned_after_failure(&self, end: End<'_>) -> Option<AssignedSettings> {
         let from = self.from.clone()?;
-        let id = |given: &AssignedSettings| given.group.map(|(id, _)| id);
+        let id = |assigned: &AssignedSettings| assigned.group.map(|(id, _)| id);
         let rejected = end.error.is_some_and(|error| matches!(error.kind, Kind::Invalid | Kind::Unsupported));
         let group = if rejected && id(&from) == id(&self.to) { self.to.group } else { from.group };
         Some(AssignedSettings { group, ..from })
@@ -84,13 +84,13 @@ impl Flow for ConfigureInstance {
 
     fn ended(&self, end: End<'_>) -> InstanceChange {
         let failure = || end.fault("the configuration could not be applied");
-        let (change, given) = match end.status {
+        let (change, assigned) = match end.status {
             OperationStatus::Succeeded => (InstanceChange::to(State::Active), Some(self.to.clone())),
             OperationStatus::Stuck => {
-                (InstanceChange::failed(State::Error, failure(), end.at), self.given_after_failure(end))
+                (InstanceChange::failed(State::Error, failure(), end.at), self.assigned_after_failure(end))
             }
-            _ => (InstanceChange::failed(State::Active, failure(), end.at), self.given_after_failure(end)),
+            _ => (InstanceChange::failed(State::Active, failure(), end.at), self.assigned_after_failure(end)),
         };
-        InstanceChange { assigned_settings: given, ..change }
+        InstanceChange { assigned_settings: assigned, ..change }
     }
 }

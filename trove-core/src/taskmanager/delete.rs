@@ -63,7 +63,7 @@ impl Flow for DeleteInstance {
             }
             Step::Compute => {
                 cx.context.release_guest(cx.instance).await?;
-                // Lets a deletion after this one skip the removal of the server.
+                // A repeated deletion then skips the removal of the server.
                 cx.change.endpoint = Some(None);
             }
             Step::Endpoint => platform.networks.release_endpoint(cx.instance).await?,

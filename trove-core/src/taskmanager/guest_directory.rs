@@ -1,4 +1,4 @@
-//! The directory of guests: attaches them, calls them, and hosts those that run in this process.
+//! The directory of guests: attaches guests, calls them, and runs local agents.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -24,8 +24,8 @@ use crate::{
     time::Clock,
 };
 
-/// How long a guest may take to answer from its own state: shorter than a step waits for a job.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a guest may take to respond from its own state: shorter than a step waits for a job.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an account call may take: longer than the [deadline](crate::layer::Deadline) of the
 /// driver.
 const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(90);
@@ -100,12 +100,12 @@ impl GuestDirectory {
         self.drops.clone()
     }
 
-    /// Returns a driver by name; [`NotFound`](crate::error::Kind::NotFound) lists the known ones.
+    /// Returns a driver by name; [`NotFound`](crate::error::Kind::NotFound) lists the available ones.
     pub(crate) fn driver(&self, datastore: &str) -> Result<&Arc<dyn Driver>> {
         self.drivers.get(datastore).ok_or_else(|| {
-            let mut known = self.drivers.keys().map(String::as_str).collect::<Vec<_>>();
-            known.sort_unstable();
-            Error::not_found(format!("unknown datastore {datastore:?}; known are: {}", known.join(", ")))
+            let mut available = self.drivers.keys().map(String::as_str).collect::<Vec<_>>();
+            available.sort_unstable();
+            Error::not_found(format!("unknown datastore {datastore:?}; available: {}", available.join(", ")))
         })
     }
 
@@ -132,7 +132,7 @@ impl GuestDirectory {
             return Ok(());
         }
         let datastore = match placement {
-            Placement::Elsewhere => None,
+            Placement::Remote => None,
             Placement::InProcess(mut host) => {
                 host.login = login;
                 Some(self.driver(&instance.datastore)?.attach(*host)?)
@@ -182,14 +182,14 @@ impl GuestDirectory {
         guest::revoke(&*self.broker, instance, numbers).await
     }
 
-    /// Switches to another key, which the guest already has. Returns once the guest has answered
+    /// Switches to another key, which the guest already has. Returns once the guest has responded
     /// under the new key.
     pub(crate) async fn switch_key(&self, instance: InstanceId, key: InstanceKey, timeout: Duration) -> Result<()> {
         let guest = self.guest(instance)?;
         guest.client.rotate_key(key, timeout).await?;
         // Any request will do; this one changes nothing.
         let probe = Request::JobStatus { operation: OperationId::new_v4(), job: String::new() };
-        guest.call(&probe, OnGuestRestart::Resend, ANSWER_TIMEOUT).await.map(drop)
+        guest.call(&probe, OnGuestRestart::Resend, RESPONSE_TIMEOUT).await.map(drop)
     }
 
     /// Revokes one login of an instance's guest.
@@ -197,7 +197,7 @@ impl GuestDirectory {
         self.broker.revoke(&BrokerLogin::guest_user(instance, number)).await
     }
 
-    /// Starts a job, or joins the one of the same key, and waits for its end until `timeout` or
+    /// Starts a job, or joins the job with the same key, and waits for its end until `timeout` or
     /// `stop`.
     pub(crate) async fn run_job(
         &self,
@@ -216,7 +216,7 @@ impl GuestDirectory {
             let mut request = &start;
             loop {
                 let ended = guest.notices.job_ended();
-                match guest.call(request, OnGuestRestart::Resend, ANSWER_TIMEOUT).await? {
+                match guest.call(request, OnGuestRestart::Resend, RESPONSE_TIMEOUT).await? {
                     Answer::Job(JobStatus::Done) => return Ok(JobStatus::Done),
                     Answer::Job(JobStatus::Running) => {
                         request = &poll;

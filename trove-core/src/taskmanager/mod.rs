@@ -9,9 +9,9 @@
 //! | [`StopServer`] | server | starts the server |
 //! | [`StartServer`] | server | stops the server |
 //! | [`ConfigureInstance`] | server | applies the previous settings |
-//! | [`UpgradeInstance`] | check, server, conclude | returns to the previous release, unless the new one serves already |
+//! | [`UpgradeInstance`] | check, server, commit | returns to the previous release, unless the new one already serves |
 //! | [`ResizeInstance`] | server | restarts with the previous flavor |
-//! | [`RotateIdentity`] | admit, tell, use, retire | revokes the new identity, unless the guest has it already |
+//! | [`RotateIdentity`] | authorize, deliver, switch, revoke | revokes the new identity, unless the guest already has it |
 
 mod attachment;
 mod configure;
@@ -51,7 +51,7 @@ pub(crate) use upgrade::UpgradeInstance;
 use crate::{
     datastore::{RegistryLogin, Release},
     error::{Error, Result},
-    flow::{Next, Registry, StepCx},
+    flow::{FlowRegistry, Next, StepCx},
     guest::{self, GuestIdentity, Job, JobStatus, SealedGuestIdentity},
     id::InstanceId,
     model::Instance,
@@ -60,7 +60,7 @@ use crate::{
     store::{InstanceRelease, Store, StoredVersion},
 };
 
-/// How long a step waits for a job of the guest before it releases the operation and asks again.
+/// How long a step waits for a job of the guest before it releases the operation and polls again.
 const JOB_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The context of all flows.
@@ -75,8 +75,8 @@ pub(crate) struct ControlPlane {
 }
 
 /// Returns all flows.
-pub(crate) fn registry() -> Registry<ControlPlane> {
-    Registry::new()
+pub(crate) fn registry() -> FlowRegistry<ControlPlane> {
+    FlowRegistry::new()
         .with::<CreateInstance>()
         .with::<DeleteInstance>()
         .with::<RestartServer>()
@@ -188,15 +188,15 @@ impl ControlPlane {
         }
         let endpoint = instance.endpoint.as_ref().ok_or_else(|| Error::internal("the instance has no endpoint"))?;
         let identity = self.identity(instance.id).await?;
-        let access = self.guests.authorize(instance.id, &identity).await?;
+        let broker_endpoint = self.guests.authorize(instance.id, &identity).await?;
         let login = self.login(&instance.datastore, &instance.version, &instance.image).await?;
-        let setup = guest::agent_setup(instance, &identity, &access, login.clone());
+        let setup = guest::agent_setup(instance, &identity, &broker_endpoint, login.clone());
         let placed = self.platform.compute.ensure_compute(instance, endpoint, setup.as_ref()).await?;
         let placement = match placed {
             Ensured::Ready(placement) => placement,
             Ensured::Pending(pause) => return Ok(Ensured::Pending(pause)),
         };
-        self.guests.attach(instance, &identity, &access, placement, login).await.map(Ensured::Ready)
+        self.guests.attach(instance, &identity, &broker_endpoint, placement, login).await.map(Ensured::Ready)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Receives the notices that agents send without being asked.
+//! Receives the notices of agents.
 
 use std::{
     collections::HashMap,
@@ -85,7 +85,7 @@ impl NoticeReceiver {
 impl NotificationHandler for NoticeReceiver {
     async fn handle(&self, text: &[u8]) {
         match message::read(text) {
-            Ok(Notice::Seen { observed, settled }) => {
+            Ok(Notice::Observed { observed, settled }) => {
                 let observed = sanitize_observed(observed);
                 let report = InstanceReport { instance: self.instance, observed, at: self.clock.now() };
                 let (stored, is_stored) = oneshot::channel();

@@ -13,8 +13,8 @@ use crate::{
     store::InstanceChange,
 };
 
-/// Changes the flavor of an instance by one restart of its server, and changes it back if the
-/// server does not start.
+/// Changes the flavor of an instance by one restart of its server, and restores the previous flavor
+/// if the server does not start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ResizeInstance {
     to: Flavor,

@@ -14,13 +14,13 @@ use crate::{
     store::InstanceChange,
 };
 
-/// How long one try waits for the guest to answer under its new key.
+/// How long one try waits for a response of the guest under its new key.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Rotates the key and the broker login of an instance's guest. The server is not affected.
 ///
 /// The new identity can be revoked until the guest has persisted it. From then on the former
-/// identity is valid only until the guest has answered under the new key.
+/// identity is valid only until the guest has responded under the new key.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RotateIdentity {
     /// The number of the new identity, once it is chosen.
@@ -34,7 +34,7 @@ pub(crate) enum Step {
     Authorize,
     /// Has the guest persist them.
     Deliver,
-    /// Has the guest answer under the new key.
+    /// Switches to the new key, and waits for a response of the guest under it.
     Switch,
     /// Revokes the former identities.
     Revoke,
@@ -48,6 +48,7 @@ impl Flow for RotateIdentity {
     type Context = ControlPlane;
 
     fn name(step: Step) -> &'static str {
+        // The journal stores these names.
         match step {
             Step::Authorize => "admit",
             Step::Deliver => "tell",

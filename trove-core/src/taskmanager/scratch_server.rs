@@ -1,4 +1,4 @@
-//! Scratch servers: throw-away servers that inspect an image for its version and parameters.
+//! Scratch servers: temporary servers on which an image is inspected for its version and parameters.
 
 use std::{sync::Arc, time::Duration};
 
@@ -107,9 +107,9 @@ impl ControlPlane {
             control.release_leftovers().await;
             let (id, stop) = (InstanceId::new_v4(), &control.scratch_servers.stop);
             control.store.insert_scratch_server(id).await?;
-            let answer = stop.run_until_cancelled(control.inspect_on(id, &version, &flavor, inspect)).await;
+            let result = stop.run_until_cancelled(control.inspect_on(id, &version, &flavor, inspect)).await;
             control.release_or_log(id).await;
-            answer.unwrap_or_else(|| Err(Error::cancelled("the service is shutting down")))
+            result.unwrap_or_else(|| Err(Error::cancelled("the service is shutting down")))
         });
         task.await
             .unwrap_or_else(|error| Err(Error::internal("the task of a scratch server panicked").with_source(error)))
@@ -127,12 +127,12 @@ impl ControlPlane {
             Err(Error::timeout("timed out waiting for the platform to provide a scratch server"))
         })?;
         let cx = Cx::new(OperationId::new_v4(), 0);
-        let answer = timeout(INSPECT_TIMEOUT, inspect(Arc::clone(&datastore), cx.clone())).await;
-        let late = |_| Err(Error::timeout("timed out removing the scratch server"));
-        let removed = timeout(RELEASE_TIMEOUT, datastore.remove(&cx)).await.unwrap_or_else(late);
-        let answer =
-            answer.unwrap_or_else(|_| Err(Error::timeout("timed out inspecting the image on a scratch server")))?;
-        removed.map(|()| answer)
+        let result = timeout(INSPECT_TIMEOUT, inspect(Arc::clone(&datastore), cx.clone())).await;
+        let timed_out = |_| Err(Error::timeout("timed out removing the scratch server"));
+        let removed = timeout(RELEASE_TIMEOUT, datastore.remove(&cx)).await.unwrap_or_else(timed_out);
+        let result =
+            result.unwrap_or_else(|_| Err(Error::timeout("timed out inspecting the image on a scratch server")))?;
+        removed.map(|()| result)
     }
 
     async fn provision(
@@ -143,7 +143,7 @@ impl ControlPlane {
     ) -> Result<Arc<dyn Datastore>> {
         let driver = self.guests.driver(&version.datastore)?;
         let mut instance =
-            Instance::new(id, "trial", &version.datastore, flavor.clone(), VOLUME, Timestamp::UNIX_EPOCH);
+            Instance::new(id, "scratch-server", &version.datastore, flavor.clone(), VOLUME, Timestamp::UNIX_EPOCH);
         instance.version.clone_from(&version.name);
         instance.version_number.clone_from(&version.number);
         instance.image.clone_from(&version.image);
@@ -184,13 +184,13 @@ impl ControlPlane {
             self.platform.networks.release_endpoint(id).await?;
             self.platform.volumes.release_volume(id).await
         };
-        let late = |_| Err(Error::timeout("timed out releasing the resources of a scratch server"));
-        timeout(RELEASE_TIMEOUT, release).await.unwrap_or_else(late)?;
+        let timed_out = |_| Err(Error::timeout("timed out releasing the resources of a scratch server"));
+        timeout(RELEASE_TIMEOUT, release).await.unwrap_or_else(timed_out)?;
         self.store.delete_scratch_server(id).await
     }
 }
 
-/// Polls until the resource is ready, without a limit of its own.
+/// Polls until the resource is ready. The caller limits the time.
 async fn ready<T, F: Future<Output = Result<Ensured<T>>>>(mut ensure: impl FnMut() -> F) -> Result<T> {
     loop {
         match ensure().await? {

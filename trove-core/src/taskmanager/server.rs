@@ -72,7 +72,7 @@ macro_rules! server_flow {
 }
 
 server_flow! {
-    /// Restarts the server of an instance. If it does not start, the agent keeps restarting it.
+    /// Restarts the server of an instance. If the server does not start, the agent keeps restarting it.
     RestartServer "instance.restart/v1" runs Restart, undone by None,
     to Active or Active, failing as "the server could not be restarted"
 }

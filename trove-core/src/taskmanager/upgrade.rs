@@ -29,8 +29,8 @@ pub(crate) enum Step {
     Check,
     /// Has the agent stop the server and start the new release on its data.
     Server,
-    /// Has the agent remove what only a return to the previous release would need.
-    Conclude,
+    /// Has the agent remove the data that only a return to the previous release would need.
+    Commit,
 }
 
 impl UpgradeInstance {
@@ -43,7 +43,7 @@ impl UpgradeInstance {
 #[async_trait]
 impl Flow for UpgradeInstance {
     const KIND: &'static str = "instance.upgrade/v1";
-    const STEPS: &'static [Step] = &[Step::Check, Step::Server, Step::Conclude];
+    const STEPS: &'static [Step] = &[Step::Check, Step::Server, Step::Commit];
     type Step = Step;
     type Context = ControlPlane;
 
@@ -51,7 +51,8 @@ impl Flow for UpgradeInstance {
         match step {
             Step::Check => "check",
             Step::Server => "server",
-            Step::Conclude => "conclude",
+            // The journal stores this name.
+            Step::Commit => "conclude",
         }
     }
 
@@ -61,7 +62,7 @@ impl Flow for UpgradeInstance {
             Step::Check => Limits { total_timeout: Duration::from_secs(1800), tries: 4, ..Limits::default() },
             // All data may have to be copied and then converted.
             Step::Server => Limits { total_timeout: Duration::from_secs(6 * 3600), tries: 3, ..Limits::default() },
-            Step::Conclude => Limits::default(),
+            Step::Commit => Limits::default(),
         }
     }
 
@@ -74,7 +75,7 @@ impl Flow for UpgradeInstance {
                 self.committed = next == Next::Done;
                 Ok(next)
             }
-            Step::Conclude => match guest_job(cx, Job::ConcludeUpgrade).await {
+            Step::Commit => match guest_job(cx, Job::ConcludeUpgrade).await {
                 Err(error) if !error.is_transient() => {
                     // The new release serves. Leftovers use space until the next upgrade or the deletion.
                     tracing::warn!(instance = %cx.instance, error = error.report(), "failed to remove the data of the previous release");
@@ -93,7 +94,7 @@ impl Flow for UpgradeInstance {
                 guest_job(cx, Job::RevertUpgrade(cx.context.release(cx.instance, &from).await?)).await
             }
             Step::Check if !self.committed => guest_job(cx, Job::KeepRunning).await,
-            Step::Server | Step::Check | Step::Conclude => Ok(Next::Done),
+            Step::Server | Step::Check | Step::Commit => Ok(Next::Done),
         }
     }
 

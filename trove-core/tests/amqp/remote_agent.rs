@@ -105,7 +105,7 @@ impl RemoteAgents {
                 assert!(!format!("{setup:?}").contains("key"), "{setup:?}");
                 let file =
                     File::options().create(true).truncate(true).write(true).mode(0o600).open(self.file(instance.id));
-                file.unwrap().write_all(setup.beside(host)?.expose_secret().as_bytes()).unwrap();
+                file.unwrap().write_all(setup.config_file(host)?.expose_secret().as_bytes()).unwrap();
             }
         }
         Ok(placed)
@@ -129,7 +129,7 @@ impl Compute for RemoteAgents {
         if !self.agents.lock().unwrap_or_else(PoisonError::into_inner).get(&instance.id).is_some_and(runs) {
             self.restart(instance.id);
         }
-        Ok(Ensured::Ready(Placement::Elsewhere))
+        Ok(Ensured::Ready(Placement::Remote))
     }
 
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {

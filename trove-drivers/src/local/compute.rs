@@ -56,8 +56,8 @@ impl Compute for LocalPlatform {
             agents::stop_unsupervised(&host.directory).await?;
             return Ok(Ensured::Ready(Placement::InProcess(Box::new(host))));
         };
-        agents.ensure(instance.id, &host.directory, setup.beside(&host)?).await?;
-        Ok(Ensured::Ready(Placement::Elsewhere))
+        agents.ensure(instance.id, &host.directory, setup.config_file(&host)?).await?;
+        Ok(Ensured::Ready(Placement::Remote))
     }
 
     /// Also removes containers of a request that was in flight when the guest was removed.

@@ -120,7 +120,7 @@ impl World {
 
     /// Returns the platform.
     pub fn platform(&self) -> Platform {
-        Platform::from(MemoryPlatform::new(self.clone())).with_faults(self.faults.clone())
+        Platform::from(MemoryPlatform::new(self.clone())).with_fault_injection(self.faults.clone())
     }
 
     /// Returns the driver, whose datastore is called `memory`.

@@ -100,7 +100,7 @@ impl PlatformFixture {
                 assert!(setup.is_none(), "an agent elsewhere was asked for");
                 *host
             }
-            Placement::Elsewhere => {
+            Placement::Remote => {
                 assert!(setup.is_some(), "an agent elsewhere was not asked for");
                 let told = self.testbed.configuration(instance.id).await;
                 let host = told.and_then(|told| guest::host_of(told.expose_secret()));

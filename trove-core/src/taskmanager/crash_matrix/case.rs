@@ -12,7 +12,7 @@ use super::{
         RotateIdentity, StartServer, StopServer, UpgradeInstance, registry,
     },
     Crash, Fault, FaultKind, Operation,
-    bus::{FaultInjectingBus, Logins},
+    broker::{BrokerUsers, FaultInjectingBroker},
     journal::CrashingJournal,
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(super) struct Case {
     operation: Operation,
     store: Store,
     world: World,
-    logins: Logins,
+    broker_users: BrokerUsers,
     clock: Clock,
     keys: MasterKeys,
     instance: InstanceId,
@@ -59,7 +59,7 @@ impl Case {
             operation,
             store: store.clone(),
             world: World::new(),
-            logins: Logins::default(),
+            broker_users: BrokerUsers::default(),
             clock: Clock::manual(Timestamp::UNIX_EPOCH),
             keys: MasterKeys::new(MasterKey::generate().unwrap()),
             instance: InstanceId::new_v4(),
@@ -72,12 +72,12 @@ impl Case {
         }
         let create = OperationId::new_v4();
         case.begin_creation(create).await;
-        case.settle(&case.boot(Arc::new(case.store.clone())), create).await;
+        case.settle(&case.start_control_plane(Arc::new(case.store.clone())), create).await;
         let mut from = State::Active;
         if operation == Operation::Start {
             let stop = OperationId::new_v4();
             case.begin(StopServer {}.begin(stop).unwrap(), (State::Active, State::Stopping)).await;
-            case.settle(&case.boot(Arc::new(case.store.clone())), stop).await;
+            case.settle(&case.start_control_plane(Arc::new(case.store.clone())), stop).await;
             from = State::Stopped;
         }
         let (row, to) = match operation {
@@ -108,13 +108,13 @@ impl Case {
     pub(super) async fn check(mut self, fault: Option<Fault>, crash: Option<Crash>) -> Run {
         let what = format!("{:?}, {fault:?}, {crash:?}", self.operation);
         let run = self.run(fault, crash).await;
-        let lasting = matches!(fault, Some(Fault { kind: FaultKind::Fails { lasting: true, .. }, .. }));
+        let permanent = matches!(fault, Some(Fault { kind: FaultKind::Fails { permanent: true, .. }, .. }));
         // After a crash the call indexes shift, so that the fault may not be injected.
-        let may_succeed = !lasting || crash.is_some();
+        let may_succeed = !permanent || crash.is_some();
         match (run.status, self.operation) {
             (None, Operation::Delete) => {}
             (Some(OperationStatus::Succeeded), _) => assert!(may_succeed, "{what}: succeeded"),
-            (Some(OperationStatus::Failed), _) => assert!(lasting, "{what}: failed"),
+            (Some(OperationStatus::Failed), _) => assert!(permanent, "{what}: failed"),
             (status, _) => panic!("{what}: ended {status:?}"),
         }
         self.assert_consistent(run.status, &what).await;
@@ -144,7 +144,7 @@ impl Case {
                 let done = status == Some(OperationStatus::Succeeded);
                 let identities = self.store.identities(self.instance).await.unwrap();
                 let numbers: Vec<u32> = identities.iter().map(|identity| identity.number).collect();
-                let logins = self.logins.of(self.instance);
+                let logins = self.broker_users.of(self.instance);
                 assert!(logins.iter().all(|number| numbers.contains(number)), "{what}: a login without an identity");
                 assert!(logins.last() == numbers.last(), "{what}: the guest has no login");
                 let changed = match self.operation {
@@ -159,7 +159,7 @@ impl Case {
             State::Stopped => assert!(self.world.is_stopped(self.instance), "{what}: stopped but running"),
             State::Error => {
                 assert_eq!(self.world.leftovers(), [""; 0], "{what}: in error with leftovers");
-                assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: in error with a login");
+                assert_eq!(self.broker_users.of(self.instance), [0; 0], "{what}: in error with a login");
                 assert!(instance.fault.is_some() && instance.endpoint.is_none(), "{what}: {instance:?}");
             }
             state => panic!("{what}: left in {state}"),
@@ -174,29 +174,29 @@ impl Case {
         self.begin(DeleteInstance {}.begin(delete).unwrap(), (instance.state, State::Deleting)).await;
         self.world = self.world.crash();
         self.world.script(|_, _| FaultAction::Proceed);
-        self.settle(&self.boot(Arc::new(self.store.clone())), delete).await;
+        self.settle(&self.start_control_plane(Arc::new(self.store.clone())), delete).await;
         self.assert_gone(what).await;
     }
 
     pub(super) async fn assert_gone(&self, what: &str) {
         assert_eq!(self.world.leftovers(), [""; 0], "{what}: leftovers");
-        assert_eq!(self.logins.of(self.instance), [0; 0], "{what}: leftover login");
+        assert_eq!(self.broker_users.of(self.instance), [0; 0], "{what}: leftover login");
         assert_eq!(self.store.instance(self.instance).await.unwrap(), None, "{what}: leftover row");
     }
 
     /// Runs the operation to its end with this fault and this crash.
     pub(super) async fn run(&mut self, fault: Option<Fault>, crash: Option<Crash>) -> Run {
-        let faults = self.world.faults().clone();
-        let before = faults.calls();
+        let injector = self.world.faults().clone();
+        let before = injector.calls();
         self.inject(0, fault, crash);
         let journal = Arc::new(CrashingJournal::new(self.store.clone(), crash));
-        let first = self.boot(journal.clone());
+        let first = self.start_control_plane(journal.clone());
         let status = tokio::select! {
             status = self.settle(&first, self.id) => Some(status),
             () = journal.crashed.notified() => None,
-            () = faults.crashed() => None,
+            () = injector.crashed() => None,
         };
-        let (calls, writes) = (faults.calls() - before, journal.writes.load(Ordering::Relaxed));
+        let (calls, writes) = (injector.calls() - before, journal.writes.load(Ordering::Relaxed));
         let status = match status {
             Some(status) => status,
             None => self.take_over(fault, calls).await,
@@ -207,17 +207,17 @@ impl Case {
             if self.operation == Operation::Delete && calls.is_multiple_of(2) {
                 let again = OperationId::new_v4();
                 self.begin(DeleteInstance {}.begin(again).unwrap(), (State::Error, State::Deleting)).await;
-                let status = self.settle(&self.boot(Arc::new(self.store.clone())), again).await;
+                let status = self.settle(&self.start_control_plane(Arc::new(self.store.clone())), again).await;
                 return Run { status, calls, writes };
             }
             assert!(self.store.resume_operation(self.id, self.clock.now()).await.unwrap());
-            let status = self.settle(&self.boot(Arc::new(self.store.clone())), self.id).await;
+            let status = self.settle(&self.start_control_plane(Arc::new(self.store.clone())), self.id).await;
             return Run { status, calls, writes };
         }
         Run { status, calls, writes }
     }
 
-    /// Lets another owner resume after the first one crashed after `calls` calls. A permanent fault
+    /// Resumes the operation with another owner after the first one crashed after `calls` calls. A permanent fault
     /// persists.
     async fn take_over(&mut self, fault: Option<Fault>, calls: usize) -> Option<OperationStatus> {
         self.world = self.world.crash();
@@ -226,9 +226,9 @@ impl Case {
             let instance = self.store.instance(self.instance).await.unwrap().unwrap();
             let delete = OperationId::new_v4();
             self.begin(DeleteInstance {}.begin(delete).unwrap(), (instance.state, State::Deleting)).await;
-            return self.settle(&self.boot(Arc::new(self.store.clone())), delete).await;
+            return self.settle(&self.start_control_plane(Arc::new(self.store.clone())), delete).await;
         }
-        self.settle(&self.boot(Arc::new(self.store.clone())), self.id).await
+        self.settle(&self.start_control_plane(Arc::new(self.store.clone())), self.id).await
     }
 
     /// Injects the fault and the crash. Calls are counted from now on, starting at `before`.
@@ -248,8 +248,8 @@ impl Case {
                 FaultKind::Twice if is_target => FaultAction::Twice,
                 FaultKind::Delay if is_target => FaultAction::Delay(Duration::from_millis(1)),
                 FaultKind::Twice | FaultKind::Delay => FaultAction::Proceed,
-                FaultKind::Fails { after, lasting } => {
-                    if is_target && lasting {
+                FaultKind::Fails { after, permanent } => {
+                    if is_target && permanent {
                         failing = Some(call.name);
                     }
                     let error = if failing == Some(call.name) {
@@ -266,16 +266,16 @@ impl Case {
     }
 
     /// Starts a control plane on this world and store.
-    fn boot(&self, journal: Arc<dyn Journal>) -> Engine<ControlPlane> {
+    fn start_control_plane(&self, journal: Arc<dyn Journal>) -> Engine<ControlPlane> {
         let events = Events::new();
         let (reports, _) = conductor::start(self.store.clone(), events.clone(), CancellationToken::new());
         let driver: Arc<dyn Driver> = Arc::new(self.world.driver());
         let drivers = HashMap::from([("memory".to_owned(), driver)]);
-        let bus = Arc::new(FaultInjectingBus::new(self.world.faults().clone(), self.logins.clone()));
+        let broker = Arc::new(FaultInjectingBroker::new(self.world.faults().clone(), self.broker_users.clone()));
         let control = Arc::new(ControlPlane {
             store: self.store.clone(),
             platform: self.world.platform(),
-            guests: GuestDirectory::new(drivers, bus, AgentSettings::default(), self.clock.clone(), reports),
+            guests: GuestDirectory::new(drivers, broker, AgentSettings::default(), self.clock.clone(), reports),
             keys: self.keys.clone(),
             locks: Default::default(),
             scratch_servers: Default::default(),
@@ -284,7 +284,8 @@ impl Case {
         Engine::new(owner, journal, control, registry(), EngineSettings::default(), self.clock.clone(), events)
     }
 
-    /// Runs what is due and advances the clock to what is due next, until the operation has ended.
+    /// Runs the operations that are due and advances the clock to the next due time, until the
+    /// operation has ended.
     async fn settle(&self, engine: &Engine<ControlPlane>, id: OperationId) -> Option<OperationStatus> {
         for _ in 0..500 {
             engine.run_due().await.unwrap();
@@ -310,7 +311,7 @@ impl Case {
     }
 
     async fn begin(&self, row: NewOperation, states: (State, State)) {
-        let admitted = self.store.begin_operation(self.instance, states, &row, true, self.clock.now()).await.unwrap();
-        assert_eq!(admitted, InsertOutcome::Inserted);
+        let outcome = self.store.begin_operation(self.instance, states, &row, true, self.clock.now()).await.unwrap();
+        assert_eq!(outcome, InsertOutcome::Inserted);
     }
 }

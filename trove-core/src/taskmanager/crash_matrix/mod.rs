@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
-mod bus;
+mod broker;
 mod case;
 mod journal;
 
@@ -23,7 +23,7 @@ struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaultKind {
     /// It fails before or after its effect, once or permanently.
-    Fails { after: bool, lasting: bool },
+    Fails { after: bool, permanent: bool },
     /// It is delivered twice.
     Twice,
     /// It is delayed.
@@ -96,7 +96,7 @@ async fn rotate_completes_or_rolls_back() {
 }
 
 #[tokio::test]
-async fn a_deletion_ends_a_creation_at_any_journal_write() {
+async fn a_deletion_supersedes_a_creation_at_any_journal_write() {
     let store = Store::connect("sqlite::memory:").await.unwrap();
     let writes = Case::new(&store, Operation::Create).await.check(None, None).await.writes;
     for write in 0..writes {
@@ -117,7 +117,7 @@ async fn matrix(operation: Operation) {
     let calls = if operation == Operation::Upgrade { baseline.calls - 1 } else { baseline.calls };
     for fault in std::iter::once(None).chain(faults(calls).map(Some)) {
         let faulty = Case::new(&store, operation).await.check(fault, None).await;
-        // The later ones of many retries of one call add no new cases.
+        // Further retries of one call add no new cases.
         let (writes, calls) = (faulty.writes.min(baseline.writes + 12), faulty.calls.min(baseline.calls + 8));
         for crash in crashes(fault, writes, calls) {
             Case::new(&store, operation).await.check(fault, Some(crash)).await;
@@ -128,7 +128,7 @@ async fn matrix(operation: Operation) {
 }
 
 fn faults(calls: usize) -> impl Iterator<Item = Fault> {
-    let fails = |after, lasting| FaultKind::Fails { after, lasting };
+    let fails = |after, permanent| FaultKind::Fails { after, permanent };
     let kinds = [
         fails(false, false),
         fails(true, false),

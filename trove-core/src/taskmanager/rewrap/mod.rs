@@ -1,8 +1,7 @@
-//! Re-encrypts everything that is sealed by a former master key with the current one, when the
-//! service starts.
+//! Rewraps all secrets that are sealed by a former master key when the service starts.
 //!
-//! Nothing else uses the store at that time. Each page is one transaction that compares and swaps,
-//! so that a process that dies leaves complete pages, and the next start continues with the rest.
+//! Nothing else uses the store at that time. Each page is one compare-and-swap transaction, so a
+//! process that is killed leaves complete pages, and the next start continues with the rest.
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;
@@ -10,7 +9,7 @@ mod tests;
 use super::{ControlPlane, login_owner};
 use crate::{
     error::{Error, Kind, Result},
-    flow::Registry,
+    flow::FlowRegistry,
     guest::GuestIdentity,
     secret::{MasterKeys, Sealed},
     store::{Rewrapped, Store, StoredVersion},
@@ -23,7 +22,7 @@ const PAGE: u32 = 100;
 ///
 /// [`Invalid`](Kind::Invalid) if a secret is sealed by a key that is missing; pages before it stay
 /// rewrapped.
-pub(crate) async fn rewrap(store: &Store, keys: &MasterKeys, flows: &Registry<ControlPlane>) -> Result<()> {
+pub(crate) async fn rewrap(store: &Store, keys: &MasterKeys, flows: &FlowRegistry<ControlPlane>) -> Result<()> {
     let counts = [identities(store, keys).await?, states(store, keys, flows).await?, logins(store, keys).await?];
     let rewrapped: usize = counts.iter().sum();
     if rewrapped > 0 {
@@ -38,42 +37,42 @@ async fn identities(store: &Store, keys: &MasterKeys) -> Result<usize> {
         let page = store.identities_not_sealed_by(keys.current().id(), last, PAGE).await?;
         let Some((instance, identity)) = page.last() else { return Ok(count) };
         last = Some((*instance, identity.number));
-        let mut resealed = Vec::new();
+        let mut rewrapped = Vec::new();
         for (instance, before) in page {
             match GuestIdentity::unwrap(&before, keys, instance) {
                 Ok(identity) => {
                     let after = identity.wrap(keys, instance)?;
-                    resealed.push(Rewrapped::Identity { instance, before, after });
+                    rewrapped.push(Rewrapped::Identity { instance, before, after });
                 }
                 Err(error) => skip_corrupt(error, &format!("identity {} of instance {instance}", before.number))?,
             }
         }
-        store.rewrap(&resealed).await?;
-        count += resealed.len();
+        store.rewrap(&rewrapped).await?;
+        count += rewrapped.len();
     }
 }
 
-async fn states(store: &Store, keys: &MasterKeys, flows: &Registry<ControlPlane>) -> Result<usize> {
+async fn states(store: &Store, keys: &MasterKeys, flows: &FlowRegistry<ControlPlane>) -> Result<usize> {
     let (mut count, mut last) = (0, None);
     loop {
         let page = store.operation_states(last, PAGE).await?;
         let Some(state) = page.last() else { return Ok(count) };
         last = Some(state.operation);
-        let mut resealed = Vec::new();
+        let mut rewrapped = Vec::new();
         for before in page {
             match flows.rewrap(&before.kind, &before.state, before.instance, keys) {
                 Ok(None) => {}
-                Ok(Some(after)) => resealed.push(Rewrapped::State { before, after }),
+                Ok(Some(after)) => rewrapped.push(Rewrapped::State { before, after }),
                 Err(error) => skip_corrupt(error, &format!("operation {}", before.operation))?,
             }
         }
-        store.rewrap(&resealed).await?;
-        count += resealed.len();
+        store.rewrap(&rewrapped).await?;
+        count += rewrapped.len();
     }
 }
 
 async fn logins(store: &Store, keys: &MasterKeys) -> Result<usize> {
-    let mut resealed = Vec::new();
+    let mut rewrapped = Vec::new();
     for StoredVersion { version, password, .. } in store.versions(None).await? {
         let Some(before) = password.filter(|password| password.key() != Some(keys.current().id())) else { continue };
         let mut images = store.images_in_use(&version.datastore).await?;
@@ -83,19 +82,19 @@ async fn logins(store: &Store, keys: &MasterKeys) -> Result<usize> {
             let (datastore, version) = (&version.datastore, &version.name);
             tracing::warn!(datastore, version, "dropped a registry login that belongs to no known image");
         }
-        resealed.push(Rewrapped::RegistryPassword {
+        rewrapped.push(Rewrapped::RegistryPassword {
             datastore: version.datastore,
             version: version.name,
             before,
             after,
         });
     }
-    store.rewrap(&resealed).await?;
-    Ok(resealed.len())
+    store.rewrap(&rewrapped).await?;
+    Ok(rewrapped.len())
 }
 
-/// Rewraps a login. It is bound to the registry of the image that it was set for, which the version
-/// may have left since.
+/// Rewraps a login. It is bound to the registry of the image that it was set for; the version may
+/// have another image since.
 fn login(keys: &MasterKeys, images: &[String], sealed: &Sealed) -> Result<Option<Sealed>> {
     for image in images {
         let mut login = sealed.clone();

@@ -58,7 +58,7 @@ impl Fixture {
             let stored = self.store.identities(*id).await.unwrap();
             let found = GuestIdentity::unwrap(&stored[0], keys, *id).unwrap();
             let secrets = |of: &GuestIdentity| {
-                [of.key.to_text(), of.login.password.clone()].map(|it| it.expose_secret().to_owned())
+                [of.key.to_text(), of.login.password.clone()].map(|secret| secret.expose_secret().to_owned())
             };
             assert_eq!(secrets(&found), secrets(identity));
         }

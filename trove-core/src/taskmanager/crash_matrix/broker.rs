@@ -11,12 +11,12 @@ use crate::{
     rpc::{BrokerEndpoint, BrokerLogin, InProcess, MessageBroker, Transport},
 };
 
-/// The logins of a bus. They outlive every control plane.
+/// The users of a broker. They outlive every control plane.
 #[derive(Clone, Default)]
-pub(super) struct Logins(Arc<Mutex<BTreeSet<String>>>);
+pub(super) struct BrokerUsers(Arc<Mutex<BTreeSet<String>>>);
 
-impl Logins {
-    /// Returns the numbers of the logins of an instance.
+impl BrokerUsers {
+    /// Returns the numbers of the users of an instance.
     pub(super) fn of(&self, instance: InstanceId) -> Vec<u32> {
         let users = self.all();
         (1..10).filter(|number| users.contains(&BrokerLogin::guest_user(instance, *number))).collect()
@@ -27,21 +27,21 @@ impl Logins {
     }
 }
 
-/// The bus of one control plane, whose calls are subject to fault injection.
-pub(super) struct FaultInjectingBus {
+/// The broker of one control plane, whose calls are subject to fault injection.
+pub(super) struct FaultInjectingBroker {
     transport: InProcess,
-    faults: FaultInjector,
-    logins: Logins,
+    injector: FaultInjector,
+    users: BrokerUsers,
 }
 
-impl FaultInjectingBus {
-    pub(super) fn new(faults: FaultInjector, logins: Logins) -> Self {
-        Self { transport: InProcess::new(), faults, logins }
+impl FaultInjectingBroker {
+    pub(super) fn new(injector: FaultInjector, users: BrokerUsers) -> Self {
+        Self { transport: InProcess::new(), injector, users }
     }
 }
 
 #[async_trait]
-impl MessageBroker for FaultInjectingBus {
+impl MessageBroker for FaultInjectingBroker {
     fn control(&self) -> Arc<dyn Transport> {
         Arc::new(self.transport.clone())
     }
@@ -50,18 +50,18 @@ impl MessageBroker for FaultInjectingBus {
         let user = &login.user;
         let call = CallInfo { name: "authorize", changes: true, arguments: user };
         let authorize = async || {
-            self.logins.all().insert(user.clone());
+            self.users.all().insert(user.clone());
             Ok(BrokerEndpoint::InProcess(self.transport.clone()))
         };
-        self.faults.run(&call, &|| authorize().boxed()).await
+        self.injector.run(&call, &|| authorize().boxed()).await
     }
 
     async fn revoke(&self, user: &str) -> Result<()> {
         let call = CallInfo { name: "revoke", changes: true, arguments: &user };
         let revoke = async || {
-            self.logins.all().remove(user);
+            self.users.all().remove(user);
             Ok(())
         };
-        self.faults.run(&call, &|| revoke().boxed()).await
+        self.injector.run(&call, &|| revoke().boxed()).await
     }
 }
