@@ -1,5 +1,5 @@
-//! The suites of all contracts on the implementations of this crate. `cargo test --test conformance memory::accounts`
-//! runs a part of them.
+//! The conformance suites on the implementations of this crate. `cargo test --test conformance
+//! memory::accounts` runs the cases whose names contain the filter.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         })
         .driver_in_memory("memory_without_abilities", || {
             let world = World::new();
-            world.testbed_for(Arc::new(BareDriver::new(world.driver())))
+            world.testbed_for(Arc::new(DriverWithoutAbilities::new(world.driver())))
         })
         .platform_in_memory("memory", World::new)
         .transport("in_process", async || Ok(InProcess::new()))
@@ -36,15 +36,15 @@ fn main() -> ExitCode {
         .run()
 }
 
-/// The reference driver without its abilities.
-struct BareDriver {
+/// The in-memory driver without abilities.
+struct DriverWithoutAbilities {
     inner: Arc<dyn Driver>,
     manifest: Manifest,
 }
 
-struct Bare(Arc<dyn Datastore>);
+struct DatastoreWithoutAbilities(Arc<dyn Datastore>);
 
-impl BareDriver {
+impl DriverWithoutAbilities {
     fn new(inner: impl Driver) -> Self {
         let mut manifest = inner.manifest().clone();
         manifest.accounts = None;
@@ -53,18 +53,18 @@ impl BareDriver {
     }
 }
 
-impl Driver for BareDriver {
+impl Driver for DriverWithoutAbilities {
     fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
     fn attach(&self, host: GuestHost) -> Result<Arc<dyn Datastore>> {
-        Ok(Arc::new(Bare(self.inner.attach(host)?)))
+        Ok(Arc::new(DatastoreWithoutAbilities(self.inner.attach(host)?)))
     }
 }
 
 #[async_trait]
-impl Datastore for Bare {
+impl Datastore for DatastoreWithoutAbilities {
     async fn prepare(&self, cx: &Cx, spec: &Prepare) -> Result<()> {
         self.0.prepare(cx, spec).await
     }
@@ -82,9 +82,9 @@ impl Datastore for Bare {
     }
 
     async fn observe(&self, cx: &Cx) -> Result<Observed> {
-        let mut seen = self.0.observe(cx).await?;
-        seen.settings = None;
-        Ok(seen)
+        let mut observed = self.0.observe(cx).await?;
+        observed.settings = None;
+        Ok(observed)
     }
 
     fn abilities(&self) -> Abilities<'_> {

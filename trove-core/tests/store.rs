@@ -1,13 +1,14 @@
-//! The store on SQLite. Its suite runs in memory with the others, and on PostgreSQL with the drivers.
+//! The store on SQLite files. The suite also runs in memory with the other suites, and on PostgreSQL
+//! with the drivers.
 
 use trove_core::{conformance::store::certify, error::Kind, store::Store};
 
 #[tokio::test]
-async fn sqlite_on_disk_passes_the_suite_and_is_locked() {
+async fn a_sqlite_file_passes_the_suite_and_is_locked() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("trove.db").display());
     let store = Store::connect(&url).await.unwrap();
-    let report = certify("SQLite on disk", &store).await;
+    let report = certify("SQLite file", &store).await;
     assert!(report.passed(), "{report}");
     assert_eq!(Store::connect(&url).await.unwrap_err().kind(), Kind::Conflict);
     store.close().await;
@@ -15,7 +16,7 @@ async fn sqlite_on_disk_passes_the_suite_and_is_locked() {
 }
 
 #[tokio::test]
-async fn invalid_urls_are_rejected_without_showing_a_password() {
+async fn errors_for_invalid_urls_contain_no_password() {
     for url in
         ["", "host=db password=hunter2", "mysql://app:hunter2@host/db", "postgres://app:hunter2@host:notaport/db"]
     {

@@ -227,7 +227,7 @@ async fn agents_servers_and_services_outlive_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_whose_agents_are_processes_passes() {
-    let agents = Agents::over(RabbitMq::shared().await.bus(), "postgresql", "17");
+    let agents = Agents::new(RabbitMq::shared().await.bus(), "postgresql", "17");
     let report = platform::certify("local, apart", LocalTestbed::new().unwrap().agents(AGENT, agents)).await;
     assert!(report.passed(), "{report}");
 }

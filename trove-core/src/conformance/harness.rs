@@ -140,7 +140,7 @@ impl Harness {
 
     /// Adds the [platform suite](platform). Each case has its own testbed.
     #[must_use]
-    pub fn platform<T: platform::Testbed>(
+    pub fn platform<T: platform::PlatformTestbed>(
         self,
         name: &str,
         testbed: impl AsyncFn() -> Result<T> + Send + Sync + 'static,
@@ -151,7 +151,7 @@ impl Harness {
     /// Adds the [platform suite](platform) with an in-memory platform. Cases run as those of
     /// [`driver_in_memory`](Self::driver_in_memory) do.
     #[must_use]
-    pub fn platform_in_memory<T: platform::Testbed>(
+    pub fn platform_in_memory<T: platform::PlatformTestbed>(
         self,
         name: &str,
         testbed: impl Fn() -> T + Send + Sync + 'static,
@@ -161,7 +161,7 @@ impl Harness {
 
     /// Adds the [transport suite](transport).
     #[must_use]
-    pub fn transport<T: transport::Testbed>(
+    pub fn transport<T: transport::TransportTestbed>(
         self,
         name: &str,
         testbed: impl AsyncFn() -> Result<T> + Send + Sync + 'static,

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use trove_core::{
-    conformance::transport::Testbed,
+    conformance::transport::TransportTestbed,
     error::Result,
     id::InstanceId,
     rpc::{self, Amqp, Broker, BrokerEndpoint, BrokerLogin, MAX_FRAME_BYTES, Management, MessageBroker, Transport},
@@ -223,7 +223,7 @@ impl MessageBroker for Shared {
 pub struct BrokerTestbed(pub Arc<RabbitMq>);
 
 #[async_trait]
-impl Testbed for BrokerTestbed {
+impl TransportTestbed for BrokerTestbed {
     fn control(&self) -> Arc<dyn Transport> {
         Arc::new(self.0.control())
     }

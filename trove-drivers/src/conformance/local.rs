@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use trove_core::{
-    conformance::platform::{Agents, Testbed},
+    conformance::platform::{Agents, PlatformTestbed},
     error::{Error, Kind, Result},
     id::InstanceId,
     platform::Platform,
@@ -73,7 +73,7 @@ impl LocalTestbed {
 }
 
 #[async_trait]
-impl Testbed for LocalTestbed {
+impl PlatformTestbed for LocalTestbed {
     async fn open(&self) -> Result<Platform> {
         *LocalTestbed::open(self) = None;
         let begun = Instant::now();
@@ -95,13 +95,13 @@ impl Testbed for LocalTestbed {
         Ok(leftovers)
     }
 
-    async fn put(&self, instance: InstanceId, text: &str) -> Result<()> {
+    async fn write_volume(&self, instance: InstanceId, text: &str) -> Result<()> {
         let (path, text) = (self.text(instance), text.to_owned());
         let directory = path.parent().map(Path::to_owned).unwrap_or_default();
         blocking(move || fs::create_dir_all(directory).and_then(|()| fs::write(path, text)).map_err(failed)).await
     }
 
-    async fn get(&self, instance: InstanceId) -> Result<Option<String>> {
+    async fn read_volume(&self, instance: InstanceId) -> Result<Option<String>> {
         let path = self.text(instance);
         blocking(move || match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -114,7 +114,7 @@ impl Testbed for LocalTestbed {
         self.apart.as_ref().map(|apart| &apart.agents)
     }
 
-    async fn configuration(&self, instance: InstanceId) -> Result<SecretString> {
+    async fn agent_config(&self, instance: InstanceId) -> Result<SecretString> {
         let file = self.root().join("guests").join(instance.to_string()).join("agent.json");
         blocking(move || fs::read_to_string(file).map(SecretString::from).map_err(failed)).await
     }

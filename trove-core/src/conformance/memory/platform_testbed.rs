@@ -4,14 +4,14 @@ use async_trait::async_trait;
 
 use super::World;
 use crate::{
-    conformance::platform::Testbed,
+    conformance::platform::PlatformTestbed,
     error::{Error, Result},
     id::InstanceId,
     platform::Platform,
 };
 
 #[async_trait]
-impl Testbed for World {
+impl PlatformTestbed for World {
     async fn open(&self) -> Result<Platform> {
         Ok(self.crash().platform())
     }
@@ -20,7 +20,7 @@ impl Testbed for World {
         Ok(World::leftovers(self))
     }
 
-    async fn put(&self, instance: InstanceId, text: &str) -> Result<()> {
+    async fn write_volume(&self, instance: InstanceId, text: &str) -> Result<()> {
         let mut inner = self.inner();
         let volume = inner
             .volumes
@@ -30,7 +30,7 @@ impl Testbed for World {
         Ok(())
     }
 
-    async fn get(&self, instance: InstanceId) -> Result<Option<String>> {
+    async fn read_volume(&self, instance: InstanceId) -> Result<Option<String>> {
         Ok(self.inner().volumes.get(&instance).cloned().flatten())
     }
 }

@@ -12,61 +12,62 @@ use crate::{
     rpc::{DropCounters, InstanceKey, MessageBroker, NotificationHandler, OnGuestRestart, RpcClient},
 };
 
-/// How long an agent may take to begin and to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// How long an agent may take to start and to respond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The control plane of the agents that a platform runs elsewhere, as far as the suite needs one.
+/// A minimal control plane for the remote agents of a platform under test.
 pub struct Agents {
-    bus: Arc<dyn MessageBroker>,
-    /// Of which datastore they have a driver, and which version of it it knows.
+    broker: Arc<dyn MessageBroker>,
+    /// The datastore that the agents have a driver for, and a version that the driver supports.
     pub(super) release: (String, String),
-    admitted: Mutex<HashMap<InstanceId, (InstanceKey, AgentSetup)>>,
+    authorized: Mutex<HashMap<InstanceId, (InstanceKey, AgentSetup)>>,
 }
 
-/// What an agent tells is not what it is tried for.
-struct Deaf;
+struct IgnoreNotifications;
 
 #[async_trait]
-impl NotificationHandler for Deaf {
+impl NotificationHandler for IgnoreNotifications {
     async fn handle(&self, _text: &[u8]) {}
 }
 
 impl Agents {
-    /// Those that are called over this bus, which lets them in from elsewhere, and have a driver of this datastore, which
-    /// knows this version.
-    pub fn over(bus: impl MessageBroker, datastore: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { bus: Arc::new(bus), release: (datastore.into(), version.into()), admitted: Mutex::default() }
+    /// Creates a control plane for agents that are called over this broker and have a driver for
+    /// this version of a datastore.
+    pub fn new(broker: impl MessageBroker, datastore: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { broker: Arc::new(broker), release: (datastore.into(), version.into()), authorized: Mutex::default() }
     }
 
-    /// What the agent of an instance is told, the same at every call.
+    /// Returns the setup of an instance's agent, the same one at every call.
     pub(super) async fn setup(&self, instance: &Instance) -> Result<AgentSetup> {
-        // Those who ask at once get the same.
-        let mut admitted = self.admitted.lock().await;
-        if let Some((_, setup)) = admitted.get(&instance.id) {
+        // Locked until the end, so that concurrent callers get the same setup.
+        let mut authorized = self.authorized.lock().await;
+        if let Some((_, setup)) = authorized.get(&instance.id) {
             return Ok(setup.clone());
         }
         let identity = GuestIdentity::generate(instance.id, 1)?;
-        let access = guest::authorize(&*self.bus, instance.id, &identity).await?;
-        let setup = guest::agent_setup(instance, &identity, &access, None);
-        let setup = setup.ok_or_else(|| Error::invalid("nobody can reach this bus from elsewhere"))?;
-        admitted.insert(instance.id, (identity.key, setup.clone()));
+        let endpoint = guest::authorize(&*self.broker, instance.id, &identity).await?;
+        let setup = guest::agent_setup(instance, &identity, &endpoint, None);
+        let setup = setup.ok_or_else(|| Error::invalid("remote agents cannot connect to this message broker"))?;
+        authorized.insert(instance.id, (identity.key, setup.clone()));
         Ok(setup)
     }
 
-    /// Waits for an answer of the agent of an instance, whatever it says: nobody else could have sealed it.
-    pub(super) async fn answers(&self, instance: InstanceId) -> Result<()> {
-        let known = self.admitted.lock().await.get(&instance).map(|(key, _)| key.clone());
-        let key = known.ok_or_else(|| Error::not_found("the agent was told nothing"))?;
-        let line = RpcClient::open(self.bus.control(), instance, key, Arc::new(Deaf), DropCounters::new()).await?;
-        line.call(b"null", OnGuestRestart::Resend, ANSWER_LIMIT).await.map(drop)
+    /// Waits for a response of an instance's agent. Any response will do: only the agent can have
+    /// sealed it.
+    pub(super) async fn wait_for_response(&self, instance: InstanceId) -> Result<()> {
+        let key = self.authorized.lock().await.get(&instance).map(|(key, _)| key.clone());
+        let key = key.ok_or_else(|| Error::not_found("the agent was not set up"))?;
+        let handler = Arc::new(IgnoreNotifications);
+        let client = RpcClient::open(self.broker.control(), instance, key, handler, DropCounters::new()).await?;
+        client.call(b"null", OnGuestRestart::Resend, RESPONSE_TIMEOUT).await.map(drop)
     }
 
-    /// Takes away what the agent of an instance was given.
-    pub(super) async fn dismiss(&self, instance: InstanceId) -> Result<()> {
-        let known = self.admitted.lock().await.get(&instance).map(|(key, _)| key.id());
-        let Some(number) = known else { return Ok(()) };
-        guest::revoke(&*self.bus, instance, &[number]).await?;
-        self.admitted.lock().await.remove(&instance);
+    /// Revokes the login of an instance's agent and removes its queues.
+    pub(super) async fn revoke(&self, instance: InstanceId) -> Result<()> {
+        let number = self.authorized.lock().await.get(&instance).map(|(key, _)| key.id());
+        let Some(number) = number else { return Ok(()) };
+        guest::revoke(&*self.broker, instance, &[number]).await?;
+        self.authorized.lock().await.remove(&instance);
         Ok(())
     }
 }

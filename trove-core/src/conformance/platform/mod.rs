@@ -1,7 +1,7 @@
 //! The suite that certifies a platform.
 //!
-//! [`certify`] makes and releases volumes, endpoints and computes on a [`Testbed`], and returns a
-//! [`Report`](super::Report):
+//! [`certify`] creates and releases volumes, endpoints and compute on a [`PlatformTestbed`], and
+//! returns a [`Report`](super::Report):
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
@@ -13,23 +13,23 @@
 //! # });
 //! ```
 //!
-//! A platform that runs the agents of its instances elsewhere is tried with [`Agents`] too: its testbed has them, and tells
-//! what the platform told each.
+//! The testbed of a platform that runs the agents of its instances remotely provides [`Agents`] and
+//! the configuration of each agent.
 //!
-//! A case is an async function of a [`PlatformFixture`] that panics where the platform is wrong, in the file of its subject and in
-//! the list there. What it made is released after it, and then nothing may be left.
+//! A case is an async function of a fixture, in the module of its subject. It panics if the platform
+//! violates the contract. Afterwards its resources are released, and no other may be left.
 
 mod agents;
 mod compute;
 mod fixture;
-mod life;
+mod lifecycle;
 mod networks;
 mod suite;
 mod testbed;
 mod volumes;
 
 pub use agents::Agents;
-pub use fixture::PlatformFixture;
+use fixture::PlatformFixture;
 pub(super) use suite::PlatformSuite;
 pub use suite::{certify, certify_matching};
-pub use testbed::Testbed;
+pub use testbed::PlatformTestbed;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{PlatformFixture, Testbed, compute, life, networks, volumes};
+use super::{PlatformFixture, PlatformTestbed, compute, lifecycle, networks, volumes};
 use crate::conformance::{
     CaseOutcome, Report,
     case::{self, Case},
@@ -8,22 +8,22 @@ use crate::conformance::{
 };
 
 /// Runs all cases on a testbed.
-pub async fn certify(subject: &str, testbed: impl Testbed) -> Report {
+pub async fn certify(subject: &str, testbed: impl PlatformTestbed) -> Report {
     certify_matching(subject, testbed, "").await
 }
 
 /// Runs the cases whose names contain the filter.
-pub async fn certify_matching(subject: &str, testbed: impl Testbed, filter: &str) -> Report {
+pub async fn certify_matching(subject: &str, testbed: impl PlatformTestbed, filter: &str) -> Report {
     suite::certify(subject, &PlatformSuite::new(testbed), filter, 1).await
 }
 
-/// The suite on one testbed, where cases run one at a time: each expects that there is nothing else on the platform.
+/// The suite on one testbed. Cases run one at a time, because each expects an empty platform.
 pub(in crate::conformance) struct PlatformSuite {
-    testbed: Arc<dyn Testbed>,
+    testbed: Arc<dyn PlatformTestbed>,
 }
 
 impl PlatformSuite {
-    pub(in crate::conformance) fn new(testbed: impl Testbed) -> Self {
+    pub(in crate::conformance) fn new(testbed: impl PlatformTestbed) -> Self {
         Self { testbed: Arc::new(testbed) }
     }
 }
@@ -36,7 +36,7 @@ impl Suite for PlatformSuite {
             ("volumes", volumes::cases()),
             ("networks", networks::cases()),
             ("compute", compute::cases()),
-            ("life", life::cases()),
+            ("lifecycle", lifecycle::cases()),
         ];
         groups.into_iter().flat_map(|(group, cases)| suite::grouped(group, cases)).collect()
     }
@@ -48,7 +48,7 @@ impl Suite for PlatformSuite {
         };
         let limit = self.testbed.case_timeout();
         let outcome = case::run(limit, (case.run)(&fixture)).await;
-        // What a failed case created is released as well, for the sake of the next.
+        // The resources of a failed case are released too, because the next case expects an empty platform.
         let released = case::run(limit, fixture.release_all()).await;
         match outcome {
             CaseOutcome::Failed(_) => outcome,

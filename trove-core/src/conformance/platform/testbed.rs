@@ -12,32 +12,34 @@ use crate::{
     time::Timestamp,
 };
 
-/// A platform under test, with nothing on it: what the suite has to do behind its back.
+/// An empty platform under test, and access to its resources that bypasses it.
 #[async_trait]
-pub trait Testbed: Send + Sync + 'static {
-    /// The platform, as a process has it that has just begun. Those that were opened before are used no more.
+pub trait PlatformTestbed: Send + Sync + 'static {
+    /// Opens the platform as a new process would. Platforms that were opened before are not used
+    /// any more.
     async fn open(&self) -> Result<Platform>;
 
-    /// All that there is on the platform, each in words.
+    /// Describes each resource that exists on the platform.
     async fn leftovers(&self) -> Result<Vec<String>>;
 
     /// Writes a text into the instance's volume, as its server would.
-    async fn put(&self, instance: InstanceId, text: &str) -> Result<()>;
+    async fn write_volume(&self, instance: InstanceId, text: &str) -> Result<()>;
 
-    /// Reads what was written; `None` where nothing was.
-    async fn get(&self, instance: InstanceId) -> Result<Option<String>>;
+    /// Returns the text that was written; `None` if there is none.
+    async fn read_volume(&self, instance: InstanceId) -> Result<Option<String>>;
 
-    /// The agents of the instances, where the platform runs them elsewhere.
+    /// Returns the control plane of the agents, if the platform runs them remotely.
     fn agents(&self) -> Option<&Agents> {
         None
     }
 
-    /// The configuration of the agent that the platform runs for this instance. Asked where there are agents.
-    async fn configuration(&self, _instance: InstanceId) -> Result<SecretString> {
-        Err(Error::internal("the testbed does not see what its agents are told"))
+    /// Returns the configuration file of the instance's agent. Called only if there are
+    /// [`agents`](Self::agents).
+    async fn agent_config(&self, _instance: InstanceId) -> Result<SecretString> {
+        Err(Error::internal("the testbed cannot read the configuration of its agents"))
     }
 
-    /// An instance that the platform could carry. The suite changes its texts.
+    /// Returns an instance that fits on the platform. The suite changes its texts.
     fn instance(&self) -> Instance {
         let flavor = Flavor::new("small", mib(256), 1);
         let mut instance =
@@ -47,12 +49,12 @@ pub trait Testbed: Send + Sync + 'static {
         instance
     }
 
-    /// A size that no volume can have; `None` where the platform takes any.
-    fn too_large(&self) -> Option<ByteSize> {
+    /// Returns a volume size that the platform must reject; `None` if it accepts any size.
+    fn oversized_volume(&self) -> Option<ByteSize> {
         Some(ByteSize::bytes(u64::MAX))
     }
 
-    /// How long one case may take.
+    /// Returns the time limit of one case.
     fn case_timeout(&self) -> Duration {
         Duration::from_secs(600)
     }

@@ -1,4 +1,4 @@
-//! Instances, and what is reported and remembered of them.
+//! Instances, their reports, root history, guest identities, and scratch servers.
 
 use super::rows::{at, finish, insert, instance, new_operation, remove};
 use crate::{
@@ -18,14 +18,14 @@ use crate::{
 pub(super) fn cases() -> Vec<Case<Store>> {
     cases![
         instances_are_read_back_as_written,
-        creation_is_recognised_when_repeated,
+        a_repeated_creation_joins_the_first,
         lists_are_paged_in_order_of_creation,
-        a_state_is_left_only_once,
-        reports_change_health_and_settings_and_nothing_else,
-        what_an_instance_runs_is_changed_with_its_journal,
-        the_history_of_root_goes_with_its_instance,
-        places_on_trial_are_remembered,
-        the_identity_of_a_guest_is_written_once_and_goes_with_its_instance,
+        only_one_operation_leaves_a_state,
+        reports_change_only_observed_fields,
+        release_and_flavor_change_with_the_journal_row,
+        root_history_is_removed_with_its_instance,
+        scratch_servers_are_recorded_until_deleted,
+        guest_identities_are_written_once_and_removed_with_their_instance,
     ]
 }
 
@@ -36,7 +36,7 @@ async fn instances_are_read_back_as_written(store: &Store) {
     remove(store, &instance).await;
 }
 
-async fn creation_is_recognised_when_repeated(store: &Store) {
+async fn a_repeated_creation_joins_the_first(store: &Store) {
     let (instance, operation) = insert(store, "twice").await;
     let again = new_operation("test.create/v1");
     let joined = store.insert_instance(&instance, "twice", &again).await.unwrap();
@@ -48,14 +48,14 @@ async fn creation_is_recognised_when_repeated(store: &Store) {
 }
 
 async fn lists_are_paged_in_order_of_creation(store: &Store) {
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for number in 0..5 {
         let mut instance = instance("page");
         instance.project = if number == 4 { "other" } else { "pages" }.to_owned();
-        // Two of the same moment, to be told apart by id.
+        // Pairs have the same time and are ordered by id.
         instance.created_at = at(1000 + number / 2);
         store.insert_instance(&instance, "page", &new_operation("test.create/v1")).await.unwrap();
-        made.push(instance);
+        created.push(instance);
     }
     let mut seen = Vec::new();
     let mut after = None;
@@ -65,16 +65,16 @@ async fn lists_are_paged_in_order_of_creation(store: &Store) {
         after = Some(last.clone());
         seen.extend(page.into_iter().map(|instance| (instance.created_at, instance.id)));
     }
-    let mut expected: Vec<_> = made[..4].iter().map(|instance| (instance.created_at, instance.id)).collect();
+    let mut expected: Vec<_> = created[..4].iter().map(|instance| (instance.created_at, instance.id)).collect();
     expected.sort();
     assert_eq!(seen, expected);
     assert_eq!(store.instances(None, None, 100).await.unwrap().len(), 5);
-    for instance in &made {
+    for instance in &created {
         remove(store, instance).await;
     }
 }
 
-async fn a_state_is_left_only_once(store: &Store) {
+async fn only_one_operation_leaves_a_state(store: &Store) {
     let (instance, _) = insert(store, "race").await;
     finish(store, InstanceChange::to(State::Active)).await;
     let restart = new_operation("test.restart/v1");
@@ -97,9 +97,9 @@ async fn a_state_is_left_only_once(store: &Store) {
     remove(store, &instance).await;
 }
 
-async fn reports_change_health_and_settings_and_nothing_else(store: &Store) {
+async fn reports_change_only_observed_fields(store: &Store) {
     let (instance, _) = insert(store, "report").await;
-    let down = Health::Down(Problem::new(Condition::OutOfMemory, "it was killed"));
+    let down = Health::Down(Problem::new(Condition::OutOfMemory, "the server was killed"));
     let disk = Disk { used: Some(mib(3)), free: ByteSize::bytes(u64::from(u32::MAX) * 7) };
     let observed = Observed::new(down.clone())
         .server_version(Some("17.1".to_owned()))
@@ -108,27 +108,27 @@ async fn reports_change_health_and_settings_and_nothing_else(store: &Store) {
     let report = InstanceReport { instance: instance.id, observed, at: at(50) };
     let unknown = InstanceReport { instance: InstanceId::new_v4(), ..report.clone() };
     let changed = store.report(&[report.clone(), unknown]).await.unwrap();
-    let waiting = SettingsState { restart_required: vec!["cache".to_owned()], rejected: None };
+    let settings = SettingsState { restart_required: vec!["cache".to_owned()], rejected: None };
     let expected = [
         Event::new(at(50), instance.id, EventKind::Health { health: down.clone() }),
-        Event::new(at(50), instance.id, EventKind::Settings { state: waiting.clone() }),
+        Event::new(at(50), instance.id, EventKind::Settings { state: settings.clone() }),
     ];
     assert_eq!(changed, expected);
-    assert!(store.report(std::slice::from_ref(&report)).await.unwrap().is_empty(), "the same again is no change");
+    assert!(store.report(std::slice::from_ref(&report)).await.unwrap().is_empty(), "an equal report is not a change");
     let read = store.instance(instance.id).await.unwrap().unwrap();
     let expected = Instance {
         health: down,
         server_version: Some("17.1".to_owned()),
         disk: Some(disk),
-        settings: waiting,
+        settings,
         reported_at: Some(at(50)),
         ..instance.clone()
     };
-    assert_eq!(read, expected, "and nothing else");
+    assert_eq!(read, expected);
     remove(store, &instance).await;
 }
 
-async fn what_an_instance_runs_is_changed_with_its_journal(store: &Store) {
+async fn release_and_flavor_change_with_the_journal_row(store: &Store) {
     let (instance, _) = insert(store, "changed").await;
     let (version, number, image) = ("2-hardened".to_owned(), "2.5".to_owned(), "memory@sha256:2".to_owned());
     let release = InstanceRelease { version, number, image };
@@ -144,7 +144,7 @@ async fn what_an_instance_runs_is_changed_with_its_journal(store: &Store) {
     remove(store, &instance).await;
 }
 
-async fn the_history_of_root_goes_with_its_instance(store: &Store) {
+async fn root_history_is_removed_with_its_instance(store: &Store) {
     let (instance, _) = insert(store, "rooted").await;
     let changes = [(20, false), (10, true)].map(|(second, enabled)| RootChange { at: at(second), enabled });
     for change in changes {
@@ -156,7 +156,7 @@ async fn the_history_of_root_goes_with_its_instance(store: &Store) {
     assert_eq!(store.insert_root_change(instance.id, changes[0]).await.unwrap_err().kind(), Kind::Conflict);
 }
 
-async fn places_on_trial_are_remembered(store: &Store) {
+async fn scratch_servers_are_recorded_until_deleted(store: &Store) {
     let id = InstanceId::new_v4();
     store.insert_scratch_server(id).await.unwrap();
     assert_eq!(store.scratch_servers().await.unwrap(), [id]);
@@ -165,7 +165,7 @@ async fn places_on_trial_are_remembered(store: &Store) {
     assert!(store.scratch_servers().await.unwrap().is_empty());
 }
 
-async fn the_identity_of_a_guest_is_written_once_and_goes_with_its_instance(store: &Store) {
+async fn guest_identities_are_written_once_and_removed_with_their_instance(store: &Store) {
     let keys = MasterKeys::new(MasterKey::generate().unwrap());
     let identity = |number: u32| {
         let seal = |text: &str| keys.seal("guest", &SecretString::from(text)).unwrap();

@@ -29,12 +29,12 @@ use crate::store::Store;
 
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Runs all cases on a store and leaves it empty. The store holds nothing else, and nothing else uses it meanwhile.
+/// Runs all cases on an empty store and leaves it empty. Nothing else may use the store meanwhile.
 pub async fn certify(subject: &str, store: &Store) -> Report {
     suite::certify(subject, &StoreSuite::new(store.clone()), "", 1).await
 }
 
-/// The suite on one store. Each case expects it to be empty, so that cases take turns.
+/// The suite on one store. Cases run one at a time, because each expects the store to be empty.
 pub(super) struct StoreSuite {
     store: Store,
     turn: Mutex<()>,
@@ -64,8 +64,8 @@ impl Suite for StoreSuite {
         let _turn = self.turn.lock().await;
         let outcome = case::run(CASE_TIMEOUT, (case.run)(&self.store)).await;
         if matches!(outcome, CaseOutcome::Failed(_)) {
-            // What it left would mislead the next. Where it cannot be swept, the next case says so.
-            case::run(CASE_TIMEOUT, rows::sweep(&self.store)).await;
+            // The next case expects an empty store, and fails if this does.
+            case::run(CASE_TIMEOUT, rows::delete_all(&self.store)).await;
         }
         outcome
     }

@@ -1,4 +1,4 @@
-//! What the cases of the store write and read.
+//! Sample rows, and helpers that write and read them.
 
 use serde_json::json;
 
@@ -58,7 +58,7 @@ pub(super) async fn insert(store: &Store, name: &str) -> (Instance, OperationId)
     (instance, operation.id)
 }
 
-/// Claims at this second, for ten.
+/// Claims an operation at this second, with a lease of 10 s.
 pub(super) async fn claim(store: &Store, owner: &str, second: i64) -> Option<JournalEntry> {
     store.claim(owner, at(second), at(second + 10)).await.unwrap()
 }
@@ -67,7 +67,7 @@ pub(super) async fn record(store: &Store, entry: &JournalEntry, status: Operatio
     store.record(entry.id, entry.instance, entry.epoch, &row(status, change)).await.unwrap();
 }
 
-/// Ends what is due with this change.
+/// Completes the operation that is due, with this change.
 pub(super) async fn finish(store: &Store, change: InstanceChange) {
     let entry = claim(store, "finisher", 1000).await.unwrap();
     record(store, &entry, OperationStatus::Succeeded, change).await;
@@ -78,9 +78,9 @@ pub(super) async fn remove(store: &Store, instance: &Instance) {
     let state = store.instance(instance.id).await.unwrap().unwrap().state;
     let last = new_operation("test.remove/v1");
     store.begin_operation(instance.id, (state, State::Deleting), &last, true, at(900)).await.unwrap();
-    let gone = InstanceChange { remove: true, ..InstanceChange::default() };
+    let removal = InstanceChange { remove: true, ..InstanceChange::default() };
     while let Some(entry) = claim(store, "remover", 100_000).await {
-        let change = if entry.id == last.id { gone.clone() } else { InstanceChange::default() };
+        let change = if entry.id == last.id { removal.clone() } else { InstanceChange::default() };
         record(store, &entry, OperationStatus::Succeeded, change).await;
         if entry.id == last.id {
             return;
@@ -89,8 +89,8 @@ pub(super) async fn remove(store: &Store, instance: &Instance) {
     panic!("the instance could not be removed");
 }
 
-/// Removes what a case left behind.
-pub(super) async fn sweep(store: &Store) {
+/// Deletes all rows that a failed case left behind.
+pub(super) async fn delete_all(store: &Store) {
     for instance in store.instances(None, None, 1000).await.unwrap() {
         remove(store, &instance).await;
     }
@@ -100,7 +100,7 @@ pub(super) async fn sweep(store: &Store) {
     for stored in store.versions(None).await.unwrap() {
         store.delete_version(&stored.version.datastore, &stored.version.name).await.unwrap();
     }
-    for trial in store.scratch_servers().await.unwrap() {
-        store.delete_scratch_server(trial).await.unwrap();
+    for id in store.scratch_servers().await.unwrap() {
+        store.delete_scratch_server(id).await.unwrap();
     }
 }

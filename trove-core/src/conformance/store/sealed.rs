@@ -1,4 +1,4 @@
-//! What is stored sealed, and takes another form when the master key is changed.
+//! Sealed secrets, and their replacement when the master key is rotated.
 
 use super::{
     rows::{at, finish, insert, remove},
@@ -16,9 +16,9 @@ use crate::{
 
 pub(super) fn cases() -> Vec<Case<Store>> {
     cases![
-        what_another_key_sealed_is_found_page_by_page,
-        what_is_sealed_anew_replaces_what_it_was_or_nothing,
-        states_are_found_until_their_operation_ends,
+        identities_sealed_by_another_key_are_listed_in_pages,
+        rewrapped_secrets_are_compared_and_swapped_in_one_transaction,
+        operation_states_are_listed_until_the_operation_ends,
     ]
 }
 
@@ -38,7 +38,7 @@ impl Keys {
     }
 }
 
-async fn what_another_key_sealed_is_found_page_by_page(store: &Store) {
+async fn identities_sealed_by_another_key_are_listed_in_pages(store: &Store) {
     let (old, new) = (Keys::generate(), Keys::generate());
     let (mut instances, mut expected) = (Vec::new(), Vec::new());
     for _ in 0..3 {
@@ -69,7 +69,7 @@ async fn what_another_key_sealed_is_found_page_by_page(store: &Store) {
     }
 }
 
-async fn what_is_sealed_anew_replaces_what_it_was_or_nothing(store: &Store) {
+async fn rewrapped_secrets_are_compared_and_swapped_in_one_transaction(store: &Store) {
     let (old, new) = (Keys::generate(), Keys::generate());
     let (instance, _) = insert(store, "sealed").await;
     let (before, after) = (old.identity(1), new.identity(1));
@@ -77,7 +77,7 @@ async fn what_is_sealed_anew_replaces_what_it_was_or_nothing(store: &Store) {
     let login = StoredVersion { version: version("1", 1), password: Some(old.seal()), edited: true };
     store.insert_version(&login).await.unwrap();
     let state = store.operation_states(None, 10).await.unwrap().remove(0);
-    let resealed = |version: &str, after_login: Option<Sealed>| {
+    let rewrapped = |version: &str, after_login: Option<Sealed>| {
         [
             Rewrapped::Identity { instance: instance.id, before: before.clone(), after: after.clone() },
             Rewrapped::State { before: state.clone(), after: "[1]".to_owned() },
@@ -89,17 +89,25 @@ async fn what_is_sealed_anew_replaces_what_it_was_or_nothing(store: &Store) {
             },
         ]
     };
-    let error = store.rewrap(&resealed("2", None)).await.unwrap_err();
+    let error = store.rewrap(&rewrapped("2", None)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Busy);
-    assert_eq!(store.identities(instance.id).await.unwrap(), std::slice::from_ref(&before), "all or nothing");
+    assert_eq!(
+        store.identities(instance.id).await.unwrap(),
+        std::slice::from_ref(&before),
+        "nothing is written if one value has changed"
+    );
 
     let sealed = new.seal();
-    store.rewrap(&resealed("1", Some(sealed.clone()))).await.unwrap();
+    store.rewrap(&rewrapped("1", Some(sealed.clone()))).await.unwrap();
     assert_eq!(store.identities(instance.id).await.unwrap(), std::slice::from_ref(&after));
     assert_eq!(store.operation_states(None, 10).await.unwrap()[0].state, "[1]");
     let read = store.version("memory", "1").await.unwrap().unwrap();
     assert_eq!((read.password, read.version.updated_at), (Some(sealed.clone()), at(1)));
-    assert_eq!(store.rewrap(&resealed("1", None)).await.unwrap_err().kind(), Kind::Busy, "it is not what it was");
+    assert_eq!(
+        store.rewrap(&rewrapped("1", None)).await.unwrap_err().kind(),
+        Kind::Busy,
+        "the identity differs from `before`"
+    );
 
     let (datastore, version) = ("memory".to_owned(), "1".to_owned());
     let dropped = [Rewrapped::RegistryPassword { datastore, version, before: sealed, after: None }];
@@ -109,7 +117,7 @@ async fn what_is_sealed_anew_replaces_what_it_was_or_nothing(store: &Store) {
     assert!(store.delete_version("memory", "1").await.unwrap());
 }
 
-async fn states_are_found_until_their_operation_ends(store: &Store) {
+async fn operation_states_are_listed_until_the_operation_ends(store: &Store) {
     let (first, operation) = insert(store, "first").await;
     let (second, other) = insert(store, "second").await;
     let mut expected = [operation, other];

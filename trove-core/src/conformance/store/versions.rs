@@ -1,4 +1,4 @@
-//! Versions, and what can be configured of them.
+//! Datastore versions and parameter catalogs.
 
 use super::rows::{at, insert, remove};
 use crate::{
@@ -10,17 +10,17 @@ use crate::{
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
-    cases![versions_have_one_default_and_are_kept_while_in_use, catalogs_are_kept_by_digest,]
+    cases![one_version_is_the_default_and_versions_in_use_are_kept, catalogs_are_cached_by_digest,]
 }
 
-async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
+async fn one_version_is_the_default_and_versions_in_use_are_kept(store: &Store) {
     let keys = MasterKeys::new(MasterKey::generate().unwrap());
     let password = keys.seal("memory/1", &SecretString::from("token")).unwrap();
     let first = StoredVersion { password: Some(password), version: version("1", 1), edited: true };
     store.insert_version(&first).await.unwrap();
     assert_eq!(store.insert_version(&first).await.unwrap_err().kind(), Kind::Conflict);
     let read = store.version("memory", "1").await.unwrap().unwrap();
-    assert!(read.version.default, "the first is the default");
+    assert!(read.version.default, "the first version is the default");
     let opened = keys.open("memory/1", read.password.as_ref().unwrap()).unwrap();
     assert_eq!(opened.expose_secret(), "token");
 
@@ -31,7 +31,7 @@ async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
     second.version.image = "memory:2b".to_owned();
     second.version.active = false;
     second.version.updated_at = at(3);
-    assert!(!store.update_version(&second, at(1)).await.unwrap(), "it was changed since");
+    assert!(!store.update_version(&second, at(1)).await.unwrap(), "the version was changed since");
     assert!(store.update_version(&second, at(2)).await.unwrap());
     assert_eq!(store.version("memory", "2").await.unwrap().unwrap(), second);
     assert_eq!(names(store).await, ["2", "1"]);
@@ -48,7 +48,7 @@ async fn versions_have_one_default_and_are_kept_while_in_use(store: &Store) {
     assert!(store.versions(None).await.unwrap().is_empty());
 }
 
-async fn catalogs_are_kept_by_digest(store: &Store) {
+async fn catalogs_are_cached_by_digest(store: &Store) {
     let mut parameter = Parameter::new("max", ParameterKind::Integer { min: i64::MIN, max: u64::MAX });
     parameter.default = Some("ünïcode".to_owned());
     let real = Parameter::new("part", ParameterKind::Float { min: -0.1, max: 1e300 });
