@@ -75,7 +75,7 @@ impl Site {
             std::env::var("TROVE_IMAGE_POSTGRESQL_17").unwrap_or_else(|_| "trove-local/postgresql:17".to_owned());
         let trove = Trove::builder()
             .store(format!("sqlite:{}", self.directory.path().join("trove.db").display()))
-            .message_broker(self.broker.clone().bus())
+            .message_broker(self.broker.clone().shared_handle())
             .platform(local.clone())
             .datastore(PostgreSql::new().image("17", image))
             .flavor(Flavor::new("tiny", mib(256), 1))
@@ -227,7 +227,7 @@ async fn agents_servers_and_services_outlive_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_whose_agents_are_processes_passes() {
-    let agents = Agents::new(RabbitMq::shared().await.bus(), "postgresql", "17");
+    let agents = Agents::new(RabbitMq::shared().await.shared_handle(), "postgresql", "17");
     let report = platform::certify("local, apart", LocalTestbed::new().unwrap().agents(AGENT, agents)).await;
     assert!(report.passed(), "{report}");
 }

@@ -26,7 +26,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// receiver.
 pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_FRAME_BYTES;
 /// The port of the management API.
-pub const MANAGEMENT: u16 = 15672;
+pub const MANAGEMENT_PORT: u16 = 15672;
 
 /// A broker in a container, which is removed when dropped.
 pub struct RabbitMq {
@@ -50,14 +50,14 @@ impl RabbitMq {
                 fresh
             })
         };
-        broker.serves().await;
+        broker.wait_until_ready().await;
         broker
     }
 
     /// Returns a broker for one test.
     pub async fn own() -> Self {
         let broker = Self::start();
-        broker.serves().await;
+        broker.wait_until_ready().await;
         broker
     }
 
@@ -65,9 +65,9 @@ impl RabbitMq {
         let (configuration, password) = (tempfile::tempdir().unwrap(), Uuid::new_v4().to_string());
         let write = |name: &str, text: String| {
             fs::write(configuration.path().join(name), text).unwrap();
-            readable(&configuration.path().join(name), 0o644);
+            set_mode(&configuration.path().join(name), 0o644);
         };
-        readable(configuration.path(), 0o755);
+        set_mode(configuration.path(), 0o755);
         write("enabled_plugins", "[rabbitmq_management].\n".to_owned());
         write(
             "rabbitmq.conf",
@@ -102,16 +102,20 @@ impl RabbitMq {
         ]);
         let host = address(&container);
         let control = BrokerLogin::new("control", password.as_str());
-        let management = Management::new(&format!("http://{host}:{MANAGEMENT}"), "/", control).unwrap();
+        let management = Management::new(&format!("http://{host}:{MANAGEMENT_PORT}"), "/", control).unwrap();
         Self { container, password, broker: Broker::at(host), management, _configuration: configuration }
     }
 
     /// Waits until the ports are open.
-    async fn serves(&self) {
+    async fn wait_until_ready(&self) {
         let (since, host) = (Instant::now(), self.host());
         let open = |port: u16| TcpStream::connect((host.as_str(), port)).is_ok();
-        while !open(self.broker.port) || !open(MANAGEMENT) {
-            assert!(since.elapsed() < START_TIMEOUT, "no broker: {}", docker(&["logs", &self.container]));
+        while !open(self.broker.port) || !open(MANAGEMENT_PORT) {
+            assert!(
+                since.elapsed() < START_TIMEOUT,
+                "the broker did not start: {}",
+                docker(&["logs", &self.container])
+            );
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -131,18 +135,18 @@ impl RabbitMq {
         Amqp::new(self.broker.clone(), self.control_login())
     }
 
-    /// Returns the bus of a service, which keeps the broker.
-    pub fn bus(self: Arc<Self>) -> Shared {
-        Shared { bus: self.direct(), _broker: self }
+    /// Returns the message broker of a service, which keeps the container.
+    pub fn shared_handle(self: Arc<Self>) -> SharedBroker {
+        SharedBroker { broker: self.direct(), _container: self }
     }
 
-    /// Returns the bus of a service without keeping the broker.
+    /// Returns the message broker of a service without keeping the container.
     pub fn direct(&self) -> rpc::RabbitMq {
         rpc::RabbitMq::new(self.broker.clone(), self.control_login(), self.management.clone())
     }
 
-    /// Returns the bus of a service through other ports of this host.
-    pub fn bus_through(&self, port: u16, management: u16) -> rpc::RabbitMq {
+    /// Returns the message broker of a service through other ports of this host.
+    pub fn through_ports(&self, port: u16, management: u16) -> rpc::RabbitMq {
         let broker = Broker { port, ..Broker::at("127.0.0.1") };
         let management = Management::new(&format!("http://127.0.0.1:{management}"), "/", self.control_login());
         rpc::RabbitMq::new(broker, self.control_login(), management.unwrap())
@@ -151,21 +155,21 @@ impl RabbitMq {
     /// Restarts the broker with this signal, keeping its data. Its address may change.
     pub async fn restart(self: &Arc<Self>, signal: &'static str) {
         let broker = self.clone();
-        let restarted = move || docker(&["restart", "--signal", signal, &broker.container]);
-        tokio::task::spawn_blocking(restarted).await.unwrap();
-        self.serves().await;
+        let restart = move || docker(&["restart", "--signal", signal, &broker.container]);
+        tokio::task::spawn_blocking(restart).await.unwrap();
+        self.wait_until_ready().await;
     }
 
     /// Resets the broker to a state with only the control plane's login.
     pub async fn reset(self: &Arc<Self>) {
         let broker = self.clone();
-        let was_reset = move || {
+        let reset = move || {
             for step in ["stop_app", "reset", "start_app"] {
                 docker(&["exec", &broker.container, "rabbitmqctl", "--quiet", step]);
             }
         };
-        tokio::task::spawn_blocking(was_reset).await.unwrap();
-        self.serves().await;
+        tokio::task::spawn_blocking(reset).await.unwrap();
+        self.wait_until_ready().await;
     }
 
     /// Returns a transport with this login.
@@ -188,7 +192,7 @@ impl RabbitMq {
 
     /// Closes all connections.
     pub fn close_connections(&self) {
-        docker(&["exec", &self.container, "rabbitmqctl", "close_all_connections", "cut by a test"]);
+        docker(&["exec", &self.container, "rabbitmqctl", "close_all_connections", "closed by a test"]);
     }
 }
 
@@ -198,24 +202,24 @@ impl Drop for RabbitMq {
     }
 }
 
-/// The bus of a service, which keeps the broker.
-pub struct Shared {
-    bus: rpc::RabbitMq,
-    _broker: Arc<RabbitMq>,
+/// The message broker of a service, which keeps the container.
+pub struct SharedBroker {
+    broker: rpc::RabbitMq,
+    _container: Arc<RabbitMq>,
 }
 
 #[async_trait]
-impl MessageBroker for Shared {
+impl MessageBroker for SharedBroker {
     fn control(&self) -> Arc<dyn Transport> {
-        self.bus.control()
+        self.broker.control()
     }
 
     async fn authorize(&self, instance: InstanceId, login: &BrokerLogin) -> Result<BrokerEndpoint> {
-        self.bus.authorize(instance, login).await
+        self.broker.authorize(instance, login).await
     }
 
     async fn revoke(&self, user: &str) -> Result<()> {
-        self.bus.revoke(user).await
+        self.broker.revoke(user).await
     }
 }
 
@@ -248,7 +252,7 @@ fn docker(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn readable(path: &Path, mode: u32) {
+fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }

@@ -42,8 +42,8 @@ pub fn assert_absent(name: &str, secret: &[u8]) {
     ];
     for form in forms {
         let Some(at) = memmem::find(&captured, &form) else { continue };
-        let line = captured[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        panic!("{name} is in the log: {}…", String::from_utf8_lossy(&captured[line..at]));
+        let line_start = captured[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        panic!("{name} is logged: {}…", String::from_utf8_lossy(&captured[line_start..at]));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Guests that are called over a real RabbitMQ.
+//! Guests that are called over a RabbitMQ container.
 
 #![allow(
     unreachable_pub,
@@ -11,8 +11,10 @@
 mod adversary;
 mod broker;
 mod call_gate;
-#[path = "../service/configuration_and_upgrade.rs"]
-mod configuration_and_upgrade;
+#[path = "../service/configuration.rs"]
+mod configuration;
+#[path = "../service/fixture.rs"]
+mod fixture;
 #[path = "../service/lifecycle.rs"]
 mod lifecycle;
 mod logs;
@@ -20,6 +22,8 @@ mod outage;
 mod proxy;
 mod raw_client;
 mod remote_agent;
+#[path = "../service/upgrade.rs"]
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -32,7 +36,7 @@ use trove_core::{
 
 /// Returns a service that calls its guests over the broker.
 async fn builder() -> Builder {
-    Trove::builder().message_broker(RabbitMq::shared().await.bus())
+    Trove::builder().message_broker(RabbitMq::shared().await.shared_handle())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,8 @@ pub enum Traffic {
     Delay(Duration),
     /// Not before this setting changes. Connections stay open.
     Stall,
-    /// All connections break after this number of bytes in total, a bit later each time.
+    /// All connections break after this number of bytes in total, and then after varying larger
+    /// numbers.
     BreakEvery(usize),
 }
 
@@ -40,8 +41,8 @@ struct Shared {
     accepted: watch::Sender<usize>,
     /// How often all connections were broken.
     breaks: watch::Sender<usize>,
-    /// The number of bytes until then.
-    left: Mutex<usize>,
+    /// The number of bytes until all connections break next.
+    remaining_bytes: Mutex<usize>,
 }
 
 impl Proxy {
@@ -52,7 +53,7 @@ impl Proxy {
             traffic: watch::Sender::new(Traffic::Forward),
             accepted: watch::Sender::new(0),
             breaks: watch::Sender::new(0),
-            left: Mutex::default(),
+            remaining_bytes: Mutex::default(),
         });
         let (port, stop) = (listener.local_addr().unwrap().port(), CancellationToken::new());
         tokio::spawn(stop.clone().run_until_cancelled_owned(listen(listener, shared.clone(), stop.clone())));
@@ -66,7 +67,7 @@ impl Proxy {
 
     pub fn set(&self, traffic: Traffic) {
         if let Traffic::BreakEvery(bytes) = traffic {
-            *self.shared.left.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+            *self.shared.remaining_bytes.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
         }
         self.shared.traffic.send_replace(traffic);
     }
@@ -87,20 +88,20 @@ impl Proxy {
 }
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
-    while let Ok((near, _)) = listener.accept().await {
+    while let Ok((client, _)) = listener.accept().await {
         shared.accepted.send_modify(|accepted| *accepted += 1);
-        tokio::spawn(stop.clone().run_until_cancelled_owned(forward_connection(near, shared.clone())));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(forward_connection(client, shared.clone())));
     }
 }
 
-async fn forward_connection(mut near: TcpStream, shared: Arc<Shared>) {
+async fn forward_connection(mut client: TcpStream, shared: Arc<Shared>) {
     let mut breaks = shared.breaks.subscribe();
     let target = shared.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let Ok(mut far) = TcpStream::connect(target).await else { return };
-    let ((from_near, to_near), (from_far, to_far)) = (near.split(), far.split());
+    let Ok(mut server) = TcpStream::connect(target).await else { return };
+    let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
     tokio::select! {
-        () = forward_bytes(from_near, to_far, &shared) => {}
-        () = forward_bytes(from_far, to_near, &shared) => {}
+        () = forward_bytes(from_client, to_server, &shared) => {}
+        () = forward_bytes(from_server, to_client, &shared) => {}
         _ = breaks.changed() => {}
     }
 }
@@ -127,12 +128,12 @@ impl Shared {
     /// Returns how many of these bytes may be forwarded before all connections break.
     fn allowed_bytes(&self, bytes: usize) -> usize {
         let Traffic::BreakEvery(every) = *self.traffic.borrow() else { return bytes };
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if bytes <= *left {
-            *left -= bytes;
+        let mut remaining_bytes = self.remaining_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes <= *remaining_bytes {
+            *remaining_bytes -= bytes;
             return bytes;
         }
         let breaks = *self.breaks.borrow();
-        std::mem::replace(&mut *left, every + every * (breaks % 7) / 3)
+        std::mem::replace(&mut *remaining_bytes, every + every * (breaks % 7) / 3)
     }
 }

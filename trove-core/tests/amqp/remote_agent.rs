@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use crate::broker::RabbitMq;
 use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -28,6 +27,8 @@ use trove_core::{
     secret::ExposeSecret,
 };
 
+use crate::broker::RabbitMq;
+
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Where the agent of a guest runs.
@@ -39,12 +40,12 @@ pub enum GuestPlacement {
     InProcess,
 }
 
-/// An in-memory world whose guest agents are tasks that know only their configuration files.
+/// An in-memory world whose guest agents are tasks that use only their configuration files.
 #[derive(Clone)]
 pub struct RemoteAgents {
     pub world: World,
     pub directory: Arc<TempDir>,
-    agents: Arc<Mutex<HashMap<InstanceId, Agent>>>,
+    running: Arc<Mutex<HashMap<InstanceId, Agent>>>,
 }
 
 struct Agent {
@@ -54,7 +55,7 @@ struct Agent {
 
 impl RemoteAgents {
     pub fn new() -> Self {
-        Self { world: World::new(), directory: Arc::new(tempfile::tempdir().unwrap()), agents: Arc::default() }
+        Self { world: World::new(), directory: Arc::new(tempfile::tempdir().unwrap()), running: Arc::default() }
     }
 
     pub fn platform(&self) -> Platform {
@@ -64,34 +65,34 @@ impl RemoteAgents {
     }
 
     /// Returns the path of an agent's configuration file.
-    pub fn file(&self, instance: InstanceId) -> PathBuf {
+    pub fn config_path(&self, instance: InstanceId) -> PathBuf {
         self.directory.path().join(instance.to_string())
     }
 
-    /// Starts an agent from its configuration file.
-    fn begin(&self, instance: InstanceId) -> Agent {
-        let configuration = AgentConfig::read(self.file(instance)).unwrap();
+    /// Spawns an agent from its configuration file.
+    fn spawn(&self, instance: InstanceId) -> Agent {
+        let configuration = AgentConfig::read(self.config_path(instance)).unwrap();
         let stop = CancellationToken::new();
         let agent = guest::serve(configuration, Arc::new(self.world.driver()), fast_settings(), stop.clone());
         Agent { stop, task: tokio::spawn(agent) }
     }
 
     /// Stops the agent of an instance and returns its result.
-    pub async fn end(&self, instance: InstanceId) -> Option<Result<()>> {
-        let agent = self.agents.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance)?;
+    pub async fn stop(&self, instance: InstanceId) -> Option<Result<()>> {
+        let agent = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance)?;
         agent.stop.cancel();
         Some(agent.task.await.unwrap())
     }
 
     /// Starts the agent of an instance again.
     pub fn restart(&self, instance: InstanceId) {
-        let agent = self.begin(instance);
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner).insert(instance, agent);
+        let agent = self.spawn(instance);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(instance, agent);
     }
 
-    /// Creates the in-process placement of an instance, and the configuration file for a remote
-    /// agent.
-    pub async fn place(
+    /// Returns the in-process placement of an instance, and writes the configuration file of a
+    /// remote agent.
+    pub async fn place_in_process(
         &self,
         instance: &Instance,
         endpoint: &Endpoint,
@@ -103,8 +104,12 @@ impl RemoteAgents {
             std::fs::create_dir_all(&host.directory).unwrap();
             if let Some(setup) = agent {
                 assert!(!format!("{setup:?}").contains("key"), "{setup:?}");
-                let file =
-                    File::options().create(true).truncate(true).write(true).mode(0o600).open(self.file(instance.id));
+                let file = File::options()
+                    .create(true)
+                    .truncate(true)
+                    .write(true)
+                    .mode(0o600)
+                    .open(self.config_path(instance.id));
                 file.unwrap().write_all(setup.config_file(host)?.expose_secret().as_bytes()).unwrap();
             }
         }
@@ -120,20 +125,20 @@ impl Compute for RemoteAgents {
         endpoint: &Endpoint,
         agent: Option<&AgentSetup>,
     ) -> Result<Ensured<Placement>> {
-        let placed = self.place(instance, endpoint, agent).await?;
+        let placed = self.place_in_process(instance, endpoint, agent).await?;
         // The service itself runs the agent of a scratch server.
         if agent.is_none() || matches!(placed, Ensured::Pending(_)) {
             return Ok(placed);
         }
-        let runs = |agent: &Agent| !agent.task.is_finished();
-        if !self.agents.lock().unwrap_or_else(PoisonError::into_inner).get(&instance.id).is_some_and(runs) {
+        let is_running = |agent: &Agent| !agent.task.is_finished();
+        if !self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&instance.id).is_some_and(is_running) {
             self.restart(instance.id);
         }
         Ok(Ensured::Ready(Placement::Remote))
     }
 
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {
-        self.end(instance).await;
+        self.stop(instance).await;
         self.world.platform().compute.release_compute(instance).await
     }
 }
@@ -142,8 +147,8 @@ pub fn fast_settings() -> guest::AgentSettings {
     guest::AgentSettings { observe_every: Duration::from_millis(10), ..guest::AgentSettings::default() }
 }
 
-async fn start(apart: &RemoteAgents, store: &str) -> Trove {
-    let service = crate::builder().await.store(store).platform(apart.platform()).datastore(apart.world.driver());
+async fn start(agents: &RemoteAgents, store: &str) -> Trove {
+    let service = crate::builder().await.store(store).platform(agents.platform()).datastore(agents.world.driver());
     service.start().await.unwrap()
 }
 
@@ -159,78 +164,78 @@ pub async fn users(instance: &InstanceHandle) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remote_agent_survives_its_control_plane_and_its_server_survives_the_agent() {
-    let apart = RemoteAgents::new();
-    let store = format!("sqlite:{}", apart.directory.path().join("trove.db").display());
-    let trove = start(&apart, &store).await;
+    let agents = RemoteAgents::new();
+    let store = format!("sqlite:{}", agents.directory.path().join("trove.db").display());
+    let trove = start(&agents, &store).await;
     let new = NewInstance::new("orders", "memory").database("app").user("app", "secret");
     let instance = trove.create(new).await.unwrap().active().await.unwrap();
     assert_eq!((users(&instance).await, instance.health.clone()), (1, Health::Healthy));
 
-    // Without its agent the server keeps running; the next agent takes over.
-    assert!(apart.end(instance.id).await.unwrap().is_ok());
-    assert!(apart.world.serves(instance.id, &["app"], &["app"]));
-    apart.restart(instance.id);
+    // The server keeps running without its agent, and the next agent takes over.
+    assert!(agents.stop(instance.id).await.unwrap().is_ok());
+    assert!(agents.world.serves(instance.id, &["app"], &["app"]));
+    agents.restart(instance.id);
     assert_eq!(users(&instance).await, 1);
     instance.accounts().create_users([NewUser::new("two", "2")]).await.unwrap();
 
-    // Without its control plane the agent keeps running, and serves the next control plane.
+    // The agent keeps running without its control plane, and serves the next control plane.
     instance.stop().await.unwrap().wait().await.unwrap();
     trove.shut_down().await;
-    let trove = start(&apart, &store).await;
+    let trove = start(&agents, &store).await;
     let instance = trove.instance(instance.id).await.unwrap();
     instance.start().await.unwrap().active().await.unwrap();
     assert_eq!(users(&instance).await, 2);
 
-    // The configuration file was written while the server was stopped; the persisted agent state
-    // overrides it.
-    apart.end(instance.id).await.unwrap().unwrap();
-    let killed = Problem::new(Condition::Killed, "behind the agent's back");
-    apart.world.break_server(instance.id, Health::Down(killed));
-    apart.restart(instance.id);
-    let mended = async {
-        while !apart.world.serves(instance.id, &["app"], &["app", "two"]) {
+    // The configuration file was written while the server was stopped, but the persisted agent state
+    // takes precedence.
+    agents.stop(instance.id).await.unwrap().unwrap();
+    let killed = Problem::new(Condition::Killed, "the server was killed");
+    agents.world.break_server(instance.id, Health::Down(killed));
+    agents.restart(instance.id);
+    let restarted = async {
+        while !agents.world.serves(instance.id, &["app"], &["app", "two"]) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(TIMEOUT, mended).await.expect("the server was not restarted");
+    tokio::time::timeout(TIMEOUT, restarted).await.expect("the server was not restarted");
 
     instance.delete().await.unwrap().wait().await.unwrap();
-    assert_eq!(apart.world.leftovers(), [""; 0]);
+    assert_eq!(agents.world.leftovers(), [""; 0]);
     trove.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remote_agent_adopts_a_rotated_identity_and_the_old_one_is_rejected() {
-    let apart = RemoteAgents::new();
-    let store = format!("sqlite:{}", apart.directory.path().join("trove.db").display());
-    let (trove, broker) = (start(&apart, &store).await, RabbitMq::shared().await);
+    let agents = RemoteAgents::new();
+    let store = format!("sqlite:{}", agents.directory.path().join("trove.db").display());
+    let (trove, broker) = (start(&agents, &store).await, RabbitMq::shared().await);
     let new = NewInstance::new("orders", "memory").database("app").user("app", "secret");
     let instance = trove.create(new).await.unwrap().active().await.unwrap();
     let id = instance.id;
-    let file = apart.file(id);
+    let file = agents.config_path(id);
     let stolen = std::fs::read(&file).unwrap();
     let login = |text: &[u8]| {
-        let told: serde_json::Value = serde_json::from_slice(text).unwrap();
-        let of = |name: &str| told["guest"]["broker"][name].as_str().unwrap().to_owned();
+        let config: serde_json::Value = serde_json::from_slice(text).unwrap();
+        let of = |name: &str| config["guest"]["broker"][name].as_str().unwrap().to_owned();
         broker.with_login(BrokerLogin::new(of("user"), of("password")))
     };
     assert!(login(&stolen).send(&Address::control(id), vec![0; 100]).await.is_ok());
 
     instance.rotate_identity().await.unwrap().wait().await.unwrap();
     assert_eq!(users(&instance).await, 1);
-    let refused = login(&stolen).send(&Address::control(id), vec![0; 100]).await.unwrap_err();
-    assert!(refused.report().contains("ACCESS_REFUSED"), "{}", refused.report());
+    let error = login(&stolen).send(&Address::control(id), vec![0; 100]).await.unwrap_err();
+    assert!(error.report().contains("ACCESS_REFUSED"), "{}", error.report());
 
-    // The persisted identity overrides that in the configuration file.
-    apart.end(id).await.unwrap().unwrap();
-    apart.restart(id);
+    // The persisted identity takes precedence over the configuration file.
+    agents.stop(id).await.unwrap().unwrap();
+    agents.restart(id);
     assert_eq!(users(&instance).await, 1);
 
-    // The next control plane knows the identity too, and provides it to an agent without state.
+    // The next control plane provides the rotated identity to an agent without state.
     trove.shut_down().await;
-    apart.end(id).await.unwrap().unwrap();
-    std::fs::remove_file(apart.directory.path().join(format!("{id}.d/agent.notes"))).unwrap();
-    let trove = start(&apart, &store).await;
+    agents.stop(id).await.unwrap().unwrap();
+    std::fs::remove_file(agents.directory.path().join(format!("{id}.d/agent.notes"))).unwrap();
+    let trove = start(&agents, &store).await;
     let instance = trove.instance(id).await.unwrap();
     assert_eq!(users(&instance).await, 1);
     assert!(login(&std::fs::read(&file).unwrap()).send(&Address::control(id), vec![0; 100]).await.is_ok());

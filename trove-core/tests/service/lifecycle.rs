@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use trove_core::{
     Trove,
     conformance::memory::World,
-    control::{InstanceHandle, NewInstance},
+    control::{Builder, NewInstance},
     error::{Error, Kind},
     events::EventStream,
     guest,
@@ -17,48 +17,13 @@ use trove_core::{
     time::{Clock, Timestamp},
 };
 
-async fn start(world: &World, store: &str) -> Trove {
-    builder(world, store).await.start().await.unwrap()
-}
-
-async fn builder(world: &World, store: &str) -> trove_core::control::Builder {
-    // The in-memory server emits no events, so observe it often.
-    let fast_settings =
-        guest::AgentSettings { observe_every: Duration::from_millis(10), ..guest::AgentSettings::default() };
-    crate::builder()
-        .await
-        .store(store)
-        .platform(world.platform())
-        .datastore(world.driver())
-        .guest_settings(fast_settings)
-}
-
-async fn active(trove: &Trove) -> InstanceHandle {
-    trove.create(orders()).await.unwrap().active().await.unwrap()
-}
-
-fn orders() -> NewInstance {
-    NewInstance::new("orders", "memory").database("app").user("app", "secret")
-}
-
-fn on_disk(directory: &Path) -> String {
-    format!("sqlite:{}", directory.join("trove.db").display())
-}
-
-/// Waits until the instance has this status, checking after each event of any instance.
-async fn until(trove: &Trove, instance: &mut InstanceHandle, status: Status) {
-    let mut events = trove.events();
-    while instance.refresh().await.unwrap().status() != status {
-        // The event may have been emitted before the subscription, so check without one too.
-        let _ = tokio::time::timeout(Duration::from_millis(50), events.next()).await;
-    }
-}
+use crate::fixture::{builder, create_active, orders, sqlite_url, start, until};
 
 #[tokio::test]
 async fn an_instance_is_created_restarted_stopped_started_and_deleted() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
-    let mut instance = active(&trove).await;
+    let mut instance = create_active(&trove).await;
     assert!(world.serves(instance.id, &["app"], &["app"]));
 
     instance.restart().await.unwrap().active().await.unwrap();
@@ -84,9 +49,9 @@ async fn every_step_emits_an_event() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
     let mut events = trove.events();
-    let instance = active(&trove).await;
+    let instance = create_active(&trove).await;
     instance.delete().await.unwrap().wait().await.unwrap();
-    let told = events_until_deleted(&mut events).await;
+    let emitted = events_until_deleted(&mut events).await;
     let expected = [
         "state Build",
         "step volume 1/4",
@@ -103,17 +68,17 @@ async fn every_step_emits_an_event() {
         "step volume 4/4",
         "deleted",
     ];
-    let mut rest = told.iter();
-    for line in expected {
-        assert!(rest.any(|told| told == line), "{line:?} is missing, or late, in {told:#?}");
+    let mut rest = emitted.iter();
+    for event in expected {
+        assert!(rest.any(|emitted| emitted == event), "{event:?} is missing or out of order in {emitted:#?}");
     }
     trove.shut_down().await;
 }
 
 async fn events_until_deleted(events: &mut EventStream) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut emitted = Vec::new();
     while let Some(event) = events.next().await {
-        told.push(match event.kind {
+        emitted.push(match event.kind {
             EventKind::State { state } => format!("state {state:?}"),
             EventKind::Step { step, number, of, .. } => format!("step {step} {number}/{of}"),
             EventKind::Progress { progress, .. } => format!("progress {}", progress.phase),
@@ -121,18 +86,18 @@ async fn events_until_deleted(events: &mut EventStream) -> Vec<String> {
             EventKind::Deleted => "deleted".to_owned(),
             other => format!("{other:?}"),
         });
-        if told.last().is_some_and(|line| line == "deleted") {
+        if emitted.last().is_some_and(|event| event == "deleted") {
             break;
         }
     }
-    told
+    emitted
 }
 
 #[tokio::test]
 async fn accounts_are_validated_and_changed() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
-    let accounts = active(&trove).await.accounts();
+    let accounts = create_active(&trove).await.accounts();
     accounts.create_databases(["crm", "audit"].map(NewDatabase::from)).await.unwrap();
     accounts.create_users([NewUser::new("ann", "pw").granted("crm"), NewUser::new("bob", "pw")]).await.unwrap();
     accounts.grant("bob", &["audit", "crm"]).await.unwrap();
@@ -156,15 +121,19 @@ async fn accounts_are_validated_and_changed() {
 
     let duplicate = accounts.create_users([NewUser::new("new", "pw"), NewUser::new("bob", "pw")]).await.unwrap_err();
     assert_eq!(duplicate.kind(), Kind::Conflict);
-    assert_eq!(accounts.user("new").await.unwrap_err().kind(), Kind::NotFound, "all or none");
-    let refused = [
+    assert_eq!(
+        accounts.user("new").await.unwrap_err().kind(),
+        Kind::NotFound,
+        "users are created together or not at all"
+    );
+    let results = [
         accounts.create_databases(["trove_x".into()]).await,
         accounts.create_users([NewUser::new("x", "")]).await,
         accounts.set_password("bob", SecretString::from("a\0")).await,
         accounts.grant("bob", &["\n"]).await,
         accounts.create_databases((0..101).map(|number| NewDatabase::new(format!("d{number}")))).await,
     ];
-    for result in refused {
+    for result in results {
         assert_eq!(result.unwrap_err().kind(), Kind::Invalid);
     }
     let page = PageRequest { limit: 0, after: None };
@@ -184,7 +153,7 @@ async fn a_repeated_create_request_joins_the_first() {
     assert_eq!(error.kind(), Kind::Conflict);
     second.active().await.unwrap();
     // Instance names are not unique.
-    active(&trove).await;
+    create_active(&trove).await;
     assert_eq!(trove.instances(Some("default"), None, 10).await.unwrap().len(), 2);
     trove.shut_down().await;
 }
@@ -214,7 +183,7 @@ async fn a_failed_creation_reports_its_reason_and_leaves_no_resources() {
 async fn an_instance_can_be_deleted_during_any_step_of_its_creation() {
     for name in ["ensure_volume", "ensure_endpoint", "ensure_compute", "prepare"] {
         let world = World::new();
-        let (reached, at) = tokio::sync::oneshot::channel();
+        let (reached, is_reached) = tokio::sync::oneshot::channel();
         let mut reached = Some(reached);
         world.script(move |_, call| {
             if call.name == name
@@ -226,11 +195,11 @@ async fn an_instance_can_be_deleted_during_any_step_of_its_creation() {
         });
         let trove = start(&world, "sqlite::memory:").await;
         let create = trove.create(orders()).await.unwrap();
-        at.await.unwrap();
+        is_reached.await.unwrap();
         let instance = trove.instance(create.instance_id()).await.unwrap();
         let delete = instance.delete().await.unwrap();
         if let Ok(again) = instance.delete().await {
-            assert_eq!(again.id(), delete.id(), "asked twice, deleted once");
+            assert_eq!(again.id(), delete.id(), "a repeated deletion joins the first");
         }
         delete.wait().await.unwrap();
         assert_eq!(world.leftovers(), [""; 0], "deleted at {name}");
@@ -242,7 +211,7 @@ async fn an_instance_can_be_deleted_during_any_step_of_its_creation() {
 async fn a_cancelled_creation_is_rolled_back() {
     let world = World::new();
     world.script(|_, call| match call.name {
-        "ensure_compute" => FaultAction::FailBefore(Error::unavailable("the cloud is away")),
+        "ensure_compute" => FaultAction::FailBefore(Error::unavailable("the platform is unavailable")),
         _ => FaultAction::Proceed,
     });
     let trove = start(&world, "sqlite::memory:").await;
@@ -264,9 +233,9 @@ async fn a_cancelled_creation_is_rolled_back() {
 async fn a_failed_server_is_reported_with_its_reason_and_restarted() {
     let world = World::new();
     let trove = start(&world, "sqlite::memory:").await;
-    let mut instance = active(&trove).await;
+    let instance = create_active(&trove).await;
     let mut events = trove.events();
-    world.break_server(instance.id, Health::Down(Problem::new(Condition::Killed, "it was killed")));
+    world.break_server(instance.id, Health::Down(Problem::new(Condition::Killed, "the server was killed")));
     let mut seen = Vec::new();
     while let Some(event) = events.next().await {
         if let EventKind::Health { health } = event.kind {
@@ -277,14 +246,14 @@ async fn a_failed_server_is_reported_with_its_reason_and_restarted() {
             }
         }
     }
-    assert_eq!(seen, [Health::Down(Problem::new(Condition::Killed, "it was killed")), Health::Healthy]);
+    assert_eq!(seen, [Health::Down(Problem::new(Condition::Killed, "the server was killed")), Health::Healthy]);
     assert!(world.serves(instance.id, &["app"], &["app"]));
 
     // A failure that a restart cannot repair is reported, and the data directory is not initialized
     // again.
     let missing = Health::Down(Problem::new(Condition::DataMissing, "the data directory is missing"));
     world.break_server(instance.id, missing);
-    until(&trove, &mut instance, Status::Down).await;
+    let instance = until(&trove, instance.id, |instance| instance.status() == Status::Down).await;
     assert_eq!(instance.reason(), Some("the data directory is missing"));
     assert_eq!(instance.state, State::Active);
     trove.shut_down().await;
@@ -294,20 +263,19 @@ async fn a_failed_server_is_reported_with_its_reason_and_restarted() {
 async fn an_instance_without_reports_has_unknown_status() {
     let world = World::new();
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
-    let never =
+    let no_reports =
         guest::AgentSettings { observe_every: Duration::from_secs(3600), report_every: Duration::from_secs(3600) };
     let trove =
-        builder(&world, "sqlite::memory:").await.clock(clock.clone()).guest_settings(never).start().await.unwrap();
+        builder(&world, "sqlite::memory:").await.clock(clock.clone()).guest_settings(no_reports).start().await.unwrap();
     let ticking = async {
         loop {
-            // Advances no faster than real time, so that it does not overtake tasks on a slow
-            // machine.
+            // Advances no faster than real time, so that timeouts do not expire early on a slow machine.
             tokio::time::sleep(Duration::from_millis(1)).await;
             clock.advance(Duration::from_millis(1));
         }
     };
     let mut instance = tokio::select! {
-        instance = active(&trove) => instance,
+        instance = create_active(&trove) => instance,
         () = ticking => unreachable!(),
     };
     clock.advance(Duration::from_secs(31));
@@ -321,15 +289,14 @@ async fn an_instance_without_reports_has_unknown_status() {
 async fn a_restarted_service_recovers_its_instances() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
-    let trove = start(&world, &on_disk(directory.path())).await;
-    let running = active(&trove).await.id;
-    let stopped = active(&trove).await;
+    let trove = start(&world, &sqlite_url(directory.path())).await;
+    let running = create_active(&trove).await.id;
+    let stopped = create_active(&trove).await;
     stopped.stop().await.unwrap().wait().await.unwrap();
     trove.shut_down().await;
 
-    let trove = start(&world, &on_disk(directory.path())).await;
-    let mut instance = trove.instance(running).await.unwrap();
-    until(&trove, &mut instance, Status::Active).await;
+    let trove = start(&world, &sqlite_url(directory.path())).await;
+    let instance = until(&trove, running, |instance| instance.status() == Status::Active).await;
     assert_eq!(trove.instance(stopped.id).await.unwrap().status(), Status::Stopped);
     trove.instance(stopped.id).await.unwrap().start().await.unwrap().active().await.unwrap();
     instance.delete().await.unwrap().wait().await.unwrap();
@@ -340,22 +307,23 @@ async fn a_restarted_service_recovers_its_instances() {
 async fn an_unrecoverable_instance_does_not_block_others() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
-    let trove = start(&world, &on_disk(directory.path())).await;
+    let trove = start(&world, &sqlite_url(directory.path())).await;
     let mut ids = Vec::new();
     for _ in 0..3 {
-        ids.push(active(&trove).await.id);
+        ids.push(create_active(&trove).await.id);
     }
     trove.shut_down().await;
-    // The instance that is recovered first keeps failing, whichever it is.
+    // The first instance that is recovered keeps failing.
     let mut broken = None;
     world.script(move |_, call| match call.name {
-        "ensure_compute" if broken.replace(()).is_none() => FaultAction::FailBefore(Error::unavailable("not now")),
+        "ensure_compute" if broken.replace(()).is_none() => {
+            FaultAction::FailBefore(Error::unavailable("temporarily unavailable"))
+        }
         _ => FaultAction::Proceed,
     });
-    let trove = start(&world, &on_disk(directory.path())).await;
+    let trove = start(&world, &sqlite_url(directory.path())).await;
     for id in ids {
-        let mut instance = trove.instance(id).await.unwrap();
-        until(&trove, &mut instance, Status::Active).await;
+        until(&trove, id, |instance| instance.status() == Status::Active).await;
     }
     trove.shut_down().await;
 }
@@ -373,10 +341,10 @@ async fn pending_passwords_are_stored_sealed_and_deleted_after_use() {
     let directory = tempfile::tempdir().unwrap();
     let world = World::new();
     world.script(|_, call| match call.name {
-        "prepare" => FaultAction::FailBefore(Error::unavailable("not yet")),
+        "prepare" => FaultAction::FailBefore(Error::unavailable("temporarily unavailable")),
         _ => FaultAction::Proceed,
     });
-    let trove = start(&world, &on_disk(directory.path())).await;
+    let trove = start(&world, &sqlite_url(directory.path())).await;
     let new = NewInstance::new("orders", "memory").user("app", "hunter2-in-clear");
     let create = trove.create(new).await.unwrap();
     let mut events = trove.events();
@@ -385,14 +353,14 @@ async fn pending_passwords_are_stored_sealed_and_deleted_after_use() {
             break;
         }
     }
-    assert!(!anywhere_below(directory.path(), b"hunter2"));
+    assert!(!any_file_contains(directory.path(), b"hunter2"));
     world.script(|_, _| FaultAction::Proceed);
     create.active().await.unwrap();
     trove.shut_down().await;
-    assert!(!anywhere_below(directory.path(), b"hunter2"));
+    assert!(!any_file_contains(directory.path(), b"hunter2"));
 }
 
-fn anywhere_below(directory: &Path, needle: &[u8]) -> bool {
+fn any_file_contains(directory: &Path, needle: &[u8]) -> bool {
     std::fs::read_dir(directory).unwrap().any(|entry| {
         let content = std::fs::read(entry.unwrap().path()).unwrap();
         content.windows(needle.len()).any(|window| window == needle)
@@ -402,7 +370,7 @@ fn anywhere_below(directory: &Path, needle: &[u8]) -> bool {
 #[tokio::test]
 async fn starting_an_incomplete_service_names_the_missing_part() {
     let world = World::new();
-    let missing = |builder: trove_core::control::Builder| async { builder.start().await.err().unwrap().to_string() };
+    let missing = |builder: Builder| async { builder.start().await.err().unwrap().to_string() };
     assert!(missing(Trove::builder()).await.contains("store"));
     assert!(missing(Trove::builder().store("sqlite::memory:")).await.contains("platform"));
     assert!(missing(Trove::builder().store("sqlite::memory:").platform(world.platform())).await.contains("datastore"));

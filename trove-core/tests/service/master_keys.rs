@@ -31,7 +31,7 @@ const KILLS: usize = 12;
 const MAX_LIFETIME_MS: u128 = 150;
 
 /// Returns a new key in text form.
-fn text() -> String {
+fn key_text() -> String {
     let half = || InstanceId::new_v4().into_untyped_uuid().into_bytes();
     BASE64_STANDARD.encode([half(), half()].concat())
 }
@@ -47,7 +47,7 @@ async fn start(world: &World, directory: &Path, keys: impl KeyProvider) -> Resul
 }
 
 /// Starts and stops the service with a clock at which no operation is due.
-async fn change(world: &World, directory: &Path, keys: impl KeyProvider) {
+async fn rotate(world: &World, directory: &Path, keys: impl KeyProvider) {
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
     builder(world, directory, keys).clock(clock).start().await.unwrap().shut_down().await;
 }
@@ -71,13 +71,13 @@ async fn create_pending(trove: &Trove, events: &mut EventStream) -> InstanceId {
 
 fn fail_prepare(world: &World) {
     world.script(|_, call| match call.name {
-        "prepare" => FaultAction::FailBefore(Error::unavailable("not yet")),
+        "prepare" => FaultAction::FailBefore(Error::unavailable("temporarily unavailable")),
         _ => FaultAction::Proceed,
     });
 }
 
 /// Waits until the instance serves.
-async fn serves(trove: &Trove, world: &World, id: InstanceId) {
+async fn until_serving(trove: &Trove, world: &World, id: InstanceId) {
     let mut operations = trove.operations(id).await.unwrap();
     let create = trove.operation(operations.remove(0).id).await.unwrap();
     create.active().await.unwrap();
@@ -88,18 +88,18 @@ async fn serves(trove: &Trove, world: &World, id: InstanceId) {
 async fn rows(directory: &Path) -> String {
     let url = format!("sqlite:{}", directory.join("trove.db").display());
     let mut store = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    let mut told = String::new();
+    let mut text = String::new();
     for table in ["guest_identities", "operations", "datastore_versions"] {
         let query = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT * FROM {table}")));
         for row in query.fetch_all(&mut store).await.unwrap() {
             for column in row.columns() {
-                told += row.try_get::<Option<&str>, _>(column.ordinal()).ok().flatten().unwrap_or_default();
-                told.push('\n');
+                text += row.try_get::<Option<&str>, _>(column.ordinal()).ok().flatten().unwrap_or_default();
+                text.push('\n');
             }
         }
     }
     store.close().await.unwrap();
-    told
+    text
 }
 
 #[tokio::test]
@@ -111,17 +111,17 @@ async fn a_rotated_master_key_replaces_the_old_one() {
         trove.create(NewInstance::new("orders", "memory").database("app").user("app", "secret")).await.unwrap();
     let active = active.active().await.unwrap().id;
     fail_prepare(&world);
-    let waiting = create_pending(&trove, &mut trove.events()).await;
+    let pending = create_pending(&trove, &mut trove.events()).await;
     let version = NewVersion::new("memory", "1-private", "1", "registry.example/memory:1").login("robot", "a token");
     trove.datastores().add(version).await.unwrap();
     trove.shut_down().await;
 
     let old = fs::read_to_string(&path).unwrap().trim().to_owned();
-    let (new, former) = (text(), keys(&[&old]).current().id().to_string());
+    let (new, former) = (key_text(), keys(&[&old]).current().id().to_string());
     assert_eq!(rows(directory.path()).await.matches(&former).count(), 2 * 2 + 1 + 1);
-    let write = |lines: &[&String]| {
-        let lines = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-        fs::write(&path, lines).unwrap();
+    let write = |keys: &[&String]| {
+        let text = keys.iter().map(|key| format!("{key}\n")).collect::<String>();
+        fs::write(&path, text).unwrap();
     };
 
     write(&[&new]);
@@ -131,13 +131,13 @@ async fn a_rotated_master_key_replaces_the_old_one() {
     assert!(!format!("{error:?}").contains(&new[..8]), "{error:?}");
 
     write(&[&new, &old]);
-    change(&world, directory.path(), KeyFile::new(&path)).await;
+    rotate(&world, directory.path(), KeyFile::new(&path)).await;
     assert!(!rows(directory.path()).await.contains(&former));
 
     write(&[&new]);
     world.script(|_, _| FaultAction::Proceed);
     let trove = start(&world, directory.path(), KeyFile::new(&path)).await.unwrap();
-    serves(&trove, &world, waiting).await;
+    until_serving(&trove, &world, pending).await;
     let active = trove.instance(active).await.unwrap();
     active.restart().await.unwrap().active().await.unwrap();
     trove.shut_down().await;
@@ -149,55 +149,55 @@ async fn a_key_rotation_continues_after_the_service_was_killed() {
         return rotate_forever(&PathBuf::from(directory)).await;
     }
     let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
-    let [one, other, last] = [(); 3].map(|()| text());
+    let [one, other, last] = [(); 3].map(|()| key_text());
     let trove = start(&world, directory.path(), keys(&[&one])).await.unwrap();
     fail_prepare(&world);
     let mut events = trove.events();
-    let mut waiting = Vec::new();
+    let mut pending = Vec::new();
     for _ in 0..INSTANCES {
-        waiting.push(create_pending(&trove, &mut events).await);
+        pending.push(create_pending(&trove, &mut events).await);
     }
     trove.shut_down().await;
 
     for _ in 0..KILLS {
         let mut child = spawn(directory.path(), &one, &other);
-        let mut begun = String::new();
-        let mut told = BufReader::new(child.stdout.take().unwrap());
-        while !begun.contains("begun") {
-            begun.clear();
-            assert_ne!(told.read_line(&mut begun).unwrap(), 0, "it ended by itself");
+        let mut output = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        while !output.contains("started") {
+            output.clear();
+            assert_ne!(stdout.read_line(&mut output).unwrap(), 0, "the process ended by itself");
         }
         // A random UUID as a random number.
-        let life = InstanceId::new_v4().into_untyped_uuid().as_u128() % MAX_LIFETIME_MS;
-        tokio::time::sleep(Duration::from_millis(u64::try_from(life).unwrap())).await;
+        let lifetime = InstanceId::new_v4().into_untyped_uuid().as_u128() % MAX_LIFETIME_MS;
+        tokio::time::sleep(Duration::from_millis(u64::try_from(lifetime).unwrap())).await;
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     let all = keys(&[&last, &one, &other]);
-    change(&world, directory.path(), all).await;
+    rotate(&world, directory.path(), all).await;
     world.script(|_, _| FaultAction::Proceed);
     let trove = start(&world, directory.path(), keys(&[&last])).await.unwrap();
-    for id in waiting {
-        serves(&trove, &world, id).await;
+    for id in pending {
+        until_serving(&trove, &world, id).await;
     }
     trove.shut_down().await;
 }
 
-/// Runs in the process that is killed.
-#[allow(clippy::print_stdout, reason = "whoever kills it waits for this")]
+/// Runs in the child process, until it is killed.
+#[allow(clippy::print_stdout, reason = "the parent process waits for this output")]
 async fn rotate_forever(directory: &Path) {
     let world = World::new();
-    println!("begun");
-    for ring in KEY_VARIABLES.into_iter().cycle() {
-        change(&world, directory, KeyVariable::new(ring)).await;
+    println!("started");
+    for variable in KEY_VARIABLES.into_iter().cycle() {
+        rotate(&world, directory, KeyVariable::new(variable)).await;
     }
 }
 
 fn spawn(directory: &Path, one: &str, other: &str) -> Child {
-    let this = "master_keys::a_key_rotation_continues_after_the_service_was_killed";
+    let test = "master_keys::a_key_rotation_continues_after_the_service_was_killed";
     Command::new(env::current_exe().unwrap())
-        .args([this, "--exact", "--nocapture"])
+        .args([test, "--exact", "--nocapture"])
         .env(DIRECTORY, directory)
         .env(KEY_VARIABLES[0], format!("{one},{other}"))
         .env(KEY_VARIABLES[1], format!("{other} , {one}"))
@@ -210,17 +210,17 @@ fn spawn(directory: &Path, one: &str, other: &str) -> Child {
 async fn starting_without_the_master_keys_fails() {
     let (directory, world) = (tempfile::tempdir().unwrap(), World::new());
     let path = directory.path().join("keys");
-    fs::write(&path, text()).unwrap();
+    fs::write(&path, key_text()).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    let refused = [
+    let results = [
         (start(&world, directory.path(), KeyFile::new(&path)).await, "its mode is 0640"),
         (start(&world, directory.path(), KeyVariable::new("TROVE_TEST_NO_KEYS")).await, "is not set"),
         (start(&world, directory.path(), KeyVariable::new("PATH")).await, "key 1 in the environment variable PATH"),
     ];
-    for (result, said) in refused {
+    for (result, message) in results {
         let error = result.err().unwrap();
         assert_eq!(error.kind(), Kind::Invalid, "{error:?}");
-        assert!(error.to_string().contains(said), "{error:?}");
+        assert!(error.to_string().contains(message), "{error:?}");
         assert!(!format!("{error:?}").contains("/bin"), "{error:?}");
     }
 }

@@ -16,14 +16,12 @@ use trove_core::{
     secret::ExposeSecret,
 };
 
-use crate::remote_agent::GuestPlacement;
-
 use super::{
     TIMEOUT,
     fixture::Fixture,
     tap::{assert_access_refused, published},
 };
-use crate::broker::MANAGEMENT;
+use crate::{broker::MANAGEMENT_PORT, remote_agent::GuestPlacement};
 
 /// The larger of the broker's limits for a guest, which are on connections and on channels.
 const CHANNEL_LIMIT: usize = 64;
@@ -114,10 +112,10 @@ async fn a_stolen_login_accesses_only_its_own_queues() {
 
     // The permitted exchange routes to no other queue, whatever the headers request.
     let before = fixture.count(DropReason::Malformed);
-    let elsewhere = FieldArray::from(vec![AMQPValue::LongString(guest.as_str().into())]);
+    let other_queues = FieldArray::from(vec![AMQPValue::LongString(guest.as_str().into())]);
     let mut headers = table();
-    headers.insert("CC".into(), AMQPValue::FieldArray(elsewhere.clone()));
-    headers.insert("BCC".into(), AMQPValue::FieldArray(elsewhere));
+    headers.insert("CC".into(), AMQPValue::FieldArray(other_queues.clone()));
+    headers.insert("BCC".into(), AMQPValue::FieldArray(other_queues));
     let properties = BasicProperties::default().with_headers(headers).with_reply_to(guest.as_str().into());
     let channel = attacker.create_channel().await.unwrap();
     let sent = channel.basic_publish(own_control.as_str().into(), "".into(), Default::default(), b"junk", properties);
@@ -131,7 +129,7 @@ async fn a_stolen_login_accesses_only_its_own_queues() {
         assert!(fixture.broker.connect(&login).await.is_err(), "{login:?}");
     }
     assert_eq!(fixture.count(DropReason::Malformed), before + 1);
-    fixture.end().await;
+    fixture.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,19 +138,19 @@ async fn connections_and_channels_of_a_stolen_login_are_limited() {
     let connections = until_limited(async || fixture.broker.connect(&fixture.secrets.login).await).await;
     let channels = until_limited(async || connections[0].create_channel().await).await;
     // The other guest is not affected.
-    fixture.end().await;
+    fixture.finish().await;
     drop(channels);
 }
 
-/// Opens connections or channels until the broker refuses another one because of the user's limit, and returns those open.
+/// Opens connections or channels until the user's limit is enforced, and returns them.
 ///
-/// The broker counts them asynchronously, so it accepts more than the limit for a while.
+/// The broker counts asynchronously, so it accepts more than the limit for a while.
 async fn until_limited<T>(open: impl AsyncFn() -> lapin::Result<T>) -> Vec<T> {
     let mut opened = Vec::new();
-    let refused = async {
+    let limited = async {
         loop {
             match open().await {
-                Ok(another) => opened.push(another),
+                Ok(handle) => opened.push(handle),
                 Err(error) => return error,
             }
             if opened.len() > CHANNEL_LIMIT {
@@ -160,7 +158,7 @@ async fn until_limited<T>(open: impl AsyncFn() -> lapin::Result<T>) -> Vec<T> {
             }
         }
     };
-    let error = tokio::time::timeout(TIMEOUT, refused).await.expect("the limit is not enforced");
+    let error = tokio::time::timeout(TIMEOUT, limited).await.expect("the limit is not enforced");
     assert!(format!("{error:?}").contains("limit"), "{error:?}");
     opened
 }
@@ -170,7 +168,7 @@ async fn a_stolen_login_is_denied_the_management_api() {
     let fixture = Fixture::new(GuestPlacement::Remote).await;
     let (user, client) = (&fixture.secrets.login.user, Client::new());
     let queue = Address::guest(fixture.innocent.id).to_string();
-    let rights = serde_json::json!({ "configure": ".*", "write": ".*", "read": ".*" });
+    let permissions = serde_json::json!({ "configure": ".*", "write": ".*", "read": ".*" });
     let message = serde_json::json!({
         "properties": {}, "routing_key": queue, "payload": "anything", "payload_encoding": "string",
     });
@@ -182,16 +180,16 @@ async fn a_stolen_login_is_denied_the_management_api() {
         (Method::GET, format!("queues/%2F/{queue}"), None),
         (Method::DELETE, format!("queues/%2F/{queue}"), None),
         (Method::POST, format!("queues/%2F/{queue}/get"), Some(read)),
-        (Method::PUT, format!("permissions/%2F/{user}"), Some(rights)),
+        (Method::PUT, format!("permissions/%2F/{user}"), Some(permissions)),
         (Method::PUT, format!("users/{user}"), Some(serde_json::json!({ "password": "x", "tags": "administrator" }))),
         (Method::DELETE, "users/control".to_owned(), None),
         (Method::POST, "exchanges/%2F/amq.default/publish".to_owned(), Some(message)),
     ] {
-        let url = format!("http://{}:{MANAGEMENT}/api/{path}", fixture.broker.host());
-        let asked = client.request(method.clone(), url).json(&body);
-        let asked = asked.basic_auth(user, Some(fixture.secrets.login.password.expose_secret()));
-        let status = asked.send().await.unwrap().status();
+        let url = format!("http://{}:{MANAGEMENT_PORT}/api/{path}", fixture.broker.host());
+        let request = client.request(method.clone(), url).json(&body);
+        let request = request.basic_auth(user, Some(fixture.secrets.login.password.expose_secret()));
+        let status = request.send().await.unwrap().status();
         assert!([StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status), "{method} {path}: {status}");
     }
-    fixture.end().await;
+    fixture.finish().await;
 }

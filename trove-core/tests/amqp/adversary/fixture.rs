@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     TIMEOUT,
     frame::{CALL, CAST, Frame, REPLY},
-    tap::{SentFrame, StolenSecrets, Tap, TappedBus, confirming, put},
+    tap::{SentFrame, StolenSecrets, Tap, TappedBroker, confirming, put},
 };
 use crate::{
     broker::RabbitMq,
@@ -35,7 +35,7 @@ use crate::{
 /// A service, its broker, and the attacker.
 pub struct Fixture {
     pub broker: Arc<RabbitMq>,
-    pub apart: RemoteAgents,
+    pub agents: RemoteAgents,
     pub tap: Arc<Tap>,
     pub trove: Trove,
     pub stolen: InstanceHandle,
@@ -43,8 +43,8 @@ pub struct Fixture {
     pub secrets: StolenSecrets,
     pub events: EventStream,
     passwords: Vec<String>,
-    wire: Channel,
-    attacker: Channel,
+    admin_channel: Channel,
+    attacker_channel: Channel,
     placement: GuestPlacement,
     pub gate: CallGate,
     pub store: TempDir,
@@ -54,11 +54,11 @@ pub struct Fixture {
 impl Fixture {
     pub async fn new(placement: GuestPlacement) -> Self {
         logs::capture();
-        let (broker, apart) = (RabbitMq::shared().await, RemoteAgents::new());
+        let (broker, agents) = (RabbitMq::shared().await, RemoteAgents::new());
         let tap = Tap::new(&broker).await;
         let store = tempfile::tempdir().unwrap();
         let gate = CallGate::new();
-        let trove = start(&broker, &apart, &tap, placement, &gate, &store).await;
+        let trove = start(&broker, &agents, &tap, placement, &gate, &store).await;
         let passwords = [(); 2].map(|()| Uuid::new_v4().to_string());
         let new = |name: &str, password: &String| {
             NewInstance::new(name, "memory").database("app").user("app", password.as_str())
@@ -68,14 +68,14 @@ impl Fixture {
             async move { trove.create(new).await.unwrap().active().await.unwrap() }
         });
         let (stolen, innocent) = tokio::join!(stolen, innocent);
-        let secrets = StolenSecrets::of(&apart, stolen.id);
+        let secrets = StolenSecrets::of(&agents, stolen.id);
         let connections = [broker.connect(&broker.control_login()).await, broker.connect(&secrets.login).await];
         let connections = connections.map(|connection| connection.unwrap());
-        let (wire, attacker) = (confirming(&connections[0]).await, confirming(&connections[1]).await);
+        let (admin_channel, attacker_channel) = (confirming(&connections[0]).await, confirming(&connections[1]).await);
         let events = trove.events();
         let mut fixture = Self {
             broker,
-            apart,
+            agents,
             tap,
             trove,
             stolen,
@@ -83,8 +83,8 @@ impl Fixture {
             secrets,
             events,
             passwords: passwords.into(),
-            wire,
-            attacker,
+            admin_channel,
+            attacker_channel,
             placement,
             gate,
             store,
@@ -96,12 +96,12 @@ impl Fixture {
 
     /// Sends a frame to the control plane with the stolen login.
     pub async fn send(&self, frame: &[u8]) {
-        put(&self.attacker, &Address::control(self.stolen.id).to_string(), "", frame).await;
+        put(&self.attacker_channel, &Address::control(self.stolen.id).to_string(), "", frame).await;
     }
 
     /// Puts a frame into a queue with full access to the broker.
     pub async fn put(&self, to: Address, frame: &[u8]) {
-        put(&self.wire, "", &to.to_string(), frame).await;
+        put(&self.admin_channel, "", &to.to_string(), frame).await;
     }
 
     /// Returns the last frame of this kind that was sent to an address.
@@ -111,21 +111,22 @@ impl Fixture {
 
     /// Returns the header of the next frame that a guest could send in its current session.
     pub async fn next(&self, instance: InstanceId, kind: u8) -> Frame {
-        let said = |seen: &SentFrame| seen.to == Address::control(instance) && [REPLY, CAST].contains(&seen.frame[1]);
-        let last = Frame::read(&self.tap.find(said).await);
+        let from_guest =
+            |seen: &SentFrame| seen.to == Address::control(instance) && [REPLY, CAST].contains(&seen.frame[1]);
+        let last = Frame::read(&self.tap.find(from_guest).await);
         Frame { kind, sequence: last.sequence + 1000, correlation: Uuid::new_v4(), ..last }
     }
 
     /// Returns a heartbeat of the stolen guest, changed to report that its server is down with this
     /// message.
-    pub async fn false_report(&self, words: &str) -> Value {
+    pub async fn false_report(&self, message: &str) -> Value {
         let seen = self.tap.find(|seen| {
             let text = Frame::open(&self.secrets.key, &seen.frame).unwrap_or_default();
             seen.to == Address::control(self.stolen.id) && text.starts_with(b"{\"Seen\"")
         });
         let text = Frame::open(&self.secrets.key, &seen.await).unwrap();
         let mut heartbeat: Value = serde_json::from_slice(&text).unwrap();
-        let down = Health::Down(Problem::new(Condition::DataMissing, words));
+        let down = Health::Down(Problem::new(Condition::DataMissing, message));
         heartbeat["Seen"]["observed"]["health"] = serde_json::to_value(down).unwrap();
         heartbeat
     }
@@ -141,13 +142,13 @@ impl Fixture {
     }
 
     /// Waits until the stolen guest has processed that request.
-    pub async fn until_obeyed(&self) {
-        let obeyed = async {
-            while !self.apart.world.serves(self.stolen.id, &["app"], &[]) {
+    pub async fn until_processed(&self) {
+        let processed = async {
+            while !self.agents.world.serves(self.stolen.id, &["app"], &[]) {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(TIMEOUT, obeyed).await.expect("the request was not processed");
+        tokio::time::timeout(TIMEOUT, processed).await.expect("the request was not processed");
     }
 
     /// Returns the number of frames that were dropped for this reason.
@@ -156,18 +157,18 @@ impl Fixture {
     }
 
     /// Returns the number of frames that were dropped.
-    pub fn refused(&self) -> u64 {
+    pub fn dropped(&self) -> u64 {
         DropReason::ALL.into_iter().map(|reason| self.count(reason)).sum()
     }
 
     /// Waits until this number of frames were dropped for this reason.
     pub async fn until_dropped(&self, reason: DropReason, count: u64) {
-        let refused = async {
+        let dropped = async {
             while self.count(reason) < count {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(TIMEOUT, refused).await.expect("no frame was dropped");
+        tokio::time::timeout(TIMEOUT, dropped).await.expect("no frame was dropped");
     }
 
     /// Waits until both guests have processed their queues.
@@ -179,45 +180,44 @@ impl Fixture {
 
     /// Waits for a health event of the instance with this message; none may be attributed to the
     /// other instance.
-    pub async fn until_reported(&mut self, instance: InstanceId, words: &str) {
-        let believed = async {
+    pub async fn until_reported(&mut self, instance: InstanceId, message: &str) {
+        let reported = async {
             loop {
                 let event = self.events.next().await.unwrap();
                 let EventKind::Health { health } = &event.kind else { continue };
                 let Some(problem) = health.problem() else { continue };
-                let said = problem.message == words;
-                assert!(said || event.instance != self.innocent.id, "it was believed of the innocent: {event:?}");
-                if said && event.instance == instance {
+                let matches = problem.message == message;
+                assert!(matches || event.instance != self.innocent.id, "attributed to the other instance: {event:?}");
+                if matches && event.instance == instance {
                     return;
                 }
             }
         };
-        tokio::time::timeout(TIMEOUT, believed).await.expect("the report did not arrive");
+        tokio::time::timeout(TIMEOUT, reported).await.expect("the report did not arrive");
     }
 
-    /// Asserts that no forged report was attributed to the innocent instance, and that its own
-    /// guest reports and accepts
-    /// requests, as does the other guest.
+    /// Asserts that no forged report was attributed to the innocent instance, that its own guest
+    /// reports and accepts requests, and that the other guest accepts requests.
     pub async fn assert_innocent_unaffected(&mut self) {
         let id = self.innocent.id;
         self.drain().await;
-        let words = Uuid::new_v4().to_string();
-        let full = Problem::new(Condition::DiskFull, words.as_str());
-        self.apart.world.break_server(id, Health::Impaired(full));
-        self.until_reported(id, &words).await;
+        let message = Uuid::new_v4().to_string();
+        let full = Problem::new(Condition::DiskFull, message.as_str());
+        self.agents.world.break_server(id, Health::Impaired(full));
+        self.until_reported(id, &message).await;
         self.innocent.restart().await.unwrap().active().await.unwrap();
         self.events = self.trove.events();
         let accounts = self.innocent.accounts();
-        accounts.create_users([NewUser::new("probe", words)]).await.unwrap();
+        accounts.create_users([NewUser::new("probe", message)]).await.unwrap();
         assert_eq!(users(&self.innocent).await, ["app", "probe"]);
         accounts.drop_user("probe").await.unwrap();
-        assert!(self.apart.world.serves(id, &["app"], &["app"]));
+        assert!(self.agents.world.serves(id, &["app"], &["app"]));
         users(&self.stolen).await;
     }
 
-    /// Starts the service again.
+    /// Restarts the service after a shutdown.
     pub async fn resume(&mut self) {
-        self.trove = start(&self.broker, &self.apart, &self.tap, self.placement, &self.gate, &self.store).await;
+        self.trove = start(&self.broker, &self.agents, &self.tap, self.placement, &self.gate, &self.store).await;
         self.events = self.trove.events();
         self.stolen = self.trove.instance(self.stolen.id).await.unwrap();
         self.innocent = self.trove.instance(self.innocent.id).await.unwrap();
@@ -225,22 +225,22 @@ impl Fixture {
     }
 
     /// Removes the instances, and asserts that no secret was logged.
-    pub async fn end(mut self) {
+    pub async fn finish(mut self) {
         self.assert_innocent_unaffected().await;
         for instance in [&self.stolen, &self.innocent] {
             instance.delete().await.unwrap().wait().await.unwrap();
         }
-        assert_eq!(self.apart.world.leftovers(), [""; 0]);
-        let dropped = (self.refused() > 0).then_some("dropped a frame");
+        assert_eq!(self.agents.world.leftovers(), [""; 0]);
+        let drop_event = (self.dropped() > 0).then_some("dropped a frame");
         self.trove.shut_down().await;
-        for line in [" TRACE lapin::", " DEBUG sqlx::"].into_iter().chain(dropped) {
-            assert!(logs::contains(line), "{line:?} is not logged");
+        for event in [" TRACE lapin::", " DEBUG sqlx::"].into_iter().chain(drop_event) {
+            assert!(logs::contains(event), "{event:?} is not logged");
         }
         for password in &self.passwords {
             logs::assert_absent("a user's password", password.as_bytes());
         }
         for id in [self.stolen.id, self.innocent.id] {
-            let secrets = StolenSecrets::of(&self.apart, id);
+            let secrets = StolenSecrets::of(&self.agents, id);
             logs::assert_absent("a guest's password at the broker", secrets.login.password.expose_secret().as_bytes());
             logs::assert_absent("a guest's key", &secrets.key);
         }
@@ -261,25 +261,25 @@ pub async fn users(instance: &InstanceHandle) -> Vec<String> {
 
 async fn start(
     broker: &RabbitMq,
-    apart: &RemoteAgents,
+    agents: &RemoteAgents,
     tap: &Arc<Tap>,
     placement: GuestPlacement,
     gate: &CallGate,
     store: &TempDir,
 ) -> Trove {
     let gate = gate.clone();
-    let bus = TappedBus { bus: broker.direct(), tap: tap.clone() };
-    let mut platform = apart.platform();
-    platform.compute = Arc::new(PlacedCompute { apart: apart.clone(), placement });
+    let tapped = TappedBroker { broker: broker.direct(), tap: tap.clone() };
+    let mut platform = agents.platform();
+    platform.compute = Arc::new(PlacedCompute { agents: agents.clone(), placement });
     let store = format!("sqlite:{}", store.path().join("trove.db").display());
     let service =
-        Trove::builder().store(store).platform(platform).datastore(apart.world.driver().layer(move |_| gate.clone()));
-    service.message_broker(bus).guest_settings(fast_settings()).start().await.unwrap()
+        Trove::builder().store(store).platform(platform).datastore(agents.world.driver().layer(move |_| gate.clone()));
+    service.message_broker(tapped).guest_settings(fast_settings()).start().await.unwrap()
 }
 
 /// Places guests in this process, except the stolen one if it is remote.
 struct PlacedCompute {
-    apart: RemoteAgents,
+    agents: RemoteAgents,
     placement: GuestPlacement,
 }
 
@@ -292,12 +292,12 @@ impl Compute for PlacedCompute {
         agent: Option<&AgentSetup>,
     ) -> Result<Ensured<Placement>> {
         if instance.name == "stolen" && self.placement == GuestPlacement::Remote {
-            return self.apart.ensure_compute(instance, endpoint, agent).await;
+            return self.agents.ensure_compute(instance, endpoint, agent).await;
         }
-        self.apart.place(instance, endpoint, agent).await
+        self.agents.place_in_process(instance, endpoint, agent).await
     }
 
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {
-        self.apart.release_compute(instance).await
+        self.agents.release_compute(instance).await
     }
 }

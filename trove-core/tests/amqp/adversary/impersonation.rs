@@ -10,15 +10,14 @@ use trove_core::{
 };
 use uuid::Uuid;
 
-use crate::remote_agent::GuestPlacement;
-
 use super::{
     fixture::{Fixture, users},
     frame::{CALL, CAST, CONFIRM, Frame, HELLO, REPLY, WAKE, WELCOME},
 };
+use crate::remote_agent::GuestPlacement;
 
 /// The receiver before a session is established.
-const NOBODY: [u8; 16] = [0; 16];
+const NO_RECEIVER: [u8; 16] = [0; 16];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_key_cannot_impersonate_another_instance() {
@@ -33,22 +32,21 @@ async fn a_stolen_key_cannot_impersonate_another_instance() {
         |frame: Frame| frame.seal(&key, false_report.as_bytes()), //
         |frame: Frame| frame.seal(&key, drop_user_request.as_bytes()),
     );
-    let renamed = |frame: Frame, id: InstanceId| Frame { instance: *id.as_untyped_uuid(), ..frame };
+    let with_instance = |frame: Frame, id: InstanceId| Frame { instance: *id.as_untyped_uuid(), ..frame };
     let own_call = fixture.last(Address::guest(own), CALL).await;
     let other_call = fixture.last(Address::guest(other), CALL).await;
     let other_cast = fixture.last(Address::control(other), CAST).await;
     let own_cast = fixture.last(Address::control(own), CAST).await;
 
-    // The queue, the frame made from headers of the stolen and of the other guest's session, and
-    // why it is dropped. The stolen
-    // login can access only the first queue.
-    type Made<'a> = Box<dyn Fn(Frame, Frame) -> Vec<u8> + 'a>;
-    let cases: [(Address, Made<'_>, DropReason); 19] = [
-        (Address::control(own), Box::new(|ours, _| false_report(renamed(ours, other))), DropReason::Misdirected),
+    // The queue, the frame made from headers of both guests' sessions, and the reason to drop it.
+    // The stolen login can access only the first queue.
+    type MakeFrame<'a> = Box<dyn Fn(Frame, Frame) -> Vec<u8> + 'a>;
+    let cases: [(Address, MakeFrame<'_>, DropReason); 19] = [
+        (Address::control(own), Box::new(|ours, _| false_report(with_instance(ours, other))), DropReason::Misdirected),
         (Address::control(own), Box::new(|_, theirs| false_report(theirs)), DropReason::Misdirected),
         (
             Address::control(own),
-            Box::new(|ours, _| false_report(Frame { kind: WAKE, receiver: NOBODY, ..renamed(ours, other) })),
+            Box::new(|ours, _| false_report(Frame { kind: WAKE, receiver: NO_RECEIVER, ..with_instance(ours, other) })),
             DropReason::Misdirected,
         ),
         (Address::control(own), Box::new(|_, _| other_cast.clone()), DropReason::Misdirected),
@@ -63,7 +61,7 @@ async fn a_stolen_key_cannot_impersonate_another_instance() {
         ),
         (
             Address::control(other),
-            Box::new(|_, theirs| false_report(Frame { kind: WAKE, receiver: NOBODY, ..theirs })),
+            Box::new(|_, theirs| false_report(Frame { kind: WAKE, receiver: NO_RECEIVER, ..theirs })),
             DropReason::Forged,
         ),
         (
@@ -91,7 +89,7 @@ async fn a_stolen_key_cannot_impersonate_another_instance() {
         (
             Address::guest(other),
             Box::new(|_, theirs| {
-                false_report(Frame { kind: HELLO, sender: [7; 16], receiver: NOBODY, ..theirs.back() })
+                false_report(Frame { kind: HELLO, sender: [7; 16], receiver: NO_RECEIVER, ..theirs.back() })
             }),
             DropReason::Forged,
         ),
@@ -106,9 +104,9 @@ async fn a_stolen_key_cannot_impersonate_another_instance() {
             DropReason::NoSession,
         ),
     ];
-    for (number, (to, made, reason)) in cases.into_iter().enumerate() {
+    for (number, (to, make_frame, reason)) in cases.into_iter().enumerate() {
         let (ours, theirs) = (fixture.next(own, CAST).await, fixture.next(other, CAST).await);
-        let (frame, before) = (made(ours, theirs), fixture.count(reason));
+        let (frame, before) = (make_frame(ours, theirs), fixture.count(reason));
         match to == Address::control(own) {
             true => fixture.send(&frame).await,
             false => fixture.put(to, &frame).await,
@@ -119,12 +117,12 @@ async fn a_stolen_key_cannot_impersonate_another_instance() {
     fixture.assert_innocent_unaffected().await;
 
     // In its own session, the sender is that guest, whatever instance the content names.
-    let mut named = fixture.false_report("of whom?").await;
+    let mut named = fixture.false_report("misattributed").await;
     named["Seen"]["instance"] = json!(other);
     named["Seen"]["observed"]["instance"] = json!(other);
     fixture.send(&fixture.next(own, CAST).await.seal(&key, named.to_string().as_bytes())).await;
-    fixture.until_reported(own, "of whom?").await;
-    fixture.end().await;
+    fixture.until_reported(own, "misattributed").await;
+    fixture.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,12 +130,12 @@ async fn forged_and_duplicate_replies_are_dropped() {
     let fixture = Fixture::new(GuestPlacement::InProcess).await;
     let (own, other) = (fixture.stolen.id, fixture.innocent.id);
     let key = fixture.secrets.key.clone();
-    // An error response, to be sealed again.
+    // An error response, which the attacker seals again with changes.
     fixture.stolen.accounts().user("nobody").await.unwrap_err();
-    let no = Frame::open(&key, &fixture.last(Address::control(own), REPLY).await).unwrap();
-    let mut no: Value = serde_json::from_slice(&no).unwrap();
-    no["Err"]["message"] = json!("says the attacker");
-    let no = no.to_string();
+    let error_reply = Frame::open(&key, &fixture.last(Address::control(own), REPLY).await).unwrap();
+    let mut error_reply: Value = serde_json::from_slice(&error_reply).unwrap();
+    error_reply["Err"]["message"] = json!("forged");
+    let error_reply = error_reply.to_string();
 
     fixture.gate.close("accounts.create_users");
     let call = |instance: &InstanceHandle| {
@@ -146,37 +144,37 @@ async fn forged_and_duplicate_replies_are_dropped() {
     };
     let calls = [call(&fixture.stolen), call(&fixture.innocent)];
     fixture.gate.until_held(2).await;
-    let asked = async |id| Frame::read(&fixture.last(Address::guest(id), CALL).await).correlation;
-    let (ours, theirs) = (asked(own).await, asked(other).await);
+    let correlation = async |id| Frame::read(&fixture.last(Address::guest(id), CALL).await).correlation;
+    let (ours, theirs) = (correlation(own).await, correlation(other).await);
 
-    let refused = [DropReason::Unexpected, DropReason::Forged].map(|reason| fixture.count(reason));
+    let dropped = [DropReason::Unexpected, DropReason::Forged].map(|reason| fixture.count(reason));
     let next = fixture.next(own, REPLY).await;
-    let answer = |later: u64, correlation: Uuid| {
-        Frame { sequence: next.sequence + later, correlation, ..next }.seal(&key, no.as_bytes())
+    let reply = |later: u64, correlation: Uuid| {
+        Frame { sequence: next.sequence + later, correlation, ..next }.seal(&key, error_reply.as_bytes())
     };
-    fixture.send(&answer(0, Uuid::new_v4())).await;
-    fixture.send(&answer(1, theirs)).await;
+    fixture.send(&reply(0, Uuid::new_v4())).await;
+    fixture.send(&reply(1, theirs)).await;
     let forged = Frame { correlation: theirs, ..fixture.next(other, REPLY).await };
-    fixture.put(Address::control(other), &forged.seal(&key, no.as_bytes())).await;
-    // Whoever has the key can answer a request, once.
-    fixture.send(&answer(2, ours)).await;
-    fixture.send(&answer(3, ours)).await;
+    fixture.put(Address::control(other), &forged.seal(&key, error_reply.as_bytes())).await;
+    // The owner of the key can respond to a request once.
+    fixture.send(&reply(2, ours)).await;
+    fixture.send(&reply(3, ours)).await;
     let [stolen, innocent] = calls;
     let error = stolen.await.unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.to_string()), (Kind::NotFound, "says the attacker".to_owned()));
+    assert_eq!((error.kind(), error.to_string()), (Kind::NotFound, "forged".to_owned()));
     assert!(!innocent.is_finished());
-    fixture.until_dropped(DropReason::Unexpected, refused[0] + 3).await;
-    fixture.until_dropped(DropReason::Forged, refused[1] + 1).await;
+    fixture.until_dropped(DropReason::Unexpected, dropped[0] + 3).await;
+    fixture.until_dropped(DropReason::Forged, dropped[1] + 1).await;
 
     // Of the guests' own replies, one is late and the other completes its call.
     let replayed = fixture.count(DropReason::Replayed);
     fixture.gate.open();
-    let answered: Result<()> = innocent.await.unwrap();
-    answered.unwrap();
+    let completed: Result<()> = innocent.await.unwrap();
+    completed.unwrap();
     fixture.until_dropped(DropReason::Replayed, replayed + 1).await;
     for instance in [&fixture.stolen, &fixture.innocent] {
         assert_eq!(users(instance).await, ["app", "late"]);
         instance.accounts().drop_user("late").await.unwrap();
     }
-    fixture.end().await;
+    fixture.finish().await;
 }

@@ -11,13 +11,12 @@ use trove_core::{
 };
 use uuid::Uuid;
 
-use crate::remote_agent::GuestPlacement;
-
 use super::{
     fixture::Fixture,
     frame::{CAST, Frame, HEADER_BYTES, WAKE},
     tap::{SentFrame, StolenSecrets},
 };
+use crate::remote_agent::GuestPlacement;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_random_and_unique_per_instance() {
@@ -38,19 +37,19 @@ async fn keys_are_random_and_unique_per_instance() {
     }
 
     let fixture = Fixture::new(GuestPlacement::Remote).await;
-    let [stolen, innocent] = [fixture.stolen.id, fixture.innocent.id].map(|id| StolenSecrets::of(&fixture.apart, id));
+    let [stolen, innocent] = [fixture.stolen.id, fixture.innocent.id].map(|id| StolenSecrets::of(&fixture.agents, id));
     assert_eq!((stolen.key.len(), innocent.key.len()), (32, 32));
     assert_ne!(stolen.key, innocent.key);
     assert_ne!(stolen.login.password.expose_secret(), innocent.login.password.expose_secret());
-    fixture.end().await;
+    fixture.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_identity_is_rejected_after_rotation() {
     let mut fixture = Fixture::new(GuestPlacement::Remote).await;
     let own = fixture.stolen.id;
-    let false_report = fixture.false_report("formerly").await.to_string();
-    for secrets in [own, fixture.innocent.id].map(|id| StolenSecrets::of(&fixture.apart, id)) {
+    let false_report = fixture.false_report("outdated").await.to_string();
+    for secrets in [own, fixture.innocent.id].map(|id| StolenSecrets::of(&fixture.agents, id)) {
         for secret in [&secrets.key, secrets.login.password.expose_secret().as_bytes()] {
             assert_not_stored(fixture.store.path(), secret);
         }
@@ -66,7 +65,7 @@ async fn a_stolen_identity_is_rejected_after_rotation() {
     fixture.drain().await;
     assert_eq!(fixture.count(DropReason::UnknownKey), before + 2);
     fixture.assert_innocent_unaffected().await;
-    fixture.end().await;
+    fixture.finish().await;
 }
 
 /// Asserts that no file of the store contains this secret, as bytes, hexadecimal or base64.
@@ -87,19 +86,19 @@ async fn a_guest_receives_only_its_own_secrets() {
     let password = Uuid::new_v4().to_string();
     for instance in [&fixture.stolen, &fixture.innocent] {
         let accounts = instance.accounts();
-        accounts.create_users([NewUser::new("more", format!("{password} of {}", instance.name))]).await.unwrap();
-        accounts.drop_user("more").await.unwrap();
+        accounts.create_users([NewUser::new("extra", format!("{password} of {}", instance.name))]).await.unwrap();
+        accounts.drop_user("extra").await.unwrap();
         accounts.enable_root().await.unwrap();
         instance.restart().await.unwrap().active().await.unwrap();
     }
     let mut received = fixture.secrets.text.clone();
     for seen in fixture.tap.all().await.into_iter().filter(|seen| seen.to == Address::guest(fixture.stolen.id)) {
-        let text = Frame::open(&fixture.secrets.key, &seen.frame).expect("it is sealed with another key");
+        let text = Frame::open(&fixture.secrets.key, &seen.frame).expect("the frame is sealed with another key");
         received += std::str::from_utf8(&text).unwrap();
         received.push('\n');
     }
     assert!(received.contains(&format!("{password} of stolen")), "{received}");
-    let other = StolenSecrets::of(&fixture.apart, fixture.innocent.id);
+    let other = StolenSecrets::of(&fixture.agents, fixture.innocent.id);
     let master = std::fs::read_to_string(fixture.store.path().join("trove.db.key")).unwrap();
     for (name, secret) in [
         ("the other instance", fixture.innocent.id.to_string()),
@@ -120,5 +119,5 @@ async fn a_guest_receives_only_its_own_secrets() {
             assert!(memmem::find(&frame[HEADER_BYTES..], plain.as_bytes()).is_none(), "{to}");
         }
     }
-    fixture.end().await;
+    fixture.finish().await;
 }

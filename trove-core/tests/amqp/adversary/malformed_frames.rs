@@ -7,14 +7,12 @@ use trove_core::{
     rpc::{Address, DropReason, MAX_FRAME_BYTES, QUEUE_FRAMES, Side},
 };
 
-use crate::remote_agent::GuestPlacement;
-
 use super::{
     fixture::Fixture,
     frame::{CALL, CAST, Frame, HEADER_BYTES},
     tap::{confirming, published},
 };
-use crate::{broker::MAX_MESSAGE_BYTES, logs};
+use crate::{broker::MAX_MESSAGE_BYTES, logs, remote_agent::GuestPlacement};
 
 /// The sender and receiver of a frame; before them are version, kind, direction, key number and
 /// instance.
@@ -33,39 +31,39 @@ async fn a_frame_with_any_flipped_bit_is_dropped() {
             }
             Side::Control => next.seal(&key, fixture.false_report("changed").await.to_string().as_bytes()),
         };
-        let (all, forged) = (fixture.refused(), fixture.count(DropReason::Forged));
+        let (all, forged) = (fixture.dropped(), fixture.count(DropReason::Forged));
         // Frames that change the kind or the session come last, because they start another session.
         let (first, last): (Vec<_>, Vec<_>) =
             (0..frame.len() * 8).partition(|bit| bit / 8 != 1 && !SESSION.contains(&(bit / 8)));
         for bit in &first {
-            fixture.put(to, &changed(&frame, *bit)).await;
+            fixture.put(to, &flip_bit(&frame, *bit)).await;
         }
         fixture.drain().await;
         assert_eq!(fixture.count(DropReason::Forged) - forged, 8 * (frame.len() - SESSION.end) as u64, "{to}");
-        assert!(fixture.apart.world.serves(own, &["app"], &["app"]), "a forged request was processed");
+        assert!(fixture.agents.world.serves(own, &["app"], &["app"]), "a forged request was processed");
         // The unmodified frame is accepted.
         fixture.put(to, &frame).await;
         match to.side {
             Side::Guest => {
-                fixture.until_obeyed().await;
+                fixture.until_processed().await;
                 fixture.stolen.accounts().create_users([NewUser::new("app", "p")]).await.unwrap();
             }
             Side::Control => fixture.until_reported(own, "changed").await,
         }
         for bit in &last {
-            fixture.put(to, &changed(&frame, *bit)).await;
+            fixture.put(to, &flip_bit(&frame, *bit)).await;
         }
         fixture.drain().await;
-        assert!(fixture.refused() - all >= 8 * frame.len() as u64, "{to}");
-        assert!(fixture.apart.world.serves(own, &["app"], &["app"]), "a forged request was processed");
+        assert!(fixture.dropped() - all >= 8 * frame.len() as u64, "{to}");
+        assert!(fixture.agents.world.serves(own, &["app"], &["app"]), "a forged request was processed");
     }
-    fixture.end().await;
+    fixture.finish().await;
 }
 
-fn changed(frame: &[u8], bit: usize) -> Vec<u8> {
-    let mut changed = frame.to_vec();
-    changed[bit / 8] ^= 1 << (bit % 8);
-    changed
+fn flip_bit(frame: &[u8], bit: usize) -> Vec<u8> {
+    let mut flipped = frame.to_vec();
+    flipped[bit / 8] ^= 1 << (bit % 8);
+    flipped
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,9 +72,9 @@ async fn plaintext_and_malformed_frames_are_dropped() {
     let own = fixture.stolen.id;
     let key = fixture.secrets.key.clone();
     let (false_report, drop_user_request) =
-        (fixture.false_report("in the open").await.to_string(), fixture.drop_user_request().await.to_string());
+        (fixture.false_report("plaintext").await.to_string(), fixture.drop_user_request().await.to_string());
     let heartbeat = fixture.next(own, CAST).await.seal(&key, false_report.as_bytes());
-    let open = [&heartbeat[..HEADER_BYTES], false_report.as_bytes()].concat();
+    let plaintext = [&heartbeat[..HEADER_BYTES], false_report.as_bytes()].concat();
     let other_version = [&[2], &heartbeat[1..]].concat();
     let mut junk = vec![
         (false_report.clone().into_bytes(), DropReason::Malformed),
@@ -87,32 +85,32 @@ async fn plaintext_and_malformed_frames_are_dropped() {
         (vec![0; 200], DropReason::Malformed),
         (vec![255; 200], DropReason::Malformed),
         (other_version, DropReason::Malformed),
-        (open, DropReason::Forged),
+        (plaintext, DropReason::Forged),
         (vec![1; MAX_FRAME_BYTES + 1], DropReason::TooLong),
         (vec![1; MAX_MESSAGE_BYTES], DropReason::TooLong),
         ([heartbeat.as_slice(), &[0]].concat(), DropReason::Forged),
     ];
-    let whole = HEADER_BYTES + 16;
-    junk.extend((0..whole).map(|bytes| (heartbeat[..bytes].to_vec(), DropReason::Malformed)));
-    junk.extend((whole..heartbeat.len()).map(|bytes| (heartbeat[..bytes].to_vec(), DropReason::Forged)));
+    let empty_frame = HEADER_BYTES + 16;
+    junk.extend((0..empty_frame).map(|bytes| (heartbeat[..bytes].to_vec(), DropReason::Malformed)));
+    junk.extend((empty_frame..heartbeat.len()).map(|bytes| (heartbeat[..bytes].to_vec(), DropReason::Forged)));
     let guest = Address::guest(own);
     for reason in [DropReason::Malformed, DropReason::Forged, DropReason::TooLong] {
         let before = fixture.count(reason);
-        let of = junk.iter().filter(|(_, why)| *why == reason);
-        for (frame, _) in of.clone() {
+        let frames = junk.iter().filter(|(_, expected)| *expected == reason);
+        for (frame, _) in frames.clone() {
             fixture.send(frame).await;
         }
         fixture.drain().await;
-        assert_eq!(fixture.count(reason), before + of.clone().count() as u64, "{reason:?}");
+        assert_eq!(fixture.count(reason), before + frames.clone().count() as u64, "{reason:?}");
         if reason == DropReason::Forged {
             // The stolen login can only send in this direction.
             continue;
         }
-        for (frame, _) in of.clone() {
+        for (frame, _) in frames.clone() {
             fixture.put(guest, frame).await;
         }
         fixture.drain().await;
-        assert_eq!(fixture.count(reason), before + 2 * of.count() as u64, "{reason:?}");
+        assert_eq!(fixture.count(reason), before + 2 * frames.count() as u64, "{reason:?}");
     }
     // The broker rejects longer messages.
     let connection = fixture.broker.connect(&fixture.secrets.login).await.unwrap();
@@ -121,27 +119,27 @@ async fn plaintext_and_malformed_frames_are_dropped() {
     assert!(format!("{error:?}").contains("PRECONDITION"), "{error:?}");
     fixture.assert_innocent_unaffected().await;
 
-    // A queue without a consumer accepts a limited number of messages, and the service drops them
-    // when it returns.
+    // A queue without a consumer accepts a limited number of messages. The service drops them after
+    // its restart.
     fixture.trove.shut_down().await;
     let channel = confirming(&connection).await;
-    let mut taken = 0;
+    let mut queued = 0;
     while published(&channel, &exchange, "", b"junk").await.unwrap() {
-        taken += 1;
+        queued += 1;
     }
-    assert!(taken <= QUEUE_FRAMES, "{taken}");
+    assert!(queued <= QUEUE_FRAMES, "{queued}");
     fixture.resume().await;
-    assert_eq!(fixture.count(DropReason::Malformed), taken as u64);
-    fixture.end().await;
+    assert_eq!(fixture.count(DropReason::Malformed), queued as u64);
+    fixture.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sealed_nonsense_is_dropped_and_not_logged() {
+async fn undecodable_notices_are_dropped_and_not_logged() {
     let mut fixture = Fixture::new(GuestPlacement::InProcess).await;
     let own = fixture.stolen.id;
     let key = fixture.secrets.key.clone();
-    let false_report = fixture.false_report("WORDS").await.to_string();
-    let secret = "c0ntent-0f-n0nsense";
+    let false_report = fixture.false_report("MESSAGE").await.to_string();
+    let secret = "undec0dable-c0ntent";
     let next = fixture.next(own, CAST).await;
     let texts = [
         Vec::new(),
@@ -156,13 +154,13 @@ async fn sealed_nonsense_is_dropped_and_not_logged() {
         fixture.send(&Frame { sequence: next.sequence + number as u64, ..next }.seal(&key, text)).await;
     }
     // A valid but much too long message is shown truncated, without control characters.
-    let long = false_report.replace("WORDS", &format!("\\u001b[31m{}", "x".repeat(500_000)));
+    let long = false_report.replace("MESSAGE", &format!("\\u001b[31m{}", "x".repeat(500_000)));
     fixture.send(&Frame { sequence: next.sequence + 100, ..next }.seal(&key, long.as_bytes())).await;
     let shown = format!("[31m{}", "x".repeat(1996));
     fixture.until_reported(own, &shown).await;
     assert!(logs::contains("failed to decode a notice"));
-    logs::assert_absent("what makes no sense", secret.as_bytes());
-    fixture.end().await;
+    logs::assert_absent("the content of an undecodable notice", secret.as_bytes());
+    fixture.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,34 +174,34 @@ async fn a_flood_of_frames_does_not_affect_other_guests() {
         for wave in 0..20 {
             let frames = (0..200u64).map(|number| {
                 let sequence = next.sequence + wave * 200 + number;
-                let words = false_report.replace("flood", &format!("flood {sequence}"));
-                let frame = Frame { sequence, ..next }.seal(&key, words.as_bytes());
+                let report = false_report.replace("flood", &format!("flood {sequence}"));
+                let frame = Frame { sequence, ..next }.seal(&key, report.as_bytes());
                 let (channel, exchange) = (&channel, &exchange);
                 async move { published(channel, exchange, "", &frame).await.unwrap() }
             });
             join_all(frames).await;
         }
     };
-    let heard = async {
+    let reports = async {
         for number in 0..5 {
-            let words = format!("in the flood {number}");
-            let full = Problem::new(Condition::DiskFull, words.as_str());
-            fixture.apart.world.break_server(fixture.innocent.id, Health::Impaired(full));
-            until_health(&fixture.innocent, &words).await;
+            let message = format!("during the flood {number}");
+            let full = Problem::new(Condition::DiskFull, message.as_str());
+            fixture.agents.world.break_server(fixture.innocent.id, Health::Impaired(full));
+            until_health(&fixture.innocent, &message).await;
             fixture.innocent.restart().await.unwrap().active().await.unwrap();
         }
     };
-    tokio::join!(flood, heard);
+    tokio::join!(flood, reports);
     fixture.events = fixture.trove.events();
-    fixture.end().await;
+    fixture.finish().await;
 }
 
-async fn until_health(instance: &InstanceHandle, words: &str) {
+async fn until_health(instance: &InstanceHandle, message: &str) {
     let mut instance = instance.clone();
-    let seen = async {
-        while instance.refresh().await.unwrap().health.problem().is_none_or(|problem| problem.message != words) {
+    let changed = async {
+        while instance.refresh().await.unwrap().health.problem().is_none_or(|problem| problem.message != message) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(super::TIMEOUT, seen).await.expect("the health did not change");
+    tokio::time::timeout(super::TIMEOUT, changed).await.expect("the health did not change");
 }

@@ -8,17 +8,15 @@ use trove_core::{
     rpc::{Address, DropReason},
 };
 
-use crate::remote_agent::GuestPlacement;
-
 use super::{
     fixture::{Fixture, users},
     frame::{CALL, CAST, Frame, HELLO, WAKE, WELCOME},
     tap::SentFrame,
 };
-use crate::logs;
+use crate::{logs, remote_agent::GuestPlacement};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replayed_frames_are_rejected_also_after_restarts() {
+async fn replayed_frames_are_rejected_even_after_restarts() {
     let mut fixture = Fixture::new(GuestPlacement::Remote).await;
     let own = fixture.stolen.id;
     for instance in [&fixture.stolen, &fixture.innocent] {
@@ -32,23 +30,23 @@ async fn replayed_frames_are_rejected_also_after_restarts() {
     }
     let old = fixture.tap.all().await;
     let changes = Arc::new(Mutex::new(Vec::new()));
-    let noted = changes.clone();
-    fixture.apart.world.script(move |_, call| {
+    let recorded = changes.clone();
+    fixture.agents.world.script(move |_, call| {
         if call.changes && !call.name.starts_with("ensure_") {
-            noted.lock().unwrap().push(call.name);
+            recorded.lock().unwrap().push(call.name);
         }
         FaultAction::Proceed
     });
 
     // While both sides run.
-    let before = fixture.refused();
+    let before = fixture.dropped();
     replay(&fixture, &old).await;
     fixture.drain().await;
-    assert!(fixture.refused() >= before + droppable(&fixture, &old));
+    assert!(fixture.dropped() >= before + droppable(&fixture, &old));
     // Before and after a restart of the guest.
-    fixture.apart.end(own).await.unwrap().unwrap();
+    fixture.agents.stop(own).await.unwrap().unwrap();
     replay(&fixture, &old).await;
-    fixture.apart.restart(own);
+    fixture.agents.restart(own);
     fixture.drain().await;
     replay(&fixture, &old).await;
     fixture.drain().await;
@@ -58,11 +56,11 @@ async fn replayed_frames_are_rejected_also_after_restarts() {
     fixture.resume().await;
     replay(&fixture, &old).await;
     fixture.drain().await;
-    assert!(fixture.refused() >= 2 * droppable(&fixture, &old));
+    assert!(fixture.dropped() >= 2 * droppable(&fixture, &old));
     assert_eq!(*changes.lock().unwrap(), [""; 0]);
     assert!(logs::contains(&format!("address=guest.{own} reason=NoSession")));
     fixture.assert_innocent_unaffected().await;
-    fixture.end().await;
+    fixture.finish().await;
 }
 
 /// Puts all frames into their queues again.
@@ -72,12 +70,11 @@ async fn replay(fixture: &Fixture, old: &[SentFrame]) {
     }
 }
 
-/// Returns how many of these frames the service drops and counts; a guest that announces itself is
-/// offered a session, and
-/// accepts one that is offered.
+/// Returns how many of these frames the service drops and counts. `WAKE` and `HELLO` frames start a
+/// session instead.
 fn droppable(fixture: &Fixture, old: &[SentFrame]) -> u64 {
-    let elsewhere = Address::guest(fixture.stolen.id);
-    let dropped = old.iter().filter(|seen| seen.to != elsewhere && ![WAKE, HELLO].contains(&seen.frame[1]));
+    let remote = Address::guest(fixture.stolen.id);
+    let dropped = old.iter().filter(|seen| seen.to != remote && ![WAKE, HELLO].contains(&seen.frame[1]));
     dropped.count() as u64
 }
 
@@ -93,40 +90,40 @@ async fn exhausted_sequence_numbers_do_not_silence_a_guest() {
     let last = Frame { sequence: u64::MAX, ..fixture.next(own, CAST).await };
     fixture.send(&last.seal(&key, false_report.as_bytes())).await;
     fixture.until_reported(own, "the future").await;
-    until_guest_reports(&mut fixture, "after the last number").await;
+    until_guest_reports(&mut fixture, "after the last sequence number").await;
 
     // The same for the service's side of a session.
     let drop_user_request = fixture.drop_user_request().await.to_string();
     let last = Frame { kind: CALL, sequence: u64::MAX, ..fixture.next(own, CAST).await.back() };
     fixture.put(Address::guest(own), &last.seal(&key, drop_user_request.as_bytes())).await;
-    fixture.until_obeyed().await;
+    fixture.until_processed().await;
     fixture.stolen.accounts().create_users([NewUser::new("app", "p")]).await.unwrap();
 
     // The attacker impersonates the guest while its agent is down.
-    fixture.apart.end(own).await.unwrap().unwrap();
-    let begun = fixture.tap.all().await.len();
-    let ask = tokio::spawn({
+    fixture.agents.stop(own).await.unwrap().unwrap();
+    let sent_before = fixture.tap.all().await.len();
+    let users = tokio::spawn({
         let instance = fixture.stolen.clone();
         async move { users(&instance).await }
     });
     let hello = Frame::read(
-        &fixture.tap.find_after(begun, |seen| seen.to == Address::guest(own) && seen.frame[1] == HELLO).await,
+        &fixture.tap.find_after(sent_before, |seen| seen.to == Address::guest(own) && seen.frame[1] == HELLO).await,
     );
     let session = Frame { sender: [7; 16], sequence: u64::MAX - 1, ..hello.back() };
     fixture.send(&Frame { kind: WELCOME, ..session }.seal(&key, &[7; 16])).await;
     fixture.send(&Frame { kind: CAST, sequence: u64::MAX, ..session }.seal(&key, false_report.as_bytes())).await;
     fixture.until_reported(own, "the future").await;
-    fixture.apart.restart(own);
-    assert_eq!(ask.await.unwrap(), ["app"]);
-    until_guest_reports(&mut fixture, "after its absence").await;
+    fixture.agents.restart(own);
+    assert_eq!(users.await.unwrap(), ["app"]);
+    until_guest_reports(&mut fixture, "after its restart").await;
     assert!(fixture.count(DropReason::Replayed) > 0);
-    fixture.end().await;
+    fixture.finish().await;
 }
 
 /// Waits until a report of the stolen guest itself arrives.
-async fn until_guest_reports(fixture: &mut Fixture, words: &str) {
-    let full = Problem::new(Condition::DiskFull, words);
-    fixture.apart.world.break_server(fixture.stolen.id, Health::Impaired(full));
-    fixture.until_reported(fixture.stolen.id, words).await;
+async fn until_guest_reports(fixture: &mut Fixture, message: &str) {
+    let full = Problem::new(Condition::DiskFull, message);
+    fixture.agents.world.break_server(fixture.stolen.id, Health::Impaired(full));
+    fixture.until_reported(fixture.stolen.id, message).await;
     fixture.stolen.restart().await.unwrap().active().await.unwrap();
 }

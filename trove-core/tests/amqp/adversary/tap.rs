@@ -1,4 +1,4 @@
-//! What an attacker has, and what an attacker sees and does with full access to the broker.
+//! The secrets of an attacker, and a recording of all frames with full access to the broker.
 
 use std::sync::{
     Arc, Mutex,
@@ -29,7 +29,7 @@ use crate::{broker::RabbitMq, remote_agent::RemoteAgents};
 
 const GUESTS: &str = "trove.guests";
 /// Marks messages of the attacker.
-const ATTACKER_APP_ID: &str = "thief";
+const ATTACKER_APP_ID: &str = "attacker";
 
 /// The secrets on the host of a guest.
 pub struct StolenSecrets {
@@ -40,8 +40,8 @@ pub struct StolenSecrets {
 }
 
 impl StolenSecrets {
-    pub fn of(apart: &RemoteAgents, instance: InstanceId) -> Self {
-        let text = std::fs::read_to_string(apart.file(instance)).unwrap();
+    pub fn of(agents: &RemoteAgents, instance: InstanceId) -> Self {
+        let text = std::fs::read_to_string(agents.config_path(instance)).unwrap();
         let file: Value = serde_json::from_str(&text).unwrap();
         let of = |part: &str, name: &str| file["guest"][part][name].as_str().unwrap().to_owned();
         let login = BrokerLogin::new(of("broker", "user"), of("broker", "password"));
@@ -91,13 +91,13 @@ impl Tap {
         tokio::spawn(async move {
             while let Some(Ok(delivery)) = consumer.next().await {
                 let Some(tap) = reading.upgrade() else { return };
-                tap.note(delivery);
+                tap.record(delivery);
             }
         });
         tap
     }
 
-    fn note(&self, Delivery { exchange, routing_key, properties, data, .. }: Delivery) {
+    fn record(&self, Delivery { exchange, routing_key, properties, data, .. }: Delivery) {
         if properties.app_id().as_ref().is_some_and(|app| app.as_str() == ATTACKER_APP_ID) {
             return;
         }
@@ -111,7 +111,7 @@ impl Tap {
     }
 
     /// Starts recording the frames to and from the guest of this instance.
-    async fn listen(&self, instance: InstanceId) {
+    async fn bind(&self, instance: InstanceId) {
         let (guest, control) = (Address::guest(instance).to_string(), Address::control(instance).to_string());
         for (exchange, key) in [(GUESTS, guest.as_str()), (control.as_str(), "")] {
             let (queue, options) = (self.queue.as_str(), QueueBindOptions::default());
@@ -150,25 +150,25 @@ impl Tap {
     }
 }
 
-/// A bus whose frames are recorded.
-pub struct TappedBus {
-    pub bus: rpc::RabbitMq,
+/// A broker whose frames are recorded.
+pub struct TappedBroker {
+    pub broker: rpc::RabbitMq,
     pub tap: Arc<Tap>,
 }
 
 #[async_trait]
-impl MessageBroker for TappedBus {
+impl MessageBroker for TappedBroker {
     fn control(&self) -> Arc<dyn Transport> {
-        self.bus.control()
+        self.broker.control()
     }
 
     async fn authorize(&self, instance: InstanceId, login: &BrokerLogin) -> Result<BrokerEndpoint> {
-        self.tap.listen(instance).await;
-        self.bus.authorize(instance, login).await
+        self.tap.bind(instance).await;
+        self.broker.authorize(instance, login).await
     }
 
     async fn revoke(&self, user: &str) -> Result<()> {
-        self.bus.revoke(user).await
+        self.broker.revoke(user).await
     }
 }
 
@@ -202,6 +202,6 @@ pub async fn assert_access_refused<T>(
 ) {
     let channel = confirming(connection).await;
     let error = attempt(channel).await.err().unwrap_or_else(|| panic!("{name} is allowed"));
-    let ErrorKind::ProtocolError(said) = error.kind() else { panic!("{name}: {error:?}") };
-    assert_eq!(*said.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED), "{name}: {error:?}");
+    let ErrorKind::ProtocolError(reply) = error.kind() else { panic!("{name}: {error:?}") };
+    assert_eq!(*reply.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED), "{name}: {error:?}");
 }
