@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use broker::RabbitMq;
+use broker::RabbitMqContainer;
 use tempfile::TempDir;
 use tokio::{
     runtime::Runtime,
@@ -42,12 +42,12 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// A directory with all that a service keeps, which is cleared even where a test panics.
 struct Site {
     directory: TempDir,
-    broker: Arc<RabbitMq>,
+    broker: Arc<RabbitMqContainer>,
 }
 
 impl Site {
     async fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), broker: RabbitMq::shared().await }
+        Self { directory: tempfile::tempdir().unwrap(), broker: RabbitMqContainer::shared().await }
     }
 
     fn platform(&self) -> PathBuf {
@@ -227,7 +227,7 @@ async fn agents_servers_and_services_outlive_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_whose_agents_are_processes_passes() {
-    let agents = Agents::new(RabbitMq::shared().await.shared_handle(), "postgresql", "17");
+    let agents = Agents::new(RabbitMqContainer::shared().await.shared_handle(), "postgresql", "17");
     let report = platform::certify("local, apart", LocalTestbed::new().unwrap().agents(AGENT, agents)).await;
     assert!(report.passed(), "{report}");
 }

@@ -40,9 +40,9 @@ impl Default for EngineSettings {
 }
 
 /// Runs flows. Clones share one engine.
-pub(crate) struct Engine<C>(pub(super) Arc<Inner<C>>);
+pub(crate) struct Engine<C>(pub(super) Arc<EngineInner<C>>);
 
-pub(super) struct Inner<C> {
+pub(super) struct EngineInner<C> {
     owner: String,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) context: Arc<C>,
@@ -75,7 +75,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         clock: Clock,
         events: Events,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(EngineInner {
             owner: owner.into(),
             journal,
             context,

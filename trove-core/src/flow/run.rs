@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The outcome of one try of a step.
-enum Outcome {
+enum AttemptOutcome {
     Step(Result<Next>),
     Lost(Error),
 }
@@ -56,8 +56,8 @@ impl<C: Send + Sync + 'static> Engine<C> {
             let mut change = InstanceChange::default();
             let outcome = self.attempt(&entry, flow.as_mut(), &position, nudge, &mut cancel, &mut change).await;
             let outcome = match outcome {
-                Outcome::Step(outcome) => outcome,
-                Outcome::Lost(error) => return Err(error),
+                AttemptOutcome::Step(outcome) => outcome,
+                AttemptOutcome::Lost(error) => return Err(error),
             };
             if let Err(error) = &outcome {
                 self.report_failure(&entry, flow.as_ref(), &position, error);
@@ -92,7 +92,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         nudge: &Notify,
         cancel: &mut Option<CancelMode>,
         change: &mut InstanceChange,
-    ) -> Outcome {
+    ) -> AttemptOutcome {
         let deadline = flow.limits(position.step).deadline;
         let stop = CancellationToken::new();
         let mut cx = StepCx {
@@ -117,17 +117,17 @@ impl<C: Send + Sync + 'static> Engine<C> {
             let lost = self.keep_claim(entry, nudge, cancel, &stop);
             tokio::select! {
                 biased;
-                outcome = limited => Outcome::Step(outcome.unwrap_or_else(|_| Err(Error::timeout(
+                outcome = limited => AttemptOutcome::Step(outcome.unwrap_or_else(|_| Err(Error::timeout(
                     format!("step timed out after {} s", deadline.as_secs()),
                 )))),
-                error = lost => Outcome::Lost(error),
+                error = lost => AttemptOutcome::Lost(error),
             }
         };
         *change = cx.change;
         match outcome {
             // The step ended because it was cancelled: not a failure.
-            Outcome::Step(Err(error)) if error.kind() == Kind::Cancelled && stop.is_cancelled() => {
-                Outcome::Step(Ok(Next::Wait(Duration::ZERO)))
+            AttemptOutcome::Step(Err(error)) if error.kind() == Kind::Cancelled && stop.is_cancelled() => {
+                AttemptOutcome::Step(Ok(Next::Wait(Duration::ZERO)))
             }
             outcome => outcome,
         }

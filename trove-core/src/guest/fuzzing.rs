@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 #[cfg(feature = "amqp")]
 use super::AgentConfig;
 use super::{
-    message::{self, Answer, Failure, Notice, Request},
+    message::{self, Failure, Notice, Request, Response},
     sanitize::{self, sanitize_observed},
 };
 use crate::{
@@ -32,10 +32,10 @@ pub fn from_control(script: &[u8]) -> usize {
 /// Runs such a script and parses the replies and notifications that the control plane accepts.
 pub fn from_guest(script: &[u8]) -> usize {
     if is_text(script) {
-        return usize::from(answer(script)) + usize::from(notice(script));
+        return usize::from(response(script)) + usize::from(notice(script));
     }
     let mut valid = 0;
-    run_script(Side::Control, script, |payload| valid += usize::from(answer(payload)) + usize::from(notice(payload)));
+    run_script(Side::Control, script, |payload| valid += usize::from(response(payload)) + usize::from(notice(payload)));
     valid
 }
 
@@ -64,9 +64,9 @@ fn request(text: &[u8]) -> bool {
     true
 }
 
-fn answer(text: &[u8]) -> bool {
-    let Some(answer) = round_trip::<Result<Answer, Failure>>(text) else { return false };
-    if let Err(failure) = answer {
+fn response(text: &[u8]) -> bool {
+    let Some(response) = round_trip::<Result<Response, Failure>>(text) else { return false };
+    if let Err(failure) = response {
         let error = Error::from(failure);
         for text in [error.to_string(), std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()]
         {
@@ -119,9 +119,9 @@ mod tests {
     use super::*;
     use crate::rpc::MAX_PAYLOAD_BYTES;
 
-    type Target = (&'static str, fn(&[u8]) -> usize);
+    type FuzzTarget = (&'static str, fn(&[u8]) -> usize);
 
-    const TARGETS: &[Target] = &[
+    const TARGETS: &[FuzzTarget] = &[
         ("from_control", from_control),
         ("from_guest", from_guest),
         #[cfg(feature = "amqp")]
@@ -159,7 +159,7 @@ mod tests {
     fn deeply_nested_json_is_rejected() {
         for open in ["[", "{\"Ok\":", "{\"Job\":{\"work\":{\"Configure\":{\"a\":"] {
             let text = open.repeat(MAX_PAYLOAD_BYTES / open.len());
-            assert!(!request(text.as_bytes()) && !answer(text.as_bytes()) && !notice(text.as_bytes()));
+            assert!(!request(text.as_bytes()) && !response(text.as_bytes()) && !notice(text.as_bytes()));
             #[cfg(feature = "amqp")]
             assert_eq!(configuration(text.as_bytes()), 0);
         }
@@ -209,7 +209,7 @@ mod tests {
         #[test]
         fn arbitrary_text_is_parsed_or_rejected(text in vec(any::<u8>(), 0..300)) {
             request(&text);
-            answer(&text);
+            response(&text);
             notice(&text);
         }
     }

@@ -45,7 +45,7 @@ pub(crate) enum Request {
 
 /// The response of a guest.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Job(JobStatus),
     /// The job is unknown: the agent was restarted.
     NoJob,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     agent::Agent,
-    message::{self, Answer, Failure, Request},
+    message::{self, Failure, Request, Response},
 };
 use crate::{
     error::{Error, Result},
@@ -21,28 +21,28 @@ pub(super) struct GuestRequestHandler(pub(super) Arc<Agent>);
 #[async_trait]
 impl RequestHandler for GuestRequestHandler {
     async fn handle(&self, text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
-        let answer = AssertUnwindSafe(self.dispatch(&text)).catch_unwind().await;
-        let answer = answer.unwrap_or_else(|_| Err(Error::internal("the guest agent panicked")));
-        let answer: std::result::Result<Answer, Failure> = answer.map_err(Failure::from);
-        let encoded = message::write(&answer);
+        let response = AssertUnwindSafe(self.dispatch(&text)).catch_unwind().await;
+        let response = response.unwrap_or_else(|_| Err(Error::internal("the guest agent panicked")));
+        let response: std::result::Result<Response, Failure> = response.map_err(Failure::from);
+        let encoded = message::write(&response);
         if encoded.len() <= MAX_PAYLOAD_BYTES {
             return encoded;
         }
         let too_long = Error::invalid("the response exceeds the maximum message size; request a smaller page");
-        message::write(&std::result::Result::<Answer, Failure>::Err(too_long.into()))
+        message::write(&std::result::Result::<Response, Failure>::Err(too_long.into()))
     }
 }
 
 impl GuestRequestHandler {
-    async fn dispatch(&self, text: &[u8]) -> Result<Answer> {
+    async fn dispatch(&self, text: &[u8]) -> Result<Response> {
         match message::read(text)? {
-            Request::Job { operation, epoch, job } => self.0.start_job(operation, epoch, job).await.map(Answer::Job),
+            Request::Job { operation, epoch, job } => self.0.start_job(operation, epoch, job).await.map(Response::Job),
             Request::JobStatus { operation, job } => match self.0.job_status(operation, &job) {
-                Some(status) => status.map(Answer::Job),
-                None => Ok(Answer::NoJob),
+                Some(status) => status.map(Response::Job),
+                None => Ok(Response::NoJob),
             },
             Request::Accounts { operation, epoch, call } => {
-                self.0.accounts(operation, epoch, call).await.map(Answer::Accounts)
+                self.0.accounts(operation, epoch, call).await.map(Response::Accounts)
             }
         }
     }

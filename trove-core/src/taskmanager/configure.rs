@@ -26,7 +26,7 @@ pub(crate) struct ConfigureInstance {
 
 /// The one step of [`ConfigureInstance`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(crate) enum ConfigureStep {
     /// Has the agent apply the settings.
     Server,
 }
@@ -57,19 +57,19 @@ impl ConfigureInstance {
 #[async_trait]
 impl Flow for ConfigureInstance {
     const KIND: &'static str = "instance.configure/v1";
-    const STEPS: &'static [Step] = &[Step::Server];
-    type Step = Step;
+    const STEPS: &'static [ConfigureStep] = &[ConfigureStep::Server];
+    type Step = ConfigureStep;
     type Context = ControlPlane;
 
-    fn name(_step: Step) -> &'static str {
+    fn name(_step: ConfigureStep) -> &'static str {
         "server"
     }
 
-    fn limits(_step: Step) -> Limits {
+    fn limits(_step: ConfigureStep) -> Limits {
         Limits { total_timeout: Duration::from_secs(300), tries: 4, ..Limits::default() }
     }
 
-    async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn run(&mut self, _step: ConfigureStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         self.former_settings(cx).await?;
         // The instance may have been resized since the group was changed.
         let instance = cx.context.instance(cx.instance).await?;
@@ -77,7 +77,7 @@ impl Flow for ConfigureInstance {
         guest_job(cx, Job::Configure(self.to.settings.clone())).await
     }
 
-    async fn undo(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn undo(&mut self, _step: ConfigureStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let former = self.former_settings(cx).await?;
         guest_job(cx, Job::RestoreSettings(former)).await
     }

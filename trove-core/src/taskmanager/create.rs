@@ -36,7 +36,7 @@ struct SealedUser {
 
 /// A step of [`CreateInstance`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(crate) enum CreateStep {
     /// Ensures the volume.
     Volume,
     /// Ensures the endpoint.
@@ -88,54 +88,57 @@ impl CreateInstance {
 #[async_trait]
 impl Flow for CreateInstance {
     const KIND: &'static str = "instance.create/v1";
-    const STEPS: &'static [Step] = &[Step::Volume, Step::Endpoint, Step::Compute, Step::Prepare];
-    type Step = Step;
+    const STEPS: &'static [CreateStep] =
+        &[CreateStep::Volume, CreateStep::Endpoint, CreateStep::Compute, CreateStep::Prepare];
+    type Step = CreateStep;
     type Context = ControlPlane;
 
-    fn name(step: Step) -> &'static str {
+    fn name(step: CreateStep) -> &'static str {
         match step {
-            Step::Volume => "volume",
-            Step::Endpoint => "endpoint",
-            Step::Compute => "compute",
-            Step::Prepare => "prepare",
+            CreateStep::Volume => "volume",
+            CreateStep::Endpoint => "endpoint",
+            CreateStep::Compute => "compute",
+            CreateStep::Prepare => "prepare",
         }
     }
 
-    fn limits(step: Step) -> Limits {
+    fn limits(step: CreateStep) -> Limits {
         match step {
-            Step::Volume | Step::Endpoint | Step::Compute => Limits::default(),
+            CreateStep::Volume | CreateStep::Endpoint | CreateStep::Compute => Limits::default(),
             // Pulling an image takes long if it succeeds, and fails fast if it does not.
-            Step::Prepare => Limits { total_timeout: Duration::from_secs(1800), tries: 4, ..Limits::default() },
+            CreateStep::Prepare => Limits { total_timeout: Duration::from_secs(1800), tries: 4, ..Limits::default() },
         }
     }
 
-    async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn run(&mut self, step: CreateStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let control = cx.context;
         let instance = control.instance(cx.instance).await?;
         match step {
-            Step::Volume => Ok(control.platform.volumes.ensure_volume(instance.id, instance.volume).await?.into()),
-            Step::Endpoint => {
+            CreateStep::Volume => {
+                Ok(control.platform.volumes.ensure_volume(instance.id, instance.volume).await?.into())
+            }
+            CreateStep::Endpoint => {
                 match control.platform.networks.ensure_endpoint(instance.id, instance.public).await? {
                     Ensured::Ready(endpoint) => cx.change.endpoint = Some(Some(endpoint)),
                     Ensured::Pending(pause) => return Ok(Next::Wait(pause)),
                 }
                 Ok(Next::Done)
             }
-            Step::Compute => Ok(control.ensure_guest(&instance).await?.into()),
-            Step::Prepare => guest_job(cx, Job::Prepare(self.spec(instance.id, &control.keys)?)).await,
+            CreateStep::Compute => Ok(control.ensure_guest(&instance).await?.into()),
+            CreateStep::Prepare => guest_job(cx, Job::Prepare(self.spec(instance.id, &control.keys)?)).await,
         }
     }
 
-    async fn undo(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn undo(&mut self, step: CreateStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let control = cx.context;
         match step {
-            Step::Prepare => return guest_job(cx, Job::Remove).await,
-            Step::Compute => control.release_guest(cx.instance).await?,
-            Step::Endpoint => {
+            CreateStep::Prepare => return guest_job(cx, Job::Remove).await,
+            CreateStep::Compute => control.release_guest(cx.instance).await?,
+            CreateStep::Endpoint => {
                 control.platform.networks.release_endpoint(cx.instance).await?;
                 cx.change.endpoint = Some(None);
             }
-            Step::Volume => control.platform.volumes.release_volume(cx.instance).await?,
+            CreateStep::Volume => control.platform.volumes.release_volume(cx.instance).await?,
         }
         Ok(Next::Done)
     }

@@ -19,7 +19,7 @@ pub(crate) struct DeleteInstance {}
 
 /// A step of [`DeleteInstance`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(crate) enum DeleteStep {
     /// Has the agent remove the server.
     Guest,
     /// Releases the compute.
@@ -33,46 +33,47 @@ pub(crate) enum Step {
 #[async_trait]
 impl Flow for DeleteInstance {
     const KIND: &'static str = "instance.delete/v1";
-    const STEPS: &'static [Step] = &[Step::Guest, Step::Compute, Step::Endpoint, Step::Volume];
+    const STEPS: &'static [DeleteStep] =
+        &[DeleteStep::Guest, DeleteStep::Compute, DeleteStep::Endpoint, DeleteStep::Volume];
     const REVERSIBLE: bool = false;
-    type Step = Step;
+    type Step = DeleteStep;
     type Context = ControlPlane;
 
-    fn name(step: Step) -> &'static str {
+    fn name(step: DeleteStep) -> &'static str {
         match step {
-            Step::Guest => "guest",
-            Step::Compute => "compute",
-            Step::Endpoint => "endpoint",
-            Step::Volume => "volume",
+            DeleteStep::Guest => "guest",
+            DeleteStep::Compute => "compute",
+            DeleteStep::Endpoint => "endpoint",
+            DeleteStep::Volume => "volume",
         }
     }
 
-    fn limits(_step: Step) -> Limits {
+    fn limits(_step: DeleteStep) -> Limits {
         // With at most 30 s between tries, a deletion survives 10 minutes without the platform.
         Limits { tries: 25, total_timeout: Duration::from_secs(1200), ..Limits::default() }
     }
 
-    async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn run(&mut self, step: DeleteStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let platform = &cx.context.platform;
         match step {
-            Step::Guest => {
+            DeleteStep::Guest => {
                 // An instance without an endpoint has no server.
                 if cx.context.instance(cx.instance).await?.endpoint.is_some() {
                     return guest_job(cx, Job::Remove).await;
                 }
             }
-            Step::Compute => {
+            DeleteStep::Compute => {
                 cx.context.release_guest(cx.instance).await?;
                 // A repeated deletion then skips the removal of the server.
                 cx.change.endpoint = Some(None);
             }
-            Step::Endpoint => platform.networks.release_endpoint(cx.instance).await?,
-            Step::Volume => platform.volumes.release_volume(cx.instance).await?,
+            DeleteStep::Endpoint => platform.networks.release_endpoint(cx.instance).await?,
+            DeleteStep::Volume => platform.volumes.release_volume(cx.instance).await?,
         }
         Ok(Next::Done)
     }
 
-    async fn undo(&mut self, _step: Step, _cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn undo(&mut self, _step: DeleteStep, _cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         Ok(Next::Done)
     }
 

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     guest::{
         self, AccountsCall, AccountsReply, AgentSettings, GuestIdentity, Job, JobStatus, LocalAgent, LocalConnection,
-        message::{self, Answer, Failure, Request},
+        message::{self, Failure, Request, Response},
     },
     id::{InstanceId, OperationId},
     model::Instance,
@@ -217,14 +217,14 @@ impl GuestDirectory {
             loop {
                 let ended = guest.notices.job_ended();
                 match guest.call(request, OnGuestRestart::Resend, RESPONSE_TIMEOUT).await? {
-                    Answer::Job(JobStatus::Done) => return Ok(JobStatus::Done),
-                    Answer::Job(JobStatus::Running) => {
+                    Response::Job(JobStatus::Done) => return Ok(JobStatus::Done),
+                    Response::Job(JobStatus::Running) => {
                         request = &poll;
                         // Poll after a notice and after a timeout alike.
                         let _ = tokio::time::timeout(POLL_INTERVAL, ended).await;
                     }
-                    Answer::NoJob if std::ptr::eq(request, &poll) => request = &start,
-                    Answer::NoJob | Answer::Accounts(_) => return Err(unexpected()),
+                    Response::NoJob if std::ptr::eq(request, &poll) => request = &start,
+                    Response::NoJob | Response::Accounts(_) => return Err(unexpected()),
                 }
             }
         };
@@ -245,8 +245,8 @@ impl GuestDirectory {
         let repeat = if call.action().is_some() { OnGuestRestart::Fail } else { OnGuestRestart::Resend };
         let request = Request::Accounts { operation: context.operation, epoch: context.epoch, call };
         match self.guest(instance)?.call(&request, repeat, ACCOUNTS_TIMEOUT).await? {
-            Answer::Accounts(reply) => Ok(reply),
-            Answer::Job(_) | Answer::NoJob => Err(unexpected()),
+            Response::Accounts(reply) => Ok(reply),
+            Response::Job(_) | Response::NoJob => Err(unexpected()),
         }
     }
 
@@ -275,10 +275,10 @@ impl AttachedGuest {
         }
     }
 
-    async fn call(&self, request: &Request, repeat: OnGuestRestart, timeout: Duration) -> Result<Answer> {
-        let answer = self.client.call(&message::write(request), repeat, timeout).await?;
-        match message::read::<std::result::Result<Answer, Failure>>(&answer) {
-            Ok(answer) => answer.map_err(Error::from),
+    async fn call(&self, request: &Request, repeat: OnGuestRestart, timeout: Duration) -> Result<Response> {
+        let response = self.client.call(&message::write(request), repeat, timeout).await?;
+        match message::read::<std::result::Result<Response, Failure>>(&response) {
+            Ok(response) => response.map_err(Error::from),
             Err(error) => Err(Error::internal("could not decode the response of the guest").with_source(error)),
         }
     }

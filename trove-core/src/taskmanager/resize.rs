@@ -22,7 +22,7 @@ pub(crate) struct ResizeInstance {
 
 /// The one step of [`ResizeInstance`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(crate) enum ResizeStep {
     /// Has the agent restart the server with other limits.
     Server,
 }
@@ -37,24 +37,24 @@ impl ResizeInstance {
 #[async_trait]
 impl Flow for ResizeInstance {
     const KIND: &'static str = "instance.resize/v1";
-    const STEPS: &'static [Step] = &[Step::Server];
-    type Step = Step;
+    const STEPS: &'static [ResizeStep] = &[ResizeStep::Server];
+    type Step = ResizeStep;
     type Context = ControlPlane;
 
-    fn name(_step: Step) -> &'static str {
+    fn name(_step: ResizeStep) -> &'static str {
         "server"
     }
 
-    fn limits(_step: Step) -> Limits {
+    fn limits(_step: ResizeStep) -> Limits {
         // A server may have to flush much data before it stops.
         Limits { total_timeout: Duration::from_secs(900), tries: 3, ..Limits::default() }
     }
 
-    async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn run(&mut self, _step: ResizeStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         guest_job(cx, Job::Resize(self.to.clone())).await
     }
 
-    async fn undo(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn undo(&mut self, _step: ResizeStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         // The row keeps the former flavor until the operation ends.
         let from = cx.context.instance(cx.instance).await?.flavor;
         guest_job(cx, Job::RevertResize(from)).await

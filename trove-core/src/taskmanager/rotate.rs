@@ -29,7 +29,7 @@ pub(crate) struct RotateIdentity {
 
 /// A step of [`RotateIdentity`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(crate) enum RotateStep {
     /// Generates a key and a password, and authorizes the login.
     Authorize,
     /// Has the guest persist them.
@@ -43,35 +43,36 @@ pub(crate) enum Step {
 #[async_trait]
 impl Flow for RotateIdentity {
     const KIND: &'static str = "instance.rotate-identity/v1";
-    const STEPS: &'static [Step] = &[Step::Authorize, Step::Deliver, Step::Switch, Step::Revoke];
-    type Step = Step;
+    const STEPS: &'static [RotateStep] =
+        &[RotateStep::Authorize, RotateStep::Deliver, RotateStep::Switch, RotateStep::Revoke];
+    type Step = RotateStep;
     type Context = ControlPlane;
 
-    fn name(step: Step) -> &'static str {
+    fn name(step: RotateStep) -> &'static str {
         // The journal stores these names.
         match step {
-            Step::Authorize => "admit",
-            Step::Deliver => "tell",
-            Step::Switch => "use",
-            Step::Revoke => "retire",
+            RotateStep::Authorize => "admit",
+            RotateStep::Deliver => "tell",
+            RotateStep::Switch => "use",
+            RotateStep::Revoke => "retire",
         }
     }
 
-    fn limits(_step: Step) -> Limits {
+    fn limits(_step: RotateStep) -> Limits {
         Limits::default()
     }
 
-    async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn run(&mut self, step: RotateStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let (control, instance) = (cx.context, cx.instance);
         match step {
-            Step::Authorize => {
+            RotateStep::Authorize => {
                 self.number = control.identity(instance).await?.number() + 1;
                 let fresh = GuestIdentity::generate(instance, self.number)?.wrap(&control.keys, instance)?;
                 control.store.insert_identity(instance, &fresh).await?;
                 let identity = control.identity_of(instance, self.number).await?;
                 control.guests.authorize(instance, &identity).await?;
             }
-            Step::Deliver => {
+            RotateStep::Deliver => {
                 let identity = control.identity_of(instance, self.number).await?;
                 control.guests.authorize(instance, &identity).await?;
                 let next = guest_job(cx, Job::AddIdentity(identity)).await?;
@@ -80,21 +81,21 @@ impl Flow for RotateIdentity {
                 }
                 return Ok(next);
             }
-            Step::Switch => {
+            RotateStep::Switch => {
                 let identity = control.identity_of(instance, self.number).await?;
                 if let Ensured::Pending(pause) = control.ensure_guest(&control.instance(instance).await?).await? {
                     return Ok(Next::Wait(pause));
                 }
                 control.guests.switch_key(instance, identity.key, SWITCH_TIMEOUT).await?;
             }
-            Step::Revoke => control.retire_identities(instance, |number| number < self.number).await?,
+            RotateStep::Revoke => control.retire_identities(instance, |number| number < self.number).await?,
         }
         Ok(Next::Done)
     }
 
-    async fn undo(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn undo(&mut self, step: RotateStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let control = cx.context;
-        if matches!(step, Step::Authorize) && control.identity(cx.instance).await?.number() < self.number {
+        if matches!(step, RotateStep::Authorize) && control.identity(cx.instance).await?.number() < self.number {
             control.retire_identities(cx.instance, |number| number == self.number).await?;
         }
         // An identity that the guest has stays valid; the former one is revoked by the next rotation.

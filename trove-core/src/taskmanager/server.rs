@@ -17,7 +17,7 @@ use crate::{
 
 /// The one step of these flows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(crate) enum ServerStep {
     /// Has the agent change the server.
     Server,
 }
@@ -35,24 +35,24 @@ macro_rules! server_flow {
         #[async_trait]
         impl Flow for $flow {
             const KIND: &'static str = $kind;
-            const STEPS: &'static [Step] = &[Step::Server];
-            type Step = Step;
+            const STEPS: &'static [ServerStep] = &[ServerStep::Server];
+            type Step = ServerStep;
             type Context = ControlPlane;
 
-            fn name(_step: Step) -> &'static str {
+            fn name(_step: ServerStep) -> &'static str {
                 "server"
             }
 
-            fn limits(_step: Step) -> Limits {
+            fn limits(_step: ServerStep) -> Limits {
                 // A server that crashed may have to recover much data.
                 Limits { total_timeout: Duration::from_secs(900), tries: 4, ..Limits::default() }
             }
 
-            async fn run(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+            async fn run(&mut self, _step: ServerStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
                 guest_job(cx, Job::$job).await
             }
 
-            async fn undo(&mut self, _step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+            async fn undo(&mut self, _step: ServerStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
                 let undo: Option<Job> = $undo;
                 match undo {
                     Some(job) => guest_job(cx, job).await,

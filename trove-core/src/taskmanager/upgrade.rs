@@ -24,7 +24,7 @@ pub(crate) struct UpgradeInstance {
 
 /// A step of [`UpgradeInstance`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub(crate) enum UpgradeStep {
     /// Has the agent pull the image and validate the upgrade.
     Check,
     /// Has the agent stop the server and start the new release on its data.
@@ -43,39 +43,43 @@ impl UpgradeInstance {
 #[async_trait]
 impl Flow for UpgradeInstance {
     const KIND: &'static str = "instance.upgrade/v1";
-    const STEPS: &'static [Step] = &[Step::Check, Step::Server, Step::Commit];
-    type Step = Step;
+    const STEPS: &'static [UpgradeStep] = &[UpgradeStep::Check, UpgradeStep::Server, UpgradeStep::Commit];
+    type Step = UpgradeStep;
     type Context = ControlPlane;
 
-    fn name(step: Step) -> &'static str {
+    fn name(step: UpgradeStep) -> &'static str {
         match step {
-            Step::Check => "check",
-            Step::Server => "server",
+            UpgradeStep::Check => "check",
+            UpgradeStep::Server => "server",
             // The journal stores this name.
-            Step::Commit => "conclude",
+            UpgradeStep::Commit => "conclude",
         }
     }
 
-    fn limits(step: Step) -> Limits {
+    fn limits(step: UpgradeStep) -> Limits {
         match step {
             // The image may have to be pulled.
-            Step::Check => Limits { total_timeout: Duration::from_secs(1800), tries: 4, ..Limits::default() },
+            UpgradeStep::Check => Limits { total_timeout: Duration::from_secs(1800), tries: 4, ..Limits::default() },
             // All data may have to be copied and then converted.
-            Step::Server => Limits { total_timeout: Duration::from_secs(6 * 3600), tries: 3, ..Limits::default() },
-            Step::Commit => Limits::default(),
+            UpgradeStep::Server => {
+                Limits { total_timeout: Duration::from_secs(6 * 3600), tries: 3, ..Limits::default() }
+            }
+            UpgradeStep::Commit => Limits::default(),
         }
     }
 
-    async fn run(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn run(&mut self, step: UpgradeStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         match step {
-            Step::Check => guest_job(cx, Job::CheckUpgrade(cx.context.release(cx.instance, &self.to).await?)).await,
-            Step::Server => {
+            UpgradeStep::Check => {
+                guest_job(cx, Job::CheckUpgrade(cx.context.release(cx.instance, &self.to).await?)).await
+            }
+            UpgradeStep::Server => {
                 let next = guest_job(cx, Job::Upgrade(cx.context.release(cx.instance, &self.to).await?)).await?;
                 // Journaled with the end of this step, before anything is removed.
                 self.committed = next == Next::Done;
                 Ok(next)
             }
-            Step::Commit => match guest_job(cx, Job::ConcludeUpgrade).await {
+            UpgradeStep::Commit => match guest_job(cx, Job::ConcludeUpgrade).await {
                 Err(error) if !error.is_transient() => {
                     // The new release serves. Leftovers use space until the next upgrade or the deletion.
                     tracing::warn!(instance = %cx.instance, error = error.report(), "failed to remove the data of the previous release");
@@ -86,15 +90,15 @@ impl Flow for UpgradeInstance {
         }
     }
 
-    async fn undo(&mut self, step: Step, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
+    async fn undo(&mut self, step: UpgradeStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         match step {
-            Step::Server if !self.committed => {
+            UpgradeStep::Server if !self.committed => {
                 // The row keeps the former release until the operation ends.
                 let from = InstanceRelease::from(&cx.context.instance(cx.instance).await?);
                 guest_job(cx, Job::RevertUpgrade(cx.context.release(cx.instance, &from).await?)).await
             }
-            Step::Check if !self.committed => guest_job(cx, Job::KeepRunning).await,
-            Step::Server | Step::Check | Step::Commit => Ok(Next::Done),
+            UpgradeStep::Check if !self.committed => guest_job(cx, Job::KeepRunning).await,
+            UpgradeStep::Server | UpgradeStep::Check | UpgradeStep::Commit => Ok(Next::Done),
         }
     }
 

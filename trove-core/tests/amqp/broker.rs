@@ -29,7 +29,7 @@ pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_FRAME_BYTES;
 pub const MANAGEMENT_PORT: u16 = 15672;
 
 /// A broker in a container, which is removed when dropped.
-pub struct RabbitMq {
+pub struct RabbitMqContainer {
     container: String,
     password: String,
     broker: Broker,
@@ -37,9 +37,9 @@ pub struct RabbitMq {
     _configuration: TempDir,
 }
 
-static SHARED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
+static SHARED: Mutex<Weak<RabbitMqContainer>> = Mutex::new(Weak::new());
 
-impl RabbitMq {
+impl RabbitMqContainer {
     /// Returns a broker that concurrent tests share. They must not break connections of others.
     pub async fn shared() -> Arc<Self> {
         let broker = {
@@ -196,7 +196,7 @@ impl RabbitMq {
     }
 }
 
-impl Drop for RabbitMq {
+impl Drop for RabbitMqContainer {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["rm", "--force", "--volumes", &self.container]).output();
     }
@@ -205,7 +205,7 @@ impl Drop for RabbitMq {
 /// The message broker of a service, which keeps the container.
 pub struct SharedBroker {
     broker: rpc::RabbitMq,
-    _container: Arc<RabbitMq>,
+    _container: Arc<RabbitMqContainer>,
 }
 
 #[async_trait]
@@ -224,7 +224,7 @@ impl MessageBroker for SharedBroker {
 }
 
 /// A broker for the transport suite.
-pub struct BrokerTestbed(pub Arc<RabbitMq>);
+pub struct BrokerTestbed(pub Arc<RabbitMqContainer>);
 
 #[async_trait]
 impl TransportTestbed for BrokerTestbed {

@@ -11,10 +11,10 @@ use trove_core::{
 
 /// Holds calls of one name while closed. Clones share the state.
 #[derive(Clone)]
-pub struct CallGate(Arc<watch::Sender<State>>);
+pub struct CallGate(Arc<watch::Sender<GateState>>);
 
 #[derive(Default)]
-struct State {
+struct GateState {
     held: Option<&'static str>,
     waiting: usize,
 }
@@ -22,7 +22,7 @@ struct State {
 impl CallGate {
     /// Returns an open gate.
     pub fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(State::default())))
+        Self(Arc::new(watch::Sender::new(GateState::default())))
     }
 
     /// Holds calls of this name from now on.
@@ -56,10 +56,10 @@ impl Layer for CallGate {
     }
 }
 
-struct HeldCall<'a>(&'a watch::Sender<State>);
+struct HeldCall<'a>(&'a watch::Sender<GateState>);
 
 impl<'a> HeldCall<'a> {
-    fn at(state: &'a watch::Sender<State>) -> Self {
+    fn at(state: &'a watch::Sender<GateState>) -> Self {
         state.send_modify(|state| state.waiting += 1);
         Self(state)
     }

@@ -27,7 +27,7 @@ mod upgrade;
 
 use std::sync::Arc;
 
-use broker::{BrokerTestbed, RabbitMq};
+use broker::{BrokerTestbed, RabbitMqContainer};
 use trove_core::{
     Trove,
     conformance::{memory::World, transport},
@@ -36,13 +36,13 @@ use trove_core::{
 
 /// Returns a service that calls its guests over the broker.
 async fn builder() -> Builder {
-    Trove::builder().message_broker(RabbitMq::shared().await.shared_handle())
+    Trove::builder().message_broker(RabbitMqContainer::shared().await.shared_handle())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_transport_passes_the_conformance_suite() {
     // The suite breaks every connection to the broker.
-    let broker = Arc::new(RabbitMq::own().await);
+    let broker = Arc::new(RabbitMqContainer::own().await);
     let report = transport::certify("RabbitMQ", BrokerTestbed(broker)).await;
     assert!(report.passed(), "{report}");
     println!("{report}");
@@ -50,7 +50,7 @@ async fn the_transport_passes_the_conformance_suite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_an_instance_removes_its_broker_resources() {
-    let (broker, world) = (RabbitMq::shared().await, World::new());
+    let (broker, world) = (RabbitMqContainer::shared().await, World::new());
     let trove = builder().await.store("sqlite::memory:").platform(world.platform()).datastore(world.driver());
     let trove = trove.start().await.unwrap();
     let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();

@@ -23,7 +23,7 @@ use trove_core::{
 };
 
 use crate::{
-    broker::RabbitMq,
+    broker::RabbitMqContainer,
     proxy::Traffic,
     remote_agent::{GuestPlacement, RemoteAgents, users},
 };
@@ -73,7 +73,8 @@ async fn retry_while_busy(change: impl AsyncFn() -> Result<()>) {
 /// Runs the life cycle of several instances concurrently with this network behavior, and returns
 /// how often connections broke.
 async fn run_lifecycles(traffic: Traffic, guests: GuestPlacement, names: &[&str]) -> usize {
-    let (access, agents) = (BrokerAccess::through_proxies(RabbitMq::shared().await).await, RemoteAgents::new());
+    let (access, agents) =
+        (BrokerAccess::through_proxies(RabbitMqContainer::shared().await).await, RemoteAgents::new());
     let effects = Effects::on(&agents.world);
     access.frames.set(traffic);
     let trove = start(&access, &agents, guests).await;
@@ -112,7 +113,7 @@ async fn effects_happen_exactly_once_on_a_slow_network() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_continue_across_a_broker_restart() {
-    let access = BrokerAccess::through_proxies(Arc::new(RabbitMq::own().await)).await;
+    let access = BrokerAccess::through_proxies(Arc::new(RabbitMqContainer::own().await)).await;
     let (local, remote) = tokio::join!(
         Workload::start(&access, GuestPlacement::InProcess),
         Workload::start(&access, GuestPlacement::Remote)
@@ -135,7 +136,7 @@ async fn operations_continue_across_a_broker_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_reconnect_after_the_broker_lost_its_state() {
-    let access = BrokerAccess::through_proxies(Arc::new(RabbitMq::own().await)).await;
+    let access = BrokerAccess::through_proxies(Arc::new(RabbitMqContainer::own().await)).await;
     let (local, remote) = tokio::join!(
         Workload::start(&access, GuestPlacement::InProcess),
         Workload::start(&access, GuestPlacement::Remote)
@@ -159,7 +160,8 @@ async fn guests_reconnect_after_the_broker_lost_its_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sending_to_a_full_queue_fails_until_it_is_drained() {
-    let (access, agents) = (BrokerAccess::through_proxies(RabbitMq::shared().await).await, RemoteAgents::new());
+    let (access, agents) =
+        (BrokerAccess::through_proxies(RabbitMqContainer::shared().await).await, RemoteAgents::new());
     let (effects, trove) = (Effects::on(&agents.world), start(&access, &agents, GuestPlacement::Remote).await);
     let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
     let (id, mut events, control) = (instance.id, trove.events(), access.message_broker().control());

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Forwards connections to a target until dropped.
 pub struct Proxy {
     pub port: u16,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     _stop: DropGuard,
 }
 
@@ -34,7 +34,7 @@ pub enum Traffic {
     BreakEvery(usize),
 }
 
-struct Shared {
+struct ProxyState {
     target: Mutex<(String, u16)>,
     traffic: watch::Sender<Traffic>,
     /// The number of accepted connections.
@@ -48,7 +48,7 @@ struct Shared {
 impl Proxy {
     pub async fn to(host: String, port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             target: Mutex::new((host, port)),
             traffic: watch::Sender::new(Traffic::Forward),
             accepted: watch::Sender::new(0),
@@ -87,14 +87,14 @@ impl Proxy {
     }
 }
 
-async fn listen(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+async fn listen(listener: TcpListener, shared: Arc<ProxyState>, stop: CancellationToken) {
     while let Ok((client, _)) = listener.accept().await {
         shared.accepted.send_modify(|accepted| *accepted += 1);
         tokio::spawn(stop.clone().run_until_cancelled_owned(forward_connection(client, shared.clone())));
     }
 }
 
-async fn forward_connection(mut client: TcpStream, shared: Arc<Shared>) {
+async fn forward_connection(mut client: TcpStream, shared: Arc<ProxyState>) {
     let mut breaks = shared.breaks.subscribe();
     let target = shared.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Ok(mut server) = TcpStream::connect(target).await else { return };
@@ -106,7 +106,7 @@ async fn forward_connection(mut client: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-async fn forward_bytes(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, shared: &Shared) {
+async fn forward_bytes(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, shared: &ProxyState) {
     let (mut traffic, mut bytes) = (shared.traffic.subscribe(), [0; 4096]);
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
         // Fails only when the proxy is dropped.
@@ -124,7 +124,7 @@ async fn forward_bytes(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWr
     }
 }
 
-impl Shared {
+impl ProxyState {
     /// Returns how many of these bytes may be forwarded before all connections break.
     fn allowed_bytes(&self, bytes: usize) -> usize {
         let Traffic::BreakEvery(every) = *self.traffic.borrow() else { return bytes };

@@ -11,13 +11,13 @@ use lapin::{
 use tracing::dispatcher::{self, DefaultGuard, Dispatch};
 use trove_core::{rpc::BrokerLogin, secret::ExposeSecret};
 
-use crate::broker::RabbitMq;
+use crate::broker::RabbitMqContainer;
 
 thread_local! {
     static SILENCE: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
 }
 
-impl RabbitMq {
+impl RabbitMqContainer {
     /// Connects with this login, with tracing disabled because lapin logs the password.
     pub async fn connect(&self, login: &BrokerLogin) -> lapin::Result<Connection> {
         let BrokerLogin { user, password } = login.clone();

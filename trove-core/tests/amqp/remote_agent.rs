@@ -27,7 +27,7 @@ use trove_core::{
     secret::ExposeSecret,
 };
 
-use crate::broker::RabbitMq;
+use crate::broker::RabbitMqContainer;
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -45,10 +45,10 @@ pub enum GuestPlacement {
 pub struct RemoteAgents {
     pub world: World,
     pub directory: Arc<TempDir>,
-    running: Arc<Mutex<HashMap<InstanceId, Agent>>>,
+    running: Arc<Mutex<HashMap<InstanceId, RunningAgent>>>,
 }
 
-struct Agent {
+struct RunningAgent {
     stop: CancellationToken,
     task: JoinHandle<Result<()>>,
 }
@@ -70,11 +70,11 @@ impl RemoteAgents {
     }
 
     /// Spawns an agent from its configuration file.
-    fn spawn(&self, instance: InstanceId) -> Agent {
+    fn spawn(&self, instance: InstanceId) -> RunningAgent {
         let configuration = AgentConfig::read(self.config_path(instance)).unwrap();
         let stop = CancellationToken::new();
         let agent = guest::serve(configuration, Arc::new(self.world.driver()), fast_settings(), stop.clone());
-        Agent { stop, task: tokio::spawn(agent) }
+        RunningAgent { stop, task: tokio::spawn(agent) }
     }
 
     /// Stops the agent of an instance and returns its result.
@@ -130,7 +130,7 @@ impl Compute for RemoteAgents {
         if agent.is_none() || matches!(placed, Ensured::Pending(_)) {
             return Ok(placed);
         }
-        let is_running = |agent: &Agent| !agent.task.is_finished();
+        let is_running = |agent: &RunningAgent| !agent.task.is_finished();
         if !self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&instance.id).is_some_and(is_running) {
             self.restart(instance.id);
         }
@@ -208,7 +208,7 @@ async fn a_remote_agent_survives_its_control_plane_and_its_server_survives_the_a
 async fn a_remote_agent_adopts_a_rotated_identity_and_the_old_one_is_rejected() {
     let agents = RemoteAgents::new();
     let store = format!("sqlite:{}", agents.directory.path().join("trove.db").display());
-    let (trove, broker) = (start(&agents, &store).await, RabbitMq::shared().await);
+    let (trove, broker) = (start(&agents, &store).await, RabbitMqContainer::shared().await);
     let new = NewInstance::new("orders", "memory").database("app").user("app", "secret");
     let instance = trove.create(new).await.unwrap().active().await.unwrap();
     let id = instance.id;

@@ -11,7 +11,7 @@ use super::{
         ConfigureInstance, ControlPlane, CreateInstance, DeleteInstance, GuestDirectory, ResizeInstance, RestartServer,
         RotateIdentity, StartServer, StopServer, UpgradeInstance, registry,
     },
-    Crash, Fault, FaultKind, Operation,
+    Crash, FaultKind, FlowKind, InjectedFault,
     broker::{BrokerUsers, FaultInjectingBroker},
     journal::CrashingJournal,
 };
@@ -42,7 +42,7 @@ pub(super) struct Run {
 
 /// One instance in one in-memory world, and the operation on it.
 pub(super) struct Case {
-    operation: Operation,
+    operation: FlowKind,
     store: Store,
     world: World,
     broker_users: BrokerUsers,
@@ -54,7 +54,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    pub(super) async fn new(store: &Store, operation: Operation) -> Self {
+    pub(super) async fn new(store: &Store, operation: FlowKind) -> Self {
         let case = Self {
             operation,
             store: store.clone(),
@@ -66,7 +66,7 @@ impl Case {
             id: OperationId::new_v4(),
             delete_after_crash: false,
         };
-        if operation == Operation::Create {
+        if operation == FlowKind::Create {
             case.begin_creation(case.id).await;
             return case;
         }
@@ -74,45 +74,43 @@ impl Case {
         case.begin_creation(create).await;
         case.settle(&case.start_control_plane(Arc::new(case.store.clone())), create).await;
         let mut from = State::Active;
-        if operation == Operation::Start {
+        if operation == FlowKind::Start {
             let stop = OperationId::new_v4();
             case.begin(StopServer {}.begin(stop).unwrap(), (State::Active, State::Stopping)).await;
             case.settle(&case.start_control_plane(Arc::new(case.store.clone())), stop).await;
             from = State::Stopped;
         }
         let (row, to) = match operation {
-            Operation::Create | Operation::Delete => (DeleteInstance {}.begin(case.id), State::Deleting),
-            Operation::Restart => (RestartServer {}.begin(case.id), State::Restarting),
-            Operation::Stop => (StopServer {}.begin(case.id), State::Stopping),
-            Operation::Start => (StartServer {}.begin(case.id), State::Starting),
-            Operation::Configure => {
+            FlowKind::Create | FlowKind::Delete => (DeleteInstance {}.begin(case.id), State::Deleting),
+            FlowKind::Restart => (RestartServer {}.begin(case.id), State::Restarting),
+            FlowKind::Stop => (StopServer {}.begin(case.id), State::Stopping),
+            FlowKind::Start => (StartServer {}.begin(case.id), State::Starting),
+            FlowKind::Configure => {
                 let settings = [("max_rows".to_owned(), 5.into()), ("cache_mib".to_owned(), 0.into())].into();
                 let flow = ConfigureInstance::new(AssignedSettings { group: None, settings });
                 (flow.begin(case.id), State::Configuring)
             }
-            Operation::Upgrade => {
+            FlowKind::Upgrade => {
                 let (version, number, image) = ("2".to_owned(), "2".to_owned(), "memory:2".to_owned());
                 let flow = UpgradeInstance::new(InstanceRelease { version, number, image });
                 (flow.begin(case.id), State::Upgrading)
             }
-            Operation::Resize => {
-                (ResizeInstance::new(Flavor::new("large", mib(64), 2)).begin(case.id), State::Resizing)
-            }
-            Operation::Rotate => (RotateIdentity::default().begin(case.id), State::Rotating),
+            FlowKind::Resize => (ResizeInstance::new(Flavor::new("large", mib(64), 2)).begin(case.id), State::Resizing),
+            FlowKind::Rotate => (RotateIdentity::default().begin(case.id), State::Rotating),
         };
         case.begin(row.unwrap(), (from, to)).await;
         case
     }
 
     /// Runs the operation and asserts the expected end.
-    pub(super) async fn check(mut self, fault: Option<Fault>, crash: Option<Crash>) -> Run {
+    pub(super) async fn check(mut self, fault: Option<InjectedFault>, crash: Option<Crash>) -> Run {
         let what = format!("{:?}, {fault:?}, {crash:?}", self.operation);
         let run = self.run(fault, crash).await;
-        let permanent = matches!(fault, Some(Fault { kind: FaultKind::Fails { permanent: true, .. }, .. }));
+        let permanent = matches!(fault, Some(InjectedFault { kind: FaultKind::Fails { permanent: true, .. }, .. }));
         // After a crash the call indexes shift, so that the fault may not be injected.
         let may_succeed = !permanent || crash.is_some();
         match (run.status, self.operation) {
-            (None, Operation::Delete) => {}
+            (None, FlowKind::Delete) => {}
             (Some(OperationStatus::Succeeded), _) => assert!(may_succeed, "{what}: succeeded"),
             (Some(OperationStatus::Failed), _) => assert!(permanent, "{what}: failed"),
             (status, _) => panic!("{what}: ended {status:?}"),
@@ -132,7 +130,7 @@ impl Case {
             State::Active => {
                 let serves = self.world.serves(self.instance, &["app"], &["app"]);
                 // After a failed restart the agent keeps restarting the server, so the health may be bad.
-                let restart_failed = self.operation == Operation::Restart && status == Some(OperationStatus::Failed);
+                let restart_failed = self.operation == FlowKind::Restart && status == Some(OperationStatus::Failed);
                 assert!(serves || restart_failed, "{what}: active but not serving");
                 let shape = (instance.image, instance.flavor.memory);
                 assert_eq!(self.world.shape(self.instance), Some(shape), "{what}: image or memory differ");
@@ -148,10 +146,10 @@ impl Case {
                 assert!(logins.iter().all(|number| numbers.contains(number)), "{what}: a login without an identity");
                 assert!(logins.last() == numbers.last(), "{what}: the guest has no login");
                 let changed = match self.operation {
-                    Operation::Configure => !instance.assigned_settings.settings.is_empty(),
-                    Operation::Upgrade => instance.version == "2",
-                    Operation::Resize => instance.flavor.name == "large",
-                    Operation::Rotate => numbers == [2] && identities[0].delivered,
+                    FlowKind::Configure => !instance.assigned_settings.settings.is_empty(),
+                    FlowKind::Upgrade => instance.version == "2",
+                    FlowKind::Resize => instance.flavor.name == "large",
+                    FlowKind::Rotate => numbers == [2] && identities[0].delivered,
                     _ => done,
                 };
                 assert_eq!(changed, done, "{what}: ended {status:?}");
@@ -185,7 +183,7 @@ impl Case {
     }
 
     /// Runs the operation to its end with this fault and this crash.
-    pub(super) async fn run(&mut self, fault: Option<Fault>, crash: Option<Crash>) -> Run {
+    pub(super) async fn run(&mut self, fault: Option<InjectedFault>, crash: Option<Crash>) -> Run {
         let injector = self.world.faults().clone();
         let before = injector.calls();
         self.inject(0, fault, crash);
@@ -204,7 +202,7 @@ impl Case {
         if status == Some(OperationStatus::Stuck) {
             // The fault is removed, and the operation is resumed or the deletion requested again.
             self.world.script(|_, _| FaultAction::Proceed);
-            if self.operation == Operation::Delete && calls.is_multiple_of(2) {
+            if self.operation == FlowKind::Delete && calls.is_multiple_of(2) {
                 let again = OperationId::new_v4();
                 self.begin(DeleteInstance {}.begin(again).unwrap(), (State::Error, State::Deleting)).await;
                 let status = self.settle(&self.start_control_plane(Arc::new(self.store.clone())), again).await;
@@ -219,7 +217,7 @@ impl Case {
 
     /// Resumes the operation with another owner after the first one crashed after `calls` calls. A permanent fault
     /// persists.
-    async fn take_over(&mut self, fault: Option<Fault>, calls: usize) -> Option<OperationStatus> {
+    async fn take_over(&mut self, fault: Option<InjectedFault>, calls: usize) -> Option<OperationStatus> {
         self.world = self.world.crash();
         self.inject(calls, fault, None);
         if self.delete_after_crash {
@@ -232,7 +230,7 @@ impl Case {
     }
 
     /// Injects the fault and the crash. Calls are counted from now on, starting at `before`.
-    fn inject(&self, before: usize, fault: Option<Fault>, crash: Option<Crash>) {
+    fn inject(&self, before: usize, fault: Option<InjectedFault>, crash: Option<Crash>) {
         let first = self.world.faults().calls();
         let mut failing: Option<&'static str> = None;
         self.world.script(move |number, call| {

@@ -14,7 +14,7 @@ use crate::store::Store;
 
 /// An injected fault, and the index of the call.
 #[derive(Clone, Copy, Debug)]
-struct Fault {
+struct InjectedFault {
     call: usize,
     kind: FaultKind,
 }
@@ -37,8 +37,9 @@ enum Crash {
     AtCall { call: usize, after: bool },
 }
 
+/// The flow under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operation {
+enum FlowKind {
     Create,
     Delete,
     Restart,
@@ -52,56 +53,56 @@ enum Operation {
 
 #[tokio::test]
 async fn create_completes_or_rolls_back() {
-    matrix(Operation::Create).await;
+    matrix(FlowKind::Create).await;
 }
 
 #[tokio::test]
 async fn delete_completes() {
-    matrix(Operation::Delete).await;
+    matrix(FlowKind::Delete).await;
 }
 
 #[tokio::test]
 async fn restart_completes_or_rolls_back() {
-    matrix(Operation::Restart).await;
+    matrix(FlowKind::Restart).await;
 }
 
 #[tokio::test]
 async fn stop_completes_or_rolls_back() {
-    matrix(Operation::Stop).await;
+    matrix(FlowKind::Stop).await;
 }
 
 #[tokio::test]
 async fn start_completes_or_rolls_back() {
-    matrix(Operation::Start).await;
+    matrix(FlowKind::Start).await;
 }
 
 #[tokio::test]
 async fn configure_completes_or_rolls_back() {
-    matrix(Operation::Configure).await;
+    matrix(FlowKind::Configure).await;
 }
 
 #[tokio::test]
 async fn upgrade_completes_or_rolls_back() {
-    matrix(Operation::Upgrade).await;
+    matrix(FlowKind::Upgrade).await;
 }
 
 #[tokio::test]
 async fn resize_completes_or_rolls_back() {
-    matrix(Operation::Resize).await;
+    matrix(FlowKind::Resize).await;
 }
 
 #[tokio::test]
 async fn rotate_completes_or_rolls_back() {
-    matrix(Operation::Rotate).await;
+    matrix(FlowKind::Rotate).await;
 }
 
 #[tokio::test]
 async fn a_deletion_supersedes_a_creation_at_any_journal_write() {
     let store = Store::connect("sqlite::memory:").await.unwrap();
-    let writes = Case::new(&store, Operation::Create).await.check(None, None).await.writes;
+    let writes = Case::new(&store, FlowKind::Create).await.check(None, None).await.writes;
     for write in 0..writes {
         for after in [false, true] {
-            let mut case = Case::new(&store, Operation::Create).await;
+            let mut case = Case::new(&store, FlowKind::Create).await;
             case.delete_after_crash = true;
             case.run(None, Some(Crash::AtWrite { write, after })).await;
             case.assert_gone(&format!("deleted at write {write}, after: {after}")).await;
@@ -109,12 +110,12 @@ async fn a_deletion_supersedes_a_creation_at_any_journal_write() {
     }
 }
 
-async fn matrix(operation: Operation) {
+async fn matrix(operation: FlowKind) {
     let store = Store::connect("sqlite::memory:").await.unwrap();
     let baseline = Case::new(&store, operation).await.check(None, None).await;
     let mut cases = 0;
     // The last call of an upgrade only cleans up: the upgrade succeeds even if it fails.
-    let calls = if operation == Operation::Upgrade { baseline.calls - 1 } else { baseline.calls };
+    let calls = if operation == FlowKind::Upgrade { baseline.calls - 1 } else { baseline.calls };
     for fault in std::iter::once(None).chain(faults(calls).map(Some)) {
         let faulty = Case::new(&store, operation).await.check(fault, None).await;
         // Further retries of one call add no new cases.
@@ -127,7 +128,7 @@ async fn matrix(operation: Operation) {
     assert!(cases >= 30, "only {cases} cases for {operation:?}");
 }
 
-fn faults(calls: usize) -> impl Iterator<Item = Fault> {
+fn faults(calls: usize) -> impl Iterator<Item = InjectedFault> {
     let fails = |after, permanent| FaultKind::Fails { after, permanent };
     let kinds = [
         fails(false, false),
@@ -137,12 +138,12 @@ fn faults(calls: usize) -> impl Iterator<Item = Fault> {
         FaultKind::Twice,
         FaultKind::Delay,
     ];
-    (0..calls).flat_map(move |call| kinds.map(|kind| Fault { call, kind }))
+    (0..calls).flat_map(move |call| kinds.map(|kind| InjectedFault { call, kind }))
 }
 
 /// Returns the crashes to combine with a fault: none with a delay, and only crashes at calls with a
 /// duplicate.
-fn crashes(fault: Option<Fault>, writes: usize, calls: usize) -> impl Iterator<Item = Crash> {
+fn crashes(fault: Option<InjectedFault>, writes: usize, calls: usize) -> impl Iterator<Item = Crash> {
     let kind = fault.map(|fault| fault.kind);
     let writes = if kind == Some(FaultKind::Twice) { 0 } else { writes };
     let (writes, calls) = if kind == Some(FaultKind::Delay) { (0, 0) } else { (writes, calls) };

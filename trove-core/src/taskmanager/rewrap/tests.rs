@@ -17,12 +17,12 @@ use crate::{
 /// More than two pages of instances.
 const INSTANCES: usize = 2 * PAGE as usize + 20;
 
-struct Fixture {
+struct RewrapFixture {
     store: Store,
     guests: Vec<(InstanceId, GuestIdentity)>,
 }
 
-impl Fixture {
+impl RewrapFixture {
     async fn new(keys: &MasterKeys) -> Self {
         let mut fixture = Self { store: Store::connect("sqlite::memory:").await.unwrap(), guests: Vec::new() };
         for _ in 0..INSTANCES {
@@ -112,7 +112,7 @@ async fn all_secrets_are_rewrapped_despite_interruptions() {
     let [one, other] = [(); 2].map(|()| MasterKey::generate().unwrap());
     let rings =
         [MasterKeys::new(one.clone()).former(other.clone()), MasterKeys::new(other.clone()).former(one.clone())];
-    let (fixture, flows) = (Fixture::new(&rings[0]).await, registry());
+    let (fixture, flows) = (RewrapFixture::new(&rings[0]).await, registry());
     let mut interruptions = 0;
     for round in 0..40 {
         // Alternate between the keys, so that each round has something to rewrap.
@@ -141,7 +141,7 @@ async fn all_secrets_are_rewrapped_despite_interruptions() {
 #[tokio::test]
 async fn corrupt_secrets_are_skipped_and_missing_keys_fail() {
     let [old, new, third] = [(); 3].map(|()| MasterKey::generate().unwrap());
-    let (fixture, flows) = (Fixture::new(&MasterKeys::new(old.clone())).await, registry());
+    let (fixture, flows) = (RewrapFixture::new(&MasterKeys::new(old.clone())).await, registry());
     let error = rewrap(&fixture.store, &MasterKeys::new(new.clone()), &flows).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains(&old.id().to_string()), "{error:?}");

@@ -18,7 +18,7 @@ use trove_core::{
 
 use super::{
     TIMEOUT,
-    fixture::Fixture,
+    fixture::AdversaryFixture,
     tap::{assert_access_refused, published},
 };
 use crate::{broker::MANAGEMENT_PORT, remote_agent::GuestPlacement};
@@ -28,7 +28,7 @@ const CHANNEL_LIMIT: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_login_accesses_only_its_own_queues() {
-    let fixture = Fixture::new(GuestPlacement::Remote).await;
+    let fixture = AdversaryFixture::new(GuestPlacement::Remote).await;
     let (own, other) = (fixture.stolen.id, fixture.innocent.id);
     let attacker = fixture.broker.connect(&fixture.secrets.login).await.unwrap();
     let [own_guest, own_control] = [Address::guest(own), Address::control(own)].map(|address| address.to_string());
@@ -134,7 +134,7 @@ async fn a_stolen_login_accesses_only_its_own_queues() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_and_channels_of_a_stolen_login_are_limited() {
-    let fixture = Fixture::new(GuestPlacement::Remote).await;
+    let fixture = AdversaryFixture::new(GuestPlacement::Remote).await;
     let connections = until_limited(async || fixture.broker.connect(&fixture.secrets.login).await).await;
     let channels = until_limited(async || connections[0].create_channel().await).await;
     // The other guest is not affected.
@@ -165,7 +165,7 @@ async fn until_limited<T>(open: impl AsyncFn() -> lapin::Result<T>) -> Vec<T> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_login_is_denied_the_management_api() {
-    let fixture = Fixture::new(GuestPlacement::Remote).await;
+    let fixture = AdversaryFixture::new(GuestPlacement::Remote).await;
     let (user, client) = (&fixture.secrets.login.user, Client::new());
     let queue = Address::guest(fixture.innocent.id).to_string();
     let permissions = serde_json::json!({ "configure": ".*", "write": ".*", "read": ".*" });

@@ -23,18 +23,18 @@ use uuid::Uuid;
 use super::{
     TIMEOUT,
     frame::{CALL, CAST, Frame, REPLY},
-    tap::{SentFrame, StolenSecrets, Tap, TappedBroker, confirming, put},
+    tap::{RecordedFrame, StolenSecrets, Tap, TappedBroker, confirming, put},
 };
 use crate::{
-    broker::RabbitMq,
+    broker::RabbitMqContainer,
     call_gate::CallGate,
     logs,
     remote_agent::{GuestPlacement, RemoteAgents, fast_settings},
 };
 
 /// A service, its broker, and the attacker.
-pub struct Fixture {
-    pub broker: Arc<RabbitMq>,
+pub struct AdversaryFixture {
+    pub broker: Arc<RabbitMqContainer>,
     pub agents: RemoteAgents,
     pub tap: Arc<Tap>,
     pub trove: Trove,
@@ -51,10 +51,10 @@ pub struct Fixture {
     pub connections: [Connection; 2],
 }
 
-impl Fixture {
+impl AdversaryFixture {
     pub async fn new(placement: GuestPlacement) -> Self {
         logs::capture();
-        let (broker, agents) = (RabbitMq::shared().await, RemoteAgents::new());
+        let (broker, agents) = (RabbitMqContainer::shared().await, RemoteAgents::new());
         let tap = Tap::new(&broker).await;
         let store = tempfile::tempdir().unwrap();
         let gate = CallGate::new();
@@ -106,13 +106,13 @@ impl Fixture {
 
     /// Returns the last frame of this kind that was sent to an address.
     pub async fn last(&self, to: Address, kind: u8) -> Vec<u8> {
-        self.tap.find(|seen| seen.to == to && seen.frame[1] == kind).await
+        self.tap.find(|sent| sent.to == to && sent.frame[1] == kind).await
     }
 
     /// Returns the header of the next frame that a guest could send in its current session.
     pub async fn next(&self, instance: InstanceId, kind: u8) -> Frame {
         let from_guest =
-            |seen: &SentFrame| seen.to == Address::control(instance) && [REPLY, CAST].contains(&seen.frame[1]);
+            |sent: &RecordedFrame| sent.to == Address::control(instance) && [REPLY, CAST].contains(&sent.frame[1]);
         let last = Frame::read(&self.tap.find(from_guest).await);
         Frame { kind, sequence: last.sequence + 1000, correlation: Uuid::new_v4(), ..last }
     }
@@ -120,11 +120,11 @@ impl Fixture {
     /// Returns a heartbeat of the stolen guest, changed to report that its server is down with this
     /// message.
     pub async fn false_report(&self, message: &str) -> Value {
-        let seen = self.tap.find(|seen| {
-            let text = Frame::open(&self.secrets.key, &seen.frame).unwrap_or_default();
-            seen.to == Address::control(self.stolen.id) && text.starts_with(b"{\"Seen\"")
+        let sent = self.tap.find(|sent| {
+            let text = Frame::open(&self.secrets.key, &sent.frame).unwrap_or_default();
+            sent.to == Address::control(self.stolen.id) && text.starts_with(b"{\"Seen\"")
         });
-        let text = Frame::open(&self.secrets.key, &seen.await).unwrap();
+        let text = Frame::open(&self.secrets.key, &sent.await).unwrap();
         let mut heartbeat: Value = serde_json::from_slice(&text).unwrap();
         let down = Health::Down(Problem::new(Condition::DataMissing, message));
         heartbeat["Seen"]["observed"]["health"] = serde_json::to_value(down).unwrap();
@@ -260,7 +260,7 @@ pub async fn users(instance: &InstanceHandle) -> Vec<String> {
 }
 
 async fn start(
-    broker: &RabbitMq,
+    broker: &RabbitMqContainer,
     agents: &RemoteAgents,
     tap: &Arc<Tap>,
     placement: GuestPlacement,

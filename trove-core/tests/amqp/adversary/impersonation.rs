@@ -11,7 +11,7 @@ use trove_core::{
 use uuid::Uuid;
 
 use super::{
-    fixture::{Fixture, users},
+    fixture::{AdversaryFixture, users},
     frame::{CALL, CAST, CONFIRM, Frame, HELLO, REPLY, WAKE, WELCOME},
 };
 use crate::remote_agent::GuestPlacement;
@@ -21,7 +21,7 @@ const NO_RECEIVER: [u8; 16] = [0; 16];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_key_cannot_impersonate_another_instance() {
-    let mut fixture = Fixture::new(GuestPlacement::InProcess).await;
+    let mut fixture = AdversaryFixture::new(GuestPlacement::InProcess).await;
     let (own, other) = (fixture.stolen.id, fixture.innocent.id);
     let (false_report, mut drop_user_request) =
         (fixture.false_report("forged").await.to_string(), fixture.drop_user_request().await);
@@ -127,7 +127,7 @@ async fn a_stolen_key_cannot_impersonate_another_instance() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_and_duplicate_replies_are_dropped() {
-    let fixture = Fixture::new(GuestPlacement::InProcess).await;
+    let fixture = AdversaryFixture::new(GuestPlacement::InProcess).await;
     let (own, other) = (fixture.stolen.id, fixture.innocent.id);
     let key = fixture.secrets.key.clone();
     // An error response, which the attacker seals again with changes.

@@ -12,9 +12,9 @@ use trove_core::{
 use uuid::Uuid;
 
 use super::{
-    fixture::Fixture,
+    fixture::AdversaryFixture,
     frame::{CAST, Frame, HEADER_BYTES, WAKE},
-    tap::{SentFrame, StolenSecrets},
+    tap::{RecordedFrame, StolenSecrets},
 };
 use crate::remote_agent::GuestPlacement;
 
@@ -22,21 +22,21 @@ use crate::remote_agent::GuestPlacement;
 async fn keys_are_random_and_unique_per_instance() {
     const KEYS: usize = 4096;
     let mut ones = [0; 256];
-    let mut seen = HashSet::new();
+    let mut keys = HashSet::new();
     for _ in 0..KEYS {
         let key = InstanceKey::generate(1).unwrap();
         let bytes = BASE64_STANDARD.decode(key.to_text().expose_secret()).unwrap();
         for (bit, count) in ones.iter_mut().enumerate() {
             *count += usize::from(bytes[bit / 8] >> (bit % 8) & 1);
         }
-        assert!(bytes.len() == 32 && seen.insert(bytes));
+        assert!(bytes.len() == 32 && keys.insert(bytes));
     }
     // Ten standard deviations on either side.
     for count in ones {
         assert!(count.abs_diff(KEYS / 2) < 320, "{ones:?}");
     }
 
-    let fixture = Fixture::new(GuestPlacement::Remote).await;
+    let fixture = AdversaryFixture::new(GuestPlacement::Remote).await;
     let [stolen, innocent] = [fixture.stolen.id, fixture.innocent.id].map(|id| StolenSecrets::of(&fixture.agents, id));
     assert_eq!((stolen.key.len(), innocent.key.len()), (32, 32));
     assert_ne!(stolen.key, innocent.key);
@@ -46,7 +46,7 @@ async fn keys_are_random_and_unique_per_instance() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_identity_is_rejected_after_rotation() {
-    let mut fixture = Fixture::new(GuestPlacement::Remote).await;
+    let mut fixture = AdversaryFixture::new(GuestPlacement::Remote).await;
     let own = fixture.stolen.id;
     let false_report = fixture.false_report("outdated").await.to_string();
     for secrets in [own, fixture.innocent.id].map(|id| StolenSecrets::of(&fixture.agents, id)) {
@@ -82,7 +82,7 @@ fn assert_not_stored(store: &Path, secret: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_receives_only_its_own_secrets() {
-    let fixture = Fixture::new(GuestPlacement::Remote).await;
+    let fixture = AdversaryFixture::new(GuestPlacement::Remote).await;
     let password = Uuid::new_v4().to_string();
     for instance in [&fixture.stolen, &fixture.innocent] {
         let accounts = instance.accounts();
@@ -92,8 +92,8 @@ async fn a_guest_receives_only_its_own_secrets() {
         instance.restart().await.unwrap().active().await.unwrap();
     }
     let mut received = fixture.secrets.text.clone();
-    for seen in fixture.tap.all().await.into_iter().filter(|seen| seen.to == Address::guest(fixture.stolen.id)) {
-        let text = Frame::open(&fixture.secrets.key, &seen.frame).expect("the frame is sealed with another key");
+    for sent in fixture.tap.all().await.into_iter().filter(|sent| sent.to == Address::guest(fixture.stolen.id)) {
+        let text = Frame::open(&fixture.secrets.key, &sent.frame).expect("the frame is sealed with another key");
         received += std::str::from_utf8(&text).unwrap();
         received.push('\n');
     }
@@ -112,8 +112,8 @@ async fn a_guest_receives_only_its_own_secrets() {
     }
     // A guest's key does not open frames to the other guest, and no frame contains plaintext.
     let all = fixture.tap.all().await;
-    assert!(all.iter().any(|seen| seen.to == Address::guest(fixture.innocent.id)));
-    for SentFrame { to, frame } in all {
+    assert!(all.iter().any(|sent| sent.to == Address::guest(fixture.innocent.id)));
+    for RecordedFrame { to, frame } in all {
         assert!(to.instance == fixture.stolen.id || Frame::open(&fixture.secrets.key, &frame).is_none(), "{to}");
         for plain in [password.as_str(), "operation", "observed"] {
             assert!(memmem::find(&frame[HEADER_BYTES..], plain.as_bytes()).is_none(), "{to}");

@@ -8,7 +8,7 @@ use trove_core::{
 };
 
 use super::{
-    fixture::Fixture,
+    fixture::AdversaryFixture,
     frame::{CALL, CAST, Frame, HEADER_BYTES},
     tap::{confirming, published},
 };
@@ -20,7 +20,7 @@ const SESSION: std::ops::Range<usize> = 23..55;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_with_any_flipped_bit_is_dropped() {
-    let mut fixture = Fixture::new(GuestPlacement::InProcess).await;
+    let mut fixture = AdversaryFixture::new(GuestPlacement::InProcess).await;
     let own = fixture.stolen.id;
     let key = fixture.secrets.key.clone();
     for to in [Address::guest(own), Address::control(own)] {
@@ -68,7 +68,7 @@ fn flip_bit(frame: &[u8], bit: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plaintext_and_malformed_frames_are_dropped() {
-    let mut fixture = Fixture::new(GuestPlacement::InProcess).await;
+    let mut fixture = AdversaryFixture::new(GuestPlacement::InProcess).await;
     let own = fixture.stolen.id;
     let key = fixture.secrets.key.clone();
     let (false_report, drop_user_request) =
@@ -135,7 +135,7 @@ async fn plaintext_and_malformed_frames_are_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn undecodable_notices_are_dropped_and_not_logged() {
-    let mut fixture = Fixture::new(GuestPlacement::InProcess).await;
+    let mut fixture = AdversaryFixture::new(GuestPlacement::InProcess).await;
     let own = fixture.stolen.id;
     let key = fixture.secrets.key.clone();
     let false_report = fixture.false_report("MESSAGE").await.to_string();
@@ -165,7 +165,7 @@ async fn undecodable_notices_are_dropped_and_not_logged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_frames_does_not_affect_other_guests() {
-    let mut fixture = Fixture::new(GuestPlacement::InProcess).await;
+    let mut fixture = AdversaryFixture::new(GuestPlacement::InProcess).await;
     let own = fixture.stolen.id;
     let (key, false_report) = (fixture.secrets.key.clone(), fixture.false_report("flood").await.to_string());
     let next = fixture.next(own, CAST).await;

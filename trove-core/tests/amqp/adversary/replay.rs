@@ -9,15 +9,15 @@ use trove_core::{
 };
 
 use super::{
-    fixture::{Fixture, users},
+    fixture::{AdversaryFixture, users},
     frame::{CALL, CAST, Frame, HELLO, WAKE, WELCOME},
-    tap::SentFrame,
+    tap::RecordedFrame,
 };
 use crate::{logs, remote_agent::GuestPlacement};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replayed_frames_are_rejected_even_after_restarts() {
-    let mut fixture = Fixture::new(GuestPlacement::Remote).await;
+    let mut fixture = AdversaryFixture::new(GuestPlacement::Remote).await;
     let own = fixture.stolen.id;
     for instance in [&fixture.stolen, &fixture.innocent] {
         let accounts = instance.accounts();
@@ -64,23 +64,23 @@ async fn replayed_frames_are_rejected_even_after_restarts() {
 }
 
 /// Puts all frames into their queues again.
-async fn replay(fixture: &Fixture, old: &[SentFrame]) {
-    for SentFrame { to, frame } in old {
+async fn replay(fixture: &AdversaryFixture, old: &[RecordedFrame]) {
+    for RecordedFrame { to, frame } in old {
         fixture.put(*to, frame).await;
     }
 }
 
 /// Returns how many of these frames the service drops and counts. `WAKE` and `HELLO` frames start a
 /// session instead.
-fn droppable(fixture: &Fixture, old: &[SentFrame]) -> u64 {
+fn droppable(fixture: &AdversaryFixture, old: &[RecordedFrame]) -> u64 {
     let remote = Address::guest(fixture.stolen.id);
-    let dropped = old.iter().filter(|seen| seen.to != remote && ![WAKE, HELLO].contains(&seen.frame[1]));
+    let dropped = old.iter().filter(|sent| sent.to != remote && ![WAKE, HELLO].contains(&sent.frame[1]));
     dropped.count() as u64
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exhausted_sequence_numbers_do_not_silence_a_guest() {
-    let mut fixture = Fixture::new(GuestPlacement::Remote).await;
+    let mut fixture = AdversaryFixture::new(GuestPlacement::Remote).await;
     let own = fixture.stolen.id;
     let key = fixture.secrets.key.clone();
     let false_report = fixture.false_report("the future").await.to_string();
@@ -107,7 +107,7 @@ async fn exhausted_sequence_numbers_do_not_silence_a_guest() {
         async move { users(&instance).await }
     });
     let hello = Frame::read(
-        &fixture.tap.find_after(sent_before, |seen| seen.to == Address::guest(own) && seen.frame[1] == HELLO).await,
+        &fixture.tap.find_after(sent_before, |sent| sent.to == Address::guest(own) && sent.frame[1] == HELLO).await,
     );
     let session = Frame { sender: [7; 16], sequence: u64::MAX - 1, ..hello.back() };
     fixture.send(&Frame { kind: WELCOME, ..session }.seal(&key, &[7; 16])).await;
@@ -121,7 +121,7 @@ async fn exhausted_sequence_numbers_do_not_silence_a_guest() {
 }
 
 /// Waits until a report of the stolen guest itself arrives.
-async fn until_guest_reports(fixture: &mut Fixture, message: &str) {
+async fn until_guest_reports(fixture: &mut AdversaryFixture, message: &str) {
     let full = Problem::new(Condition::DiskFull, message);
     fixture.agents.world.break_server(fixture.stolen.id, Health::Impaired(full));
     fixture.until_reported(fixture.stolen.id, message).await;

@@ -25,7 +25,7 @@ use trove_core::{
 use uuid::Uuid;
 
 use super::TIMEOUT;
-use crate::{broker::RabbitMq, remote_agent::RemoteAgents};
+use crate::{broker::RabbitMqContainer, remote_agent::RemoteAgents};
 
 const GUESTS: &str = "trove.guests";
 /// Marks messages of the attacker.
@@ -55,7 +55,7 @@ impl StolenSecrets {
 pub struct Tap {
     queue: String,
     channel: Channel,
-    seen: Mutex<Vec<SentFrame>>,
+    recorded: Mutex<Vec<RecordedFrame>>,
     /// The number of marker messages that were sent to this queue, and how many of them arrived.
     marks: AtomicU64,
     passed: watch::Sender<u64>,
@@ -64,13 +64,13 @@ pub struct Tap {
 
 /// A recorded frame.
 #[derive(Clone)]
-pub struct SentFrame {
+pub struct RecordedFrame {
     pub to: Address,
     pub frame: Vec<u8>,
 }
 
 impl Tap {
-    pub async fn new(broker: &RabbitMq) -> Arc<Self> {
+    pub async fn new(broker: &RabbitMqContainer) -> Arc<Self> {
         let connection = broker.connect(&broker.control_login()).await.unwrap();
         let (channel, queue) = (confirming(&connection).await, format!("tap.{}", Uuid::new_v4()));
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
@@ -81,7 +81,7 @@ impl Tap {
         let tap = Arc::new(Self {
             queue,
             channel,
-            seen: Mutex::default(),
+            recorded: Mutex::default(),
             marks: AtomicU64::default(),
             passed: watch::Sender::new(0),
             _connection: connection,
@@ -107,7 +107,7 @@ impl Tap {
             GUESTS => Address::guest(of(routing_key.as_str())),
             control => Address::control(of(control)),
         };
-        self.seen.lock().unwrap().push(SentFrame { to, frame: data });
+        self.recorded.lock().unwrap().push(RecordedFrame { to, frame: data });
     }
 
     /// Starts recording the frames to and from the guest of this instance.
@@ -122,27 +122,27 @@ impl Tap {
     }
 
     /// Returns all frames that were sent until now.
-    pub async fn all(&self) -> Vec<SentFrame> {
+    pub async fn all(&self) -> Vec<RecordedFrame> {
         let mark = self.marks.fetch_add(1, Ordering::Relaxed) + 1;
         let properties = BasicProperties::default();
         let sent =
             self.channel.basic_publish("".into(), self.queue.as_str().into(), Default::default(), b"", properties);
         sent.await.unwrap().await.unwrap();
         self.passed.subscribe().wait_for(|passed| *passed >= mark).await.unwrap();
-        self.seen.lock().unwrap().clone()
+        self.recorded.lock().unwrap().clone()
     }
 
     /// Returns the last matching frame, waiting for one if there is none.
-    pub async fn find(&self, wanted: impl Fn(&SentFrame) -> bool) -> Vec<u8> {
+    pub async fn find(&self, wanted: impl Fn(&RecordedFrame) -> bool) -> Vec<u8> {
         self.find_after(0, wanted).await
     }
 
     /// Does the same, ignoring the first `count` frames.
-    pub async fn find_after(&self, count: usize, wanted: impl Fn(&SentFrame) -> bool) -> Vec<u8> {
+    pub async fn find_after(&self, count: usize, wanted: impl Fn(&RecordedFrame) -> bool) -> Vec<u8> {
         let found = async {
             loop {
-                if let Some(seen) = self.all().await.into_iter().skip(count).filter(&wanted).last() {
-                    return seen.frame;
+                if let Some(sent) = self.all().await.into_iter().skip(count).filter(&wanted).last() {
+                    return sent.frame;
                 }
             }
         };

@@ -20,20 +20,20 @@ use trove_core::{
 };
 
 use crate::{
-    broker::RabbitMq,
+    broker::RabbitMqContainer,
     proxy::Proxy,
     remote_agent::{GuestPlacement, RemoteAgents, fast_settings},
 };
 
 /// The proxies between a broker and a service with its guests.
 pub(super) struct BrokerAccess {
-    pub(super) broker: Arc<RabbitMq>,
+    pub(super) broker: Arc<RabbitMqContainer>,
     pub(super) frames: Proxy,
     pub(super) management: Proxy,
 }
 
 impl BrokerAccess {
-    pub(super) async fn through_proxies(broker: Arc<RabbitMq>) -> Self {
+    pub(super) async fn through_proxies(broker: Arc<RabbitMqContainer>) -> Self {
         let (frames, management) = (Proxy::to(broker.host(), 5672).await, Proxy::to(broker.host(), 15672).await);
         Self { broker, frames, management }
     }

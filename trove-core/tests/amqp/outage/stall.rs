@@ -26,7 +26,7 @@ use super::{
     fixture::{BrokerAccess, Effects, failure, start},
 };
 use crate::{
-    broker::RabbitMq,
+    broker::RabbitMqContainer,
     proxy::Traffic,
     remote_agent::{GuestPlacement, RemoteAgents},
 };
@@ -44,7 +44,8 @@ async fn calls_time_out_on_a_stalled_network_and_take_effect_once_afterwards() {
 
 /// Calls and frames during a stall that is longer than their timeouts.
 async fn calls_during_stall() {
-    let (access, instance) = (BrokerAccess::through_proxies(RabbitMq::shared().await).await, InstanceId::new_v4());
+    let (access, instance) =
+        (BrokerAccess::through_proxies(RabbitMqContainer::shared().await).await, InstanceId::new_v4());
     let (broker, key) = (access.message_broker(), InstanceKey::generate(1).unwrap());
     let (control, queues) = (broker.control(), [Address::guest(instance), Address::control(instance)]);
     for address in &queues {
@@ -123,7 +124,8 @@ impl NotificationHandler for IgnoreNotifications {
 
 /// Runs an operation during a stall that is long enough for a connection to be replaced.
 async fn operations_during_stall(guests: GuestPlacement) {
-    let (access, agents) = (BrokerAccess::through_proxies(RabbitMq::shared().await).await, RemoteAgents::new());
+    let (access, agents) =
+        (BrokerAccess::through_proxies(RabbitMqContainer::shared().await).await, RemoteAgents::new());
     let (effects, trove) = (Effects::on(&agents.world), start(&access, &agents, guests).await);
     let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
     let mut events = trove.events();
