@@ -1,29 +1,35 @@
-//! How long a new server takes, from the request to the first query answered over TCP as its new user.
+//! The time to create a server, from the request to the result of the first query over TCP as its
+//! new user.
 //!
-//! **Ours**: `Trove::create`, `active`, connect, query; with everything that the library does besides: journal on
-//! SQLite, an agent, a network that keeps instances apart, a read-only container without capabilities, rights inside.
+//! **Trove**: `Trove::create`, `active`, connect, query. The time includes everything else that the
+//! library does: a journal on SQLite, an agent, a network that isolates instances, a read-only
+//! container without capabilities, privileges inside the server.
 //!
-//! **Floor**: the same image and the bare essentials. A container that initialises, a container that serves on a port
-//! of loopback, database and user made over the server's socket, connect, query. Memory, processors and user are
-//! limited alike, the data is on the same file system. Twice: by the Docker Engine's API, which is the strict one, and
-//! by the `docker` command, as by hand.
+//! **Baseline**: the same image with the minimum of work. One container initializes the data
+//! directory, another one serves on a loopback port; a database and a user are created over the
+//! Unix socket; connect, query. The limits on memory and processors and the file system are the
+//! same. It is measured twice: with the API of the Docker Engine, which is the strict comparison,
+//! and with the `docker` command.
 //!
-//! **Cold** is the first instance of a platform. Later ones of MySQL and MariaDB begin with a copy of a data directory
-//! that was initialised before, **template** in the table; so do those of the floor beside them.
+//! **Cold** is the first instance on a platform. Later instances of MySQL and MariaDB start from a
+//! copy of an initialized data directory, **template** in the table, and so does their baseline.
 //!
-//! **To read**: a ratio of 1.20 says that an instance takes a fifth longer than the bare commands. The second table says
-//! where the time went: when each thing had been reached, counted from the request.
+//! **Results**: a ratio of 1.20 means that an instance takes 20 % longer than the baseline. The
+//! second table lists when each milestone was reached, in seconds after the request.
 //!
-//! Every instance is the only one of its platform, so that the platform's network is made and removed each time. The
-//! floor's is made once, before all.
-//! Options: `--rounds 5`, and `--mysql 0` to leave an engine out.
-#![allow(clippy::print_stdout, reason = "its result is what it prints")]
+//! Each instance is the only one of its platform, so the network of the platform is created and
+//! removed each time. The network of the baseline is created once, in advance.
+//!
+//! Options: `--rounds 5`, and `--mysql 0` to exclude an engine.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
-use std::{process::ExitCode, time::Instant};
+use std::{path::Path, process::ExitCode, time::Instant};
 
 use futures_util::FutureExt;
 use tokio::task::unconstrained;
-use trove_benches::{Client, Engine, Floor, Marks, Options, Result, Sample, Session, Site, Table, ratios, run};
+use trove_benches::{
+    Baseline, BenchHost, DockerClient, Engine, Options, Result, Sample, SqlClient, Table, Timeline, ratios, run,
+};
 use trove_core::{
     Trove,
     control::NewInstance,
@@ -37,142 +43,144 @@ const PASSWORD: &str = "correct horse battery";
 const API: &str = "API";
 const COMMAND: &str = "docker command";
 
-/// One of a pair.
-type Side = fn(&Pair) -> &Marks;
+/// Selects one side of a comparison.
+type Side = fn(&Comparison) -> &Timeline;
 
-/// A floor and ours, neighbours in time.
-struct Pair {
-    what: &'static str,
-    by: &'static str,
-    floor: Marks,
-    ours: Marks,
+/// A baseline and an instance that were measured one after the other.
+struct Comparison {
+    case: &'static str,
+    client: &'static str,
+    baseline: Timeline,
+    trove: Timeline,
 }
 
 fn main() -> ExitCode {
-    // Made out here so that it is cleared after everything that works in it has ended.
-    let mut site = None;
+    // Outlives the runtime, because nothing may run on the host when it is dropped.
+    let mut host = None;
     let outcome = run(async {
         let mut known = vec![("rounds", 5)];
         known.extend(Engine::OPTIONS);
         let options = Options::from_command_line(&known)?;
-        let mut totals = Table::new(["create to first query", "floor, seconds", "trove, seconds", "trove / floor"]);
-        let mut marks = Table::new(["reached after", "seconds"]);
-        for engine in Engine::wanted(&options)? {
-            let rounds = compare(&mut site, engine, options.count("rounds")).await?;
-            summarise(engine, &rounds, &mut totals, &mut marks);
+        let mut totals = Table::new(["create to first query", "baseline, s", "trove, s", "trove / baseline"]);
+        let mut milestones = Table::new(["milestone", "seconds"]);
+        for engine in Engine::selected(&options)? {
+            let rounds = compare(&mut host, engine, options.count("rounds")).await?;
+            summarize(engine, &rounds, &mut totals, &mut milestones);
         }
-        println!("\n{totals}\n{marks}");
+        println!("\n{totals}\n{milestones}");
         Ok(())
     });
-    drop(site);
+    drop(host);
     outcome
 }
 
-async fn compare(slot: &mut Option<Site>, engine: Engine, rounds: usize) -> Result<Vec<Vec<Pair>>> {
+async fn compare(slot: &mut Option<BenchHost>, engine: Engine, rounds: usize) -> Result<Vec<Vec<Comparison>>> {
     let mut measured = Vec::new();
     for round in 0..=rounds {
-        // Only a platform that is new has no template yet.
+        // Only a new platform has no template.
         drop(slot.take());
-        let pairs = measure(slot.insert(Site::new(env!("CARGO_TARGET_TMPDIR"), engine)?)).await?;
-        // The first is not counted: the image's files come from the disk.
+        let comparisons = measure(slot.insert(BenchHost::new(env!("CARGO_TARGET_TMPDIR"), engine)?)).await?;
+        // Warm-up: the files of the image are read from the disk.
         if round == 0 {
             continue;
         }
-        for Pair { what, by, floor, ours } in &pairs {
+        for Comparison { case, client, baseline, trove } in &comparisons {
             println!(
-                "round {round}: {engine}, {what}, {by}: floor {:.2} s, trove {:.2} s",
-                floor.total(),
-                ours.total()
+                "round {round}: {engine}, {case}, {client}: baseline {:.2} s, trove {:.2} s",
+                baseline.total(),
+                trove.total()
             );
         }
-        measured.push(pairs);
+        measured.push(comparisons);
     }
     Ok(measured)
 }
 
-/// Every comparison once.
-async fn measure(site: &Site) -> Result<Vec<Pair>> {
-    let trove = site.start().await?;
-    // The most that is asked for is what the default flavor gives.
+/// Measures each comparison once.
+async fn measure(host: &BenchHost) -> Result<Vec<Comparison>> {
+    let trove = host.start().await?;
+    // The default flavor.
     let flavor = trove.flavors().first().cloned().unwrap_or_else(|| Flavor::new("small", mib(512), 1));
-    let api = Floor::new(site, &flavor, Client::api()?, PASSWORD);
-    let command = Floor::new(site, &flavor, Client::Command, PASSWORD);
-    Floor::make_network(site).await?;
-    let floor = bare(&api, None).await?;
-    let cold = ours(&trove, site.engine()).await?;
-    let by_hand = bare(&command, None).await?;
-    let mut pairs = vec![
-        Pair { what: "cold", by: API, floor, ours: cold.clone() },
-        Pair { what: "cold", by: COMMAND, floor: by_hand, ours: cold },
+    let api = Baseline::new(host, &flavor, DockerClient::api()?, PASSWORD);
+    let command = Baseline::new(host, &flavor, DockerClient::Command, PASSWORD);
+    Baseline::create_network(host).await?;
+    let with_api = create_server(&api, None).await?;
+    let cold = create_instance(&trove, host.engine()).await?;
+    let with_command = create_server(&command, None).await?;
+    let mut comparisons = vec![
+        Comparison { case: "cold", client: API, baseline: with_api, trove: cold.clone() },
+        Comparison { case: "cold", client: COMMAND, baseline: with_command, trove: cold },
     ];
-    if site.engine().has_template() {
-        let template = api.template("template").await?;
-        let floor = bare(&api, Some(&template)).await?;
-        pairs.push(Pair { what: "template", by: API, floor, ours: ours(&trove, site.engine()).await? });
+    if host.engine().has_template() {
+        let template = api.create_template("template").await?;
+        let baseline = create_server(&api, Some(&template)).await?;
+        let instance = create_instance(&trove, host.engine()).await?;
+        comparisons.push(Comparison { case: "template", client: API, baseline, trove: instance });
     }
     trove.shut_down().await;
-    Ok(pairs)
+    Ok(comparisons)
 }
 
-fn summarise(engine: Engine, rounds: &[Vec<Pair>], totals: &mut Table, marks: &mut Table) {
+fn summarize(engine: Engine, rounds: &[Vec<Comparison>], totals: &mut Table, milestones: &mut Table) {
     let Some(first) = rounds.first() else { return };
-    for (number, Pair { what, by, .. }) in first.iter().enumerate() {
-        let pairs = || rounds.iter().filter_map(|pairs| pairs.get(number));
-        let seconds = |side: Side| pairs().map(|pair| side(pair).total()).collect::<Vec<_>>();
-        let (floor, ours) = (seconds(|pair| &pair.floor), seconds(|pair| &pair.ours));
-        let ratio = ratios(&ours, &floor).to_string();
-        let [floor, ours] = [floor, ours].map(|side| side.into_iter().collect::<Sample>().to_string());
-        totals.row([format!("{engine}, {what}, {by}"), floor, ours, ratio]);
-        let mut sides = vec![(*by, (|pair| &pair.floor) as Side)];
-        // Beside the command it is the same of ours as beside the API.
-        if *by == API {
-            sides.push(("trove", |pair| &pair.ours));
+    for (number, Comparison { case, client, .. }) in first.iter().enumerate() {
+        let comparisons = || rounds.iter().filter_map(|comparisons| comparisons.get(number));
+        let seconds = |side: Side| comparisons().map(|comparison| side(comparison).total()).collect::<Vec<_>>();
+        let (baseline, trove) = (seconds(|both| &both.baseline), seconds(|both| &both.trove));
+        let ratio = ratios(&trove, &baseline).to_string();
+        let [baseline, trove] = [baseline, trove].map(|side| Sample::from_iter(side).to_string());
+        totals.row([format!("{engine}, {case}, {client}"), baseline, trove, ratio]);
+        let mut sides = vec![(*client, (|both| &both.baseline) as Side)];
+        // Both baselines are compared with the same instance.
+        if *client == API {
+            sides.push(("trove", |both| &both.trove));
         }
         for (name, side) in sides {
-            for (place, (mark, _)) in pairs().next().into_iter().flat_map(|pair| side(pair).reached()).enumerate() {
-                let at: Sample =
-                    pairs().filter_map(|pair| side(pair).reached().nth(place)).map(|mark| mark.1).collect();
-                marks.row([format!("{engine}, {what}, {name}: {mark}"), at.to_string()]);
+            let first = comparisons().next().into_iter().flat_map(|both| side(both).milestones());
+            for (position, (milestone, _)) in first.enumerate() {
+                let times = comparisons().filter_map(|both| side(both).milestones().nth(position));
+                let times: Sample = times.map(|(_, seconds)| seconds).collect();
+                milestones.row([format!("{engine}, {case}, {name}: {milestone}"), times.to_string()]);
             }
         }
     }
 }
 
-/// Creates a bare server and removes it.
-async fn bare(floor: &Floor<'_>, template: Option<&std::path::Path>) -> Result<Marks> {
-    let mut marks = Marks::start();
-    let server = floor.create("server", template, &mut marks).await?;
+/// Creates a baseline server and removes it.
+async fn create_server(baseline: &Baseline<'_>, template: Option<&Path>) -> Result<Timeline> {
+    let mut timeline = Timeline::start();
+    let server = baseline.create("server", template, &mut timeline).await?;
     server.remove().await?;
-    Ok(marks)
+    Ok(timeline)
 }
 
-/// Creates an instance as an embedder would, asks it something, and deletes it.
-async fn ours(trove: &Trove, engine: Engine) -> Result<Marks> {
+/// Creates an instance as an embedder does, runs a query, and deletes it.
+async fn create_instance(trove: &Trove, engine: Engine) -> Result<Timeline> {
     let new = NewInstance::new("bench", engine.name()).database("app").user("app", PASSWORD);
     let events = trove.events();
-    let (began, started, mut marks) = (Timestamp::now(), Instant::now(), Marks::start());
+    let (requested, started, mut timeline) = (Timestamp::now(), Instant::now(), Timeline::start());
     let instance = trove.create(new).await?.active().await?;
     let active = started.elapsed();
     let endpoint = instance.endpoint.clone().ok_or("an active instance has no endpoint")?;
-    Session::connect(engine, &endpoint, "app", "app", PASSWORD).await?.ask("SELECT 1").await?;
-    let answered = started.elapsed();
-    told(events, began, &mut marks);
-    marks.add("active", active);
-    marks.add("first query", answered);
+    SqlClient::connect(engine, &endpoint, "app", "app", PASSWORD).await?.query("SELECT 1").await?;
+    let queried = started.elapsed();
+    record_events(events, requested, &mut timeline);
+    timeline.record_at("active", active);
+    timeline.record_at("first query", queried);
     instance.delete().await?.wait().await?;
-    Ok(marks)
+    Ok(timeline)
 }
 
-/// What the service has told so far. A step that waits is entered anew, and counts once.
-fn told(mut events: EventStream, began: Timestamp, marks: &mut Marks) {
-    // Not to be told to wait because this task has done much already.
+/// Records the events received so far. A step that waits is entered repeatedly and recorded once.
+fn record_events(mut events: EventStream, requested: Timestamp, timeline: &mut Timeline) {
+    // Otherwise tokio's cooperative budget could end the loop early.
     while let Some(Some(event)) = unconstrained(events.next()).now_or_never() {
-        let mark = match event.kind {
+        let milestone = match event.kind {
             EventKind::Step { step, .. } => format!("step {step}"),
             EventKind::Progress { progress, .. } => progress.phase,
             EventKind::Ended { .. } => "ended".to_owned(),
             _ => continue,
         };
-        marks.add(&mark, elapsed(began, event.at));
+        timeline.record_at(&milestone, elapsed(requested, event.at));
     }
 }

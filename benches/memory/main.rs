@@ -1,25 +1,26 @@
-//! What a process pays for the service it embeds: memory and processor time, for one instance and for a thousand.
+//! The memory and CPU time of a process that embeds the service, with one instance and with a
+//! thousand.
 //!
-//! Instances are simulated (`conformance::memory`), so that what is counted is the library's own: an agent each that
-//! looks at its server and reports, the journal, the store on SQLite on disk. A real driver adds a session with each
-//! server and what its container costs on the host.
+//! Instances are simulated (`conformance::memory`), so the numbers are those of the library itself:
+//! for each instance an agent that observes its server and reports, the journal, the store on
+//! SQLite on disk. A real driver adds a session with each server, and the container on the host.
+//! The simulated servers live in the same process and are included.
 //!
-//! **Floor**: the same program with a runtime that does nothing, and with one instance. Each measurement is a process of
-//! its own, since an allocator remembers.
+//! **Baseline**: the same program with an idle runtime, and with one instance. Each measurement
+//! runs in a separate process, because allocators keep freed memory.
 //!
-//! **To read**: `active` is the resident memory when all instances have been created and seen serving, `idle` is ten
-//! seconds later, `peak` is the most that ever was. `CPU` is what the process then uses in a minute of rest. The line
-//! below shares out what a thousand instances take more than one.
+//! **Results**: `active` is the resident memory when all instances are active, `idle` that ten
+//! seconds later, `peak` the maximum. `CPU` is the CPU time per minute while idle. The lines below
+//! the table divide the difference between one instance and all by their number.
 //!
-//! The simulated servers live in the same process and are counted in.
+//! **Servers**: the memory of an idle server for each engine and flavor, in its container, without
+//! the inactive file cache. The **baseline** has the same image and limits and the server's default
+//! settings. The library gives a server settings that fit its flavor, so the ratio shows how the
+//! flavor is used, not overhead.
 //!
-//! **Servers**: what an idle server of each engine and flavor uses in its container, without the file cache that rests;
-//! **bare** is the same image under the same limits with the server's own defaults, made as barely as can be. A server
-//! of ours is given settings that fit its flavor, so its ratio says what became of the flavor, not that it is wasteful.
-//!
-//! Options: `--rounds 3 --instances 1000 --seconds 30`, the last for how long the processor is watched and a server
-//! rests; `--mysql 0` to leave an engine out.
-#![allow(clippy::print_stdout, reason = "its result is what it prints")]
+//! Options: `--rounds 3 --instances 1000 --seconds 30`, the last for the time over which CPU time
+//! is measured and a server is idle; `--mysql 0` to exclude an engine.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod servers;
 
@@ -32,16 +33,16 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::{process::Command, time::sleep};
-use trove_benches::{Engine, Options, Result, Sample, Table, memory_of, processor_time, run};
+use trove_benches::{Engine, Options, Result, Sample, Table, process_cpu_time, process_memory, run};
 use trove_core::{Trove, conformance::memory::World, control::NewInstance};
 
-/// How long a process rests before it counts as idle.
-const REST: Duration = Duration::from_secs(10);
+/// How long a process does nothing before it counts as idle.
+const IDLE_TIME: Duration = Duration::from_secs(10);
 
-/// Tells a process of this program which scenario is its own: how many instances, or none for the bare runtime.
-const CHILD: &str = "TROVE_BENCH_INSTANCES";
+/// The environment variable with the number of instances of a child process; 0 is the idle runtime.
+const INSTANCES_VARIABLE: &str = "TROVE_BENCH_INSTANCES";
 
-/// What a process used: memory in KiB, time in seconds.
+/// The resource usage of a process: memory in KiB, time in seconds.
 #[derive(Serialize, Deserialize)]
 struct Usage {
     active: f64,
@@ -51,35 +52,36 @@ struct Usage {
 }
 
 fn main() -> ExitCode {
-    // Made out here so that it is cleared after everything that works in it has ended.
-    let mut site = None;
+    // Outlives the runtime, because nothing may run on the host when it is dropped.
+    let mut host = None;
     let outcome = run(async {
         let mut known = vec![("rounds", 3), ("instances", 1000), ("seconds", 30)];
         known.extend(Engine::OPTIONS);
         let options = Options::from_command_line(&known)?;
-        let watch = Duration::from_secs(options.get("seconds").max(1));
-        match env::var(CHILD) {
+        let duration = Duration::from_secs(options.get("seconds").max(1));
+        match env::var(INSTANCES_VARIABLE) {
             Ok(instances) => {
-                println!("{}", serde_json::to_string(&measure(instances.parse()?, watch).await?)?);
+                println!("{}", serde_json::to_string(&measure(instances.parse()?, duration).await?)?);
                 Ok(())
             }
             Err(_) => {
                 compare(options.count("rounds"), options.count("instances").max(2)).await?;
-                // Without an image there are no servers, which was said then.
-                servers::compare(&mut site, &Engine::wanted(&options).unwrap_or_default(), watch).await
+                // Without any image, `selected` has printed the reason.
+                let engines = Engine::selected(&options).unwrap_or_default();
+                servers::compare(&mut host, &engines, duration).await
             }
         }
     });
-    drop(site);
+    drop(host);
     outcome
 }
 
-async fn compare(rounds: usize, many: usize) -> Result<()> {
-    let scenarios = [0, 1, many];
+async fn compare(rounds: usize, instances: usize) -> Result<()> {
+    let scenarios = [0, 1, instances];
     let mut usages = scenarios.map(|_| Vec::new());
     for round in 1..=rounds {
         for (instances, usages) in scenarios.iter().zip(&mut usages) {
-            let usage = child(*instances).await?;
+            let usage = measure_in_child(*instances).await?;
             println!("round {round}: {instances} instances, {:.0} KiB idle", usage.idle);
             usages.push(usage);
         }
@@ -87,62 +89,61 @@ async fn compare(rounds: usize, many: usize) -> Result<()> {
     let [_, one, all] = &usages;
     let mut table = Table::new(["instances", "active KiB", "idle KiB", "peak KiB", "CPU s/min"]);
     for (instances, usages) in scenarios.iter().zip(&usages) {
-        let of = |what: fn(&Usage) -> f64| usages.iter().map(what).collect::<Sample>();
-        let name = if *instances == 0 { "none, bare runtime".to_owned() } else { instances.to_string() };
-        let memory = [of(|usage| usage.active), of(|usage| usage.idle), of(|usage| usage.peak)];
-        let [active, idle, peak] = memory.map(|sample| format!("{sample:.0}"));
-        table.row([name, active, idle, peak, format!("{:.3}", of(|usage| usage.cpu_per_minute))]);
+        let sample = |field: fn(&Usage) -> f64| usages.iter().map(field).collect::<Sample>();
+        let name = if *instances == 0 { "none, idle runtime".to_owned() } else { instances.to_string() };
+        let memory = [sample(|usage| usage.active), sample(|usage| usage.idle), sample(|usage| usage.peak)];
+        let [active, idle, peak] = memory.map(|kib| format!("{kib:.0}"));
+        table.row([name, active, idle, peak, format!("{:.3}", sample(|usage| usage.cpu_per_minute))]);
     }
     println!("\n{table}");
-    let more = f64::from(u32::try_from(many - 1)?);
-    let each = |what: fn(&Usage) -> f64| -> Sample {
-        all.iter().zip(one).map(|(all, one)| (what(all) - what(one)) / more).collect()
+    let additional = f64::from(u32::try_from(instances - 1)?);
+    let per_instance = |field: fn(&Usage) -> f64| -> Sample {
+        all.iter().zip(one).map(|(all, one)| (field(all) - field(one)) / additional).collect()
     };
-    let cpu: Sample =
-        all.iter().zip(one).map(|(all, one)| (all.cpu_per_minute - one.cpu_per_minute) / more * 1e3).collect();
-    println!("each further instance, idle: {:.2} KiB, {cpu:.2} ms of CPU a minute", each(|usage| usage.idle));
-    println!("each further instance, peak: {:.2} KiB", each(|usage| usage.peak));
+    let (idle, cpu) = (per_instance(|usage| usage.idle), per_instance(|usage| usage.cpu_per_minute * 1e3));
+    println!("each additional instance, idle: {idle:.2} KiB, {cpu:.2} ms of CPU time per minute");
+    println!("each additional instance, peak: {:.2} KiB", per_instance(|usage| usage.peak));
     Ok(())
 }
 
-/// Measures in a process of its own.
-async fn child(instances: usize) -> Result<Usage> {
+/// Measures in a child process.
+async fn measure_in_child(instances: usize) -> Result<Usage> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(env::args().skip(1)).env(CHILD, instances.to_string());
+    command.args(env::args().skip(1)).env(INSTANCES_VARIABLE, instances.to_string());
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output().await?;
     if !output.status.success() {
-        return Err(format!("the process with {instances} instances ended with {}", output.status).into());
+        return Err(format!("the process with {instances} instances failed with {}", output.status).into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-async fn measure(instances: usize, watch: Duration) -> Result<Usage> {
+async fn measure(instances: usize, duration: Duration) -> Result<Usage> {
     let directory = TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR"))?;
     let trove = if instances == 0 { None } else { Some(populate(&directory, instances).await?) };
-    let active = memory_of(process::id(), "VmRSS")?;
-    sleep(REST).await;
-    let idle = memory_of(process::id(), "VmRSS")?;
-    let before = processor_time();
-    sleep(watch).await;
-    let cpu_per_minute = (processor_time() - before) / watch.as_secs_f64() * 60.0;
-    let peak = memory_of(process::id(), "VmHWM")?;
+    let active = process_memory(process::id(), "VmRSS")?;
+    sleep(IDLE_TIME).await;
+    let idle = process_memory(process::id(), "VmRSS")?;
+    let before = process_cpu_time();
+    sleep(duration).await;
+    let cpu_per_minute = (process_cpu_time() - before) / duration.as_secs_f64() * 60.0;
+    let peak = process_memory(process::id(), "VmHWM")?;
     if let Some(trove) = trove {
         trove.shut_down().await;
     }
     Ok(Usage { active, idle, peak, cpu_per_minute })
 }
 
-/// A service with this many instances, each seen serving.
+/// Starts a service and creates this number of instances.
 async fn populate(directory: &TempDir, instances: usize) -> Result<Trove> {
     let (world, store) = (World::new(), directory.path().join("trove.db"));
-    let service = Trove::builder().store(format!("sqlite:{}", store.display()));
-    let trove = service.platform(world.platform()).datastore(world.driver()).start().await?;
-    let mut begun = Vec::with_capacity(instances);
+    let builder = Trove::builder().store(format!("sqlite:{}", store.display()));
+    let trove = builder.platform(world.platform()).datastore(world.driver()).start().await?;
+    let mut creations = Vec::with_capacity(instances);
     for number in 0..instances {
         let new = NewInstance::new(format!("bench-{number}"), "memory").database("app").user("app", "correct horse");
-        begun.push(trove.create(new).await?);
+        creations.push(trove.create(new).await?);
     }
-    for creation in begun {
+    for creation in creations {
         creation.active().await?;
     }
     Ok(trove)

@@ -1,9 +1,9 @@
-//! Servers that nobody asks anything, by engine and flavor.
+//! The memory of idle servers, by engine and flavor.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
-use trove_benches::{Client, Engine, Floor, Marks, Result, Session, Site, Table, container_memory};
+use trove_benches::{Baseline, BenchHost, DockerClient, Engine, Result, SqlClient, Table, Timeline, container_memory};
 use trove_core::{
     control::NewInstance,
     datastore::resource_name,
@@ -12,29 +12,29 @@ use trove_core::{
 
 const PASSWORD: &str = "correct horse battery";
 
-/// The largest flavor that is measured: what a machine has for a test.
-const LARGEST: u64 = 2;
+/// The memory of the largest flavor to measure, so that the benchmark runs on a small machine.
+const MAX_FLAVOR_GIB: u64 = 2;
 
-/// Measures every engine after so long a rest. The site that is at work is in the slot.
-pub(super) async fn compare(slot: &mut Option<Site>, engines: &[Engine], rest: Duration) -> Result<()> {
-    let mut table = Table::new(["idle server, MiB", "of", "bare", "trove", "trove / bare"]);
+/// Measures each engine after its servers were idle for a while. The slot holds the current host.
+pub(super) async fn compare(slot: &mut Option<BenchHost>, engines: &[Engine], idle_time: Duration) -> Result<()> {
+    let mut table = Table::new(["idle server, MiB", "limit", "baseline", "trove", "trove / baseline"]);
     for engine in engines {
         drop(slot.take());
-        let site = slot.insert(Site::new(env!("CARGO_TARGET_TMPDIR"), *engine)?);
-        let trove = site.start().await?;
-        Floor::make_network(site).await?;
-        for flavor in trove.flavors().iter().filter(|flavor| flavor.memory <= gib(LARGEST)) {
-            let floor = Floor::new(site, flavor, Client::api()?, PASSWORD);
-            let bare = floor.create(&flavor.name, None, &mut Marks::start()).await?;
+        let host = slot.insert(BenchHost::new(env!("CARGO_TARGET_TMPDIR"), *engine)?);
+        let trove = host.start().await?;
+        Baseline::create_network(host).await?;
+        for flavor in trove.flavors().iter().filter(|flavor| flavor.memory <= gib(MAX_FLAVOR_GIB)) {
+            let baseline = Baseline::new(host, flavor, DockerClient::api()?, PASSWORD);
+            let server = baseline.create(&flavor.name, None, &mut Timeline::start()).await?;
             let new = NewInstance::new("bench", engine.name()).flavor(&flavor.name);
             let instance = trove.create(new.database("app").user("app", PASSWORD)).await?.active().await?;
             let endpoint = instance.endpoint.clone().ok_or("an active instance has no endpoint")?;
-            Session::connect(*engine, &endpoint, "app", "app", PASSWORD).await?.ask("SELECT 1").await?;
-            sleep(rest).await;
-            let (floor, ours) =
-                (container_memory(bare.container()).await?, container_memory(&resource_name(instance.id)).await?);
-            table.row(row(*engine, flavor, floor, ours));
-            bare.remove().await?;
+            SqlClient::connect(*engine, &endpoint, "app", "app", PASSWORD).await?.query("SELECT 1").await?;
+            sleep(idle_time).await;
+            let server_memory = container_memory(server.container()).await?;
+            let instance_memory = container_memory(&resource_name(instance.id)).await?;
+            table.row(row(*engine, flavor, server_memory, instance_memory));
+            server.remove().await?;
             instance.delete().await?.wait().await?;
         }
         trove.shut_down().await;
@@ -45,8 +45,8 @@ pub(super) async fn compare(slot: &mut Option<Site>, engines: &[Engine], rest: D
     Ok(())
 }
 
-fn row(engine: Engine, flavor: &Flavor, floor: f64, ours: f64) -> [String; 5] {
-    let ratio = ours / floor;
-    let [floor, ours] = [floor, ours].map(|used| format!("{:.0}", used / 1024.0 / 1024.0));
-    [format!("{engine}, {}", flavor.name), flavor.memory.to_string(), floor, ours, format!("{ratio:.2}")]
+fn row(engine: Engine, flavor: &Flavor, baseline: f64, trove: f64) -> [String; 5] {
+    let ratio = trove / baseline;
+    let [baseline, trove] = [baseline, trove].map(|bytes| format!("{:.0}", bytes / 1024.0 / 1024.0));
+    [format!("{engine}, {}", flavor.name), flavor.memory.to_string(), baseline, trove, format!("{ratio:.2}")]
 }

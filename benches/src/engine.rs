@@ -2,7 +2,7 @@ use std::{env, fmt};
 
 use crate::{Options, Result};
 
-/// A database engine to measure, in its default version.
+/// A database engine to measure, at its default version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// PostgreSQL 17.
@@ -14,13 +14,13 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// All of them.
+    /// All engines.
     pub const ALL: [Self; 3] = [Self::PostgreSql, Self::MySql, Self::MariaDb];
 
-    /// The options by which engines are left out, to be added to a benchmark's own.
+    /// Command-line options with which engines are excluded: `--mysql 0`.
     pub const OPTIONS: [(&str, u64); 3] = [("postgresql", 1), ("mysql", 1), ("mariadb", 1)];
 
-    /// What the datastore is called.
+    /// Returns the name of the datastore.
     pub fn name(self) -> &'static str {
         match self {
             Self::PostgreSql => "postgresql",
@@ -29,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// The version of it.
+    /// Returns the version to measure.
     pub fn version(self) -> &'static str {
         match self {
             Self::PostgreSql => "17",
@@ -38,40 +38,39 @@ impl Engine {
         }
     }
 
-    /// The image that the environment names, or why nothing can be measured without one.
+    /// Returns the image that the environment names, or an error that says which variable to set.
     pub fn image(self) -> Result<String> {
         let variable = match self {
             Self::PostgreSql => "TROVE_IMAGE_POSTGRESQL_17",
             Self::MySql => "TROVE_IMAGE_MYSQL_9_7",
             Self::MariaDb => "TROVE_IMAGE_MARIADB_11_8",
         };
-        let named = env::var(variable).ok().filter(|image| !image.is_empty());
-        named.ok_or_else(|| {
-            format!("{variable} names no image; `cargo xtask bench` sets it, `cargo xtask images` prints it").into()
-        })
+        let image = env::var(variable).ok().filter(|image| !image.is_empty());
+        image.ok_or_else(|| format!("{variable} is not set; `cargo xtask bench` sets it").into())
     }
 
-    /// True where a new server may begin with a copy of data that was initialised before.
+    /// Returns whether the driver creates servers from a copy of an initialized data directory.
     pub fn has_template(self) -> bool {
         self != Self::PostgreSql
     }
 
-    /// The engines that the [options](Self::OPTIONS) leave in and that there are images of; says which there are not.
-    pub fn wanted(options: &Options) -> Result<Vec<Self>> {
-        let mut wanted = Vec::new();
+    /// Returns the engines that the [options](Self::OPTIONS) select and that have an image, and
+    /// prints which ones have none. Fails if no selected engine has an image.
+    pub fn selected(options: &Options) -> Result<Vec<Self>> {
+        let mut selected = Vec::new();
         let mut missing = None;
         for engine in Self::ALL.into_iter().filter(|engine| options.get(engine.name()) > 0) {
             match engine.image() {
-                Ok(_) => wanted.push(engine),
+                Ok(_) => selected.push(engine),
                 Err(error) => {
-                    println!("{engine} is left out: {error}");
+                    println!("{engine} is skipped: {error}");
                     missing = Some(error);
                 }
             }
         }
         match missing {
-            Some(error) if wanted.is_empty() => Err(error),
-            _ => Ok(wanted),
+            Some(error) if selected.is_empty() => Err(error),
+            _ => Ok(selected),
         }
     }
 }

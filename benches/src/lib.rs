@@ -1,30 +1,31 @@
-//! What the benchmarks share.
+//! The parts that the benchmarks share.
 //!
-//! Each benchmark makes one claim. It does the same work twice in one run: with the library, and as barely as it can
-//! be done, which is the *floor*. The two alternate, so that a busy machine disturbs both alike, and what counts is
-//! the median of the ratios of neighbours, not a time.
+//! Each benchmark verifies one claim. In one run it does the same work with the library and with
+//! the least code that can do it, the *baseline*. The two alternate, so that other load on the
+//! machine affects both, and the result is the median of the ratios of neighboring measurements.
 //!
-//! `cargo xtask bench` runs all of them, `cargo xtask bench --bench flow -- --rounds 9` one of them for longer.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to the person who runs them is their job")]
+//! `cargo xtask bench` runs all benchmarks, `cargo xtask bench --bench flow -- --rounds 9` one of
+//! them with more rounds.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its progress and results")]
 
+mod baseline;
+mod bench_host;
 mod engine;
-mod floor;
-mod marks;
 mod options;
 mod program;
-mod session;
-mod site;
+mod sql_client;
 mod statistics;
 mod table;
+mod timeline;
 mod usage;
 
+pub use baseline::{Baseline, BaselineServer, DockerClient};
+pub use bench_host::BenchHost;
 pub use engine::Engine;
-pub use floor::{Client, Floor, Server};
-pub use marks::Marks;
 pub use options::Options;
 pub use program::{Result, run};
-pub use session::Session;
-pub use site::Site;
+pub use sql_client::SqlClient;
 pub use statistics::{Sample, ratios};
 pub use table::Table;
-pub use usage::{container_memory, container_processor_time, memory_of, processor_time};
+pub use timeline::Timeline;
+pub use usage::{container_cpu_time, container_memory, process_cpu_time, process_memory};

@@ -2,14 +2,14 @@ use std::{collections::BTreeMap, env};
 
 use crate::Result;
 
-/// The numbers a benchmark can be told on its command line, as `--rounds 9`.
+/// The numeric command-line options of a benchmark, such as `--rounds 9`.
 #[derive(Debug)]
 pub struct Options(BTreeMap<&'static str, u64>);
 
 impl Options {
-    /// Reads this process's command line. `known` are the options there are, with their defaults.
+    /// Parses the command line of this process. `known` lists the options with their defaults.
     pub fn from_command_line(known: &[(&'static str, u64)]) -> Result<Self> {
-        // Cargo adds `--bench` to what it is given.
+        // Cargo adds `--bench`.
         Self::parse(known, env::args().skip(1).filter(|arg| arg != "--bench"))
     }
 
@@ -21,21 +21,21 @@ impl Options {
             let Some((_, value)) = found else {
                 let known: Vec<_> = known.iter().map(|(name, default)| format!("--{name} {default}")).collect();
                 return Err(
-                    format!("unknown option {arg}; there are, with their defaults: {}", known.join(", ")).into()
+                    format!("unknown option {arg}; the options and their defaults are {}", known.join(", ")).into()
                 );
             };
             let text = args.next().unwrap_or_default();
-            *value = text.parse().map_err(|_| format!("{arg} needs a number, not {text:?}"))?;
+            *value = text.parse().map_err(|_| format!("{arg} requires a number instead of {text:?}"))?;
         }
         Ok(options)
     }
 
-    /// The value of a known option.
+    /// Returns the value of an option.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
-    /// The same as a count of things, one at the least.
+    /// Returns the value of an option as a count of at least one.
     pub fn count(&self, name: &str) -> usize {
         usize::try_from(self.get(name)).unwrap_or(usize::MAX).max(1)
     }
@@ -51,13 +51,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_has_its_default_and_what_is_not_known_is_refused() {
+    fn missing_options_have_defaults_and_unknown_options_are_rejected() {
         assert_eq!(parse(""), Ok(5));
         assert_eq!(parse("--rounds 7"), Ok(7));
         assert_eq!(
             parse("--round 7").unwrap_err(),
-            "unknown option --round; there are, with their defaults: --rounds 5"
+            "unknown option --round; the options and their defaults are --rounds 5"
         );
-        assert_eq!(parse("--rounds").unwrap_err(), "--rounds needs a number, not \"\"");
+        assert_eq!(parse("--rounds").unwrap_err(), "--rounds requires a number instead of \"\"");
     }
 }

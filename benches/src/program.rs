@@ -2,12 +2,13 @@ use std::{future::Future, process::ExitCode};
 
 use tokio::runtime::Runtime;
 
-/// The result of what a benchmark does; whatever goes wrong ends it.
+/// The result of a part of a benchmark. Any error ends the benchmark.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// Runs a benchmark to its end, to its first error or to Ctrl-C, and says what went wrong.
+/// Runs a benchmark until it ends, fails or is interrupted with Ctrl-C, and prints the error.
 ///
-/// When it returns nothing of `body` is left running, so that what the caller drops next can tidy up undisturbed.
+/// No task of `body` is left running on return, so the caller can remove what the benchmark
+/// created.
 pub fn run(body: impl Future<Output = Result<()>>) -> ExitCode {
     let interruptible = async {
         tokio::select! {
@@ -21,9 +22,11 @@ pub fn run(body: impl Future<Output = Result<()>>) -> ExitCode {
     match Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(interruptible)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Ours tell an operator more than their sentence.
-            let ours = error.downcast_ref::<trove_core::error::Error>();
-            eprintln!("error: {}", ours.map_or_else(|| error.to_string(), trove_core::error::Error::report));
+            let error_of_library = error.downcast_ref::<trove_core::error::Error>();
+            eprintln!(
+                "error: {}",
+                error_of_library.map_or_else(|| error.to_string(), trove_core::error::Error::report)
+            );
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Measurements of one thing, shown as `median (least..greatest)`.
+/// The measurements of one quantity, displayed as `median (minimum..maximum)`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
     sorted: Vec<f64>,
@@ -9,11 +9,11 @@ pub struct Sample {
 impl Sample {
     /// Adds a measurement.
     pub fn push(&mut self, value: f64) {
-        let at = self.sorted.partition_point(|other| *other < value);
-        self.sorted.insert(at, value);
+        let position = self.sorted.partition_point(|other| *other < value);
+        self.sorted.insert(position, value);
     }
 
-    /// The value in the middle, between the two in the middle of an even number; not a number where there is none.
+    /// Returns the median, or NaN without measurements.
     pub fn median(&self) -> f64 {
         let middle = self.sorted.len() / 2;
         match (self.sorted.len(), self.sorted.get(middle)) {
@@ -23,13 +23,13 @@ impl Sample {
         }
     }
 
-    /// The least of them.
-    pub fn least(&self) -> f64 {
+    /// Returns the smallest measurement, or NaN without measurements.
+    pub fn min(&self) -> f64 {
         self.sorted.first().copied().unwrap_or(f64::NAN)
     }
 
-    /// The greatest of them.
-    pub fn greatest(&self) -> f64 {
+    /// Returns the largest measurement, or NaN without measurements.
+    pub fn max(&self) -> f64 {
         self.sorted.last().copied().unwrap_or(f64::NAN)
     }
 }
@@ -42,18 +42,18 @@ impl FromIterator<f64> for Sample {
     }
 }
 
-/// With as many decimals as asked for, two unless said.
+/// Honors the precision of the format string; the default is two decimals.
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decimals = f.precision().unwrap_or(2);
-        let (median, least, greatest) = (self.median(), self.least(), self.greatest());
-        write!(f, "{median:.decimals$} ({least:.decimals$}..{greatest:.decimals$})")
+        let (median, min, max) = (self.median(), self.min(), self.max());
+        write!(f, "{median:.decimals$} ({min:.decimals$}..{max:.decimals$})")
     }
 }
 
-/// How many times the floor's measurement each of ours is, neighbour by neighbour.
-pub fn ratios(ours: &[f64], floor: &[f64]) -> Sample {
-    ours.iter().zip(floor).map(|(ours, floor)| ours / floor).collect()
+/// Returns the ratios of measurements to the baseline measurements of the same rounds.
+pub fn ratios(measured: &[f64], baseline: &[f64]) -> Sample {
+    measured.iter().zip(baseline).map(|(measured, baseline)| measured / baseline).collect()
 }
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle_whatever_the_order() {
+    fn the_median_does_not_depend_on_the_order() {
         let of = |values: &[f64]| values.iter().copied().collect::<Sample>();
         assert_eq!(of(&[3.0, 1.0, 2.0]).median(), 2.0);
         assert_eq!(of(&[4.0, 1.0, 2.0, 3.0]).median(), 2.5);
@@ -70,8 +70,8 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_of_neighbours() {
-        // Twice as slow for a while disturbs neither ratio.
-        assert_eq!(ratios(&[1.5, 3.0], &[1.0, 2.0]).greatest(), 1.5);
+    fn ratios_compare_measurements_of_the_same_round() {
+        // A slow round changes neither ratio.
+        assert_eq!(ratios(&[1.5, 3.0], &[1.0, 2.0]).max(), 1.5);
     }
 }

@@ -1,13 +1,13 @@
 use std::fmt;
 
-/// A small table of text for a terminal, its first column to the left and the others to the right.
+/// A text table for a terminal. The first column is aligned to the left, the others to the right.
 #[derive(Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table of these columns.
+    /// Creates a table with these column headers.
     pub fn new<const N: usize>(columns: [&str; N]) -> Self {
         Self { rows: vec![columns.map(str::to_owned).into()] }
     }
@@ -42,9 +42,9 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(["what", "ms"]);
+        let mut table = Table::new(["name", "ms"]);
         table.row(["a longer one".to_owned(), "1".to_owned()]);
         table.row(["µ".to_owned(), "100".to_owned()]);
-        assert_eq!(table.to_string(), "what           ms\na longer one    1\nµ             100\n");
+        assert_eq!(table.to_string(), "name           ms\na longer one    1\nµ             100\n");
     }
 }

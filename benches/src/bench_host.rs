@@ -1,4 +1,4 @@
-//! A place on this machine for databases, which is cleared when it goes.
+//! A temporary local platform for one engine.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,44 +11,48 @@ use trove_drivers::{LocalPlatform, LocalPlatformBuilder, MariaDb, MySql, Postgre
 
 use crate::{Engine, Result};
 
-/// The label that all containers and networks of a site carry, the library's and the floor's.
+/// The label of the containers and networks of a host: those of the library and of the baseline.
 const LABEL: &str = "io.trove.scope";
 
-/// A directory with a local platform of its own. Dropped, it takes everything along that was made in it, whatever
-/// happened; nothing may be at work there any more.
+/// A temporary directory with a local platform. Removes its directory, containers and networks when
+/// dropped, also after an error. Nothing may run on it by then.
 #[derive(Debug)]
-pub struct Site {
+pub struct BenchHost {
     directory: TempDir,
     platform: LocalPlatform,
     engine: Engine,
     image: String,
 }
 
-impl Site {
-    /// A site for an engine in a new directory below `parent`.
+impl BenchHost {
+    /// Creates a host for an engine in a new directory below `parent`.
     pub fn new(parent: &str, engine: Engine) -> Result<Self> {
-        Self::at(parent, engine, |platform| platform)
+        Self::create(parent, engine, |platform| platform)
     }
 
-    /// The same with guest agents that are processes of their own, this program.
+    /// Creates a host on which guest agents run as processes of this program.
     pub fn with_agents(parent: &str, engine: Engine, program: &Path) -> Result<Self> {
-        Self::at(parent, engine, |platform| platform.agent_program(program).agent_environment(std::env::vars_os()))
+        Self::create(parent, engine, |platform| platform.agent_program(program).agent_environment(std::env::vars_os()))
     }
 
-    fn at(parent: &str, engine: Engine, so: impl FnOnce(LocalPlatformBuilder) -> LocalPlatformBuilder) -> Result<Self> {
+    fn create(
+        parent: &str,
+        engine: Engine,
+        configure: impl FnOnce(LocalPlatformBuilder) -> LocalPlatformBuilder,
+    ) -> Result<Self> {
         let image = engine.image()?;
         let directory = TempDir::with_prefix_in("bench-", parent)?;
-        let platform = so(LocalPlatform::builder(directory.path().join("root"))).connect()?;
+        let platform = configure(LocalPlatform::builder(directory.path().join("root"))).connect()?;
         Ok(Self { directory, platform, engine, image })
     }
 
-    /// The service, as an embedder starts it.
+    /// Starts the service as an embedder does.
     pub async fn start(&self) -> Result<Trove> {
-        Ok(self.service().start().await?)
+        Ok(self.builder().start().await?)
     }
 
-    /// The service before it is started: the engine on this machine, with a store on SQLite.
-    pub fn service(&self) -> Builder {
+    /// Returns the builder of a service with this platform, the engine and a store on SQLite.
+    pub fn builder(&self) -> Builder {
         let store = format!("sqlite:{}", self.path().join("trove.db").display());
         let builder = Trove::builder().store(store).platform(self.platform.clone());
         let (version, image) = (self.engine.version(), self.image());
@@ -59,35 +63,35 @@ impl Site {
         }
     }
 
-    /// The directory; that of the platform is inside, beside whatever else is put there.
+    /// Returns the temporary directory, which contains that of the platform.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// A new directory here.
+    /// Creates a directory in the temporary directory.
     pub fn subdirectory(&self, name: &str) -> Result<PathBuf> {
         let path = self.path().join(name);
         std::fs::create_dir(&path)?;
         Ok(path)
     }
 
-    /// The engine whose databases are made here.
+    /// Returns the engine.
     pub fn engine(&self) -> Engine {
         self.engine
     }
 
-    /// The engine's image.
+    /// Returns the image of the engine.
     pub fn image(&self) -> &str {
         &self.image
     }
 
-    /// The label by which what is made beside the library is cleared away too.
+    /// Returns the label by which containers and networks are removed when the host is dropped.
     pub fn label(&self) -> (&'static str, &str) {
         (LABEL, self.platform.scope())
     }
 }
 
-impl Drop for Site {
+impl Drop for BenchHost {
     fn drop(&mut self) {
         let filter = format!("label={LABEL}={}", self.platform.scope());
         remove(&["ps", "--all", "--quiet", "--filter", &filter], &["rm", "--force", "--volumes"]);
@@ -95,7 +99,7 @@ impl Drop for Site {
     }
 }
 
-/// Removes what is listed. Where that fails there is nobody left to tell but the person at the terminal.
+/// Removes the objects that a `docker` command lists, and prints those that it could not remove.
 fn remove(list: &[&str], remove: &[&str]) {
     let listed = Command::new("docker").args(list).output();
     let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
@@ -105,6 +109,6 @@ fn remove(list: &[&str], remove: &[&str]) {
     }
     let removed = Command::new("docker").args(remove).args(&ids).output();
     if !removed.is_ok_and(|output| output.status.success()) {
-        eprintln!("could not remove all of: {}", ids.join(" "));
+        eprintln!("could not remove all of {}", ids.join(" "));
     }
 }

@@ -1,4 +1,4 @@
-//! Clients of the servers, each with as little between as there can be.
+//! SQL clients of the servers.
 
 use std::{
     fs::File,
@@ -13,9 +13,9 @@ use trove_core::model::Endpoint;
 
 use crate::{Engine, Result};
 
-/// A session with a server. Dropped, it ends.
+/// A connection to a server; closed when dropped.
 #[derive(Debug)]
-pub struct Session(Protocol);
+pub struct SqlClient(Protocol);
 
 #[derive(Debug)]
 enum Protocol {
@@ -23,8 +23,8 @@ enum Protocol {
     MySql(Conn),
 }
 
-impl Session {
-    /// Over TCP, as a user with a password.
+impl SqlClient {
+    /// Connects over TCP as a user with a password.
     pub async fn connect(
         engine: Engine,
         endpoint: &Endpoint,
@@ -47,9 +47,9 @@ impl Session {
         Ok(Self(Protocol::MySql(Conn::new(options).await?)))
     }
 
-    /// Over the socket in a directory, as a user who is let in there.
-    pub async fn local(engine: Engine, directory: &Path, user: &str) -> Result<Self> {
-        // The path of a socket must not exceed 107 bytes; a descriptor's is short.
+    /// Connects over the Unix socket in a directory as a user without a password.
+    pub async fn connect_locally(engine: Engine, directory: &Path, user: &str) -> Result<Self> {
+        // The path of a socket is limited to 107 bytes. That of a file descriptor is short.
         let directory = File::open(directory)?;
         let short = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         if engine == Engine::PostgreSql {
@@ -62,8 +62,8 @@ impl Session {
         Ok(Self(Protocol::MySql(Conn::new(options).await?)))
     }
 
-    /// Runs a statement.
-    pub async fn run(&mut self, statement: &str) -> Result<()> {
+    /// Executes a statement.
+    pub async fn execute(&mut self, statement: &str) -> Result<()> {
         match &mut self.0 {
             Protocol::PostgreSql(client, _) => client.batch_execute(statement).await?,
             Protocol::MySql(client) => client.query_drop(statement).await?,
@@ -71,22 +71,22 @@ impl Session {
         Ok(())
     }
 
-    /// The value in the last column of a query's first row, as text.
-    pub async fn ask(&mut self, query: &str) -> Result<String> {
-        let answer = match &mut self.0 {
+    /// Returns the last column of the first row of a query as text.
+    pub async fn query(&mut self, sql: &str) -> Result<String> {
+        let value = match &mut self.0 {
             Protocol::PostgreSql(client, _) => {
-                let messages = client.simple_query(query).await?;
+                let messages = client.simple_query(sql).await?;
                 messages.into_iter().find_map(|message| match message {
                     SimpleQueryMessage::Row(row) => row.get(row.len() - 1).map(str::to_owned),
                     _ => None,
                 })
             }
             Protocol::MySql(client) => {
-                let row = client.query_first::<mysql_async::Row, _>(query).await?;
+                let row = client.query_first::<mysql_async::Row, _>(sql).await?;
                 row.and_then(|row| row.get(row.len() - 1))
             }
         };
-        answer.ok_or_else(|| "the server answers nothing".into())
+        value.ok_or_else(|| "the query returned no rows".into())
     }
 
     async fn postgresql(config: &tokio_postgres::Config) -> Result<Self> {
@@ -95,7 +95,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for SqlClient {
     fn drop(&mut self) {
         if let Protocol::PostgreSql(_, connection) = &self.0 {
             connection.abort();

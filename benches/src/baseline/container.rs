@@ -1,4 +1,4 @@
-//! Containers as barely as they can be had.
+//! Containers with minimal options.
 
 use std::{collections::HashMap, io::Write, net::Ipv4Addr, process::Stdio};
 
@@ -14,72 +14,72 @@ use tokio::process::Command;
 
 use crate::Result;
 
-/// By what containers are made.
-pub enum Client {
+/// The interface through which containers are created.
+pub enum DockerClient {
     /// The Docker Engine's API.
     Api(Docker),
     /// The `docker` command.
     Command,
 }
 
-/// A container to make.
-pub(super) struct Container {
+/// The parameters of a container.
+pub(super) struct ContainerSpec {
     pub(super) name: String,
     pub(super) image: String,
     pub(super) label: (String, String),
     pub(super) command: Vec<String>,
     pub(super) environment: Vec<String>,
-    pub(super) user: u32,
+    pub(super) uid: u32,
     pub(super) memory: u64,
     pub(super) cpus: u32,
     pub(super) binds: Vec<String>,
-    /// None for one that needs no network.
-    pub(super) port: Option<Port>,
+    /// None for a container without network.
+    pub(super) port: Option<PublishedPort>,
 }
 
 /// A port that is published on loopback.
-pub(super) struct Port {
+pub(super) struct PublishedPort {
     pub(super) network: String,
     pub(super) container: u16,
     pub(super) host: u16,
 }
 
-impl Client {
-    /// By the Engine API of this machine.
+impl DockerClient {
+    /// Connects to the Engine API of this machine.
     pub fn api() -> Result<Self> {
         Ok(Self::Api(Docker::connect_with_defaults()?))
     }
 
-    /// Runs a container to its end and removes it.
-    pub(super) async fn run(&self, container: &Container) -> Result<()> {
+    /// Runs a container until it exits, and removes it.
+    pub(super) async fn run(&self, container: &ContainerSpec) -> Result<()> {
         match self {
             Self::Api(docker) => {
                 container.start(docker).await?;
-                let ended = docker.wait_container(&container.name, None::<WaitContainerOptions>).next().await;
-                // An exit code that is not 0 is an error here.
-                ended.transpose()?;
+                let exit = docker.wait_container(&container.name, None::<WaitContainerOptions>).next().await;
+                // A nonzero exit code is an error here.
+                exit.transpose()?;
                 self.remove(&container.name).await
             }
             Self::Command => succeed(container.docker(&["run", "--rm"])?).await,
         }
     }
 
-    /// Starts a container that goes on.
-    pub(super) async fn start(&self, container: &Container) -> Result<()> {
+    /// Starts a container in the background.
+    pub(super) async fn start(&self, container: &ContainerSpec) -> Result<()> {
         match self {
             Self::Api(docker) => container.start(docker).await,
             Self::Command => succeed(container.docker(&["run", "--detach"])?).await,
         }
     }
 
-    /// Has a container end by a signal.
+    /// Sends a signal to a container and waits until it exits.
     pub(super) async fn stop(&self, name: &str, signal: &str) -> Result<()> {
         match self {
             Self::Api(docker) => {
                 let options = KillContainerOptionsBuilder::new().signal(signal).build();
                 docker.kill_container(name, Some(options)).await?;
-                let ended = docker.wait_container(name, None::<WaitContainerOptions>).next().await;
-                ended.transpose()?;
+                let exit = docker.wait_container(name, None::<WaitContainerOptions>).next().await;
+                exit.transpose()?;
                 Ok(())
             }
             Self::Command => {
@@ -100,25 +100,25 @@ impl Client {
     }
 }
 
-/// Makes a bridge network.
-pub(super) async fn make_network(name: String, (label, value): (&str, &str)) -> Result<()> {
+/// Creates a bridge network.
+pub(super) async fn create_network(name: String, (label, value): (&str, &str)) -> Result<()> {
     let labels = Some(HashMap::from([(label.to_owned(), value.to_owned())]));
     let request = NetworkCreateRequest { name, labels, ..Default::default() };
     Docker::connect_with_defaults()?.create_network(request).await?;
     Ok(())
 }
 
-impl Container {
+impl ContainerSpec {
     async fn start(&self, docker: &Docker) -> Result<()> {
         let memory = i64::try_from(self.memory)?;
-        let inside = self.port.as_ref().map(|port| format!("{}/tcp", port.container));
+        let container_port = self.port.as_ref().map(|port| format!("{}/tcp", port.container));
         let body = ContainerCreateBody {
             image: Some(self.image.clone()),
             entrypoint: Some(Vec::new()),
             cmd: Some(self.command.clone()),
             env: Some(self.environment.clone()),
-            user: Some(format!("{0}:{0}", self.user)),
-            exposed_ports: inside.clone().map(|inside| vec![inside]),
+            user: Some(format!("{0}:{0}", self.uid)),
+            exposed_ports: container_port.clone().map(|port| vec![port]),
             labels: Some(HashMap::from([self.label.clone()])),
             host_config: Some(HostConfig {
                 memory: Some(memory),
@@ -126,9 +126,9 @@ impl Container {
                 nano_cpus: Some(i64::from(self.cpus) * 1_000_000_000),
                 binds: Some(self.binds.clone()),
                 network_mode: Some(self.network().to_owned()),
-                port_bindings: inside.zip(self.port.as_ref()).map(|(inside, port)| {
+                port_bindings: container_port.zip(self.port.as_ref()).map(|(container_port, port)| {
                     let (host_ip, host_port) = (Some(Ipv4Addr::LOCALHOST.to_string()), Some(port.host.to_string()));
-                    HashMap::from([(inside, Some(vec![PortBinding { host_ip, host_port }]))])
+                    HashMap::from([(container_port, Some(vec![PortBinding { host_ip, host_port }]))])
                 }),
                 ..Default::default()
             }),
@@ -139,11 +139,11 @@ impl Container {
         Ok(docker.start_container(&self.name, None).await?)
     }
 
-    fn docker(&self, how: &[&str]) -> Result<Command> {
+    fn docker(&self, subcommand: &[&str]) -> Result<Command> {
         let (label, value) = &self.label;
         let mut docker = Command::new("docker");
-        docker.args(how).args(["--name", &self.name, "--label", &format!("{label}={value}")]);
-        docker.arg(format!("--user={0}:{0}", self.user)).arg(format!("--cpus={}", self.cpus));
+        docker.args(subcommand).args(["--name", &self.name, "--label", &format!("{label}={value}")]);
+        docker.arg(format!("--user={0}:{0}", self.uid)).arg(format!("--cpus={}", self.cpus));
         docker.arg(format!("--memory={0}", self.memory)).arg(format!("--memory-swap={0}", self.memory));
         docker.args(self.environment.iter().flat_map(|variable| ["--env", variable]));
         docker.args(self.binds.iter().flat_map(|bind| ["--volume", bind]));
@@ -151,7 +151,7 @@ impl Container {
         if let Some(port) = &self.port {
             docker.arg(format!("--publish={}:{}:{}", Ipv4Addr::LOCALHOST, port.host, port.container));
         }
-        let (program, arguments) = self.command.split_first().ok_or("a container runs something")?;
+        let (program, arguments) = self.command.split_first().ok_or("the command of a container is empty")?;
         docker.arg(format!("--entrypoint={program}")).arg(&self.image).args(arguments);
         Ok(docker)
     }
@@ -173,5 +173,5 @@ async fn succeed(mut command: Command) -> Result<()> {
         return Ok(());
     }
     std::io::stderr().write_all(&output.stderr)?;
-    Err(format!("a docker command ended with {}", output.status).into())
+    Err(format!("a docker command failed with {}", output.status).into())
 }

@@ -1,4 +1,4 @@
-//! Bare commits.
+//! Commits without an engine.
 
 use std::{path::Path, str::FromStr, time::Duration, time::Instant};
 
@@ -10,20 +10,20 @@ use sqlx::{
 use tokio::task::JoinSet;
 use trove_benches::Result;
 
-/// As the store has on PostgreSQL.
+/// The number of connections of the store on PostgreSQL.
 const CONNECTIONS: u32 = 8;
 const ROWS: i64 = 16;
-const UPDATE: &str = "UPDATE bare SET value = value + 1 WHERE id = $1";
+const UPDATE: &str = "UPDATE baseline SET value = value + 1 WHERE id = $1";
 
-/// A table of one's own beside the store's, in the same database.
+/// A separate table in the database of the store.
 #[derive(Clone)]
-pub(super) enum Floor {
+pub(super) enum CommitBaseline {
     Sqlite(SqlitePool),
     Postgres(PgPool),
 }
 
-impl Floor {
-    /// With what the store sets: WAL, and every commit synced.
+impl CommitBaseline {
+    /// Opens the database with the settings of the store: WAL, every commit synced.
     pub(super) async fn sqlite(path: &Path) -> Result<Self> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -31,7 +31,7 @@ impl Floor {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options).await?;
-        Self::Sqlite(pool).filled().await
+        Self::Sqlite(pool).create_rows().await
     }
 
     pub(super) async fn postgres(url: &str) -> Result<Self> {
@@ -42,38 +42,42 @@ impl Floor {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        Self::Postgres(pool).filled().await
+        Self::Postgres(pool).create_rows().await
     }
 
-    /// Commits this often, by as many tasks at once; returns how long that took.
-    pub(super) async fn commit(&self, commits: usize, at_once: usize) -> Result<Duration> {
+    /// Commits this number of updates in concurrent tasks; returns the elapsed time.
+    pub(super) async fn commit(&self, commits: usize, concurrency: usize) -> Result<Duration> {
         let started = Instant::now();
         let mut tasks: JoinSet<Result<()>> = JoinSet::new();
-        for (row, task) in (0..ROWS).cycle().zip(0..at_once) {
-            let (floor, mine) = (self.clone(), (task..commits).step_by(at_once).len());
+        for (row, task) in (0..ROWS).cycle().zip(0..concurrency) {
+            let (baseline, count) = (self.clone(), (task..commits).step_by(concurrency).len());
             tasks.spawn(async move {
-                for _ in 0..mine {
-                    floor.update(row).await?;
+                for _ in 0..count {
+                    baseline.update(row).await?;
                 }
                 Ok(())
             });
         }
-        while let Some(done) = tasks.join_next().await {
-            done??;
+        while let Some(outcome) = tasks.join_next().await {
+            outcome??;
         }
         Ok(started.elapsed())
     }
 
-    async fn filled(self) -> Result<Self> {
-        self.execute("CREATE TABLE bare (id BIGINT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)", None).await?;
+    async fn create_rows(self) -> Result<Self> {
+        self.execute("CREATE TABLE baseline (id BIGINT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)", None).await?;
         for row in 0..ROWS {
-            self.execute("INSERT INTO bare (id, value) VALUES ($1, 0)", Some(row)).await?;
+            self.execute("INSERT INTO baseline (id, value) VALUES ($1, 0)", Some(row)).await?;
         }
         Ok(self)
     }
 
     async fn update(&self, row: i64) -> Result<()> {
-        if self.execute(UPDATE, Some(row)).await? == 1 { Ok(()) } else { Err("a row of the floor is missing".into()) }
+        if self.execute(UPDATE, Some(row)).await? == 1 {
+            Ok(())
+        } else {
+            Err("a row of the baseline is missing".into())
+        }
     }
 
     async fn execute(&self, sql: &'static str, row: Option<i64>) -> Result<u64> {
