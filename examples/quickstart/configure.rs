@@ -15,7 +15,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The two parameters, each with a value other than its default.
 struct Change {
-    live: (&'static str, &'static str),
+    dynamic: (&'static str, &'static str),
     restart: (&'static str, &'static str),
 }
 
@@ -28,47 +28,48 @@ pub(crate) async fn configure(
     report: &Report,
 ) -> Result<String> {
     let change = Change::of(&options.datastore);
-    let ((live, live_value), (late, late_value)) = (change.live, change.restart);
+    let ((dynamic, dynamic_value), (restart, restart_value)) = (change.dynamic, change.restart);
     let before = values(instance, &change, app).await?;
 
     let mut new = NewConfiguration::new("quickstart", &options.datastore);
     if let Some(version) = &options.version {
         new = new.version(version);
     }
-    // Validated by the parameter catalog of the image.
-    let group = service.trove.configurations().create(new.set(live, live_value).set(late, late_value)).await?;
+    // Validated against the parameter catalog of the image.
+    let group =
+        service.trove.configurations().create(new.set(dynamic, dynamic_value).set(restart, restart_value)).await?;
     report.follow(service, async { instance.configure(group.id).await?.wait().await }).await?;
-    expect(values(instance, &change, app).await?, [live_value, &before[1]])?;
-    expect_restart_required(service, instance, &[late]).await?;
+    expect(values(instance, &change, app).await?, [dynamic_value, &before[1]])?;
+    expect_restart_required(service, instance, &[restart]).await?;
 
     report.follow(service, async { instance.restart().await?.active().await }).await?;
-    expect(values(instance, &change, app).await?, [live_value, late_value])?;
+    expect(values(instance, &change, app).await?, [dynamic_value, restart_value])?;
     expect_restart_required(service, instance, &[]).await?;
 
     report.follow(service, async { instance.unconfigure().await?.wait().await }).await?;
-    expect(values(instance, &change, app).await?, [&before[0], late_value])?;
+    expect(values(instance, &change, app).await?, [&before[0], restart_value])?;
     service.trove.configurations().delete(group.id).await?;
     Ok(format!(
-        "{live} was changed to {live_value} at once and {late} to {late_value} by a restart; then both were reset"
+        "{dynamic} was changed to {dynamic_value} at once and {restart} to {restart_value} by a restart; then both were reset"
     ))
 }
 
 impl Change {
     fn of(datastore: &str) -> Self {
         if datastore == "postgresql" {
-            return Self { live: ("work_mem", "12MB"), restart: ("max_locks_per_transaction", "80") };
+            return Self { dynamic: ("work_mem", "12MB"), restart: ("max_locks_per_transaction", "80") };
         }
         if datastore == "valkey" {
-            return Self { live: ("maxmemory-policy", "allkeys-lru"), restart: ("databases", "24") };
+            return Self { dynamic: ("maxmemory-policy", "allkeys-lru"), restart: ("databases", "24") };
         }
-        Self { live: ("wait_timeout", "600"), restart: ("back_log", "90") }
+        Self { dynamic: ("wait_timeout", "600"), restart: ("back_log", "90") }
     }
 }
 
 /// Returns the effective values in a new session.
 async fn values(instance: &InstanceHandle, change: &Change, app: &App) -> Result<[String; 2]> {
     let mut client = app.connect(instance).await?;
-    Ok([client.parameter(change.live.0).await?, client.parameter(change.restart.0).await?])
+    Ok([client.parameter(change.dynamic.0).await?, client.parameter(change.restart.0).await?])
 }
 
 fn expect(found: [String; 2], wanted: [&str; 2]) -> Result<()> {

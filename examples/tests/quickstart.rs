@@ -1,6 +1,6 @@
-//! The quickstart as a newcomer runs it, on a real Docker engine.
+//! Tests of the quickstart on a real Docker engine.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-/// The image of a datastore's default version.
+/// Returns the image of the default version of a datastore.
 fn image(datastore: &str) -> String {
     let (variable, image) = match datastore {
         "mysql" => ("TROVE_IMAGE_MYSQL_9_7", "trove-local/mysql:9.7"),
@@ -33,95 +33,96 @@ fn quickstart(directory: &Path, datastore: &str, args: &[&str]) -> Child {
         .unwrap()
 }
 
-/// All it says, one object a line.
-fn everything(child: &mut Child) -> Vec<Value> {
+/// Reads the output, one object per line, until it ends.
+fn read_output(child: &mut Child) -> Vec<Value> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let told: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
-    assert!(told.iter().all(|line| line["event"].is_string() && line["instance"].is_string()), "{told:#?}");
-    told
+    let output: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert!(output.iter().all(|line| line["event"].is_string() && line["instance"].is_string()), "{output:#?}");
+    output
 }
 
 #[test]
-fn the_tour_of_postgresql_ends_well_and_leaves_nothing() {
-    tour("postgresql", "work_mem was changed");
+fn the_tour_of_postgresql_succeeds_and_leaves_nothing_behind() {
+    take_tour("postgresql", "work_mem was changed");
 }
 
 #[test]
-fn the_tour_of_mysql_ends_well_and_leaves_nothing() {
-    tour("mysql", "wait_timeout was changed");
+fn the_tour_of_mysql_succeeds_and_leaves_nothing_behind() {
+    take_tour("mysql", "wait_timeout was changed");
 }
 
 #[test]
-fn the_tour_of_mariadb_ends_well_and_leaves_nothing() {
-    tour("mariadb", "wait_timeout was changed");
+fn the_tour_of_mariadb_succeeds_and_leaves_nothing_behind() {
+    take_tour("mariadb", "wait_timeout was changed");
 }
 
 #[test]
-fn the_tour_of_valkey_ends_well_and_leaves_nothing() {
-    tour("valkey", "maxmemory-policy was changed");
+fn the_tour_of_valkey_succeeds_and_leaves_nothing_behind() {
+    take_tour("valkey", "maxmemory-policy was changed");
 }
 
-/// `configured` is in what is told of the parameters.
-fn tour(datastore: &str, configured: &str) {
+/// Takes the tour. `change` occurs in the summary of the configuration phase.
+fn take_tour(datastore: &str, change: &str) {
     let directory = tempfile::tempdir().unwrap();
     let mut child = quickstart(directory.path(), datastore, &[]);
-    let told = everything(&mut child);
-    assert!(child.wait().unwrap().success(), "{told:#?}");
-    let ends: Vec<_> = told.iter().filter(|line| line["event"] == "phase_end").collect();
+    let output = read_output(&mut child);
+    assert!(child.wait().unwrap().success(), "{output:#?}");
+    let ends: Vec<_> = output.iter().filter(|line| line["event"] == "phase_end").collect();
     let phases: Vec<_> = ends.iter().map(|line| line["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["create", "use", "accounts", "restart", "configure", "delete"]);
-    assert!(ends[4]["message"].as_str().unwrap().contains(configured), "{told:#?}");
-    assert_eq!(told.last().unwrap()["event"], "done");
+    assert!(ends[4]["message"].as_str().unwrap().contains(change), "{output:#?}");
+    assert_eq!(output.last().unwrap()["event"], "done");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn a_kept_instance_of_postgresql_serves_by_the_told_command_until_it_is_deleted() {
-    kept("postgresql", "-At -c 'SELECT count(*) FROM tour'");
+fn the_printed_command_connects_to_a_kept_postgresql_instance_until_it_is_deleted() {
+    keep("postgresql", "-At -c 'SELECT count(*) FROM tour'");
 }
 
 #[test]
-fn a_kept_instance_of_mariadb_serves_by_the_told_command_until_it_is_deleted() {
-    kept("mariadb", "-N -e 'SELECT count(*) FROM tour'");
+fn the_printed_command_connects_to_a_kept_mariadb_instance_until_it_is_deleted() {
+    keep("mariadb", "-N -e 'SELECT count(*) FROM tour'");
 }
 
 #[test]
-fn a_kept_instance_of_valkey_serves_by_the_told_command_until_it_is_deleted() {
-    kept("valkey", "--no-auth-warning DBSIZE");
+fn the_printed_command_connects_to_a_kept_valkey_instance_until_it_is_deleted() {
+    keep("valkey", "--no-auth-warning DBSIZE");
 }
 
-/// `query` has the client print how many rows there are, and nothing else.
-fn kept(datastore: &str, query: &str) {
+/// Keeps an instance and runs the printed command. With the arguments in `query` the client prints
+/// only the number of rows.
+fn keep(datastore: &str, query: &str) {
     let directory = tempfile::tempdir().unwrap();
     let mut child = quickstart(directory.path(), datastore, &["--keep"]);
-    let told = everything(&mut child);
-    assert!(child.wait().unwrap().success(), "{told:#?}");
-    let kept = told.iter().find(|line| line["event"] == "kept").unwrap();
+    let output = read_output(&mut child);
+    assert!(child.wait().unwrap().success(), "{output:#?}");
+    let kept = output.iter().find(|line| line["event"] == "kept").unwrap();
     let command = format!("{} {query}", kept["command"].as_str().unwrap());
-    let here = directory.path().display();
-    // The client is the one in the server's image.
-    let answer = Command::new("docker")
+    let path = directory.path().display();
+    // The image of the server contains the client.
+    let client = Command::new("docker")
         .args(["run", "--rm", "--network=host", "--entrypoint=sh"])
-        .args([format!("--volume={here}:{here}"), format!("--workdir={here}"), image(datastore)])
+        .args([format!("--volume={path}:{path}"), format!("--workdir={path}"), image(datastore)])
         .args(["-c", &command])
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "1000", "{command}: {answer:?}");
-    // Whichever engine it is of.
+    assert_eq!(String::from_utf8_lossy(&client.stdout).trim(), "1000", "{command}: {client:?}");
+    // `--delete` works for every datastore.
     let mut child = quickstart(directory.path(), "postgresql", &["--delete", kept["instance"].as_str().unwrap()]);
-    everything(&mut child);
+    read_output(&mut child);
     assert!(child.wait().unwrap().success());
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn an_interruption_removes_what_was_made() {
+fn an_interrupted_tour_removes_the_instance() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = quickstart(directory.path(), "postgresql", &[]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // In the middle of a creation, whose container is on its way.
-    let preparing = lines.by_ref().find(|line| line.as_ref().unwrap().contains("\"progress\""));
-    assert!(preparing.is_some());
+    // Interrupts the creation of the container.
+    let progress = lines.by_ref().find(|line| line.as_ref().unwrap().contains("\"progress\""));
+    assert!(progress.is_some());
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let last = lines.last().unwrap().unwrap();
@@ -131,16 +132,16 @@ fn an_interruption_removes_what_was_made() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_before_anything_is_made() {
+fn invalid_options_are_rejected_before_anything_is_created() {
     let directory = tempfile::tempdir().unwrap();
-    let nowhere = "5b364776-5112-479a-91d9-bd53b9e9488a";
+    let unknown = "5b364776-5112-479a-91d9-bd53b9e9488a";
     for (datastore, args) in
-        [("postgresql", ["--version", "3"].as_slice()), ("oracle", &[]), ("mysql", &["--delete", nowhere])]
+        [("postgresql", ["--version", "3"].as_slice()), ("oracle", &[]), ("mysql", &["--delete", unknown])]
     {
         let mut child = quickstart(directory.path(), datastore, args);
-        let told = everything(&mut child);
+        let output = read_output(&mut child);
         assert_eq!(child.wait().unwrap().code(), Some(1), "{datastore} {args:?}");
-        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(output.len(), 1, "{output:?}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -1,4 +1,5 @@
-//! The crates that `deny.toml` bans, checked with cargo alone; and cargo-deny itself if it is installed.
+//! The crates that `deny.toml` bans, checked with cargo alone; and cargo-deny itself if it is
+//! installed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::machine;
 
 const CONFIGURATION: &str = "deny.toml";
-/// Prints the depth and the name of each package; the dependencies of a package are printed where it first occurs.
+/// Prints the depth and the name of each package; the dependencies of a package are printed where
+/// it first occurs.
 const TREE: [&str; 9] =
     ["tree", "--workspace", "--all-features", "--edges", "normal,build", "--prefix", "depth", "--format", " {p}"];
 

@@ -1,4 +1,5 @@
-//! Running other programs: echoed before they start, limited in time, and judged by their exit status.
+//! Running other programs: echoed before they start, limited in time, and judged by their exit
+//! status.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,7 +16,8 @@ use process_tree::terminate_tree;
 pub(crate) mod process_tree;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
-/// How long to read the output of a program that has ended, if a process that it started still holds the pipe open.
+/// How long to read the output of a program that has ended, if a process that it started still
+/// holds the pipe open.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns `cargo` with these arguments, the same cargo that runs this program.
@@ -62,14 +64,16 @@ impl Command {
         self
     }
 
-    /// Does the same if standard output is still empty after this long. Only for [`for_each_line`](Self::for_each_line)
-    /// and [`for_each_stdout_line`](Self::for_each_stdout_line).
+    /// Does the same if standard output is still empty after this long. Only for
+    /// [`for_each_line`](Self::for_each_line) and
+    /// [`for_each_stdout_line`](Self::for_each_stdout_line).
     pub(crate) fn first_output_timeout(mut self, timeout: Duration) -> Self {
         self.first_output_timeout = Some(timeout);
         self
     }
 
-    /// Runs the program with its output redirected to standard error, since standard output carries only results.
+    /// Runs the program with its output redirected to standard error, since standard output carries
+    /// only results.
     pub(crate) fn run(mut self) -> Result<()> {
         self.echo();
         self.inner.stdout(io::stderr());
@@ -93,7 +97,8 @@ impl Command {
         self.supervise(child, on_line)
     }
 
-    /// Runs the program silently and returns its standard output. An error includes its standard error.
+    /// Runs the program silently and returns its standard output. An error includes its standard
+    /// error.
     pub(crate) fn output(mut self) -> Result<String> {
         self.inner.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = self.spawn()?;
@@ -117,7 +122,8 @@ impl Command {
         let pipe: Option<ChildStdout> = child.stdout.take();
         reader.inner.stdin(pipe.map_or_else(Stdio::null, Stdio::from)).stdout(io::stderr());
         let reading = reader.spawn();
-        // Closes our copy of the pipe: with it open, a writer would block forever after its reader died.
+        // Closes our copy of the pipe: with it open, a writer would block forever after its reader
+        // died.
         reader.inner.stdin(Stdio::null());
         let written = self.supervise(child, |_, _| {});
         let read = reading.and_then(|child| reader.supervise(child, |_, _| {}));
@@ -127,7 +133,8 @@ impl Command {
         }
     }
 
-    /// Replaces this process by the program, which keeps the terminal and sets the exit status. Returns only on failure.
+    /// Replaces this process by the program, which keeps the terminal and sets the exit status.
+    /// Returns only on failure.
     pub(crate) fn exec(mut self) -> Result<()> {
         self.inner.stdin(Stdio::inherit());
         let error = self.inner.exec();
@@ -217,8 +224,8 @@ fn read_lines(child: &mut Child) -> Receiver<(Stream, String)> {
     lines
 }
 
-/// Sends lines from a thread that ends with the pipe. It is not joined: a daemon that the program left running holds the
-/// pipe open.
+/// Sends lines from a thread that ends with the pipe. It is not joined: a daemon that the program
+/// left running holds the pipe open.
 fn forward(stream: Stream, source: impl Read + Send + 'static, sender: Sender<(Stream, String)>) {
     thread::spawn(move || {
         let mut source = BufReader::new(source);

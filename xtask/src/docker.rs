@@ -18,7 +18,8 @@ pub(crate) fn docker<const N: usize>(args: [&str; N]) -> Command {
     Command::new("docker").args(args)
 }
 
-/// Returns once an engine answers. The error says how to get one if it cannot be installed or started here.
+/// Returns once an engine answers. The error says how to get one if it cannot be installed or
+/// started here.
 pub(crate) fn ensure() -> Result<()> {
     if !machine::has_program("docker") {
         install()?;
@@ -63,7 +64,8 @@ fn install() -> Result<()> {
     }
 }
 
-/// Tries the service manager first, then the daemon itself: containers and chroots often have no working service manager.
+/// Tries the service manager first, then the daemon itself: containers and chroots often have no
+/// working service manager.
 fn start() -> Result<()> {
     let managed = if Path::new("/run/systemd/system").is_dir() {
         Command::new("systemctl").args(["start", "docker"]).run()

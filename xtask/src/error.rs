@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-/// What every command returns.
+/// The result of a command.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a command failed.

@@ -1,5 +1,5 @@
-//! The images of databases and of the message broker: the official ones, or equivalent ones built from Debian packages if
-//! no registry answers.
+//! The images of databases and of the message broker: the official ones, or equivalent ones built
+//! from Debian packages if no registry answers.
 //!
 //! To add an image, add a row to [`IMAGES`].
 
@@ -20,7 +20,8 @@ pub(crate) struct Image {
     pub(crate) product: &'static str,
     pub(crate) version: &'static str,
     official: &'static str,
-    /// How to build it if it cannot be pulled; none if Debian has no such package, and then tests do without.
+    /// How to build it if it cannot be pulled; none if Debian has no such package, and then tests
+    /// do without.
     recipe: Option<Recipe>,
 }
 
@@ -160,7 +161,8 @@ pub(crate) fn ensure_all() -> Result<Vec<AvailableImage>> {
     ensure(IMAGES.iter())
 }
 
-/// Makes images available: present, else pulled, else built. Omits those that can only be pulled if no registry has them.
+/// Makes images available: present, else pulled, else built. Omits those that can only be pulled if
+/// no registry has them.
 pub(crate) fn ensure(images: impl Iterator<Item = &'static Image>) -> Result<Vec<AvailableImage>> {
     let mut registry = Registry::default();
     let mut available = Vec::new();
@@ -202,7 +204,8 @@ fn find(image: &'static Image, registry: &mut Registry) -> Result<Option<Availab
 }
 
 impl Image {
-    /// Returns the environment variable that names the image for tests, such as `TROVE_IMAGE_POSTGRESQL_17`.
+    /// Returns the environment variable that names the image for tests, such as
+    /// `TROVE_IMAGE_POSTGRESQL_17`.
     pub(crate) fn variable(&self) -> String {
         format!("TROVE_IMAGE_{}_{}", self.product, self.version).replace(['.', '-'], "_").to_uppercase()
     }

@@ -17,7 +17,8 @@ pub(crate) struct Load(Child);
 
 impl Load {
     pub(crate) fn start() -> Result<Self> {
-        // The path of this program may be another file by now, since building the tests builds it too.
+        // The path of this program may be another file by now, since building the tests builds it
+        // too.
         let spawned = Command::new("/proc/self/exe").arg(COMMAND).stdin(Stdio::piped()).spawn();
         spawned.map(Self).map_err(|error| Error::new(format!("could not start the busy loops: {error}")))
     }
@@ -30,7 +31,8 @@ impl Drop for Load {
     }
 }
 
-/// Keeps all processors busy until standard input is closed, which happens when the parent process ends.
+/// Keeps all processors busy until standard input is closed, which happens when the parent process
+/// ends.
 pub(crate) fn run() -> Result<()> {
     for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
         thread::spawn(|| {

@@ -1,4 +1,4 @@
-//! What this machine has: user, programs, directories, and how to install a package.
+//! This machine: its user, programs and directories, and the installation of packages.
 
 use std::env;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), |dir| repository().join(dir))
 }
 
-/// Returns true if this process runs as root, and so can install and start things.
+/// Returns true if this process runs as root, and so can install packages and start services.
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
@@ -35,8 +35,9 @@ pub(crate) fn has_program(name: &str) -> bool {
     env::split_paths(&path).any(|dir| is_executable(dir.join(name)))
 }
 
-/// Serializes the set-up of this machine between runs, so that they do not install packages, start the engine or build
-/// images at the same time. The lock is released when the returned file is dropped.
+/// Serializes the set-up of this machine between runs, so that they do not install packages, start
+/// the engine or build images at the same time. The lock is released when the returned file is
+/// dropped.
 pub(crate) fn lock_setup() -> Result<File> {
     let path = env::temp_dir().join("trove-xtask-setup.lock");
     // Another user's file in a sticky directory can be locked, but not be opened with O_CREAT.

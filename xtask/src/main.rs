@@ -1,7 +1,8 @@
-//! The commands of this repository, for people and for CI: `cargo xtask test | stress | quickstart | images | bench`.
+//! The commands of this repository, for people and for CI: `cargo xtask test | stress | quickstart
+//! | images | bench`.
 //!
-//! Each command sets up what the machine lacks, so that it works on a fresh Debian. Progress goes to standard error,
-//! standard output carries only results.
+//! Each command sets up what the machine lacks, so that it works on a fresh Debian. Progress goes
+//! to standard error, standard output carries only results.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program prints")]
 
 mod banned_crates;

@@ -10,7 +10,8 @@ use crate::{docker, machine};
 
 /// Runs the example with these arguments, adding `--image` if they name none.
 ///
-/// The example replaces this process, so it handles Ctrl-C, sets the exit status and owns standard output.
+/// The example replaces this process, so it handles Ctrl-C, sets the exit status and owns standard
+/// output.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let options = SetupOptions::parse(args);
     let mut args = args.to_vec();

@@ -1,8 +1,10 @@
-//! The temporary directory of a test run, and whatever tests left in the Docker engine and on the machine.
+//! The temporary directory of a test run, and what tests left in the Docker engine and on the
+//! machine.
 //!
-//! Tests create everything below the directory that the run sets as `TMPDIR`. Containers and networks of the library
-//! carry the directory of their instance in the label `io.trove.directory`, those of tests a directory of the test. So
-//! what belongs to this run is recognized by a path below its directory, and other runs and services are never touched.
+//! Tests create everything below the directory that the run sets as `TMPDIR`. Containers and
+//! networks of the library carry the directory of their instance in the label `io.trove.directory`,
+//! those of tests a directory of the test. So what belongs to this run is recognized by a path
+//! below its directory, and other runs and services are never touched.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -35,7 +37,8 @@ struct Leftovers {
 }
 
 impl TestDirectory {
-    /// Creates a directory. Its path is short, because that of a Unix socket is limited to 108 bytes.
+    /// Creates a directory. Its path is short, because that of a Unix socket is limited to 108
+    /// bytes.
     pub(crate) fn create() -> Result<Self> {
         let parent = env::temp_dir();
         for number in 0_u32.. {
@@ -81,7 +84,8 @@ impl TestDirectory {
         Ok(Leftovers { containers: self.below(&containers), networks: self.below(&networks), processes })
     }
 
-    /// Returns the ids and names of the rows with a path below this directory. A row has an id, a name and a list of paths.
+    /// Returns the ids and names of the rows with a path below this directory. A row has an id, a
+    /// name and a list of paths.
     fn below(&self, listing: &str) -> BTreeMap<String, String> {
         let rows = listing.lines().filter_map(|line| {
             let mut columns = line.split('\t');
@@ -91,7 +95,8 @@ impl TestDirectory {
         ours.map(|(id, name, _)| (id.to_owned(), name.to_owned())).collect()
     }
 
-    /// Returns true if the command line of a process has a path below this directory, as that of a guest agent.
+    /// Returns true if the command line of a process has a path below this directory, as that of a
+    /// guest agent.
     fn is_mentioned_by(&self, pid: &str) -> bool {
         let Ok(command_line) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { return false };
         command_line.split('\0').any(|arg| Path::new(arg).starts_with(&self.0))
@@ -156,7 +161,7 @@ mod tests {
     use super::{Leftovers, TestDirectory};
 
     #[test]
-    fn only_what_has_a_path_below_the_directory_belongs_to_the_run() {
+    fn leftovers_are_recognized_by_paths_below_the_directory() {
         let run = TestDirectory::create().unwrap();
         let path = run.path().display();
         let listing = format!(

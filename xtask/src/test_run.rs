@@ -14,7 +14,7 @@ use crate::load::Load;
 use crate::test_directory::TestDirectory;
 use crate::{banned_crates, docker, images, machine};
 
-/// Names the registry program of a test, unless it is Debian's.
+/// Names the registry program of a test; the default is that of Debian.
 const REGISTRY_VARIABLE: &str = "TROVE_TEST_REGISTRY";
 /// Selects the full tier of the tests.
 const FULL_VARIABLE: &str = "TROVE_TEST_FULL";
@@ -60,8 +60,8 @@ pub(crate) fn parse_rounds(args: &[String]) -> Result<u32> {
     value.parse().ok().filter(|rounds| *rounds > 0).ok_or_else(|| Error::usage("`stress` takes `--rounds N`"))
 }
 
-/// Runs the checks and tests up to the first stage that fails, then prints a summary. Filters select tests and skip the
-/// checks.
+/// Runs the checks and tests up to the first stage that fails, then prints a summary. Filters
+/// select tests and skip the checks.
 pub(crate) fn test(options: &TestOptions) -> Result<()> {
     Report::print_after(|report| {
         if options.filters.is_empty() {
@@ -94,7 +94,7 @@ fn run_checks(report: &mut Report) -> Result<()> {
     report.stage("documentation", checks::documentation)
 }
 
-/// Builds the tests and makes available what they need.
+/// Builds the tests and makes the engine, the images and the registry program available.
 fn prepare(report: &mut Report) -> Result<Vec<AvailableImage>> {
     let build = || cargo(CARGO_TEST).args(["--no-run"]).timeout(BUILD_TIMEOUT).run();
     report.stage("building the tests", build)?;
@@ -185,7 +185,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What came of each stage.
+/// The outcome of each stage.
 struct Report {
     stages: Vec<(String, Duration, bool)>,
     started: Instant,

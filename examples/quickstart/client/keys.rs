@@ -65,7 +65,7 @@ impl Keys {
         info.get(name).ok_or_else(|| Error::internal("the server returned no value"))
     }
 
-    async fn call<T: FromRedisValue>(&mut self, command: &str, words: impl ToRedisArgs) -> Result<T> {
-        within(cmd(command).arg(words).query_async(&mut self.0), "talk").await
+    async fn call<T: FromRedisValue>(&mut self, command: &str, args: impl ToRedisArgs) -> Result<T> {
+        within(cmd(command).arg(args).query_async(&mut self.0), "run a command").await
     }
 }

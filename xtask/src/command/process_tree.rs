@@ -56,7 +56,8 @@ fn signal(name: &str, pids: &[String]) {
     if pids.is_empty() {
         return;
     }
-    // The shell's builtin, since minimal systems lack the program. Processes that are gone by now are no error.
+    // The shell's builtin, since minimal systems lack the program. Processes that are gone by now
+    // are no error.
     let mut kill = Command::new("sh");
     kill.args(["-c", "kill -s \"$0\" \"$@\"", name]).args(pids).stderr(Stdio::null());
     let _ = kill.status();

@@ -11,7 +11,8 @@ use crate::docker::docker;
 use crate::error::{Error, Result, all_ok};
 use crate::machine;
 
-/// How many images are built in parallel: one waits for the network or the disk while another uses the processor.
+/// How many images are built in parallel: one waits for the network or the disk while another uses
+/// the processor.
 const PARALLEL_BUILDS: usize = 2;
 
 /// The contents of an image.
@@ -105,7 +106,8 @@ fn bootstrap(recipe: &Recipe, name: &str) -> Result<()> {
     options.push("--aptopt=Acquire::Retries \"3\"".to_owned());
     options.extend(recipe.suite.rolling.then(|| "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned()));
     options.push(format!("--customize-hook=rm -rf \"$1{}\"", recipe.initial_data));
-    // The automatic mode may choose one for an ordinary user that fails with the C library of newer suites.
+    // The automatic mode may choose one for an ordinary user that fails with the C library of newer
+    // suites.
     let mode = if machine::is_root() { "--mode=root" } else { "--mode=unshare" };
     // Without a mirror, mmdebstrap includes the updates of a release.
     let mirror = (!recipe.suite.updates).then_some("http://deb.debian.org/debian");

@@ -6,17 +6,19 @@ use crate::command::Stream;
 use crate::docker::docker;
 use crate::error::{Error, Result};
 
-/// Answers of a registry that lacks an image: it is reachable, so it may have the next one.
+/// Errors of a registry that does not have an image. It is reachable, so it may have the next one.
 const LACKS_IMAGE: [&str; 3] = ["not found", "manifest unknown", "access denied"];
 
-/// The registries that images are pulled from. After one was unreachable, no other pull is tried in the same run.
+/// The registries that images are pulled from. After one was unreachable, no other pull is tried in
+/// the same run.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     unreachable: bool,
 }
 
 impl Registry {
-    /// Pulls an image. A registry that does not respond is given up soon, one that does has time to deliver.
+    /// Pulls an image. The timeout is short for a registry that does not respond, and long for a
+    /// download in progress.
     pub(super) fn pull(&mut self, name: &str) -> Result<()> {
         if self.unreachable {
             return Err(Error::new("no registry answers"));
