@@ -135,7 +135,7 @@ async fn wait_for<T>(what: &str, poll: impl AsyncFn() -> Option<T>) -> T {
             }
         }
     };
-    timeout(TIMEOUT, polling).await.unwrap_or_else(|_| panic!("timed out waiting for {what}"))
+    timeout(TIMEOUT, polling).await.expect(what)
 }
 
 /// Returns the names of the users as soon as the guest responds.
