@@ -16,7 +16,7 @@ use crate::{banned_crates, docker, images, machine};
 
 /// Names the registry program of a test; the default is that of Debian.
 const REGISTRY_VARIABLE: &str = "TROVE_TEST_REGISTRY";
-/// Selects the full tier of the tests.
+/// Makes tests of both tiers cover more in the full tier. Tests that only run there are ignored in the quick tier.
 const FULL_VARIABLE: &str = "TROVE_TEST_FULL";
 const DEFAULT_ROUNDS: u32 = 5;
 
@@ -134,10 +134,10 @@ fn cargo_test(
     // Tests mostly wait for servers.
     let threads = (2 * thread::available_parallelism().map_or(1, NonZero::get)).to_string();
     let mut command: Command = cargo(CARGO_TEST).args(["--"]).args(&options.filters);
-    command = command.env("RUST_TEST_THREADS", &threads).env("TMPDIR", directory.path()).timeout(options.timeout());
     if options.full {
-        command = command.env(FULL_VARIABLE, "1");
+        command = command.args(["--include-ignored"]).env(FULL_VARIABLE, "1");
     }
+    command = command.env("RUST_TEST_THREADS", &threads).env("TMPDIR", directory.path()).timeout(options.timeout());
     for available in images {
         eprintln!("{}={}", available.image.variable(), available.name);
         command = command.env(&available.image.variable(), &available.name);
