@@ -1,4 +1,4 @@
-//! All that can be seen of an instance.
+//! What an instance leaves on this machine: containers, processes and files.
 
 use std::{
     fs::{self, File},
@@ -18,19 +18,20 @@ use crate::{
     docker::Docker,
 };
 
-/// How much is read of one file.
-const FILE_BYTES: u64 = 4 << 20;
+/// The limit of what is read from one file. Engines store passwords only as hashes, so the start of
+/// large files is enough.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// How much is read of what a container wrote.
-const OUTPUT_BYTES: usize = 64 << 20;
+/// The limit of what is read from the output of a container.
+const MAX_OUTPUT_BYTES: usize = 64 << 20;
 
-/// What there is of an instance besides its place and its data: containers, and what its agent keeps. The network is the
-/// place's, and the note of its fence outlives a removal.
+/// Lists what a removal should have deleted: containers, and the files of the agent. The network
+/// and the volume belong to the host, and the fencing record outlives a removal.
 pub(super) async fn leftovers(docker: &Docker, host: &GuestHost) -> Result<Vec<String>> {
     let containers = containers(docker, host).await?;
     let mut found: Vec<String> = containers.into_iter().map(|(_, name)| format!("container {name}")).collect();
     let directory = host.directory.clone();
-    let kept = blocking(move || {
+    let files = blocking(move || {
         let list = || -> io::Result<Vec<String>> {
             let entries = match fs::read_dir(&directory) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -42,23 +43,24 @@ pub(super) async fn leftovers(docker: &Docker, host: &GuestHost) -> Result<Vec<S
         };
         list().map_err(|error| failed("list", &directory, error))
     });
-    found.extend(kept.await?);
+    found.extend(files.await?);
     Ok(found)
 }
 
-/// How its containers are described and what they wrote, its processes, the files of its agent, and those on its volume,
-/// of large ones the beginning: an engine keeps passwords there as verifiers only.
+/// Reads the descriptions and outputs of the containers, the command lines and environments of
+/// their processes, and the files of the agent and of the volume.
 pub(super) async fn artifacts(docker: &Docker, host: &GuestHost) -> Result<Vec<Artifact>> {
     let mut found = Vec::new();
     for (id, name) in containers(docker, host).await? {
-        let seen = async { Ok::<_, Error>((docker.described(&id).await?, docker.output(&id, OUTPUT_BYTES).await?)) };
-        let ((description, pid), output) = match seen.await {
-            // It was there for a moment only.
+        let inspected =
+            async { Ok::<_, Error>((docker.described(&id).await?, docker.output(&id, MAX_OUTPUT_BYTES).await?)) };
+        let ((description, pid), output) = match inspected.await {
+            // The container was removed meanwhile.
             Err(error) if error.kind() == Kind::NotFound => continue,
-            seen => seen?,
+            inspected => inspected?,
         };
         found.push(Artifact { location: format!("the description of container {name}"), content: description.into() });
-        found.push(Artifact { location: format!("what container {name} wrote"), content: output.into() });
+        found.push(Artifact { location: format!("the output of container {name}"), content: output.into() });
         if let Some(pid) = pid {
             found.extend(blocking(move || Ok(processes(pid))).await?);
         }
@@ -80,26 +82,27 @@ async fn containers(docker: &Docker, host: &GuestHost) -> Result<Vec<(String, St
     docker.named(&[(INSTANCE_LABEL, &instance), (SCOPE_LABEL, &host.scope)]).await
 }
 
-/// The command lines and environments of all processes of the container whose first process this is. They come and go.
-fn processes(first: u32) -> Vec<Artifact> {
+/// Reads the command lines and environments of the processes in the container whose init process
+/// this is. Processes may end meanwhile.
+fn processes(init: u32) -> Vec<Artifact> {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let (Some(wanted), Ok(entries)) = (namespace(&first.to_string()), fs::read_dir("/proc")) else {
+    let (Some(wanted), Ok(entries)) = (namespace(&init.to_string()), fs::read_dir("/proc")) else {
         return Vec::new();
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let inside = names.filter(|pid| namespace(pid).as_ref() == Some(&wanted));
     let read = |pid: String, what: &str| {
-        let place = format!("/proc/{pid}/{what}");
-        fs::read(&place).ok().map(|content| Artifact { location: place, content })
+        let location = format!("/proc/{pid}/{what}");
+        fs::read(&location).ok().map(|content| Artifact { location, content })
     };
     inside.flat_map(|pid| [read(pid.clone(), "cmdline"), read(pid, "environ")]).flatten().collect()
 }
 
-/// The files below a directory. They come and go.
+/// Reads the files below a directory. Files may be deleted meanwhile.
 fn files(directory: &Path, found: &mut Vec<Artifact>) -> io::Result<()> {
-    let there = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+    let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let entries = match fs::read_dir(directory) {
-        Err(error) if !there(&error) => return Ok(()),
+        Err(error) if is_absent(&error) => return Ok(()),
         entries => entries?,
     };
     for entry in entries {
@@ -108,15 +111,15 @@ fn files(directory: &Path, found: &mut Vec<Artifact>) -> io::Result<()> {
         match kind {
             Ok(kind) if kind.is_dir() => files(&path, found)?,
             Ok(kind) if kind.is_file() => match File::open(&path) {
-                Err(error) if !there(&error) => {}
+                Err(error) if is_absent(&error) => {}
                 file => {
                     let mut content = Vec::new();
-                    file?.take(FILE_BYTES).read_to_end(&mut content)?;
+                    file?.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
                     found.push(Artifact { location: path.display().to_string(), content });
                 }
             },
             Ok(_) => {}
-            Err(error) if !there(&error) => {}
+            Err(error) if is_absent(&error) => {}
             Err(error) => return Err(error),
         }
     }

@@ -1,4 +1,4 @@
-//! File systems of their own for volumes, so that they can be full: images on loop devices.
+//! Separate file systems for volumes, so that tests can fill them: image files on loop devices.
 
 use std::{
     collections::BTreeSet,
@@ -28,12 +28,12 @@ impl FileSystems {
         Self { images, mounted: Mutex::default() }
     }
 
-    /// Makes a volume that is empty a file system of its own, where this machine lets this process do so.
+    /// Mounts a file system on an empty volume, if this process and this machine can.
     pub(super) async fn mount(this: &Arc<Self>, host: &GuestHost) -> Result<()> {
         let (this, host) = (Arc::clone(this), host.clone());
         blocking(move || {
             let volume = &host.volume;
-            let mounted = this.try_mount(&host).map_err(|error| failed("make a file system", volume, error))?;
+            let mounted = this.try_mount(&host).map_err(|error| failed("create a file system", volume, error))?;
             if mounted {
                 let owned = fs::remove_dir(volume.join("lost+found"))
                     .and_then(|()| own(volume, Some(host.server.uid), Some(host.server.gid), 0o700));
@@ -44,30 +44,30 @@ impl FileSystems {
         .await
     }
 
-    /// Takes the file system of a volume away, if it has one.
+    /// Unmounts and deletes the file system of a volume, if it has one.
     pub(super) async fn unmount(this: &Arc<Self>, host: &GuestHost) -> Result<()> {
         let (this, volume) = (Arc::clone(this), host.volume.clone());
         blocking(move || {
             if this.mounted().remove(&volume) {
                 let image = this.image(&volume);
                 let removed = unmount(&volume).and_then(|()| fs::remove_file(&image));
-                removed.map_err(|error| failed("take a file system away", &volume, error))?;
+                removed.map_err(|error| failed("remove a file system", &volume, error))?;
             }
             Ok(())
         })
         .await
     }
 
-    /// Takes all of them away.
     pub(super) fn unmount_all(&self) {
         for volume in std::mem::take(&mut *self.mounted()) {
             if let Err(error) = unmount(&volume) {
-                tracing::error!(volume = %volume.display(), %error, "a file system is left behind");
+                tracing::error!(volume = %volume.display(), %error, "failed to unmount a file system");
             }
         }
     }
 
-    /// False where this process may not, or the machine cannot.
+    /// Returns false if this process is not root, or the machine cannot create or mount file
+    /// systems.
     fn try_mount(&self, host: &GuestHost) -> io::Result<bool> {
         if !rustix::process::geteuid().is_root() {
             return Ok(false);
@@ -75,11 +75,11 @@ impl FileSystems {
         let image = self.image(&host.volume);
         fs::create_dir_all(&self.images)?;
         File::create(&image)?.set_len(host.volume_size.as_bytes())?;
-        // There is nothing on it that has to survive a crash of the machine.
-        let make = ["-q", "-F", "-m", "0", "-O", "^has_journal"].map(OsStr::new);
-        let made = run("mkfs.ext4", make.into_iter().chain([image.as_os_str()]))
+        // The file system need not survive a crash of the machine.
+        let options = ["-q", "-F", "-m", "0", "-O", "^has_journal"].map(OsStr::new);
+        let mounted = run("mkfs.ext4", options.into_iter().chain([image.as_os_str()]))
             && run("mount", ["-o".as_ref(), "loop".as_ref(), image.as_os_str(), host.volume.as_os_str()]);
-        if !made {
+        if !mounted {
             fs::remove_file(&image)?;
             return Ok(false);
         }
@@ -96,32 +96,33 @@ impl FileSystems {
     }
 }
 
-/// [`Unsupported`](trove_core::error::Kind::Unsupported) where a volume is part of a larger file system.
-pub(super) fn refuse_shared(host: &GuestHost) -> Result<()> {
+/// Returns [`Unsupported`](trove_core::error::Kind::Unsupported) unless the volume is a separate
+/// file system.
+pub(super) fn require_own_file_system(host: &GuestHost) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
     match (device(&host.volume), device(&host.directory)) {
         (Ok(volume), Ok(other)) if volume != other => Ok(()),
-        _ => Err(Error::unsupported("volumes are no file systems of their own here, which takes root")),
+        _ => Err(Error::unsupported("volumes are separate file systems only if the process is root")),
     }
 }
 
 fn unmount(volume: &Path) -> io::Result<()> {
-    // A process that has just ended may still hold it.
+    // A process that is exiting may still use it.
     let done = run("umount", [volume.as_os_str()]) || run("umount", ["-l".as_ref(), volume.as_os_str()]);
     if done { Ok(()) } else { Err(io::Error::other("umount failed")) }
 }
 
 fn run<'a>(program: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> bool {
-    let ran = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    match ran {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    match output {
         Ok(output) if output.status.success() => true,
         Ok(output) => {
-            tracing::debug!(program, error = %String::from_utf8_lossy(&output.stderr), "a program failed");
+            tracing::debug!(program, error = %String::from_utf8_lossy(&output.stderr), "program failed");
             false
         }
         Err(error) => {
-            tracing::debug!(program, %error, "a program cannot be run");
+            tracing::debug!(program, %error, "could not run program");
             false
         }
     }

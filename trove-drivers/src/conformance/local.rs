@@ -1,4 +1,4 @@
-//! This machine for the suite of platforms.
+//! The local platform for the platform suite.
 
 use std::{
     fs, io,
@@ -20,34 +20,38 @@ use trove_core::{
 
 use crate::{LocalPlatform, container::blocking};
 
-/// How long calls that were dropped may hold the directory of the process before.
-const RELEASED_WITHIN: Duration = Duration::from_secs(20);
+/// How long dropped calls may keep the directory of the previous platform locked.
+const UNLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The local platform, in a directory of its own, for the [suite of platforms](trove_core::conformance::platform).
+/// The local platform in a temporary directory, for the [platform
+/// suite](trove_core::conformance::platform).
 pub struct LocalTestbed {
     directory: TempDir,
-    /// The one that is open, to look with.
     open: Mutex<Option<LocalPlatform>>,
-    apart: Option<Apart>,
+    remote_agents: Option<RemoteAgents>,
 }
 
-/// Agents that are processes of their own.
-struct Apart {
+/// Agents that run as separate processes.
+struct RemoteAgents {
     program: PathBuf,
     agents: Agents,
 }
 
 impl LocalTestbed {
-    /// Whose agents live in this process.
+    /// Creates a testbed whose agents run in this process.
+    ///
+    /// # Errors
+    ///
+    /// [`Internal`](Kind::Internal) if no temporary directory can be created.
     pub fn new() -> Result<Self> {
         let directory = tempfile::tempdir().map_err(failed)?;
-        Ok(Self { directory, open: Mutex::default(), apart: None })
+        Ok(Self { directory, open: Mutex::default(), remote_agents: None })
     }
 
-    /// The same with agents that are this program.
+    /// Runs agents as processes of this program.
     #[must_use]
     pub fn agents(mut self, program: impl Into<PathBuf>, agents: Agents) -> Self {
-        self.apart = Some(Apart { program: program.into(), agents });
+        self.remote_agents = Some(RemoteAgents { program: program.into(), agents });
         self
     }
 
@@ -61,8 +65,8 @@ impl LocalTestbed {
 
     fn connect(&self) -> Result<LocalPlatform> {
         let builder = LocalPlatform::builder(self.root());
-        match &self.apart {
-            Some(apart) => builder.agent_program(&apart.program).agent_environment(std::env::vars_os()).connect(),
+        match &self.remote_agents {
+            Some(agents) => builder.agent_program(&agents.program).agent_environment(std::env::vars_os()).connect(),
             None => builder.connect(),
         }
     }
@@ -76,11 +80,11 @@ impl LocalTestbed {
 impl PlatformTestbed for LocalTestbed {
     async fn open(&self) -> Result<Platform> {
         *LocalTestbed::open(self) = None;
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             match self.connect() {
                 Ok(opened) => return Ok(LocalTestbed::open(self).insert(opened).clone().into()),
-                Err(error) if error.kind() == Kind::Conflict && begun.elapsed() < RELEASED_WITHIN => {}
+                Err(error) if error.kind() == Kind::Conflict && started.elapsed() < UNLOCK_TIMEOUT => {}
                 Err(error) => return Err(error),
             }
             sleep(Duration::from_millis(5)).await;
@@ -111,7 +115,7 @@ impl PlatformTestbed for LocalTestbed {
     }
 
     fn agents(&self) -> Option<&Agents> {
-        self.apart.as_ref().map(|apart| &apart.agents)
+        self.remote_agents.as_ref().map(|agents| &agents.agents)
     }
 
     async fn agent_config(&self, instance: InstanceId) -> Result<SecretString> {
@@ -120,14 +124,14 @@ impl PlatformTestbed for LocalTestbed {
     }
 }
 
-/// The processes that were started with something in this directory.
+/// Lists the processes whose command lines mention this directory.
 fn processes(root: &Path) -> io::Result<Vec<String>> {
     let root = root.to_string_lossy();
     let mut found = Vec::new();
     for process in fs::read_dir("/proc")?.flatten() {
-        // One that ends meanwhile is none.
-        let told = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&told).contains(&*root) {
+        // The process may have ended meanwhile.
+        let command_line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&command_line).contains(&*root) {
             found.push(format!("process {}", process.file_name().display()));
         }
     }
@@ -135,5 +139,5 @@ fn processes(root: &Path) -> io::Result<Vec<String>> {
 }
 
 fn failed(error: io::Error) -> Error {
-    Error::internal("the directory of the testbed cannot be used").with_source(error)
+    Error::internal("could not use the directory of the testbed").with_source(error)
 }

@@ -1,4 +1,5 @@
-//! Servers in containers for the [suite of drivers](trove_core::conformance::driver): what the author of an engine runs.
+//! Servers in containers for the [driver suite](trove_core::conformance::driver), which the author
+//! of an engine runs.
 //!
 //! ```no_run
 //! use async_trait::async_trait;
@@ -12,15 +13,15 @@
 //!     conformance::{DockerTestbed, Sessions},
 //! };
 //!
-//! /// Sessions by a client library of the engine.
+//! /// Opens sessions with a client library of the engine.
 //! struct Clients;
 //!
 //! #[async_trait]
 //! impl Sessions for Clients {
 //!     async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
-//!         // Connect, and return what implements `ClientSession` with the connection.
-//!         # let to = format!("{} at {}", login.user, endpoint.port);
-//!         # Err(trove_core::error::Error::unavailable(to))
+//!         // Connect, and return a `ClientSession` that uses the connection.
+//!         # let message = format!("{} at {}", login.user, endpoint.port);
+//!         # Err(trove_core::error::Error::unavailable(message))
 //!     }
 //! }
 //!
@@ -48,10 +49,12 @@ use trove_core::{
 pub use local::LocalTestbed;
 pub use testbed::DockerTestbed;
 
-/// How clients of an engine get sessions.
+/// Opens client sessions with servers of an engine.
 #[async_trait]
 pub trait Sessions: Send + Sync + 'static {
-    /// A session with the server at this endpoint. A login that it refuses is an error of any kind. Ends in time,
-    /// whatever the server does.
+    /// Opens a session with the server at this endpoint. If the server rejects the login, the error
+    /// may have any kind.
+    ///
+    /// Must have a deadline, because the suite also calls it while a server hangs.
     async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>>;
 }

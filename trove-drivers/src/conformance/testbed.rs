@@ -17,11 +17,12 @@ use trove_core::{
 use super::{Sessions, artifacts, faults, file_systems::FileSystems};
 use crate::{LocalPlatform, container::SCOPE_LABEL, docker::Docker};
 
-/// Places on this machine for servers in containers that have the [name of their place](GuestHost::name).
+/// Hosts on this machine for servers in containers that have the [name of their
+/// host](GuestHost::name).
 ///
-/// Each testbed has a temporary directory and a scope of its own. When it is dropped, nothing of it is left, whatever
-/// happened before. Where the process is root, and the machine has file systems to mount, volumes are file systems of
-/// their own, so that they can be full.
+/// Each testbed has a temporary directory and a scope of its own. Dropping it removes its
+/// containers, network, file systems and directory. If the process is root and the machine supports
+/// loop devices, volumes are separate file systems, so that the suite can fill them.
 pub struct DockerTestbed {
     driver: Arc<dyn Driver>,
     version: Option<String>,
@@ -29,7 +30,7 @@ pub struct DockerTestbed {
     volume: ByteSize,
     sessions: Option<Box<dyn Sessions>>,
     samples: SampleSettings,
-    upgrade: Option<Release>,
+    upgrade_target: Option<Release>,
     options: SuiteOptions,
     docker: Docker,
     local: LocalPlatform,
@@ -38,12 +39,18 @@ pub struct DockerTestbed {
 }
 
 impl DockerTestbed {
-    /// A testbed for this driver on the Docker Engine of this machine. Its servers are of the driver's default version and
-    /// have 256 MiB of memory, or what the driver needs at least, and volumes of 512 MiB.
+    /// Creates a testbed for this driver on the Docker Engine of this machine. Servers have the
+    /// driver's default version, 256 MiB of memory or the driver's minimum if that is more, and
+    /// volumes of 512 MiB.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](trove_core::error::Kind::Unavailable) if no temporary directory can be
+    /// created, and errors of the local platform.
     pub fn new(driver: impl Driver) -> Result<Self> {
         let directory = tempfile::tempdir();
-        let directory =
-            directory.map_err(|error| Error::unavailable("no directory for the suite").with_source(error))?;
+        let directory = directory
+            .map_err(|error| Error::unavailable("could not create a temporary directory").with_source(error))?;
         let (docker, memory) = (Docker::connect(), driver.manifest().min_memory.max(mib(256)));
         Ok(Self {
             driver: Arc::new(driver),
@@ -52,7 +59,7 @@ impl DockerTestbed {
             volume: mib(512),
             sessions: None,
             samples: SampleSettings::default(),
-            upgrade: None,
+            upgrade_target: None,
             options: SuiteOptions::default(),
             local: LocalPlatform::builder(directory.path().join("root")).docker(docker.clone()).connect()?,
             docker,
@@ -61,49 +68,49 @@ impl DockerTestbed {
         })
     }
 
-    /// Servers of this version, one of the driver's manifest.
+    /// Sets the version of the servers, which must be in the driver's manifest.
     #[must_use]
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());
         self
     }
 
-    /// Servers with so much memory.
+    /// Sets the memory of each server.
     #[must_use]
     pub fn memory(mut self, memory: ByteSize) -> Self {
         self.memory = memory;
         self
     }
 
-    /// Servers with volumes of this size. The suite fills some.
+    /// Sets the size of each volume. The suite fills some of them.
     #[must_use]
     pub fn volume(mut self, volume: ByteSize) -> Self {
         self.volume = volume;
         self
     }
 
-    /// Clients' sessions with the servers, for an engine that has accounts.
+    /// Sets how client sessions are opened, which an engine with accounts needs.
     #[must_use]
     pub fn sessions(mut self, sessions: impl Sessions) -> Self {
         self.sessions = Some(Box::new(sessions));
         self
     }
 
-    /// What to try settings with.
+    /// Sets the settings that cases apply.
     #[must_use]
     pub fn sample_settings(mut self, samples: SampleSettings) -> Self {
         self.samples = samples;
         self
     }
 
-    /// A release that the servers can be upgraded to.
+    /// Sets the release that cases upgrade to.
     #[must_use]
     pub fn upgrade_target(mut self, release: Release) -> Self {
-        self.upgrade = Some(release);
+        self.upgrade_target = Some(release);
         self
     }
 
-    /// What the suite may take of time.
+    /// Sets how thorough the suite is.
     #[must_use]
     pub fn options(mut self, options: SuiteOptions) -> Self {
         self.options = options;
@@ -134,10 +141,10 @@ impl DriverTestbed for DockerTestbed {
         let instance = self.instance().await?;
         self.local.ensure_volume(instance.id, instance.volume).await?;
         let Ensured::Ready(endpoint) = self.local.ensure_endpoint(instance.id, false).await? else {
-            return Err(late());
+            return Err(pending());
         };
         let placed = self.local.ensure_compute(&instance, &endpoint, None).await?;
-        let Ensured::Ready(Placement::InProcess(host)) = placed else { return Err(late()) };
+        let Ensured::Ready(Placement::InProcess(host)) = placed else { return Err(pending()) };
         FileSystems::mount(&self.file_systems, &host).await?;
         Ok(*host)
     }
@@ -156,7 +163,7 @@ impl DriverTestbed for DockerTestbed {
     async fn connect(&self, host: &GuestHost, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         match &self.sessions {
             Some(sessions) => sessions.open(&host.endpoint, login).await,
-            None => Err(Error::unsupported("the testbed was told of no sessions")),
+            None => Err(Error::unsupported("the testbed has no client sessions")),
         }
     }
 
@@ -173,7 +180,7 @@ impl DriverTestbed for DockerTestbed {
     }
 
     fn upgrade_target(&self) -> Option<Release> {
-        self.upgrade.clone()
+        self.upgrade_target.clone()
     }
 
     fn options(&self) -> SuiteOptions {
@@ -184,23 +191,23 @@ impl DriverTestbed for DockerTestbed {
 impl Drop for DockerTestbed {
     fn drop(&mut self) {
         let (docker, scope) = (self.docker.anew(), self.local.scope().to_owned());
-        // A runtime may not be waited for within another one.
-        let swept = thread::spawn(move || {
+        // `block_on` panics within another runtime.
+        let removed = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(|error| Error::internal("no runtime to clear up in").with_source(error))?.block_on(async {
+            runtime.map_err(|error| Error::internal("could not start a runtime").with_source(error))?.block_on(async {
                 for container in docker.labelled(&[(SCOPE_LABEL, &scope)]).await? {
                     docker.remove(&container).await?;
                 }
                 docker.remove_network(&format!("trove-{scope}")).await
             })
         });
-        if let Ok(Err(error)) = swept.join() {
-            tracing::error!(error = error.report(), "what the suite made is left behind");
+        if let Ok(Err(error)) = removed.join() {
+            tracing::error!(error = error.report(), "failed to remove containers of the conformance suite");
         }
         self.file_systems.unmount_all();
     }
 }
 
-fn late() -> Error {
-    Error::internal("the local platform made its caller wait")
+fn pending() -> Error {
+    Error::internal("the local platform did not complete a call immediately")
 }
