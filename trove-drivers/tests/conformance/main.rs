@@ -1,19 +1,21 @@
-//! The suites of drivers and platforms on those of this crate, one test for each case. `TROVE_TEST_FULL=1` runs all
-//! cases on all versions; otherwise PostgreSQL 17 alone runs those that do not depend on the engine.
+//! The driver and platform suites on the drivers and the platform of this crate, one test for each
+//! case.
+//! `TROVE_TEST_FULL=1` runs all cases on all versions; otherwise only PostgreSQL 17 runs those that
+//! drivers share.
 
 #![allow(unreachable_pub, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-#[allow(dead_code, unused_imports, reason = "this program needs a part of it")]
+#[allow(dead_code, unused_imports, reason = "shared with the engine tests")]
 #[path = "../engines/common/mod.rs"]
 mod common;
-#[allow(dead_code, reason = "this program needs a part of it")]
+#[allow(dead_code, reason = "shared with the engine tests")]
 #[path = "../engines/scripted/images.rs"]
 mod images;
 mod sessions;
 
 use std::{process::ExitCode, sync::Arc};
 
-use common::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject};
+use common::{EngineVersion, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18};
 use images::Images;
 use sessions::{MySqlSessions, PostgreSqlSessions};
 use tokio::sync::Mutex;
@@ -29,7 +31,7 @@ use trove_core::{
 use trove_drivers::conformance::{DockerTestbed, LocalTestbed, Sessions};
 
 fn main() -> ExitCode {
-    // Removed when all tests have ended.
+    // Dropped, and thereby removed, after the last test.
     let images = Arc::new(Mutex::new(Images::new()));
     let full = Tier::from_env() == Tier::Full;
     let others = if full { Selection::All } else { Selection::Specific };
@@ -45,8 +47,8 @@ fn main() -> ExitCode {
         let name = format!("{}_{}", engine.datastore, engine.version.replace('.', "_"));
         let images = images.clone();
         harness = harness.driver(&name, selection, async move || {
-            let patch = images.lock().await.of_subject(engine).await;
-            testbed(engine, Release::new(engine.version, patch))
+            let patched = images.lock().await.patched(engine).await;
+            testbed(engine, Release::new(engine.version, patched))
         });
     }
     let upgrade = if full { Selection::All } else { Selection::Matching("upgrade::") };
@@ -57,17 +59,17 @@ fn main() -> ExitCode {
         .run()
 }
 
-fn testbed(engine: Subject, next: Release) -> Result<DockerTestbed> {
+fn testbed(engine: EngineVersion, target: Release) -> Result<DockerTestbed> {
     let testbed = DockerTestbed::new(engine.driver())?
         .version(engine.version)
         .memory(mib(engine.memory_mib))
         .volume(gib(2))
-        .upgrade_target(next)
+        .upgrade_target(target)
         .options(SuiteOptions::for_tier(Tier::from_env()));
     Ok(match engine.datastore {
-        "postgresql" => with_sessions(testbed, PostgreSqlSessions, postgresql()),
-        "mysql" => with_sessions(testbed, MySqlSessions, mysql(("myisam_recover_options", "never"))),
-        _ => with_sessions(testbed, MySqlSessions, mysql(("lc_messages", "xx_YY"))),
+        "postgresql" => with_sessions(testbed, PostgreSqlSessions, postgresql_samples()),
+        "mysql" => with_sessions(testbed, MySqlSessions, mysql_samples(("myisam_recover_options", "never"))),
+        _ => with_sessions(testbed, MySqlSessions, mysql_samples(("lc_messages", "xx_YY"))),
     })
 }
 
@@ -75,7 +77,7 @@ fn with_sessions(testbed: DockerTestbed, sessions: impl Sessions, samples: Sampl
     testbed.sessions(sessions).sample_settings(samples)
 }
 
-fn postgresql() -> SampleSettings {
+fn postgresql_samples() -> SampleSettings {
     let mut samples = SampleSettings::default();
     samples.dynamic = Some(("work_mem".to_owned(), 2048.into(), 3072.into()));
     samples.restart = Some(("max_locks_per_transaction".to_owned(), 77.into(), 78.into()));
@@ -84,7 +86,7 @@ fn postgresql() -> SampleSettings {
     samples
 }
 
-fn mysql(fatal: (&str, &str)) -> SampleSettings {
+fn mysql_samples(fatal: (&str, &str)) -> SampleSettings {
     let mut samples = SampleSettings::default();
     samples.dynamic = Some(("max_connect_errors".to_owned(), 77.into(), 78.into()));
     samples.restart = Some(("back_log".to_owned(), 77.into(), 78.into()));

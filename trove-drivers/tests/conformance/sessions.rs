@@ -1,4 +1,4 @@
-//! Sessions of tenants' clients for the suite of drivers: with a table of texts by name.
+//! Client sessions for the driver suite, which store texts in a table.
 
 use std::fmt::Debug;
 
@@ -27,7 +27,7 @@ impl Sessions for PostgreSqlSessions {
     async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let database = login.database.as_deref().unwrap_or("postgres");
         let client = postgresql::login(endpoint, &login.user, &login.password, database).await;
-        Ok(Box::new(PostgreSqlSession(client.map_err(failed)?)))
+        Ok(Box::new(PostgreSqlSession(client.map_err(unavailable)?)))
     }
 }
 
@@ -37,29 +37,29 @@ impl ClientSession for PostgreSqlSession {
         self.0
             .batch_execute("CREATE TABLE IF NOT EXISTS texts (name text PRIMARY KEY, content text)")
             .await
-            .map_err(failed)?;
+            .map_err(unavailable)?;
         let sql = "INSERT INTO texts VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET content = EXCLUDED.content";
-        self.0.execute(sql, &[&name, &text]).await.map(drop).map_err(failed)
+        self.0.execute(sql, &[&name, &text]).await.map(drop).map_err(unavailable)
     }
 
     async fn get(&mut self, name: &str) -> Result<Option<String>> {
-        let there = self.0.query_one("SELECT to_regclass('texts') IS NOT NULL", &[]).await.map_err(failed)?;
-        if !there.get::<_, bool>(0) {
+        let exists = self.0.query_one("SELECT to_regclass('texts') IS NOT NULL", &[]).await.map_err(unavailable)?;
+        if !exists.get::<_, bool>(0) {
             return Ok(None);
         }
-        let row = self.0.query_opt("SELECT content FROM texts WHERE name = $1", &[&name]).await.map_err(failed)?;
+        let row = self.0.query_opt("SELECT content FROM texts WHERE name = $1", &[&name]).await.map_err(unavailable)?;
         Ok(row.map(|row| row.get(0)))
     }
 
     async fn current_user(&mut self) -> Result<(String, Option<String>)> {
         let sql = "SELECT session_user::text, current_database()::text";
-        let row = self.0.query_one(sql, &[]).await.map_err(failed)?;
+        let row = self.0.query_one(sql, &[]).await.map_err(unavailable)?;
         Ok((row.get(0), Some(row.get(1))))
     }
 
     async fn parameter(&mut self, name: &str) -> Result<String> {
         let sql = "SELECT setting FROM pg_settings WHERE name = $1";
-        Ok(self.0.query_one(sql, &[&name]).await.map_err(failed)?.get(0))
+        Ok(self.0.query_one(sql, &[&name]).await.map_err(unavailable)?.get(0))
     }
 }
 
@@ -68,7 +68,7 @@ impl Sessions for MySqlSessions {
     async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let database = login.database.as_deref().unwrap_or("");
         let conn = mysql::login(endpoint, &login.user, &login.password, database).await;
-        Ok(Box::new(MySqlSession(conn.map_err(failed)?)))
+        Ok(Box::new(MySqlSession(conn.map_err(unavailable)?)))
     }
 }
 
@@ -78,20 +78,22 @@ impl ClientSession for MySqlSession {
         self.0
             .query_drop("CREATE TABLE IF NOT EXISTS texts (name varchar(100) PRIMARY KEY, content longtext)")
             .await
-            .map_err(failed)?;
-        self.0.exec_drop("REPLACE INTO texts VALUES (?, ?)", (name, text)).await.map_err(failed)
+            .map_err(unavailable)?;
+        self.0.exec_drop("REPLACE INTO texts VALUES (?, ?)", (name, text)).await.map_err(unavailable)
     }
 
     async fn get(&mut self, name: &str) -> Result<Option<String>> {
-        let there: Option<String> = self.0.query_first("SHOW TABLES LIKE 'texts'").await.map_err(failed)?;
-        match there {
+        let exists: Option<String> = self.0.query_first("SHOW TABLES LIKE 'texts'").await.map_err(unavailable)?;
+        match exists {
             None => Ok(None),
-            Some(_) => self.0.exec_first("SELECT content FROM texts WHERE name = ?", (name,)).await.map_err(failed),
+            Some(_) => {
+                self.0.exec_first("SELECT content FROM texts WHERE name = ?", (name,)).await.map_err(unavailable)
+            }
         }
     }
 
     async fn current_user(&mut self) -> Result<(String, Option<String>)> {
-        let row = self.0.query_first("SELECT CURRENT_USER(), DATABASE()").await.map_err(failed)?;
+        let row = self.0.query_first("SELECT CURRENT_USER(), DATABASE()").await.map_err(unavailable)?;
         let (account, database): (String, Option<String>) = row.ok_or_else(|| Error::internal("no row"))?;
         let user = account.rsplit_once('@').map_or(account.as_str(), |(user, _)| user);
         Ok((user.to_owned(), database))
@@ -99,11 +101,11 @@ impl ClientSession for MySqlSession {
 
     async fn parameter(&mut self, name: &str) -> Result<String> {
         let sql = format!("SELECT CAST(@@GLOBAL.{name} AS CHAR)");
-        let value: Option<String> = self.0.query_first(sql).await.map_err(failed)?;
+        let value: Option<String> = self.0.query_first(sql).await.map_err(unavailable)?;
         value.ok_or_else(|| Error::not_found("no such parameter"))
     }
 }
 
-fn failed(error: impl Debug) -> Error {
+fn unavailable(error: impl Debug) -> Error {
     Error::unavailable(format!("{error:?}"))
 }

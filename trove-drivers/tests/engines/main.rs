@@ -1,24 +1,21 @@
-//! Tests on real servers in containers, in one program so that they share the time.
+//! Tests on real servers in containers: one program, so that they run at the same time.
 
 #![allow(unreachable_pub, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
-mod accounts;
-mod another_engine;
+mod change_crashes;
 mod common;
-mod engine_releases;
-mod engine_settings;
-mod killed;
-mod killed_change;
-mod mysql_accounts;
-mod mysql_life;
-mod mysql_root;
-mod parameters;
-mod postgresql_accounts;
-mod postgresql_life;
+mod container_settings;
+mod container_upgrades;
+mod minimal_engine;
+mod mysql_disk_space;
+mod parameter_values;
+mod postgresql_isolation;
+mod postgresql_lifecycle;
 mod postgresql_limits;
-mod postgresql_parameters;
-mod postgresql_text;
+mod postgresql_settings;
 mod private_registry;
 mod scripted;
 mod service;
 mod service_changes;
+mod service_crashes;
+mod shared_server;

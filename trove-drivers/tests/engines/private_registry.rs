@@ -1,5 +1,6 @@
-//! Images of a registry that wants to know who pulls them. The registry is the program that `TROVE_TEST_REGISTRY` names,
-//! or Debian's `docker-registry`.
+//! Images of a registry with authentication: the program that `TROVE_TEST_REGISTRY` names, or
+//! Debian's
+//! `docker-registry`.
 
 use std::{
     env,
@@ -8,13 +9,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::common::{Fixture, POSTGRESQL_17, bollard, cx, eventually};
-use crate::scripted::{Images, host, server_at};
+use crate::common::{Fixture, POSTGRESQL_17, cx, docker_client, eventually};
+use crate::scripted::{Images, attach_at, host};
 use ::bollard::{
     auth::DockerCredentials,
     query_parameters::{PushImageOptions, RemoveImageOptions, TagImageOptions},
 };
 use futures_util::StreamExt;
+use tempfile::TempDir;
 use trove_core::{
     datastore::{Cx, RegistryLogin},
     error::{Error, Kind},
@@ -26,15 +28,15 @@ const USER: &str = "robot";
 const PASSWORD: &str = "pw";
 const HTPASSWD: &str = "robot:$2b$05$abcdefghijklmnopqrstuuHIrMEWpUCQe2YqFR3sXwQ75u4od..9q\n";
 
-/// A registry of this machine, for as long as it is kept.
+/// A running registry, stopped when dropped.
 struct Registry {
     child: Child,
     address: String,
-    _directory: Option<tempfile::TempDir>,
+    _directory: Option<TempDir>,
 }
 
 impl Registry {
-    async fn run() -> Self {
+    async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         let program = env::var("TROVE_TEST_REGISTRY").unwrap_or_else(|_| "docker-registry".to_owned());
@@ -53,25 +55,25 @@ impl Registry {
             std::fs::write(root.join("config.yml"), config).unwrap();
             let mut command = Command::new(&program);
             command.arg("serve").arg(root.join("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
-            let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+            let child = command.spawn().unwrap_or_else(|error| panic!("could not run {program}: {error}"));
             let mut registry = Self { child, address, _directory: None };
-            let listens = eventually("the registry listens", async || {
+            let listening = eventually("the registry listens", async || {
                 if registry.child.try_wait().unwrap().is_some() {
                     return Ok(false);
                 }
                 let connected = tokio::net::TcpStream::connect(&registry.address).await;
                 connected.map(|_| true).map_err(|error| error.to_string())
             });
-            if listens.await {
+            if listening.await {
                 registry._directory = Some(directory);
                 return registry;
             }
         }
     }
 
-    /// Puts an image into it and returns its digest there.
-    async fn put(&self, image: &str, name: &str) -> String {
-        let docker = bollard().await;
+    /// Pushes an image under a name in this registry and returns its digest.
+    async fn push(&self, image: &str, name: &str) -> String {
+        let docker = docker_client().await;
         let (repository, tag) = name.rsplit_once(':').unwrap();
         let (repo, tag) = (Some(repository.to_owned()), Some(tag.to_owned()));
         docker.tag_image(image, Some(TagImageOptions { repo, tag: tag.clone() })).await.unwrap();
@@ -96,22 +98,22 @@ impl Drop for Registry {
     }
 }
 
-async fn forget(images: &[&str]) {
+async fn remove_images(images: &[&str]) {
     for image in images {
         let options = RemoveImageOptions { force: true, ..Default::default() };
-        bollard().await.remove_image(image, Some(options), None).await.unwrap();
+        docker_client().await.remove_image(image, Some(options), None).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_private_image_is_pulled_by_who_may_and_refusals_are_told_apart() {
-    let (mut images, fixture, registry) = (Images::new(), Fixture::new(POSTGRESQL_17).await, Registry::run().await);
+async fn private_images_are_pulled_with_a_login_and_failures_are_distinguished() {
+    let (mut images, fixture, registry) = (Images::new(), Fixture::new(POSTGRESQL_17).await, Registry::start().await);
     let archive = Command::new("tar").args(["-c", "-C", "/usr/bin", "tar", "bash"]).output().unwrap().stdout;
-    let local = images.of(archive).await;
+    let local = images.import(archive).await;
     let name = format!("{}/scripted:1", registry.address);
-    images.also(&name);
-    let digest = registry.put(&local, &name).await;
-    forget(&[&name, &local]).await;
+    images.remove_later(&name);
+    let digest = registry.push(&local, &name).await;
+    remove_images(&[&name, &local]).await;
 
     let pull = async |image: &str, login: Option<(&str, &str)>, cx: &Cx| {
         let mut host = host(&fixture, image);
@@ -119,45 +121,45 @@ async fn a_private_image_is_pulled_by_who_may_and_refusals_are_told_apart() {
             username: username.to_owned(),
             password: SecretString::from(password),
         });
-        server_at(&host).abilities().configuration.unwrap().digest(cx).await
+        attach_at(&host).abilities().configuration.unwrap().digest(cx).await
     };
-    let refused = |error: Error, kind: Kind, words: &str| {
-        assert_eq!((error.kind(), error.to_string().as_str()), (kind, words), "{error:?}");
+    let assert_error = |error: Error, kind: Kind, message: &str| {
+        assert_eq!((error.kind(), error.to_string().as_str()), (kind, message), "{error:?}");
         assert!(!format!("{error:?}").contains("hunter2"));
     };
     let login = Some((USER, PASSWORD));
     let error = pull(&name, None, &cx()).await.unwrap_err();
-    refused(error, Kind::Invalid, &format!("image {name} may not be pulled without signing in to its registry"));
+    assert_error(error, Kind::Invalid, &format!("image {name} may not be pulled without signing in to its registry"));
     let error = pull(&name, Some((USER, "hunter2")), &cx()).await.unwrap_err();
-    refused(error, Kind::Invalid, &format!("the registry of image {name} refuses the login"));
+    assert_error(error, Kind::Invalid, &format!("the registry of image {name} refuses the login"));
     let absent = format!("{}/scripted:2", registry.address);
     let error = pull(&absent, login, &cx()).await.unwrap_err();
-    refused(error, Kind::NotFound, &format!("image {absent} does not exist"));
+    assert_error(error, Kind::NotFound, &format!("image {absent} does not exist"));
     let repository = format!("{}/scripted", registry.address);
     let wrong = format!("sha256:{}", "a".repeat(64));
     let error = pull(&format!("{repository}@{wrong}"), login, &cx()).await.unwrap_err();
-    refused(error, Kind::NotFound, &format!("there is no image {repository} with digest {wrong}"));
+    assert_error(error, Kind::NotFound, &format!("there is no image {repository} with digest {wrong}"));
 
-    let told = Arc::new(Mutex::new(0));
-    let most = Arc::clone(&told);
+    let largest = Arc::new(Mutex::new(0));
+    let reported = Arc::clone(&largest);
     let sink = Arc::new(move |progress: Progress| {
-        let mut most = most.lock().unwrap();
-        *most = progress.total.unwrap_or(0).max(*most);
+        let mut largest = reported.lock().unwrap();
+        *largest = progress.total.unwrap_or(0).max(*largest);
     });
     let id = pull(&name, login, &cx().with_progress(sink)).await.unwrap();
-    assert!(*told.lock().unwrap() > 100_000, "it tells how much there is to pull");
-    forget(&[&name]).await;
+    assert!(*largest.lock().unwrap() > 100_000, "the progress lacks the total size");
+    remove_images(&[&name]).await;
     let pinned = format!("{repository}:ignored@{digest}");
-    images.also(&format!("{repository}@{digest}"));
+    images.remove_later(&format!("{repository}@{digest}"));
     assert_eq!(pull(&pinned, login, &cx()).await.unwrap(), id);
 
-    forget(&[&format!("{repository}@{digest}")]).await;
+    remove_images(&[&format!("{repository}@{digest}")]).await;
     drop(registry);
     let error = pull(&name, login, &cx()).await.unwrap_err();
-    refused(
+    assert_error(
         error,
         Kind::Unavailable,
         &format!("image {name} is not on this machine and its registry cannot be reached"),
     );
-    fixture.removed().await;
+    fixture.remove().await;
 }

@@ -1,13 +1,15 @@
-//! The whole service on real servers of all engines: settings, releases and flavors change, and no row is lost.
+//! The service on real servers of all engines: changes of settings, releases and flavors lose no
+//! rows.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
-use crate::common::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, ScopeCleanup, Subject, is_quick_tier};
+use crate::common::{EngineVersion, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, ScopeCleanup, query_as_app};
 use tempfile::TempDir;
 use trove_core::{
     Trove,
     control::{InstanceHandle, NewConfiguration, NewInstance, NewVersion},
     error::Kind,
+    id::InstanceId,
     model::{Flavor, Settings, Status, mib},
 };
 use trove_drivers::LocalPlatform;
@@ -15,76 +17,76 @@ use trove_drivers::LocalPlatform;
 struct Service {
     trove: Trove,
     local: LocalPlatform,
-    subject: Subject,
-    _sweeper: ScopeCleanup,
-    _directory: TempDir,
+    engine: EngineVersion,
+    _cleanup: ScopeCleanup,
+    directory: TempDir,
 }
 
-/// What tests change of a server's parameters.
-struct Parameters {
-    live: &'static str,
-    at_restart: &'static str,
-    /// Both are numbers; what a plain server has is another one.
+/// Two numeric parameters of an engine.
+struct SampleParameters {
+    dynamic: &'static str,
+    restart: &'static str,
+    /// Neither is a default.
     value: i64,
-    show: fn(&str) -> String,
+    query: fn(&str) -> String,
 }
 
 impl Service {
-    async fn start(subject: Subject) -> Self {
+    async fn start(engine: EngineVersion) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let local = LocalPlatform::connect(directory.path().join("platform")).unwrap();
-        let sweeper = ScopeCleanup { scope: local.scope().to_owned() };
+        let cleanup = ScopeCleanup { scope: local.scope().to_owned() };
         let trove = Trove::builder()
             .store(format!("sqlite:{}", directory.path().join("trove.db").display()))
             .platform(local.clone())
-            .datastore(subject.driver())
-            .flavor(Flavor::new("tiny", mib(subject.memory_mib), 1))
-            .flavor(Flavor::new("larger", mib(subject.memory_mib * 2), 1))
+            .datastore(engine.driver())
+            .flavor(Flavor::new("tiny", mib(engine.memory_mib), 1))
+            .flavor(Flavor::new("larger", mib(engine.memory_mib * 2), 1))
             .start()
             .await
             .unwrap();
-        Self { trove, local, subject, _sweeper: sweeper, _directory: directory }
+        Self { trove, local, engine, _cleanup: cleanup, directory }
     }
 
-    /// An instance with a row in it.
+    /// Creates an instance with one row.
     async fn create(&self, new: NewInstance) -> InstanceHandle {
-        let new = new.version(self.subject.version).database("app").user("app", "secret");
+        let new = new.version(self.engine.version).database("app").user("app", "secret");
         let instance = self.trove.create(new).await.unwrap().active().await.unwrap();
-        crate::common::text(&instance, "CREATE TABLE t (a int)").await;
-        self.write(&instance).await;
+        query_as_app(&instance, "CREATE TABLE t (a int)").await;
+        self.insert_row(&instance).await;
         instance
     }
 
     fn new_instance(&self) -> NewInstance {
-        NewInstance::new("changing", self.subject.datastore)
+        NewInstance::new("changing", self.engine.datastore)
     }
 
-    async fn write(&self, instance: &InstanceHandle) {
-        crate::common::text(instance, "INSERT INTO t VALUES (1)").await;
+    async fn insert_row(&self, instance: &InstanceHandle) {
+        query_as_app(instance, "INSERT INTO t VALUES (1)").await;
     }
 
-    async fn rows(&self, instance: &InstanceHandle) -> String {
-        crate::common::text(instance, "SELECT count(*) FROM t").await.unwrap()
+    async fn count_rows(&self, instance: &InstanceHandle) -> String {
+        query_as_app(instance, "SELECT count(*) FROM t").await.unwrap()
     }
 
-    async fn shows(&self, instance: &InstanceHandle, parameter: &str) -> String {
-        crate::common::text(instance, &(self.parameters().show)(parameter)).await.unwrap()
+    async fn current(&self, instance: &InstanceHandle, parameter: &str) -> String {
+        query_as_app(instance, &(self.parameters().query)(parameter)).await.unwrap()
     }
 
-    fn parameters(&self) -> Parameters {
+    fn parameters(&self) -> SampleParameters {
         let variable = |name: &str| format!("SELECT CAST(@@GLOBAL.{name} AS CHAR)");
-        match self.subject.datastore {
-            "postgresql" => Parameters {
-                live: "log_autovacuum_min_duration",
-                at_restart: "max_locks_per_transaction",
+        match self.engine.datastore {
+            "postgresql" => SampleParameters {
+                dynamic: "log_autovacuum_min_duration",
+                restart: "max_locks_per_transaction",
                 value: 77,
-                show: |name| format!("SELECT setting FROM pg_settings WHERE name = '{name}'"),
+                query: |name| format!("SELECT setting FROM pg_settings WHERE name = '{name}'"),
             },
-            _ => Parameters { live: "max_connect_errors", at_restart: "back_log", value: 77, show: variable },
+            _ => SampleParameters { dynamic: "max_connect_errors", restart: "back_log", value: 77, query: variable },
         }
     }
 
-    async fn end(self, instances: impl IntoIterator<Item = InstanceHandle>) {
+    async fn delete_and_shut_down(self, instances: impl IntoIterator<Item = InstanceHandle>) {
         for instance in instances {
             instance.delete().await.unwrap().wait().await.unwrap();
         }
@@ -99,164 +101,159 @@ fn docker(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// An image made of another one, gone when it is dropped.
-struct Derived(String);
+/// An image built from another one, removed when dropped.
+struct DerivedImage(String);
 
-impl Derived {
-    /// The same image with another label, or with another program in the place of the server's.
-    fn new(from: &str, what: &str, broken: Option<&str>) -> Self {
-        let name = format!("trove-test/{what}:{}", std::process::id());
-        let script = match broken {
-            // It still tells its version, as the real one does.
+impl DerivedImage {
+    /// Builds the same image with another label, or with a server program that exits when it is
+    /// started.
+    fn build(from: &str, purpose: &str, broken_program: Option<&str>, directory: &Path) -> Self {
+        let name = format!("trove-test/{purpose}:{}", InstanceId::new_v4());
+        let script = match broken_program {
+            // Prints its version as the original does.
             Some(program) => format!(
                 "p=$(command -v {program}); mv $p $p.real; \
                  printf '#!/bin/sh\\ncase \"$*\" in *--version*) exec '$p'.real --version;; esac\\nexit 3\\n' > $p; chmod 755 $p"
             ),
             None => "true".to_owned(),
         };
-        let made = docker(&["run", "--detach", "--user=0", "--entrypoint=sh", from, "-c", &script]);
-        assert_eq!(docker(&["wait", &made]), "0", "{}", docker(&["logs", &made]));
-        docker(&["commit", "--change", &format!("LABEL made-for={what}"), &made, &name]);
-        docker(&["rm", &made]);
+        let label = format!("--label=io.trove.directory={}", directory.display());
+        let container = docker(&["run", "--detach", &label, "--user=0", "--entrypoint=sh", from, "-c", &script]);
+        assert_eq!(docker(&["wait", &container]), "0", "{}", docker(&["logs", &container]));
+        docker(&["commit", "--change", &format!("LABEL made-for={purpose}"), &container, &name]);
+        docker(&["rm", &container]);
         Self(name)
     }
 }
 
-impl Drop for Derived {
+impl Drop for DerivedImage {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["image", "rm", &self.0]).output();
     }
 }
 
-async fn settings_are_told_by_the_server_and_given_to_it(subject: Subject) {
-    let service = Service::start(subject).await;
+async fn settings_take_effect_and_return_to_their_defaults(engine: EngineVersion) {
+    let service = Service::start(engine).await;
     let (trove, parameters) = (&service.trove, service.parameters());
-    let catalog = trove.datastores().parameters(subject.datastore, subject.version).await.unwrap();
+    let catalog = trove.datastores().parameters(engine.datastore, engine.version).await.unwrap();
     assert!(catalog.parameters.len() > 200 && catalog.digest.starts_with("sha256:"), "{}", catalog.digest);
-    assert_eq!(service.local.inventory().await.unwrap(), Vec::<String>::new(), "the throw-away server is gone");
-    let dynamic = |name: &str| catalog.parameter(name).unwrap().dynamic;
-    assert!(dynamic(parameters.live) && !dynamic(parameters.at_restart));
+    assert_eq!(service.local.inventory().await.unwrap(), Vec::<String>::new(), "the scratch server is left");
+    let is_dynamic = |name: &str| catalog.parameter(name).unwrap().dynamic;
+    assert!(is_dynamic(parameters.dynamic) && !is_dynamic(parameters.restart));
 
-    let group = |name: &str| NewConfiguration::new(name, subject.datastore).version(subject.version);
+    let group = |name: &str| NewConfiguration::new(name, engine.datastore).version(engine.version);
     let groups = trove.configurations();
     assert_eq!(groups.create(group("port").set("port", 1)).await.unwrap_err().kind(), Kind::Invalid);
-    let live = groups.create(group("live").set(parameters.live, parameters.value)).await.unwrap();
-    let born = service.create(service.new_instance().configuration(live.id)).await;
+    let configuration = groups.create(group("dynamic").set(parameters.dynamic, parameters.value)).await.unwrap();
+    let created = service.create(service.new_instance().configuration(configuration.id)).await;
     let value = parameters.value.to_string();
-    assert_eq!(service.shows(&born, parameters.live).await, value, "from the start");
-    let before = service.shows(&born, parameters.at_restart).await;
+    assert_eq!(service.current(&created, parameters.dynamic).await, value);
+    let before = service.current(&created, parameters.restart).await;
     assert_ne!(before, value);
 
-    let more = Settings::from([(parameters.at_restart.to_owned(), parameters.value.into())]);
-    for operation in groups.set(live.id, more).await.unwrap() {
+    let more = Settings::from([(parameters.restart.to_owned(), parameters.value.into())]);
+    for operation in groups.set(configuration.id, more).await.unwrap() {
         operation.wait().await.unwrap();
     }
-    let mut instance = trove.instance(born.id).await.unwrap();
-    assert_eq!(instance.settings.restart_required, [parameters.at_restart]);
-    assert_eq!(service.shows(&instance, parameters.at_restart).await, before);
+    let mut instance = trove.instance(created.id).await.unwrap();
+    assert_eq!(instance.settings.restart_required, [parameters.restart]);
+    assert_eq!(service.current(&instance, parameters.restart).await, before);
     instance = instance.restart().await.unwrap().active().await.unwrap();
-    assert_eq!(service.shows(&instance, parameters.at_restart).await, value);
+    assert_eq!(service.current(&instance, parameters.restart).await, value);
     assert!(instance.settings.restart_required.is_empty());
 
     instance.unconfigure().await.unwrap().wait().await.unwrap();
-    let plain = catalog.parameter(parameters.live).unwrap().default.clone().unwrap();
-    assert_eq!(service.shows(&instance, parameters.live).await, plain, "back at the default");
+    let default = catalog.parameter(parameters.dynamic).unwrap().default.clone().unwrap();
+    assert_eq!(service.current(&instance, parameters.dynamic).await, default);
     instance.refresh().await.unwrap();
-    assert_eq!(instance.settings.restart_required, [parameters.at_restart]);
-    groups.delete(live.id).await.unwrap();
-    assert_eq!(service.rows(&instance).await, "1");
-    service.end([instance]).await;
+    assert_eq!(instance.settings.restart_required, [parameters.restart]);
+    groups.delete(configuration.id).await.unwrap();
+    assert_eq!(service.count_rows(&instance).await, "1");
+    service.delete_and_shut_down([instance]).await;
 }
 
-async fn releases_and_flavors_change_and_come_back(subject: Subject, program: &str) {
-    let service = Service::start(subject).await;
+async fn upgrades_and_resizes_keep_rows_and_failures_are_reverted(engine: EngineVersion, program: &str) {
+    let service = Service::start(engine).await;
     let instance = service.create(service.new_instance()).await;
     let registry = service.trove.datastores();
-    let derived = |what: &str, broken| Derived::new(&subject.image(), &format!("{}-{what}", subject.datastore), broken);
-    let (newer, broken) = (derived("newer", None), derived("broken", Some(program)));
-    let version = |name: &str, image: &str| NewVersion::new(subject.datastore, name, subject.version, image.to_owned());
+    let build = |purpose: &str, broken_program| {
+        let purpose = format!("{}-{purpose}", engine.datastore);
+        DerivedImage::build(&engine.image(), &purpose, broken_program, service.directory.path())
+    };
+    let (newer, broken) = (build("newer", None), build("broken", Some(program)));
+    let version = |name: &str, image: &str| NewVersion::new(engine.datastore, name, engine.version, image.to_owned());
     for (name, image) in [("newer", newer.0.as_str()), ("broken", &broken.0), ("absent", "localhost:1/no/such:1")] {
         registry.add(version(name, image)).await.unwrap();
     }
-    // Engines of one family have programs of the same names.
-    let other = if subject.datastore == "mariadb" { MYSQL_9_7 } else { MARIADB_11_8 };
+    // An image of the same family has programs of the same names.
+    let other = if engine.datastore == "mariadb" { MYSQL_9_7 } else { MARIADB_11_8 };
     registry.add(version("other", &other.image())).await.unwrap();
-    let refused = service.trove.create(service.new_instance().version("other")).await.unwrap();
-    let error = refused.wait().await.unwrap_err();
-    assert_eq!(error.to_string(), format!("image {} does not contain {}", other.image(), subject.datastore));
+    let rejected = service.trove.create(service.new_instance().version("other")).await.unwrap();
+    let error = rejected.wait().await.unwrap_err();
+    assert_eq!(error.to_string(), format!("image {} does not contain {}", other.image(), engine.datastore));
     assert_eq!(error.kind(), Kind::Conflict);
-    service.trove.instance(refused.instance_id()).await.unwrap().delete().await.unwrap().wait().await.unwrap();
+    service.trove.instance(rejected.instance_id()).await.unwrap().delete().await.unwrap().wait().await.unwrap();
 
-    for (name, says) in [
+    for (name, message) in [
         ("absent", "localhost:1/no/such:1"),
-        ("other", &*format!("holds no {}", subject.datastore)),
+        ("other", &*format!("does not contain {}", engine.datastore)),
         ("broken", "does not start"),
     ] {
         let error = instance.upgrade(name).await.unwrap().wait().await.unwrap_err();
-        assert!(error.to_string().contains(says), "{name}: {error}");
-        let kept = service.trove.instance(instance.id).await.unwrap();
-        assert_eq!((kept.version.as_str(), kept.image.clone()), (subject.version, subject.image()));
-        assert!(kept.fault.as_ref().unwrap().message.contains(says), "{:?}", kept.fault);
-        service.write(&kept).await;
+        assert!(error.to_string().contains(message), "{name}: {error}");
+        let reverted = service.trove.instance(instance.id).await.unwrap();
+        assert_eq!((reverted.version.as_str(), reverted.image.clone()), (engine.version, engine.image()));
+        assert!(reverted.fault.as_ref().unwrap().message.contains(message), "{:?}", reverted.fault);
+        service.insert_row(&reverted).await;
     }
     let upgraded = instance.upgrade("newer").await.unwrap().active().await.unwrap();
     assert_eq!((upgraded.version.as_str(), upgraded.image.as_str()), ("newer", newer.0.as_str()));
-    service.write(&upgraded).await;
+    service.insert_row(&upgraded).await;
 
     let resized = upgraded.resize("larger").await.unwrap().active().await.unwrap();
     let limit = docker(&["inspect", "--format", "{{.HostConfig.Memory}}", &format!("trove-{}", resized.id)]);
-    assert_eq!(limit, mib(subject.memory_mib * 2).as_bytes().to_string());
-    assert_eq!((resized.status(), service.rows(&resized).await.as_str()), (Status::Active, "5"));
-    service.end([resized]).await;
+    assert_eq!(limit, mib(engine.memory_mib * 2).as_bytes().to_string());
+    assert_eq!((resized.status(), service.count_rows(&resized).await.as_str()), (Status::Active, "5"));
+    service.delete_and_shut_down([resized]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgresql_is_configured() {
-    settings_are_told_by_the_server_and_given_to_it(POSTGRESQL_17).await;
+async fn postgresql_settings_take_effect_and_return_to_their_defaults() {
+    settings_take_effect_and_return_to_their_defaults(POSTGRESQL_17).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mysql_is_configured() {
-    if is_quick_tier() {
-        return;
-    }
-    settings_are_told_by_the_server_and_given_to_it(MYSQL_9_7).await;
+#[ignore = "full tier"]
+async fn mysql_settings_take_effect_and_return_to_their_defaults() {
+    settings_take_effect_and_return_to_their_defaults(MYSQL_9_7).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mariadb_is_configured() {
-    if is_quick_tier() {
-        return;
-    }
-    settings_are_told_by_the_server_and_given_to_it(MARIADB_11_8).await;
+#[ignore = "full tier"]
+async fn mariadb_settings_take_effect_and_return_to_their_defaults() {
+    settings_take_effect_and_return_to_their_defaults(MARIADB_11_8).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgresql_is_upgraded_and_resized() {
-    releases_and_flavors_change_and_come_back(POSTGRESQL_17, "postgres").await;
+async fn postgresql_upgrades_and_resizes_keep_rows() {
+    upgrades_and_resizes_keep_rows_and_failures_are_reverted(POSTGRESQL_17, "postgres").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mysql_is_upgraded_and_resized() {
-    if is_quick_tier() {
-        return;
-    }
-    releases_and_flavors_change_and_come_back(MYSQL_9_7, "mysqld").await;
+#[ignore = "full tier"]
+async fn mysql_upgrades_and_resizes_keep_rows() {
+    upgrades_and_resizes_keep_rows_and_failures_are_reverted(MYSQL_9_7, "mysqld").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mariadb_is_upgraded_and_resized() {
-    if is_quick_tier() {
-        return;
-    }
-    releases_and_flavors_change_and_come_back(MARIADB_11_8, "mariadbd").await;
+#[ignore = "full tier"]
+async fn mariadb_upgrades_and_resizes_keep_rows() {
+    upgrades_and_resizes_keep_rows_and_failures_are_reverted(MARIADB_11_8, "mariadbd").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mariadb_is_upgraded_from_one_patch_to_the_next_and_to_the_next_series() {
-    if is_quick_tier() {
-        return;
-    }
+#[ignore = "full tier"]
+async fn mariadb_is_upgraded_to_the_next_patch_and_series_but_not_back() {
     let service = Service::start(MARIADB_10_11).await;
     let registry = service.trove.datastores();
     let older = std::env::var("TROVE_IMAGE_MARIADB_10_11_OLDER");
@@ -264,11 +261,11 @@ async fn mariadb_is_upgraded_from_one_patch_to_the_next_and_to_the_next_series()
     registry.add(NewVersion::new("mariadb", "older", "10.11", older)).await.unwrap();
     let new = service.new_instance().version("older").database("app").user("app", "secret");
     let instance = service.trove.create(new).await.unwrap().active().await.unwrap();
-    crate::common::text(&instance, "CREATE TABLE t (a int)").await;
-    service.write(&instance).await;
+    query_as_app(&instance, "CREATE TABLE t (a int)").await;
+    service.insert_row(&instance).await;
     let first = instance.server_version.clone().unwrap();
     let instance = instance.upgrade("10.11").await.unwrap().active().await.unwrap();
-    service.write(&instance).await;
+    service.insert_row(&instance).await;
     let second = instance.server_version.clone().unwrap();
     assert!(first.starts_with("10.11.") && second.starts_with("10.11.") && first != second, "{first} {second}");
 
@@ -276,10 +273,10 @@ async fn mariadb_is_upgraded_from_one_patch_to_the_next_and_to_the_next_series()
     registry.change("mariadb", "11.8", change).await.unwrap();
     let instance = instance.upgrade("11.8").await.unwrap().active().await.unwrap();
     assert!(instance.server_version.as_ref().unwrap().starts_with("11.8."), "{:?}", instance.server_version);
-    service.write(&instance).await;
-    assert_eq!(service.rows(&instance).await, "3");
+    service.insert_row(&instance).await;
+    assert_eq!(service.count_rows(&instance).await, "3");
     let back = instance.upgrade("10.11").await.unwrap().wait().await.unwrap_err();
     assert_eq!(back.kind(), Kind::Unsupported, "{back}");
-    assert_eq!(service.rows(&instance).await, "3");
-    service.end([instance]).await;
+    assert_eq!(service.count_rows(&instance).await, "3");
+    service.delete_and_shut_down([instance]).await;
 }

@@ -1,4 +1,4 @@
-//! What an application does with an instance of the service, whatever its engine.
+//! Statements of an application on an instance of the service.
 
 use mysql_async::prelude::Queryable;
 use trove_core::{
@@ -8,8 +8,9 @@ use trove_core::{
 
 use super::mysql;
 
-/// Runs a statement as user `app` in database `app`, in a session of its own, and returns the first value it yields.
-pub async fn text(instance: &InstanceHandle, sql: &str) -> Option<String> {
+/// Runs a statement as user `app` in database `app`, in a new session, and returns the first value
+/// of the result.
+pub async fn query_as_app(instance: &InstanceHandle, sql: &str) -> Option<String> {
     if instance.datastore != "postgresql" {
         let endpoint = instance.endpoint.clone().unwrap();
         let mut conn = mysql::login(&endpoint, "app", "secret", "app").await.unwrap();
@@ -20,8 +21,8 @@ pub async fn text(instance: &InstanceHandle, sql: &str) -> Option<String> {
     let uri = instance.uri("app").unwrap().user("app").with_password(&SecretString::from("secret"));
     let (client, connection) = tokio_postgres::connect(uri.expose_secret(), tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    let answer = client.simple_query(sql).await.unwrap();
-    answer.iter().find_map(|message| match message {
+    let messages = client.simple_query(sql).await.unwrap();
+    messages.iter().find_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     })

@@ -1,9 +1,9 @@
-//! A tenant's session with any engine, as little as tests of all of them need.
+//! A session with a server of any engine.
 
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 use tokio_postgres::SimpleQueryMessage;
 
-use super::{Fixture, mysql};
+use super::{Fixture, eventually, mysql};
 
 pub enum Client {
     PostgreSql(tokio_postgres::Client),
@@ -11,7 +11,7 @@ pub enum Client {
 }
 
 impl Client {
-    /// Runs statements, of which none returns anything that counts.
+    /// Runs statements and discards their results.
     pub async fn run(&mut self, sql: &str) -> Result<(), String> {
         match self {
             Self::PostgreSql(client) => client.batch_execute(sql).await.map_err(|error| format!("{error:?}")),
@@ -19,12 +19,12 @@ impl Client {
         }
     }
 
-    /// The first value of the first row, as text.
+    /// Returns the first value of the first row as text.
     pub async fn text(&mut self, sql: &str) -> Result<String, String> {
         match self {
             Self::PostgreSql(client) => {
-                let answer = client.simple_query(sql).await.map_err(|error| format!("{error:?}"))?;
-                let row = answer.iter().find_map(|message| match message {
+                let messages = client.simple_query(sql).await.map_err(|error| format!("{error:?}"))?;
+                let row = messages.iter().find_map(|message| match message {
                     SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
                     _ => None,
                 });
@@ -40,10 +40,10 @@ impl Client {
 
 impl Fixture {
     pub fn is_postgresql(&self) -> bool {
-        self.subject.datastore == "postgresql"
+        self.engine.datastore == "postgresql"
     }
 
-    /// A session as this user with this database.
+    /// Opens a session as this user in this database.
     pub async fn client(&self, user: &str, password: &str, database: &str) -> Result<Client, String> {
         if self.is_postgresql() {
             let client = self.login(user, password, database).await;
@@ -53,7 +53,7 @@ impl Fixture {
         conn.map(|conn| Client::MySql(Box::new(conn))).map_err(|error| error.to_string())
     }
 
-    /// The administrator, as the driver is one, in a session that no change waits for.
+    /// Opens a session as the administrator that the driver uses, over the local socket.
     pub async fn administrator(&self) -> Client {
         if self.is_postgresql() {
             return Client::PostgreSql(self.admin().await);
@@ -61,5 +61,21 @@ impl Fixture {
         let socket = self.host.directory.join("run/mysql.sock").to_str().map(str::to_owned);
         let opts = OptsBuilder::default().socket(socket).user(Some("trove_admin")).db_name(Some("information_schema"));
         Client::MySql(Box::new(Conn::new(opts).await.unwrap()))
+    }
+
+    /// Waits until the server has closed all sessions of a user.
+    pub async fn wait_until_disconnected(&self, user: &str) {
+        let mut admin = self.administrator().await;
+        let count = match self.is_postgresql() {
+            true => format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{user}'"),
+            false => {
+                format!("SELECT CAST(count(*) AS CHAR) FROM information_schema.processlist WHERE user = '{user}'")
+            }
+        };
+        eventually("sessions closed", async || match admin.text(&count).await.unwrap().as_str() {
+            "0" => Ok(()),
+            open => Err(format!("{open} open")),
+        })
+        .await;
     }
 }

@@ -1,11 +1,11 @@
-//! One instance of any engine on a platform of its own, which is taken apart even where a test panics.
+//! An instance of any engine on a platform of its own, removed when the test ends or panics.
 
 mod application;
 mod client;
 mod docker;
+mod engine_version;
 pub mod mysql;
 pub mod postgresql;
-mod subject;
 mod tmpfs;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -13,32 +13,33 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 use trove_core::{
-    conformance::Tier,
-    datastore::{Cx, Datastore, GuestHost, Prepare},
+    datastore::{Accounts, Cx, Datastore, GuestHost, Prepare},
     id::{InstanceId, OperationId},
-    model::{ByteSize, Condition, Flavor, Health, Instance, NewDatabase, NewUser},
+    model::{ByteSize, Condition, Flavor, Health, Instance, NewDatabase, NewUser, PageRequest},
     platform::{Compute, Ensured, Networks, Placement, Platform, Volumes},
     time::Timestamp,
 };
 use trove_drivers::LocalPlatform;
 
-#[allow(unused_imports, reason = "no test uses all")]
+#[allow(unused_imports, reason = "each test program uses some of them")]
 pub use {
-    application::text,
+    application::query_as_app,
     client::Client,
-    docker::{ScopeCleanup, bollard, containers, log, networks},
-    postgresql::driver,
-    subject::{MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18, Subject},
+    docker::{ScopeCleanup, container_ids, container_log, docker_client, network_ids},
+    engine_version::{
+        EngineVersion, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18,
+    },
+    postgresql::postgresql_driver,
     tmpfs::TmpfsMount,
 };
 
 pub const MIB: u64 = 1 << 20;
 
-/// Bounds how long a broken test hangs. No test measures how fast the machine is.
+/// Bounds how long a broken test hangs. No test depends on the speed of the machine.
 pub const HANG_LIMIT: Duration = Duration::from_secs(180);
 
 pub struct Fixture {
-    pub subject: Subject,
+    pub engine: EngineVersion,
     pub id: InstanceId,
     pub local: LocalPlatform,
     pub host: GuestHost,
@@ -48,25 +49,24 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// An instance that has its place and nothing in it.
-    pub async fn new(subject: Subject) -> Self {
-        Self::at(tempfile::tempdir().unwrap(), subject).await
+    /// Allocates a host for an instance, and attaches a datastore to it.
+    pub async fn new(engine: EngineVersion) -> Self {
+        Self::in_directory(tempfile::tempdir().unwrap(), engine).await
     }
 
-    /// One in this directory.
-    pub async fn at(directory: TempDir, subject: Subject) -> Self {
+    pub async fn in_directory(directory: TempDir, engine: EngineVersion) -> Self {
         let local = LocalPlatform::connect(directory.path().join("root")).unwrap();
         let cleanup = ScopeCleanup { scope: local.scope().to_owned() };
         let id = InstanceId::new_v4();
-        let host = place(&local, id, subject).await;
-        let server = subject.driver().attach(host.clone()).unwrap();
-        Self { subject, id, local, host, server, _cleanup: cleanup, directory }
+        let host = allocate_host(&local, id, engine).await;
+        let server = engine.driver().attach(host.clone()).unwrap();
+        Self { engine, id, local, host, server, _cleanup: cleanup, directory }
     }
 
-    /// An instance that serves, with database `app` and user `app`.
-    pub async fn prepared(subject: Subject) -> Self {
-        let fixture = Self::new(subject).await;
-        fixture.server.prepare(&cx(), &app()).await.unwrap();
+    /// Prepares a server with database `app` and user `app`.
+    pub async fn prepared(engine: EngineVersion) -> Self {
+        let fixture = Self::new(engine).await;
+        fixture.server.prepare(&cx(), &app_spec()).await.unwrap();
         fixture
     }
 
@@ -74,32 +74,49 @@ impl Fixture {
         self.host.name.clone()
     }
 
-    /// The same instance as another process would see it.
-    pub fn reattached(&self) -> Arc<dyn Datastore> {
-        self.subject.driver().attach(self.host.clone()).unwrap()
+    pub fn accounts(&self) -> &dyn Accounts {
+        self.server.abilities().accounts.unwrap()
     }
 
-    /// Waits until the health is as it should be.
-    pub async fn health(&self, what: &str, wanted: impl Fn(&Health) -> bool) -> Health {
+    /// Attaches another datastore to the instance, as another process would.
+    pub fn reattach(&self) -> Arc<dyn Datastore> {
+        self.engine.driver().attach(self.host.clone()).unwrap()
+    }
+
+    /// Drops all users and databases, and creates database `app` and user `app` again.
+    pub async fn reset_accounts(&self) {
+        let accounts = self.accounts();
+        accounts.disable_root(&cx()).await.unwrap();
+        for user in accounts.users(&cx(), &PageRequest::default()).await.unwrap().items {
+            accounts.drop_user(&cx(), &user.user).await.unwrap();
+        }
+        for database in accounts.databases(&cx(), &PageRequest::default()).await.unwrap().items {
+            accounts.drop_database(&cx(), &database.name).await.unwrap();
+        }
+        self.server.prepare(&cx(), &app_spec()).await.unwrap();
+    }
+
+    /// Waits until the observed health satisfies a predicate.
+    pub async fn wait_for_health(&self, what: &str, wanted: impl Fn(&Health) -> bool) -> Health {
         eventually(what, async || {
-            let health = timeout(HANG_LIMIT, self.server.observe(&cx())).await.expect("the observation hangs");
-            let health = health.unwrap().health;
+            let observed = timeout(HANG_LIMIT, self.server.observe(&cx())).await.expect("the observation hangs");
+            let health = observed.unwrap().health;
             if wanted(&health) { Ok(health) } else { Err(format!("{health:?}")) }
         })
         .await
     }
 
-    pub async fn condition(&self, wanted: Condition) -> Health {
-        let is = |health: &Health| health.problem().is_some_and(|problem| problem.condition == wanted);
-        self.health(&format!("{wanted:?}"), is).await
+    pub async fn wait_for_condition(&self, wanted: Condition) -> Health {
+        let matches = |health: &Health| health.problem().is_some_and(|problem| problem.condition == wanted);
+        self.wait_for_health(&format!("{wanted:?}"), matches).await
     }
 
-    pub async fn healthy(&self) {
-        self.health("healthy", |health| *health == Health::Healthy).await;
+    pub async fn wait_until_healthy(&self) {
+        self.wait_for_health("healthy", |health| *health == Health::Healthy).await;
     }
 
-    /// Removes everything and asserts that it is gone.
-    pub async fn removed(self) {
+    /// Removes the instance twice, and asserts that nothing is left.
+    pub async fn remove(self) {
         let platform = Platform::from(self.local.clone());
         for _ in 0..2 {
             self.server.remove(&cx()).await.unwrap();
@@ -107,8 +124,8 @@ impl Fixture {
             platform.networks.release_endpoint(self.id).await.unwrap();
             platform.volumes.release_volume(self.id).await.unwrap();
         }
-        assert_eq!(containers(self.local.scope()).await, Vec::<String>::new());
-        assert_eq!(networks(self.local.scope()).await, Vec::<String>::new());
+        assert_eq!(container_ids(self.local.scope()).await, Vec::<String>::new());
+        assert_eq!(network_ids(self.local.scope()).await, Vec::<String>::new());
         for part in ["volumes", "guests", "ports", "trash"] {
             let left: Vec<_> = std::fs::read_dir(self.directory.path().join("root").join(part)).unwrap().collect();
             assert!(left.is_empty(), "{part}: {left:?}");
@@ -116,28 +133,22 @@ impl Fixture {
     }
 }
 
-/// Returns true in the quick tier, where a test that is only for the full tier ends at once.
-pub fn is_quick_tier() -> bool {
-    Tier::from_env() == Tier::Quick
-}
-
 pub fn cx() -> Cx {
     Cx::new(OperationId::new_v4(), 1)
 }
 
-pub fn app() -> Prepare {
+pub fn app_spec() -> Prepare {
     Prepare::new(vec![NewDatabase::new("app")], vec![NewUser::new("app", "secret").granted("app")])
 }
 
-/// A place for an instance of this kind.
-pub async fn place(local: &LocalPlatform, id: InstanceId, subject: Subject) -> GuestHost {
-    let flavor = Flavor::new("small", ByteSize::bytes(subject.memory_mib * MIB), 1);
-    let volume = ByteSize::bytes(subject.volume_mib * MIB);
-    let mut instance = Instance::new(id, "orders", subject.datastore, flavor, volume, Timestamp::now());
+pub async fn allocate_host(local: &LocalPlatform, id: InstanceId, engine: EngineVersion) -> GuestHost {
+    let flavor = Flavor::new("small", ByteSize::bytes(engine.memory_mib * MIB), 1);
+    let volume = ByteSize::bytes(engine.volume_mib * MIB);
+    let mut instance = Instance::new(id, "orders", engine.datastore, flavor, volume, Timestamp::now());
     instance.project = "acme".to_owned();
-    instance.version = subject.version.to_owned();
-    instance.version_number = subject.version.to_owned();
-    instance.image = subject.image();
+    instance.version = engine.version.to_owned();
+    instance.version_number = engine.version.to_owned();
+    instance.image = engine.image();
     assert_eq!(local.ensure_volume(id, instance.volume).await.unwrap(), Ensured::Ready(()));
     let Ensured::Ready(endpoint) = local.ensure_endpoint(id, false).await.unwrap() else { panic!("pending") };
     let placed = local.ensure_compute(&instance, &endpoint, None).await.unwrap();
@@ -145,13 +156,13 @@ pub async fn place(local: &LocalPlatform, id: InstanceId, subject: Subject) -> G
     *host
 }
 
-/// Waits for a condition, with what it last was in the panic.
+/// Waits for a condition. The panic after [`HANG_LIMIT`] contains the last failure.
 pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + HANG_LIMIT;
     loop {
         match check().await {
             Ok(found) => return found,
-            Err(last) => assert!(Instant::now() < deadline, "not {what} in time; last: {last}"),
+            Err(last) => assert!(Instant::now() < deadline, "timed out waiting for: {what}; last: {last}"),
         }
         sleep(Duration::from_millis(50)).await;
     }

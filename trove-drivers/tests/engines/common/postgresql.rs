@@ -1,4 +1,4 @@
-//! The use of a PostgreSQL server over the network.
+//! Connections to PostgreSQL servers.
 
 use std::time::Duration;
 
@@ -9,16 +9,18 @@ use trove_drivers::PostgreSql;
 
 use super::{Fixture, POSTGRESQL_17};
 
-/// The driver with the image of [`POSTGRESQL_17`].
-pub fn driver() -> PostgreSql {
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Returns the driver with the image of [`POSTGRESQL_17`].
+pub fn postgresql_driver() -> PostgreSql {
     PostgreSql::new().image(POSTGRESQL_17.version, POSTGRESQL_17.image())
 }
 
-/// A session as a tenant's client has it: over TCP, with a password, without TLS.
+/// Connects as a tenant's client does: over TCP, with a password, without TLS.
 pub async fn login(endpoint: &Endpoint, user: &str, password: &str, database: &str) -> Result<Client, Error> {
     let mut config = Config::new();
     config.host(&endpoint.host).port(endpoint.port).user(user).password(password).dbname(database);
-    let (client, connection) = config.connect_timeout(Duration::from_secs(60)).connect(NoTls).await?;
+    let (client, connection) = config.connect_timeout(CONNECT_TIMEOUT).connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
 }
@@ -28,11 +30,15 @@ impl Fixture {
         login(&self.host.endpoint, user, password, database).await
     }
 
-    /// The administrator, as the driver is one.
+    /// Connects to database `postgres` as the administrator that the driver uses.
     pub async fn admin(&self) -> Client {
+        self.admin_in("postgres").await
+    }
+
+    pub async fn admin_in(&self, database: &str) -> Client {
         let socket = UnixStream::connect(self.host.directory.join("run/.s.PGSQL.5432")).await.unwrap();
         let mut config = Config::new();
-        config.user("trove_admin").dbname("postgres");
+        config.user("trove_admin").dbname(database);
         let (client, connection) = config.connect_raw(socket, NoTls).await.unwrap();
         tokio::spawn(connection);
         client

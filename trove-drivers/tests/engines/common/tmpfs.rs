@@ -1,10 +1,10 @@
-//! A small file system, to be filled.
+//! A file system that is small enough to fill.
 
 use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A mounted file system, unmounted when dropped.
+/// A mounted tmpfs, unmounted when dropped.
 pub struct TmpfsMount(pub TempDir);
 
 impl TmpfsMount {
@@ -12,7 +12,7 @@ impl TmpfsMount {
         let directory = tempfile::tempdir().unwrap();
         let size = format!("size={mib}m");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory.path()).status();
-        assert!(mounted.unwrap().success(), "this test mounts a file system and needs root for it");
+        assert!(mounted.unwrap().success(), "could not mount a tmpfs; this test must run as root");
         Self(directory)
     }
 }

@@ -1,5 +1,5 @@
-//! An engine whose server is a shell script, so that it does what a test needs: it has settings, versions, a role and a
-//! template.
+//! An engine whose server is a shell script that fails on demand. It has settings, upgrades, a
+//! read-only state and data templates.
 
 mod images;
 
@@ -24,15 +24,16 @@ pub use images::Images;
 
 use crate::common::Fixture;
 
-/// Its version is in the environment of its image. Each major version changes the data of the one before and refuses
-/// that of a later one. It is read-only until it finds a file, and has the setting `broken` only to fail.
+/// Reads its version from the environment of the image. Each major version migrates the data of
+/// earlier ones and rejects that of later ones. The setting `broken` makes the start fail or hang,
+/// and the file `stuck` in the data makes it fail.
 const SERVE: &str = r#"
     trap 'rm -f /run/trove/*; exit 0' TERM
     cd /store/data || exit 2
     major=${SCRIPTED%%.*}
     [ "$(cat major)" -le "$major" ] || { echo "the data is of a later version" >&2; exit 6; }
     echo "$major" > major
-    [ -z "$SCRIPTED_BREAKS" ] || { echo ruined > words; exit 5; }
+    [ -z "$SCRIPTED_BREAKS" ] || { echo corrupt > content; exit 5; }
     if grep -q '^broken=on' /etc/trove/settings; then echo 'secret: x' >&2; echo 'wrong: broken' >&2; exit 3; fi
     if grep -q '^broken=late' /etc/trove/settings; then while :; do sleep 0.05; done; fi
     [ ! -e stuck ] || exit 7
@@ -41,9 +42,9 @@ const SERVE: &str = r#"
     echo "$SCRIPTED" > /run/trove/ready
     while :; do sleep 0.05; done"#;
 
-const INITIALISE: &str = r#"
-    mkdir -p "$0/inner" && cd "$0" && echo "${SCRIPTED%%.*}" > major && echo hello > words &&
-    cat /proc/sys/kernel/random/uuid | tee own.id made > inner/made"#;
+const INITIALIZE: &str = r#"
+    mkdir -p "$0/inner" && cd "$0" && echo "${SCRIPTED%%.*}" > major && echo hello > content &&
+    cat /proc/sys/kernel/random/uuid | tee own.id origin > inner/origin"#;
 
 /// The server of one instance.
 pub struct Scripted {
@@ -52,12 +53,12 @@ pub struct Scripted {
 
 pub type Server = Arc<dyn Datastore>;
 
-/// The scripted server in the place of the fixture's instance, with this image as version 1.
-pub fn server(fixture: &Fixture, image: &str) -> Server {
-    server_at(&host(fixture, image))
+/// Attaches a scripted server to the host of the fixture, with this image as version 1.
+pub fn attach(fixture: &Fixture, image: &str) -> Server {
+    attach_at(&host(fixture, image))
 }
 
-pub fn server_at(host: &GuestHost) -> Server {
+pub fn attach_at(host: &GuestHost) -> Server {
     ContainerDriver::<Scripted>::new().attach(host.clone()).unwrap()
 }
 
@@ -67,15 +68,15 @@ pub fn host(fixture: &Fixture, image: &str) -> GuestHost {
     host
 }
 
-/// What the running server has of its settings, as `name=value` in order.
-pub fn in_force(host: &GuestHost) -> Vec<String> {
+/// Returns the settings of the running server as `name=value`.
+pub fn effective_settings(host: &GuestHost) -> Vec<String> {
     let text = fs::read_to_string(host.directory.join("run/settings")).unwrap();
     text.lines().map(str::to_owned).collect()
 }
 
-/// What its data says.
-pub fn words(host: &GuestHost) -> String {
-    fs::read_to_string(host.volume.join("data/words")).unwrap()
+/// Returns the content of a data file.
+pub fn content(host: &GuestHost) -> String {
+    fs::read_to_string(host.volume.join("data/content")).unwrap()
 }
 
 pub fn settings(pairs: &[(&str, &str)]) -> Settings {
@@ -107,7 +108,7 @@ impl Engine for Scripted {
     }
 
     fn init_command(&self, _host: &GuestHost, data: &str) -> Option<Vec<String>> {
-        Some(["sh", "-c", INITIALISE, data].map(str::to_owned).into())
+        Some(["sh", "-c", INITIALIZE, data].map(str::to_owned).into())
     }
 
     fn template(&self) -> Option<Template> {
@@ -135,7 +136,7 @@ impl Engine for Scripted {
     }
 
     fn start_limit(&self) -> Duration {
-        // Only a server with this setting never comes up.
+        // Only a server with this setting never becomes ready.
         let settings = fs::read_to_string(self.run.with_file_name("conf").join("settings")).unwrap_or_default();
         Duration::from_secs(if settings.contains("broken=late") { 3 } else { 120 })
     }
@@ -150,12 +151,13 @@ impl Engine for Scripted {
                 }
             }
             Ok(_) => Readiness::Starting,
-            Err(error) => Readiness::Unreachable(Error::unavailable("nothing answers").with_source(error)),
+            Err(error) => Readiness::Unreachable(Error::unavailable("the server is not ready").with_source(error)),
         }
     }
 
     async fn allow_writes(&self) -> Result<()> {
-        fs::write(self.run.join("open"), "").map_err(|error| Error::unavailable("cannot be opened").with_source(error))
+        fs::write(self.run.join("open"), "")
+            .map_err(|error| Error::unavailable("could not allow writes").with_source(error))
     }
 
     fn startup_error(&self, output: &str) -> Option<String> {
@@ -171,7 +173,7 @@ impl Engine for Scripted {
         match major(to) {
             to if to == major(from) => Ok(UpgradePath::Compatible),
             to if to > major(from) => Ok(UpgradePath::Changing),
-            _ => Err(Error::unsupported("scripted does not go back")),
+            _ => Err(Error::unsupported("scripted cannot be downgraded")),
         }
     }
 
@@ -185,7 +187,7 @@ impl Engine for Scripted {
     }
 }
 
-/// A value of a name with `live` in it is in force at once; `no` is refused and `never` hangs, after others were taken.
+/// Parameters with `live` in their names are dynamic.
 #[async_trait]
 impl Parameters for Scripted {
     async fn read(&self, _cx: &Cx) -> Result<Vec<Parameter>> {
@@ -193,26 +195,20 @@ impl Parameters for Scripted {
     }
 
     async fn set(&self, _host: &GuestHost, changes: &[(String, Option<Setting>)]) -> Result<Vec<String>> {
-        let (file, mut later) = (self.run.join("settings"), Vec::new());
+        let (file, mut pending) = (self.run.join("settings"), Vec::new());
         for (name, value) in changes {
             if !name.contains("live") {
-                later.push(name.clone());
+                pending.push(name.clone());
                 continue;
-            }
-            if value == &Some(Setting::from("no")) {
-                return Err(Error::invalid(format!("{name} cannot be no")));
-            }
-            if value == &Some(Setting::from("never")) {
-                std::future::pending::<()>().await;
             }
             let text = fs::read_to_string(&file).unwrap();
             let others = text.lines().filter(|line| !line.starts_with(&format!("{name}=")));
-            let own = value.iter().map(|value| format!("{name}={value}"));
-            let mut lines: Vec<String> = others.map(str::to_owned).chain(own).collect();
+            let changed = value.iter().map(|value| format!("{name}={value}"));
+            let mut lines: Vec<String> = others.map(str::to_owned).chain(changed).collect();
             lines.sort();
             fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
         }
-        Ok(later)
+        Ok(pending)
     }
 }
 

@@ -1,10 +1,8 @@
-//! What runs as a user of any engine, when the user goes or is called otherwise. The suite of drivers tries the rest.
+//! Objects and calls that depend on a user when the user is dropped or renamed, on every engine.
 
 use std::{sync::Arc, time::Duration};
 
-use crate::common::{
-    Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_17, Subject, cx, eventually, is_quick_tier,
-};
+use crate::common::{Fixture, cx, eventually};
 use tokio::time::sleep;
 use trove_core::{
     datastore::Datastore,
@@ -12,38 +10,8 @@ use trove_core::{
     model::{NewUser, PageRequest, User},
 };
 
-/// Every behaviour on every engine, each in a test of its own.
-macro_rules! on_every_engine {
-    ($($behaviour:ident),* $(,)?) => {
-        on_every_engine!(@ postgresql POSTGRESQL_17 $($behaviour)*);
-        on_every_engine!(@ mysql MYSQL_9_7 $($behaviour)*);
-        on_every_engine!(@ mariadb MARIADB_11_8 $($behaviour)*);
-        on_every_engine!(@ mariadb_10_11 MARIADB_10_11 $($behaviour)*);
-    };
-    (@ $engine:ident $subject:ident $($behaviour:ident)*) => {
-        mod $engine {
-            $(
-                #[tokio::test(flavor = "multi_thread")]
-                async fn $behaviour() {
-                    if stringify!($engine) == "mariadb_10_11" && super::is_quick_tier() {
-                        return;
-                    }
-                    super::$behaviour(super::$subject).await;
-                }
-            )*
-        }
-    };
-}
-
-on_every_engine!(what_one_user_makes_outlives_it, a_user_is_called_otherwise);
-
-fn names(users: &[User]) -> Vec<&str> {
-    users.iter().map(|user| user.user.name.as_str()).collect()
-}
-
-async fn what_one_user_makes_outlives_it(subject: Subject) {
-    let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.abilities().accounts.unwrap();
+pub async fn objects_outlive_the_user_who_created_them(fixture: &Fixture) {
+    let accounts = fixture.accounts();
     let users = [NewUser::new("two", "2").granted("app"), NewUser::new("outsider", "3")];
     accounts.create_users(&cx(), &users).await.unwrap();
     let mut one = fixture.client("app", "secret", "app").await.unwrap();
@@ -60,26 +28,21 @@ async fn what_one_user_makes_outlives_it(subject: Subject) {
     assert!(one.run("SELECT 1").await.is_err());
     assert!(fixture.client("app", "secret", "app").await.is_err());
     assert_eq!(two.text("SELECT x + y FROM a").await.unwrap(), "3");
-    assert_eq!(two.text("SELECT y FROM v").await.unwrap(), "2", "what ran as the user still runs");
+    assert_eq!(two.text("SELECT y FROM v").await.unwrap(), "2", "the view of the dropped user is unusable");
     assert_eq!(names(&accounts.users(&cx(), &PageRequest::default()).await.unwrap().items), ["outsider", "two"]);
-    // Another of its name is nobody who was there before.
+    // A new user of the same name does not inherit privileges.
     accounts.create_users(&cx(), &[NewUser::new("app", "new")]).await.unwrap();
     assert!(fixture.client("app", "new", "app").await.is_err());
     accounts.grant(&cx(), &"app".into(), &["app".to_owned()]).await.unwrap();
     let mut app = fixture.client("app", "new", "app").await.unwrap();
     assert_eq!(app.text("SELECT y FROM v").await.unwrap(), "2");
     accounts.drop_database(&cx(), "app").await.unwrap();
-    assert!(two.run("SELECT 1").await.is_err(), "the session goes with the database");
-    fixture.removed().await;
+    assert!(two.run("SELECT 1").await.is_err(), "a session survived its database");
 }
 
-async fn a_user_is_called_otherwise(subject: Subject) {
-    let fixture = Fixture::prepared(subject).await;
-    let accounts = fixture.server.abilities().accounts.unwrap();
-    accounts.create_users(&cx(), &[NewUser::new("taken", "t")]).await.unwrap();
+pub async fn renamed_users_keep_their_privileges(fixture: &Fixture) {
+    let accounts = fixture.accounts();
     let rename = async |from: &str, to: &str| accounts.rename_user(&cx(), &from.into(), &to.into()).await;
-    assert_eq!(rename("app", "taken").await.unwrap_err().kind(), Kind::Conflict);
-    assert_eq!(rename("nobody", "some").await.unwrap_err().kind(), Kind::NotFound);
     let mut client = fixture.client("app", "secret", "app").await.unwrap();
     for sql in ["CREATE TABLE a (x int)", "INSERT INTO a VALUES (7)", "CREATE VIEW v AS SELECT x FROM a"] {
         client.run(sql).await.unwrap();
@@ -89,16 +52,15 @@ async fn a_user_is_called_otherwise(subject: Subject) {
     let mut client = fixture.client("o'ther`\"\\", "secret", "app").await.unwrap();
     assert_eq!(client.text("SELECT x FROM v").await.unwrap(), "7");
     assert_eq!(accounts.user(&cx(), &"o'ther`\"\\".into()).await.unwrap().databases, ["app"]);
-    assert_eq!(names(&accounts.users(&cx(), &PageRequest::default()).await.unwrap().items), ["o'ther`\"\\", "taken"]);
+    assert_eq!(names(&accounts.users(&cx(), &PageRequest::default()).await.unwrap().items), ["o'ther`\"\\"]);
     rename("o'ther`\"\\", "app").await.unwrap();
     let mut client = fixture.client("app", "secret", "app").await.unwrap();
     assert_eq!(client.text("SELECT x FROM v").await.unwrap(), "7");
-    a_change_that_was_given_up_comes_first(&fixture).await;
-    fixture.removed().await;
 }
 
-/// A server goes on with the statement of a call that was dropped: the next waits for it, in whatever process.
-async fn a_change_that_was_given_up_comes_first(fixture: &Fixture) {
+/// The server continues a statement whose call was dropped. The next call waits for it, also in
+/// another process.
+pub async fn an_abandoned_rename_completes_before_the_next_one(fixture: &Fixture) {
     let (mut admin, mut holder) = (fixture.administrator().await, fixture.administrator().await);
     let (block, release, sessions) = match fixture.is_postgresql() {
         true => (
@@ -114,27 +76,31 @@ async fn a_change_that_was_given_up_comes_first(fixture: &Fixture) {
              WHERE user = 'trove_admin' AND db IS NULL",
         ),
     };
-    let renamed = async |server: Arc<dyn Datastore>| {
+    let rename = async |server: Arc<dyn Datastore>| {
         server.abilities().accounts.unwrap().rename_user(&cx(), &"app".into(), &"later".into()).await
     };
     holder.run(block).await.unwrap();
-    // Seen often enough that it has come as far as it can.
-    let mut seen = async |wanted: fn(&str) -> bool| {
+    // Several times, so that the call has progressed as far as it can.
+    let mut wait_for_sessions = async |wanted: fn(&str) -> bool| {
         for _ in 0..10 {
-            let look = async || admin.text(sessions).await.and_then(|found| wanted(&found).then_some(()).ok_or(found));
-            eventually("the sessions", look).await;
+            let check = async || admin.text(sessions).await.and_then(|found| wanted(&found).then_some(()).ok_or(found));
+            eventually("the sessions", check).await;
             sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::select! {
-        outcome = renamed(fixture.server.clone()) => panic!("{outcome:?}"),
-        () = seen(|found| found == "Lock" || found.contains(" USER ")) => {}
+        outcome = rename(fixture.server.clone()) => panic!("the rename was not blocked: {outcome:?}"),
+        () = wait_for_sessions(|found| found == "Lock" || found.contains(" USER ")) => {}
     }
-    let again = tokio::spawn(renamed(fixture.reattached()));
-    seen(|found| found.contains(';')).await;
+    let repeated = tokio::spawn(rename(fixture.reattach()));
+    wait_for_sessions(|found| found.contains(';')).await;
     holder.run(release).await.unwrap();
-    if let Err(error) = again.await.unwrap() {
-        assert_eq!(error.kind(), Kind::NotFound, "the call that was given up did it: {error:?}");
+    if let Err(error) = repeated.await.unwrap() {
+        assert_eq!(error.kind(), Kind::NotFound, "neither call renamed the user: {error:?}");
     }
     assert!(fixture.client("later", "secret", "app").await.is_ok());
+}
+
+fn names(users: &[User]) -> Vec<&str> {
+    users.iter().map(|user| user.user.name.as_str()).collect()
 }

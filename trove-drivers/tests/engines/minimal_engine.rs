@@ -1,8 +1,8 @@
-//! An engine without accounts, written from the public API alone: what the container datastore gives it.
+//! The smallest engine that the public API allows: what the container datastore does for it.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use crate::common::{Fixture, POSTGRESQL_17, containers, cx, eventually};
+use crate::common::{Fixture, POSTGRESQL_17, container_ids, cx, eventually};
 use async_trait::async_trait;
 use trove_core::{
     datastore::{Datastore, Driver, GuestHost, Manifest, Prepare, Version},
@@ -11,16 +11,17 @@ use trove_core::{
 };
 use trove_drivers::container::{ConfigFile, ContainerDriver, Engine, Readiness};
 
-/// Serves by keeping a file where the agent sees it, or does not, by one of the scripts.
+/// Runs one of the scripts as its server. The server is ready while it keeps a file in the socket
+/// directory.
 struct Greeter<const SCRIPT: usize> {
     run: PathBuf,
 }
 
-const FINE: usize = 0;
+const READY: usize = 0;
 const FAILING: usize = 1;
 const SILENT: usize = 2;
 const NEVER_READY: usize = 3;
-const NOT_INITIALISED: usize = 4;
+const FAILING_INIT: usize = 4;
 
 const SCRIPTS: [&str; 5] =
     [SERVE, "echo no greeting today >&2; exit 9", "exec sleep 600", "touch /run/trove/later; exec sleep 600", SERVE];
@@ -49,7 +50,7 @@ impl<const SCRIPT: usize> Engine for Greeter<SCRIPT> {
     }
 
     fn init_command(&self, _host: &GuestHost, _data: &str) -> Option<Vec<String>> {
-        (SCRIPT == NOT_INITIALISED).then(|| shell("printf '\\033[2Jno words\\n' >&2; exit 7"))
+        (SCRIPT == FAILING_INIT).then(|| shell("printf '\\033[2Jno words\\n' >&2; exit 7"))
     }
 
     fn server_command(&self, _host: &GuestHost, _data: &str) -> Vec<String> {
@@ -57,7 +58,7 @@ impl<const SCRIPT: usize> Engine for Greeter<SCRIPT> {
     }
 
     fn start_limit(&self) -> Duration {
-        // Those that never come up are waited for this long.
+        // Only for servers that never become ready.
         Duration::from_secs(if matches!(SCRIPT, SILENT | NEVER_READY) { 2 } else { 120 })
     }
 
@@ -65,7 +66,7 @@ impl<const SCRIPT: usize> Engine for Greeter<SCRIPT> {
         match std::fs::read_to_string(self.run.join("ready")) {
             Ok(greetings) => Readiness::Ready { version: greetings.lines().count().to_string() },
             Err(_) if self.run.join("later").exists() => Readiness::Starting,
-            Err(error) => Readiness::Unreachable(Error::unavailable("nobody greets").with_source(error)),
+            Err(error) => Readiness::Unreachable(Error::unavailable("no greeting").with_source(error)),
         }
     }
 }
@@ -79,9 +80,9 @@ fn shell(script: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_small_engine_has_a_whole_life() {
+async fn a_minimal_engine_can_be_prepared_restarted_and_removed() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
-    let server = greeter::<FINE>(&fixture);
+    let server = greeter::<READY>(&fixture);
     let spec = Prepare::new(vec![NewDatabase::new("app")], Vec::new());
     assert_eq!(server.prepare(&cx(), &spec).await.unwrap_err().kind(), Kind::Unsupported);
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
@@ -90,17 +91,17 @@ async fn a_small_engine_has_a_whole_life() {
     assert_eq!((observed.health, observed.server_version.as_deref()), (Health::Healthy, Some("1")));
     server.stop(&cx()).await.unwrap();
     assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Stopped);
-    assert!(!fixture.host.directory.join("run/ready").exists(), "it stopped by its signal");
+    assert!(!fixture.host.directory.join("run/ready").exists(), "the server did not handle SIGTERM");
     server.start(&cx()).await.unwrap();
     let version = server.observe(&cx()).await.unwrap().server_version;
-    assert_eq!(version.as_deref(), Some("2"), "the data was kept");
+    assert_eq!(version.as_deref(), Some("2"), "the data was lost");
     server.remove(&cx()).await.unwrap();
-    assert!(containers(fixture.local.scope()).await.is_empty());
-    fixture.removed().await;
+    assert!(container_ids(fixture.local.scope()).await.is_empty());
+    fixture.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_come_up_says_why() {
+async fn a_failed_start_reports_the_output_of_the_server() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
     let failing = greeter::<FAILING>(&fixture);
     let error = failing.prepare(&cx(), &Prepare::default()).await.unwrap_err();
@@ -110,30 +111,29 @@ async fn a_server_that_does_not_come_up_says_why() {
     assert_eq!(health.problem().map(|problem| problem.condition), Some(Condition::Exited));
     let silent = greeter::<SILENT>(&fixture);
     assert_eq!(silent.start(&cx()).await.unwrap_err().kind(), Kind::Timeout);
-    fixture.removed().await;
+    fixture.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_initialisation_that_fails_leaves_no_container() {
+async fn a_failed_initialization_leaves_no_container() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
-    let server = greeter::<NOT_INITIALISED>(&fixture);
+    let server = greeter::<FAILING_INIT>(&fixture);
     let error = server.prepare(&cx(), &Prepare::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "could not initialize the data directory (exit code 7)");
     assert!(error.report().contains("[2Jno words") && !error.report().contains('\u{1b}'), "{error:?}");
-    assert!(containers(fixture.local.scope()).await.is_empty());
-    fixture.removed().await;
+    assert!(container_ids(fixture.local.scope()).await.is_empty());
+    fixture.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_never_ready_is_not_starting_for_ever() {
+async fn a_server_that_never_becomes_ready_is_reported_as_not_answering() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
     let server = greeter::<NEVER_READY>(&fixture);
     assert_eq!(server.prepare(&cx(), &Prepare::default()).await.unwrap_err().kind(), Kind::Timeout);
-    assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Starting);
-    eventually("the start takes too long", async || match server.observe(&cx()).await.unwrap().health {
+    eventually("not answering", async || match server.observe(&cx()).await.unwrap().health {
         Health::Down(problem) if problem.condition == Condition::NotAnswering => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-    fixture.removed().await;
+    fixture.remove().await;
 }

@@ -1,4 +1,5 @@
-//! The process that runs the service is killed at random moments, again and again: every instance ends serving or gone.
+//! Kills the process that runs the service repeatedly at random moments. Afterwards each instance
+//! serves or is deleted.
 
 use std::{
     env,
@@ -7,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{HANG_LIMIT, ScopeCleanup, is_quick_tier};
+use crate::common::{HANG_LIMIT, ScopeCleanup, postgresql_driver};
 use tokio::time::{Instant, sleep, timeout};
 use trove_core::{
     Trove,
@@ -19,34 +20,33 @@ use trove_core::{
 };
 use trove_drivers::LocalPlatform;
 
-const CHILD: &str = "TROVE_TEST_KILLED_CHILD";
+/// Makes the test run in a child process, in the directory that it names.
+const CHILD_VARIABLE: &str = "TROVE_TEST_SERVICE_CRASHES";
 const ROUNDS: usize = 8;
-const AT_A_TIME: usize = 3;
-const LONGEST_LIFE: u128 = 2500;
+const CONCURRENT_INSTANCES: usize = 3;
+const MAX_LIFETIME_MS: u128 = 2500;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_service_leaves_every_instance_serving_or_gone() {
-    if let Some(root) = env::var_os(CHILD) {
+#[ignore = "full tier"]
+async fn instances_serve_or_are_deleted_after_the_service_was_killed() {
+    if let Some(root) = env::var_os(CHILD_VARIABLE) {
         return create_and_delete(&PathBuf::from(root)).await;
     }
-    if is_quick_tier() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
-    // Locks the directory while it looks up what the cleanup needs, so not for longer.
-    let _cleanup =
-        ScopeCleanup { scope: LocalPlatform::connect(platform(directory.path())).unwrap().scope().to_owned() };
+    // The platform locks its directory, which the child process needs.
+    let scope = LocalPlatform::connect(platform(directory.path())).unwrap().scope().to_owned();
+    let _cleanup = ScopeCleanup { scope };
     for _ in 0..ROUNDS {
         let mut child = spawn(directory.path());
-        // A random version 4 id is as good a die as any.
-        let life = InstanceId::new_v4().into_untyped_uuid().as_u128() % LONGEST_LIFE;
-        sleep(Duration::from_millis(u64::try_from(life).unwrap())).await;
+        // A version 4 UUID is a source of randomness.
+        let lifetime = InstanceId::new_v4().into_untyped_uuid().as_u128() % MAX_LIFETIME_MS;
+        sleep(Duration::from_millis(u64::try_from(lifetime).unwrap())).await;
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     let (trove, local) = start(directory.path()).await;
-    let settled = Instant::now() + 2 * HANG_LIMIT;
+    let deadline = Instant::now() + 2 * HANG_LIMIT;
     for mut instance in trove.instances(None, None, 1000).await.unwrap() {
         loop {
             match instance.refresh().await {
@@ -55,7 +55,7 @@ async fn a_killed_service_leaves_every_instance_serving_or_gone() {
                     assert_serves(&instance).await;
                     break;
                 }
-                Ok(now) => assert!(Instant::now() < settled, "{} is {}: {:?}", now.id, now.status(), now.reason()),
+                Ok(now) => assert!(Instant::now() < deadline, "{} is {}: {:?}", now.id, now.status(), now.reason()),
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -67,21 +67,21 @@ async fn a_killed_service_leaves_every_instance_serving_or_gone() {
     trove.shut_down().await;
 }
 
-/// What the process does that is killed: keeps some instances coming and going.
+/// Creates and deletes instances until the process is killed.
 async fn create_and_delete(root: &Path) {
     let (trove, _) = start(root).await;
     loop {
         let instances = trove.instances(None, None, 1000).await.unwrap();
-        if instances.len() < AT_A_TIME {
+        if instances.len() < CONCURRENT_INSTANCES {
             let new = NewInstance::new("killed", "postgresql").database("app").user("app", "secret");
             trove.create(new).await.unwrap();
         }
-        // The oldest goes when it serves, or, if its id is odd, whatever it does.
+        // Deletes the oldest one when it is active, or in any state if its id is odd.
         if let Some(oldest) = instances.first()
             && (oldest.status() == Status::Active || oldest.id.into_untyped_uuid().as_u128() % 2 == 1)
             && oldest.state != State::Deleting
         {
-            // It may be gone by now.
+            // It may have been deleted meanwhile.
             let _ = oldest.delete().await;
         }
         sleep(Duration::from_millis(100)).await;
@@ -89,10 +89,10 @@ async fn create_and_delete(root: &Path) {
 }
 
 fn spawn(root: &Path) -> Child {
-    let this = "killed::a_killed_service_leaves_every_instance_serving_or_gone";
+    let test = "service_crashes::instances_serve_or_are_deleted_after_the_service_was_killed";
     Command::new(env::current_exe().unwrap())
-        .args([this, "--exact", "--nocapture"])
-        .env(CHILD, root)
+        .args([test, "--exact", "--ignored", "--nocapture"])
+        .env(CHILD_VARIABLE, root)
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
@@ -103,7 +103,7 @@ async fn start(root: &Path) -> (Trove, LocalPlatform) {
     let trove = Trove::builder()
         .store(format!("sqlite:{}", root.join("trove.db").display()))
         .platform(local.clone())
-        .datastore(crate::common::driver())
+        .datastore(postgresql_driver())
         .flavor(Flavor::new("tiny", mib(256), 1))
         .start()
         .await
