@@ -1,4 +1,5 @@
-//! The suite of drivers on Valkey, one test for each case. `TROVE_TEST_FULL=1` runs all cases on both versions.
+//! The driver suite on Valkey, one test for each case. `TROVE_TEST_FULL=1` runs all cases on both
+//! versions.
 
 #![allow(clippy::panic)]
 
@@ -26,8 +27,8 @@ fn main() -> ExitCode {
     };
     Harness::from_args()
         .driver("valkey_8_1", first, async || {
-            let next = Release::new("9.1", image("TROVE_IMAGE_VALKEY_9_1"));
-            Ok(testbed("8.1", "TROVE_IMAGE_VALKEY_8_1")?.upgrade_target(next))
+            let target = Release::new("9.1", image("TROVE_IMAGE_VALKEY_9_1"));
+            Ok(testbed("8.1", "TROVE_IMAGE_VALKEY_8_1")?.upgrade_target(target))
         })
         .driver("valkey_9_1", second, async || testbed("9.1", "TROVE_IMAGE_VALKEY_9_1"))
         .run()
@@ -45,7 +46,8 @@ fn testbed(version: &str, variable: &str) -> Result<DockerTestbed> {
 }
 
 fn image(variable: &str) -> String {
-    env::var(variable).unwrap_or_else(|_| panic!("{variable} names the image to test; `cargo xtask images` prints it"))
+    env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} must name the image to test; `cargo xtask images` prints it"))
 }
 
 struct Clients;
@@ -54,26 +56,26 @@ struct Clients;
 impl Sessions for Clients {
     async fn open(&self, endpoint: &Endpoint, login: &ClientLogin) -> Result<Box<dyn ClientSession>> {
         let address =
-            ConnectionAddr::Tcp(endpoint.host.clone(), endpoint.port).into_connection_info().map_err(failed)?;
+            ConnectionAddr::Tcp(endpoint.host.clone(), endpoint.port).into_connection_info().map_err(unavailable)?;
         let user = RedisConnectionInfo::default().set_username(&login.user).set_password(&login.password);
-        let client = Client::open(address.set_redis_settings(user)).map_err(failed)?;
-        let limits = AsyncConnectionConfig::new().set_connection_timeout(LIMIT).set_response_timeout(LIMIT);
-        let session = client.get_multiplexed_async_connection_with_config(&limits).await.map_err(failed)?;
+        let client = Client::open(address.set_redis_settings(user)).map_err(unavailable)?;
+        let config = AsyncConnectionConfig::new().set_connection_timeout(TIMEOUT).set_response_timeout(TIMEOUT);
+        let session = client.get_multiplexed_async_connection_with_config(&config).await.map_err(unavailable)?;
         Ok(Box::new(TenantSession(session)))
     }
 }
 
-const LIMIT: Option<Duration> = Some(Duration::from_secs(60));
+const TIMEOUT: Option<Duration> = Some(Duration::from_secs(120));
 
-fn failed(error: RedisError) -> Error {
-    Error::unavailable("the server refuses").with_source(error)
+fn unavailable(error: RedisError) -> Error {
+    Error::unavailable("the server rejected a call").with_source(error)
 }
 
 struct TenantSession(MultiplexedConnection);
 
 impl TenantSession {
-    async fn call<T: FromRedisValue>(&mut self, command: &str, words: &[&str]) -> Result<T> {
-        cmd(command).arg(words).query_async(&mut self.0).await.map_err(failed)
+    async fn call<T: FromRedisValue>(&mut self, command: &str, arguments: &[&str]) -> Result<T> {
+        cmd(command).arg(arguments).query_async(&mut self.0).await.map_err(unavailable)
     }
 }
 
@@ -93,7 +95,7 @@ impl ClientSession for TenantSession {
 
     async fn parameter(&mut self, name: &str) -> Result<String> {
         if name == "databases" {
-            // It tells nobody how many it has, but lets in.
+            // Clients cannot query the number of databases; selecting one beyond the last fails.
             let mut count = 0;
             while self.call::<()>("SELECT", &[&format!("{count}")]).await.is_ok() {
                 count += 1;
@@ -101,6 +103,6 @@ impl ClientSession for TenantSession {
             return self.call::<()>("SELECT", &["0"]).await.map(|()| format!("{count}"));
         }
         let info: InfoDict = self.call("INFO", &[]).await?;
-        info.get(&name.replace('-', "_")).ok_or_else(|| Error::not_found("the server does not tell it"))
+        info.get(&name.replace('-', "_")).ok_or_else(|| Error::not_found("the server does not report the parameter"))
     }
 }

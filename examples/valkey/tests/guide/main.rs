@@ -1,4 +1,4 @@
-//! What the guide shows is what is compiled, and ends as it says.
+//! The code of the guide is compiled, and its results are those that the guide shows.
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
@@ -14,10 +14,11 @@ const GUIDE: &str = include_str!("../../GUIDE.md");
 
 fn image() -> String {
     let variable = "TROVE_IMAGE_VALKEY_8_1";
-    env::var(variable).unwrap_or_else(|_| panic!("{variable} names the image to test; `cargo xtask images` prints it"))
+    env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} must name the image to test; `cargo xtask images` prints it"))
 }
 
-/// The blocks of the guide of this language.
+/// Returns the code blocks of the guide in this language.
 fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     GUIDE.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
@@ -29,15 +30,15 @@ fn the_code_of_the_guide_is_compiled() {
     let sources = ["tests/guide", "tests", "src"].map(|directory| fs::read_dir(root.join(directory)).unwrap());
     let files = sources.into_iter().flatten().map(|entry| entry.unwrap().path());
     let compiled: Vec<_> = files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()).collect();
-    let shown = blocks("rust");
-    assert!(shown.len() > 4, "the guide lost its code");
-    for block in shown {
-        assert!(compiled.iter().any(|file| file.contains(block)), "nowhere compiled:\n{block}");
+    let blocks = blocks("rust");
+    assert!(blocks.len() > 4, "the guide has too few code blocks");
+    for block in blocks {
+        assert!(compiled.iter().any(|file| file.contains(block)), "not part of any compiled file:\n{block}");
     }
 }
 
 #[test]
-fn the_whole_engine_has_at_most_350_lines() {
+fn the_engine_has_at_most_350_lines() {
     let sources = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     let lines = sources.map(|file| fs::read_to_string(file.unwrap().path()).unwrap().lines().count());
     let lines: usize = lines.sum();
@@ -45,18 +46,18 @@ fn the_whole_engine_has_at_most_350_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_try_fails_as_the_guide_shows() {
+async fn the_first_version_fails_as_the_guide_shows() {
     let driver = first::Cache::new().image("8.1", image());
     let report = certify_matching(DockerTestbed::new(driver).unwrap(), "observe::a_serving_server").await;
     assert!(!report.passed());
-    let shown = blocks("text").concat();
+    let outputs = blocks("text").concat();
     for line in report.to_string().lines() {
-        assert!(shown.contains(line), "the guide does not show:\n{report}");
+        assert!(outputs.contains(line), "the guide does not show:\n{report}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_try_passes() {
+async fn the_second_version_passes() {
     let driver = second::Cache::new().image("8.1", image());
     let report = certify_matching(DockerTestbed::new(driver).unwrap(), "observe::").await;
     assert!(report.passed(), "{report}");

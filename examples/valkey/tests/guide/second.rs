@@ -33,11 +33,11 @@ impl Engine for CacheEngine {
     }
 
     async fn probe(&self) -> Readiness {
-        match self.say("INFO server").await {
+        match self.send("INFO server").await {
             Ok(info) if info.starts_with("-LOADING") => Readiness::Starting,
             Ok(info) => match info.lines().find_map(|line| line.strip_prefix("valkey_version:")) {
                 Some(version) => Readiness::Ready { version: version.to_owned() },
-                None => Readiness::Unreachable(Error::unavailable("the server does not tell its version")),
+                None => Readiness::Unreachable(Error::unavailable("the server did not report its version")),
             },
             Err(error) => Readiness::Unreachable(error),
         }
@@ -46,14 +46,14 @@ impl Engine for CacheEngine {
 
 impl CacheEngine {
     /// Sends a line to the server and returns its reply.
-    async fn say(&self, line: &str) -> Result<String> {
+    async fn send(&self, line: &str) -> Result<String> {
         let exchange = async {
             let mut stream = connect(&self.run, "cache.sock", self.server).await?;
             stream.write_all(format!("{line}\r\n").as_bytes()).await?;
-            let mut answer = vec![0; 4096];
-            let length = stream.read(&mut answer).await?;
-            Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+            let mut reply = vec![0; 4096];
+            let length = stream.read(&mut reply).await?;
+            Ok(String::from_utf8_lossy(&reply[..length]).into_owned())
         };
-        exchange.await.map_err(|error: io::Error| Error::unavailable("the server does not answer").with_source(error))
+        exchange.await.map_err(|error: io::Error| Error::unavailable("the server did not reply").with_source(error))
     }
 }
