@@ -12,11 +12,18 @@
 //! # let (platform, datastore) = (world.platform(), world.driver());
 //! use trove_core::{Trove, control::NewInstance, model::gib};
 //!
-//! let trove = Trove::builder() .store("sqlite::memory:") // or sqlite:trove.db, or
-//! postgres://user@host/database .platform(platform) .datastore(datastore) .start() .await?; let
-//! new = NewInstance::new("orders", "memory").volume(gib(5)).database("app").user("app", "correct
-//! horse"); let orders = trove.create(new).await?.active().await?; println!("{}",
-//! orders.uri("app")?);
+//! let trove = Trove::builder()
+//!     .store("sqlite::memory:") // or sqlite:trove.db, or postgres://user@host/database
+//!     .platform(platform)
+//!     .datastore(datastore)
+//!     .start()
+//!     .await?;
+//! let new = NewInstance::new("orders", "memory")
+//!     .volume(gib(5))
+//!     .database("app")
+//!     .user("app", "correct horse");
+//! let orders = trove.create(new).await?.active().await?;
+//! println!("{}", orders.uri("app")?);
 //! # trove.shut_down().await;
 //! # Ok::<_, trove_core::error::Error>(()) }).unwrap();
 //! ```

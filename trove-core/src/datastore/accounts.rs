@@ -20,7 +20,7 @@ use crate::{
 /// ```
 /// # #[cfg(feature = "conformance")]
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// # use trove_core::conformance::{driver::Testbed, memory::World};
+/// # use trove_core::conformance::{driver::DriverTestbed, memory::World};
 /// use trove_core::{
 ///     datastore::{Cx, Driver, Prepare},
 ///     id::OperationId,
@@ -28,7 +28,7 @@ use crate::{
 /// };
 ///
 /// # let testbed = World::new().testbed();
-/// # let (driver, host) = (testbed.driver().clone(), testbed.place().await?);
+/// # let (driver, host) = (testbed.driver().clone(), testbed.allocate().await?);
 /// let datastore = driver.attach(host)?;
 /// let cx = Cx::new(OperationId::new_v4(), 1);
 /// datastore.prepare(&cx, &Prepare::default()).await?;

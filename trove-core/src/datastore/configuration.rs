@@ -14,7 +14,7 @@ use crate::{
 /// ```
 /// # #[cfg(feature = "conformance")]
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// # use trove_core::conformance::{driver::Testbed, memory::World};
+/// # use trove_core::conformance::{driver::DriverTestbed, memory::World};
 /// use trove_core::{
 ///     datastore::{Cx, Driver, Prepare, check_settings},
 ///     id::OperationId,
@@ -22,7 +22,7 @@ use crate::{
 /// };
 ///
 /// # let testbed = World::new().testbed();
-/// # let (driver, host) = (testbed.driver().clone(), testbed.place().await?);
+/// # let (driver, host) = (testbed.driver().clone(), testbed.allocate().await?);
 /// # let flavor = host.flavor.clone();
 /// let datastore = driver.attach(host)?;
 /// let cx = Cx::new(OperationId::new_v4(), 1);

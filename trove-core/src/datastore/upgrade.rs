@@ -45,14 +45,14 @@ pub struct RegistryLogin {
 /// ```
 /// # #[cfg(feature = "conformance")]
 /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// # use trove_core::conformance::{driver::Testbed, memory::World};
+/// # use trove_core::conformance::{driver::DriverTestbed, memory::World};
 /// use trove_core::{
 ///     datastore::{Cx, Driver, Prepare, Release},
 ///     id::OperationId,
 /// };
 ///
 /// # let testbed = World::new().testbed();
-/// # let (driver, host) = (testbed.driver().clone(), testbed.place().await?);
+/// # let (driver, host) = (testbed.driver().clone(), testbed.allocate().await?);
 /// let old = Release::new(&host.version, &host.image);
 /// let datastore = driver.attach(host)?;
 /// let cx = Cx::new(OperationId::new_v4(), 1);
