@@ -15,13 +15,13 @@ use crate::{
 
 /// What a guest reported about its instance.
 #[derive(Clone, Debug)]
-pub struct InstanceReport {
+pub(crate) struct InstanceReport {
     /// The instance.
-    pub instance: InstanceId,
+    pub(crate) instance: InstanceId,
     /// The observation.
-    pub observed: Observed,
+    pub(crate) observed: Observed,
     /// The time of the observation.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 const INSTANCE: &str = "SELECT * FROM instances WHERE id = $1";
@@ -32,7 +32,7 @@ impl Store {
     /// `request` describes the request without its secrets. If the id exists with the same request,
     /// the outcome is its creation; with another request, the result is
     /// [`Conflict`](Kind::Conflict).
-    pub async fn insert_instance(
+    pub(crate) async fn insert_instance(
         &self,
         instance: &Instance,
         request: &str,

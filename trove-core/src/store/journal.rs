@@ -26,7 +26,7 @@ use crate::{
 /// A claim raises the epoch of its operation. Each later write carries the epoch of the claim; the
 /// write of a former owner fails with [`Fenced`](crate::error::Kind::Fenced).
 #[async_trait]
-pub trait Journal: Send + Sync {
+pub(crate) trait Journal: Send + Sync {
     /// Claims a due operation that has no owner and is the first unfinished one of its instance.
     async fn claim(&self, owner: &str, now: Timestamp, lease_until: Timestamp) -> Result<Option<JournalEntry>>;
 
@@ -43,7 +43,7 @@ pub trait Journal: Send + Sync {
 
 /// The result of inserting an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InsertOutcome {
+pub(crate) enum InsertOutcome {
     /// The operation was inserted.
     Inserted,
     /// The same request was made before; this is its operation.
@@ -54,53 +54,53 @@ pub enum InsertOutcome {
 
 /// An operation to begin.
 #[derive(Clone, Debug)]
-pub struct NewOperation {
+pub(crate) struct NewOperation {
     /// The id.
-    pub id: OperationId,
+    pub(crate) id: OperationId,
     /// The kind, with its version.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The first step.
-    pub step: &'static str,
+    pub(crate) step: &'static str,
     /// The state of the flow.
-    pub state: Json,
+    pub(crate) state: Json,
     /// The configuration group that the operation assigns to its instance. The group counts as in
     /// use from this row on.
-    pub configuration: Option<ConfigurationId>,
+    pub(crate) configuration: Option<ConfigurationId>,
     /// The epoch of the instance on which the request was decided: the operation begins only if no
     /// other has run since. `None` skips this check.
-    pub expected_epoch: Option<u64>,
+    pub(crate) expected_epoch: Option<u64>,
 }
 
 /// A claimed operation.
 #[derive(Clone, Debug)]
-pub struct JournalEntry {
+pub(crate) struct JournalEntry {
     /// The id.
-    pub id: OperationId,
+    pub(crate) id: OperationId,
     /// The instance.
-    pub instance: InstanceId,
+    pub(crate) instance: InstanceId,
     /// The kind, with its version.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The state of the flow, as last recorded.
-    pub state: Json,
+    pub(crate) state: Json,
     /// Whether the operation is being undone.
-    pub undoing: bool,
+    pub(crate) undoing: bool,
     /// The current step.
-    pub step: String,
+    pub(crate) step: String,
     /// When the operation entered the step.
-    pub step_since: Timestamp,
+    pub(crate) step_since: Timestamp,
     /// How often the step failed.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// The error that the operation or the last attempt failed with.
-    pub error: Option<OperationError>,
+    pub(crate) error: Option<OperationError>,
     /// Whether and how the operation was cancelled.
-    pub cancel: Option<CancelMode>,
+    pub(crate) cancel: Option<CancelMode>,
     /// The epoch of this claim.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 /// How an operation was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CancelMode {
+pub(crate) enum CancelMode {
     /// Undo the operation.
     Undo,
     /// End the operation at its current step, because a deletion follows.
@@ -109,59 +109,59 @@ pub enum CancelMode {
 
 /// The progress of an operation, as it is recorded.
 #[derive(Clone, Debug)]
-pub struct JournalRecord {
+pub(crate) struct JournalRecord {
     /// The state of the flow; dropped when the operation has ended.
-    pub state: Json,
+    pub(crate) state: Json,
     /// The status.
-    pub status: OperationStatus,
+    pub(crate) status: OperationStatus,
     /// Whether the operation is being undone, or was when it ended.
-    pub undoing: bool,
+    pub(crate) undoing: bool,
     /// The current step.
-    pub step: String,
+    pub(crate) step: String,
     /// When the operation entered the step.
-    pub step_since: Timestamp,
+    pub(crate) step_since: Timestamp,
     /// How often the step failed.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// The error that the operation or the last attempt failed with.
-    pub error: Option<OperationError>,
+    pub(crate) error: Option<OperationError>,
     /// When the lease of the owner expires; `None` releases the claim.
-    pub lease_until: Option<Timestamp>,
+    pub(crate) lease_until: Option<Timestamp>,
     /// When a released operation is due again.
-    pub wake_at: Timestamp,
+    pub(crate) wake_at: Timestamp,
     /// The time of this write.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// The change to the instance.
-    pub change: InstanceChange,
+    pub(crate) change: InstanceChange,
 }
 
 /// A change to an instance.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct InstanceChange {
+pub(crate) struct InstanceChange {
     /// The new state.
-    pub state: Option<State>,
+    pub(crate) state: Option<State>,
     /// The new endpoint; `Some(None)` clears it.
-    pub endpoint: Option<Option<Endpoint>>,
+    pub(crate) endpoint: Option<Option<Endpoint>>,
     /// The new fault; `Some(None)` clears it.
-    pub fault: Option<Option<Fault>>,
+    pub(crate) fault: Option<Option<Fault>>,
     /// The new settings and their configuration group, which replaces the former group.
-    pub assigned_settings: Option<AssignedSettings>,
+    pub(crate) assigned_settings: Option<AssignedSettings>,
     /// The new release.
-    pub release: Option<InstanceRelease>,
+    pub(crate) release: Option<InstanceRelease>,
     /// The new flavor.
-    pub flavor: Option<Flavor>,
+    pub(crate) flavor: Option<Flavor>,
     /// Removes the instance with everything that belongs to it.
-    pub remove: bool,
+    pub(crate) remove: bool,
 }
 
 /// The version and the image of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstanceRelease {
+pub(crate) struct InstanceRelease {
     /// The name of the version in the registry of versions.
-    pub version: String,
+    pub(crate) version: String,
     /// The version number.
-    pub number: String,
+    pub(crate) number: String,
     /// The image.
-    pub image: String,
+    pub(crate) image: String,
 }
 
 impl From<&Instance> for InstanceRelease {
@@ -176,12 +176,12 @@ impl From<&Instance> for InstanceRelease {
 
 impl InstanceChange {
     /// Returns a change to a state that clears the fault.
-    pub fn to(state: State) -> Self {
+    pub(crate) fn to(state: State) -> Self {
         Self { state: Some(state), fault: Some(None), ..Self::default() }
     }
 
     /// Returns a change to a state with a fault.
-    pub fn failed(state: State, message: impl Into<String>, at: Timestamp) -> Self {
+    pub(crate) fn failed(state: State, message: impl Into<String>, at: Timestamp) -> Self {
         let fault = Fault { message: message.into(), at };
         Self { state: Some(state), fault: Some(Some(fault)), ..Self::default() }
     }

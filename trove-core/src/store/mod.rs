@@ -30,8 +30,8 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 
-pub use instances::InstanceReport;
-pub use journal::{
+pub(crate) use instances::InstanceReport;
+pub(crate) use journal::{
     CancelMode, InsertOutcome, InstanceChange, InstanceRelease, Journal, JournalEntry, JournalRecord, NewOperation,
 };
 pub(crate) use rewrap::Rewrapped;
