@@ -228,9 +228,9 @@ mod tests {
             assert_eq!(refused(&second, "b").await, Kind::Conflict);
         }
         std::fs::write(directory.path().join("guest/fence"), "{").unwrap();
-        let anew = Fence::new(&host);
-        call(&anew, &second, "apply", "b", true).await.unwrap();
-        assert_eq!(call(&anew, &first, "apply", "b", true).await.unwrap_err().kind(), Kind::Fenced);
+        let reopened = Fence::new(&host);
+        call(&reopened, &second, "apply", "b", true).await.unwrap();
+        assert_eq!(call(&reopened, &first, "apply", "b", true).await.unwrap_err().kind(), Kind::Fenced);
     }
 
     #[tokio::test(flavor = "multi_thread")]

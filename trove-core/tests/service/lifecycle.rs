@@ -58,7 +58,7 @@ async fn every_step_emits_an_event() {
         "step endpoint 2/4",
         "step compute 3/4",
         "step prepare 4/4",
-        "progress initialise",
+        "progress initialize",
         "state Active",
         "ended instance.create/v1 Succeeded",
         "state Deleting",

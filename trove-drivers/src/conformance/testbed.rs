@@ -190,7 +190,7 @@ impl DriverTestbed for DockerTestbed {
 
 impl Drop for DockerTestbed {
     fn drop(&mut self) {
-        let (docker, scope) = (self.docker.anew(), self.local.scope().to_owned());
+        let (docker, scope) = (self.docker.reconnect(), self.local.scope().to_owned());
         // `block_on` panics within another runtime.
         let removed = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -206,7 +206,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let data = directory.path().join("initialised");
+            let data = directory.path().join("initialized");
             fs::create_dir_all(data.join("mysql/inner")).unwrap();
             for (name, text) in [("a", "one"), ("auto.cnf", "me"), ("x.pem", "key"), ("mysql/inner/b", "two")] {
                 fs::write(data.join(name), text).unwrap();
@@ -224,7 +224,7 @@ mod tests {
         }
 
         fn keep(&self, subject: &TemplateKey) -> bool {
-            self.templates.keep(subject, &self.directory.path().join("initialised"), &self.template).unwrap()
+            self.templates.keep(subject, &self.directory.path().join("initialized"), &self.template).unwrap()
         }
 
         fn take(&self, subject: &TemplateKey) -> bool {
@@ -284,8 +284,8 @@ mod tests {
     #[test]
     fn templates_with_links_are_refused() {
         let bench = Bench::new();
-        symlink("/etc/passwd", bench.directory.path().join("initialised/link")).unwrap();
-        let from = bench.directory.path().join("initialised");
+        symlink("/etc/passwd", bench.directory.path().join("initialized/link")).unwrap();
+        let from = bench.directory.path().join("initialized");
         bench.templates.keep(&subject("sha256:1"), &from, &bench.template).unwrap_err();
         assert!(!bench.take(&subject("sha256:1")));
         assert_eq!(fs::read_dir(&bench.templates.root).unwrap().count(), 1, "the lock");

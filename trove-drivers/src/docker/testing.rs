@@ -7,7 +7,7 @@ use super::{DEADLINE, Docker, DockerRequest};
 
 impl Docker {
     /// Returns a handle to the same engine with its own connections, for another runtime.
-    pub(crate) fn anew(&self) -> Self {
+    pub(crate) fn reconnect(&self) -> Self {
         Self::new(self.0.address.clone())
     }
 

@@ -64,7 +64,7 @@ impl ServerFixture {
         }
     }
 
-    /// Hands the server over to the next case, attached anew as in a new process.
+    /// Hands the server over to the next case, attached again as in a new process.
     pub(super) fn for_case(mut self, number: usize) -> Self {
         self.number = number;
         self.progress = Arc::default();
@@ -150,7 +150,7 @@ impl ServerFixture {
         prepared.unwrap_or_else(|error| panic!("prepare: {error:?}"));
     }
 
-    /// Attaches the server anew, as a new process does. Once the new process has changed something,
+    /// Attaches the server again, as a new process does. Once the new process has changed something,
     /// the process of [`server`](Self::server) is considered dead.
     pub(super) fn reattach(&self) -> Arc<dyn Datastore> {
         attach(&*self.testbed, &self.host)

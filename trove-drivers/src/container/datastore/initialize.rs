@@ -58,11 +58,11 @@ impl<E: Engine> ContainerDatastore<E> {
         self.lay_out(cx, record.wanted()).await?;
         // Creating a container takes the daemon about as long as the initialization, so both run at
         // once.
-        let (created, initialised) = tokio::join!(self.create_server(cx), self.initialize(cx, image, record.wanted()));
-        if let (Err(_), Ok(id)) = (&initialised, &created) {
+        let (created, initialized) = tokio::join!(self.create_server(cx), self.initialize(cx, image, record.wanted()));
+        if let (Err(_), Ok(id)) = (&initialized, &created) {
             self.containers.discard(id).await;
         }
-        initialised?;
+        initialized?;
         self.launch(cx, &created?).await.map_err(|failure| match failure {
             StartError::Server(failed) => self.settings_error(failed, record.wanted()),
             StartError::Other(error) => error,

@@ -230,7 +230,7 @@ impl<E: Engine> ContainerDatastore<E> {
         loop {
             match self.probe().await.0 {
                 ProbeOutcome::Ready | ProbeOutcome::ReadOnly => return Ok(true),
-                // The server is recovering: replacing it would start the recovery anew.
+                // The server is recovering: replacing it would restart the recovery.
                 ProbeOutcome::Starting => return self.answering(cx).await.map(|()| true).map_err(Error::from),
                 ProbeOutcome::Unreachable if self.starting(pid, false) => sleep(POLL).await,
                 ProbeOutcome::Unreachable => {
