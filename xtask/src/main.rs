@@ -29,8 +29,8 @@ The commands of this repository. Each one sets up what the machine lacks.
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  test [--full] [FILTER...]  Check formatting, dependencies, lints and documentation, then run the tests;
-                             FILTERs run only the tests with one of them in the name, without the checks
+  test [--full] [FILTER]     Check formatting, dependencies, lints and documentation, then run the tests;
+                             FILTER runs only the tests with it in the name, without the checks
   stress [--rounds N]        Run the tests N times (default 5) while all processors are kept busy
   quickstart [ARGS]          Create a database instance on the local Docker engine; `quickstart --help` lists ARGS
   images                     Make the database images available and print which ones are used

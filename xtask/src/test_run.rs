@@ -26,8 +26,8 @@ const CARGO_TEST: [&str; 4] = ["test", "--workspace", "--all-features", "--no-fa
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TestOptions {
     full: bool,
-    /// Parts of test names. Without any, all tests and checks run.
-    filters: Vec<String>,
+    /// A part of test names. Without it, all tests and checks run.
+    filter: Option<String>,
 }
 
 impl TestOptions {
@@ -37,7 +37,8 @@ impl TestOptions {
             match arg.as_str() {
                 "--full" => options.full = true,
                 flag if flag.starts_with('-') => return Err(Error::usage(format!("`test` has no option `{flag}`"))),
-                filter => options.filters.push(filter.to_owned()),
+                filter if options.filter.is_none() => options.filter = Some(filter.to_owned()),
+                other => return Err(Error::usage(format!("`test` takes one filter, and found another, `{other}`"))),
             }
         }
         Ok(options)
@@ -60,11 +61,11 @@ pub(crate) fn parse_rounds(args: &[String]) -> Result<u32> {
     value.parse().ok().filter(|rounds| *rounds > 0).ok_or_else(|| Error::usage("`stress` takes `--rounds N`"))
 }
 
-/// Runs the checks and tests up to the first stage that fails, then prints a summary. Filters
-/// select tests and skip the checks.
+/// Runs the checks and tests up to the first stage that fails, then prints a summary. A filter
+/// selects tests and skips the checks.
 pub(crate) fn test(options: &TestOptions) -> Result<()> {
     Report::print_after(|report| {
-        if options.filters.is_empty() {
+        if options.filter.is_none() {
             run_checks(report)?;
         }
         let images = prepare(report)?;
@@ -133,7 +134,7 @@ fn cargo_test(
 ) -> Result<()> {
     // Tests mostly wait for servers.
     let threads = (2 * thread::available_parallelism().map_or(1, NonZero::get)).to_string();
-    let mut command: Command = cargo(CARGO_TEST).args(["--"]).args(&options.filters);
+    let mut command: Command = cargo(CARGO_TEST).args(["--"]).args(&options.filter);
     if options.full {
         command = command.args(["--include-ignored"]).env(FULL_VARIABLE, "1");
     }
@@ -231,8 +232,10 @@ mod tests {
     #[test]
     fn arguments_are_parsed_and_unknown_options_rejected() {
         let options = TestOptions::parse(&args("lifecycle --full")).unwrap();
-        assert_eq!(options, TestOptions { full: true, filters: vec!["lifecycle".to_owned()] });
-        assert!(TestOptions::parse(&args("--fast")).is_err());
+        assert_eq!(options, TestOptions { full: true, filter: Some("lifecycle".to_owned()) });
+        for line in ["--fast", "lifecycle events"] {
+            assert!(TestOptions::parse(&args(line)).is_err(), "{line}");
+        }
         for (line, rounds) in [("", 5), ("--rounds 3", 3), ("--rounds=2", 2)] {
             assert_eq!(parse_rounds(&args(line)).unwrap(), rounds);
         }
