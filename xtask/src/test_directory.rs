@@ -28,7 +28,7 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct TestDirectory(PathBuf);
 
-/// What tests left behind: containers and networks by id with their names, and processes.
+/// The leftovers of tests: containers and networks by id with their names, and processes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Leftovers {
     containers: BTreeMap<String, String>,

@@ -67,7 +67,7 @@ pub(crate) trait Flow: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// The type of a step.
     type Step: Copy + fmt::Debug + Send + Sync + 'static;
-    /// What the steps act on.
+    /// The context that steps run in, such as the control plane.
     type Context: Send + Sync + 'static;
 
     /// Returns the name of a step in the journal.
@@ -149,7 +149,7 @@ impl End<'_> {
 
 /// The context of one run of a step.
 pub(crate) struct StepCx<'a, C> {
-    /// What the steps act on.
+    /// The context of the flow.
     pub(crate) context: &'a C,
     /// The instance.
     pub(crate) instance: InstanceId,

@@ -28,7 +28,7 @@ pub(super) struct Position {
     pub(super) cancelled: bool,
 }
 
-/// What to do next.
+/// The next action of the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Decision {
     Continue,

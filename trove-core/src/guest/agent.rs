@@ -239,7 +239,7 @@ impl Agent {
                 upgrade.revert(cx, &from).await?;
                 self.set_intent(Intent::Run).await?;
             }
-            Job::ConcludeUpgrade => {
+            Job::CommitUpgrade => {
                 self.set_intent(Intent::Run).await?;
                 upgrade()?.commit(cx).await?;
             }

@@ -24,7 +24,7 @@ use crate::{
 /// ```json
 /// {
 ///   "guest": {
-///     "instance": "5f2b…", "datastore": "postgresql", "serves": true, "epoch": 1,
+///     "instance": "5f2b…", "datastore": "postgresql", "should_run": true, "epoch": 1,
 ///     "key": { "number": 1, "text": "…" },
 ///     "broker": { "host": "broker", "port": 5672, "vhost": "/", "user": "guest.5f2b….1", "password": "…" }
 ///   },
@@ -55,7 +55,6 @@ pub struct AgentConfig {
 struct GuestSection {
     instance: InstanceId,
     datastore: String,
-    #[serde(rename = "serves")]
     should_run: Option<bool>,
     epoch: u64,
     #[serde(with = "wire::key")]

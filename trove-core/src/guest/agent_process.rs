@@ -33,7 +33,7 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// connection with a delay.
 const CONFLICT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The file of the agent's state, in the directory of its host.
-const STATE_FILE: &str = "agent.notes";
+const STATE_FILE: &str = "agent.state";
 /// The lock file, in the same directory.
 const LOCK_FILE: &str = "agent.lock";
 

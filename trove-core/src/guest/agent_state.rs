@@ -73,7 +73,6 @@ pub(super) type JobKey = (OperationId, String);
 struct PersistedState {
     intent: Intent,
     epoch: u64,
-    #[serde(rename = "became")]
     applied: AppliedChanges,
     identities: GuestIdentities,
     /// Jobs that succeeded. A job that failed or was interrupted runs again when it is requested

@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn deeply_nested_json_is_rejected() {
-        for open in ["[", "{\"Ok\":", "{\"Job\":{\"work\":{\"Configure\":{\"a\":"] {
+        for open in ["[", "{\"Ok\":", "{\"Job\":{\"job\":{\"Configure\":{\"a\":"] {
             let text = open.repeat(MAX_PAYLOAD_BYTES / open.len());
             assert!(!request(text.as_bytes()) && !response(text.as_bytes()) && !notice(text.as_bytes()));
             #[cfg(feature = "amqp")]

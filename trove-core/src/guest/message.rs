@@ -21,26 +21,11 @@ pub(super) const MAX_TEXT: usize = 8000;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Starts a job, or joins the job with the same key.
-    Job {
-        operation: OperationId,
-        epoch: u64,
-        #[serde(rename = "work")]
-        job: Job,
-    },
+    Job { operation: OperationId, epoch: u64, job: Job },
     /// Queries the status of a job by its name.
-    #[serde(rename = "JobEnd")]
-    JobStatus {
-        operation: OperationId,
-        #[serde(rename = "work")]
-        job: String,
-    },
+    JobStatus { operation: OperationId, job: String },
     /// Queries or changes accounts.
-    Accounts {
-        operation: OperationId,
-        epoch: u64,
-        #[serde(rename = "question")]
-        call: AccountsCall,
-    },
+    Accounts { operation: OperationId, epoch: u64, call: AccountsCall },
 }
 
 /// The response of a guest.
@@ -56,7 +41,6 @@ pub(crate) enum Response {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Notice {
     /// An observation of the server. `settled` if a job waits until the observation is stored.
-    #[serde(rename = "Seen")]
     Observed { observed: Observed, settled: bool },
     /// The progress of a job.
     Progress { operation: OperationId, progress: Progress },

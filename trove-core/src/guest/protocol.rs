@@ -42,9 +42,8 @@ pub(crate) enum Job {
     /// Returns to the previous release.
     RevertUpgrade(#[serde(with = "wire::release")] Release),
     /// Removes the data that only a return to the previous release would need.
-    ConcludeUpgrade,
+    CommitUpgrade,
     /// Adds an identity to those that the guest has.
-    #[serde(rename = "Renew")]
     AddIdentity(#[serde(with = "wire::identity")] GuestIdentity),
 }
 
@@ -64,8 +63,8 @@ impl Job {
             Self::KeepRunning => "keep running",
             Self::Upgrade(_) => "upgrade",
             Self::RevertUpgrade(_) => "revert upgrade",
-            Self::ConcludeUpgrade => "conclude upgrade",
-            Self::AddIdentity(_) => "renew",
+            Self::CommitUpgrade => "commit upgrade",
+            Self::AddIdentity(_) => "add identity",
         }
     }
 }

@@ -118,7 +118,7 @@ async fn callers_with_a_lower_epoch_are_rejected() {
 async fn restarted_agents_join_jobs_that_are_done_and_rerun_interrupted_ones() {
     let (directory, datastore) = (tempfile::tempdir().unwrap(), FaultyDatastore::default());
     datastore.removals.store(1, Ordering::Relaxed);
-    let file = directory.path().join("agent.notes");
+    let file = directory.path().join("agent.state");
     let persistent = |identities| AgentStateStore::load(file.clone(), Some(true), 1, identities).unwrap();
     let (done, interrupted) = (OperationId::new_v4(), OperationId::new_v4());
     let agent = start_agent(&datastore, persistent);

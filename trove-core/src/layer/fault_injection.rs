@@ -42,7 +42,7 @@ struct Shared {
 
 type Script = Box<dyn FnMut(usize, &CallInfo<'_>) -> FaultAction + Send>;
 
-/// What a script does to a call.
+/// The action of a script on a call.
 #[derive(Clone, Debug)]
 pub enum FaultAction {
     /// Runs the call.

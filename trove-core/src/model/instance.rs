@@ -33,7 +33,7 @@ pub struct Instance {
     pub volume: ByteSize,
     /// Whether other machines may connect.
     pub public: bool,
-    /// What the control plane is doing with the instance.
+    /// The lifecycle state, which the control plane sets.
     pub state: State,
     /// The health that the guest last reported; [`Health::Unknown`] if the report is too old.
     pub health: Health,

@@ -56,7 +56,7 @@ pub trait NotificationHandler: Send + Sync + 'static {
     async fn queue_deleted(&self) {}
 }
 
-/// What happens to a call if the guest restarts before it replies.
+/// The handling of a call whose guest restarts before it replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnGuestRestart {
     /// The call is sent to the restarted guest. For idempotent calls.

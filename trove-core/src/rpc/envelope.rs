@@ -56,7 +56,7 @@ pub(super) enum FrameKind {
     Notification,
 }
 
-/// What a session key is derived for: an instance, a direction and the tokens of a session.
+/// The input from which a session key is derived: an instance, a direction and the tokens of a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Route {
     pub(super) instance: InstanceId,

@@ -21,7 +21,7 @@
 //! Each instance has a random 256-bit [key](InstanceKey), which its guest and the control plane
 //! share. All protection rests on that key; none rests on the broker, its logins or the network.
 //!
-//! What is protected, on the wire and in queues:
+//! Guarantees on the wire and in queues:
 //!
 //! - **Confidentiality:** passwords of users and of root, registry logins, other keys, names and
 //!   settings.
@@ -68,11 +68,11 @@
 //!   can decrypt all recorded sessions under it, and impersonate either side to the other, until
 //!   the key is rotated.
 //! - **Compromise recovery by rotation.** Rotation shuts out an attacker who has the key but not
-//!   the wire. The new key is sent under the old one, so whoever has the old key and the frame with
+//!   the wire. The new key is sent under the old one, so an attacker who has the old key and the frame with
 //!   the new key has the new key. Rotation is for keys that may be lost one day, not for one that
 //!   was lost.
 //! - **Delivery of the first key.** It reaches the guest in a file that its platform writes.
-//!   Whoever reads that file, or the memory of the guest, can act as the guest.
+//!   A process that can read that file, or the memory of the guest, can act as the guest.
 //! - **A machine that runs twice.** Nonce counters are in memory. If a process of either side is
 //!   copied while it runs and both copies continue (a snapshot of a virtual machine with its
 //!   memory), two payloads are sealed under one key and nonce, which reveals both and allows

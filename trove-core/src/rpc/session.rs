@@ -48,7 +48,7 @@ pub(super) struct ControlPeer {
     previous: Option<Session>,
 }
 
-/// What the control plane receives from a guest.
+/// An event that the control plane receives from a guest.
 #[derive(Debug)]
 pub(super) enum GuestEvent {
     /// The guest with this boot id has no session; the control plane must offer one.
@@ -70,7 +70,7 @@ pub(super) struct GuestPeer {
     session: Option<Session>,
 }
 
-/// What a guest receives from the control plane.
+/// An event that a guest receives from the control plane.
 #[derive(Debug)]
 pub(super) enum ControlEvent {
     /// An offer, with the `Welcome` frame to send.

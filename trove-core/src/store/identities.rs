@@ -1,4 +1,4 @@
-//! Who guests are: their keys and passwords, sealed.
+//! The sealed identities of guests: keys and broker passwords.
 
 use super::{Store, db::Row, rows};
 use crate::{

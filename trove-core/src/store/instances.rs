@@ -13,7 +13,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// What a guest reported about its instance.
+/// A guest's report on its instance.
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceReport {
     /// The instance.

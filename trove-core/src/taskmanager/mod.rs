@@ -144,7 +144,7 @@ impl ControlPlane {
     }
 
     /// Revokes and removes the identities of an instance whose numbers match.
-    async fn retire_identities(&self, id: InstanceId, which: impl Fn(u32) -> bool + Send) -> Result<()> {
+    async fn revoke_identities(&self, id: InstanceId, which: impl Fn(u32) -> bool + Send) -> Result<()> {
         for SealedGuestIdentity { number, .. } in self.store.identities(id).await? {
             if which(number) {
                 self.guests.revoke_login(id, number).await?;

@@ -49,12 +49,11 @@ impl Flow for RotateIdentity {
     type Context = ControlPlane;
 
     fn name(step: RotateStep) -> &'static str {
-        // The journal stores these names.
         match step {
-            RotateStep::Authorize => "admit",
-            RotateStep::Deliver => "tell",
-            RotateStep::Switch => "use",
-            RotateStep::Revoke => "retire",
+            RotateStep::Authorize => "authorize",
+            RotateStep::Deliver => "deliver",
+            RotateStep::Switch => "switch",
+            RotateStep::Revoke => "revoke",
         }
     }
 
@@ -88,7 +87,7 @@ impl Flow for RotateIdentity {
                 }
                 control.guests.switch_key(instance, identity.key, SWITCH_TIMEOUT).await?;
             }
-            RotateStep::Revoke => control.retire_identities(instance, |number| number < self.number).await?,
+            RotateStep::Revoke => control.revoke_identities(instance, |number| number < self.number).await?,
         }
         Ok(Next::Done)
     }
@@ -96,7 +95,7 @@ impl Flow for RotateIdentity {
     async fn undo(&mut self, step: RotateStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {
         let control = cx.context;
         if matches!(step, RotateStep::Authorize) && control.identity(cx.instance).await?.number() < self.number {
-            control.retire_identities(cx.instance, |number| number == self.number).await?;
+            control.revoke_identities(cx.instance, |number| number == self.number).await?;
         }
         // An identity that the guest has stays valid; the former one is revoked by the next rotation.
         Ok(Next::Done)

@@ -51,8 +51,7 @@ impl Flow for UpgradeInstance {
         match step {
             UpgradeStep::Check => "check",
             UpgradeStep::Server => "server",
-            // The journal stores this name.
-            UpgradeStep::Commit => "conclude",
+            UpgradeStep::Commit => "commit",
         }
     }
 
@@ -79,7 +78,7 @@ impl Flow for UpgradeInstance {
                 self.committed = next == Next::Done;
                 Ok(next)
             }
-            UpgradeStep::Commit => match guest_job(cx, Job::ConcludeUpgrade).await {
+            UpgradeStep::Commit => match guest_job(cx, Job::CommitUpgrade).await {
                 Err(error) if !error.is_transient() => {
                     // The new release serves. Leftovers use space until the next upgrade or the deletion.
                     tracing::warn!(instance = %cx.instance, error = error.report(), "failed to remove the data of the previous release");

@@ -234,7 +234,7 @@ async fn a_remote_agent_adopts_a_rotated_identity_and_the_old_one_is_rejected() 
     // The next control plane provides the rotated identity to an agent without state.
     trove.shut_down().await;
     agents.stop(id).await.unwrap().unwrap();
-    std::fs::remove_file(agents.directory.path().join(format!("{id}.d/agent.notes"))).unwrap();
+    std::fs::remove_file(agents.directory.path().join(format!("{id}.d/agent.state"))).unwrap();
     let trove = start(&agents, &store).await;
     let instance = trove.instance(id).await.unwrap();
     assert_eq!(users(&instance).await, 1);

@@ -1,4 +1,4 @@
-//! What an instance leaves on this machine: containers, processes and files.
+//! The artifacts of an instance on this machine: containers, processes and files.
 
 use std::{
     fs::{self, File},

@@ -7,7 +7,7 @@ use trove_core::{
 
 use crate::docker::RunState;
 
-/// What was observed at one moment.
+/// A snapshot of the observations of a server.
 #[derive(Debug)]
 pub(crate) struct Observations<'a> {
     /// The state of the container according to the daemon; `None` if there is no container.

@@ -35,7 +35,7 @@ use super::{
 /// The name of the scratch server's directory.
 pub(crate) const SCRATCH: &str = "probe";
 
-/// What the agent's directory holds of the server. The fence and an agent process keep their own
+/// The entries of the agent's directory that belong to the server. The fence and an agent process keep their own
 /// files there.
 const OWN: [&str; 10] = [
     "conf",
@@ -304,7 +304,7 @@ mod tests {
     fn only_the_servers_files_are_cleared() {
         let directory = tempfile::tempdir().unwrap();
         let host = GuestHost::new(InstanceId::new_v4(), directory.path().join("volume"), directory.path());
-        let others = ["agent.json", "agent.lock", "agent.notes", "fence", "fence.new"];
+        let others = ["agent.json", "agent.lock", "agent.state", "fence", "fence.new"];
         for name in others.iter().chain(&OWN) {
             fs::write(directory.path().join(name), "").unwrap();
         }

@@ -69,7 +69,7 @@ pub const SOCKETS: &str = "/run/trove";
 /// one to the other.
 pub const AGENT: &str = "trove_admin";
 
-/// What is specific to one kind of server. A value belongs to one instance, whose release and
+/// The engine-specific behavior of a server. A value belongs to one instance, whose release and
 /// flavor may change: methods that depend on them take the current [`GuestHost`].
 ///
 /// An engine has to provide its [`manifest`](Self::manifest), a constructor ([`new`](Self::new)),
@@ -249,7 +249,8 @@ pub trait Parameters: Send + Sync {
 /// How a data directory becomes a template, and a template a data directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
-    /// What besides the image affects the data. A template is used only if this is equal.
+    /// The options that affect the data besides the image. A template is used only if they are
+    /// equal.
     pub options: String,
     /// The names of files that no two servers may share: identities and keys. A pattern may contain
     /// one `*`.

@@ -22,7 +22,7 @@ const USED_MAX_AGE: Duration = Duration::from_secs(30);
 /// How long an observation waits for the file system.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
-/// What is known of the file system.
+/// The last measurement of the file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Storage {
     /// The usage of the volume, if known.

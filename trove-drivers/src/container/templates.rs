@@ -37,7 +37,7 @@ const MOST: usize = 8;
 /// The maximum size of a template in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What has to match for a template to be used.
+/// The key of a template, which must match for the template to be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TemplateKey {
     /// The name of the datastore.

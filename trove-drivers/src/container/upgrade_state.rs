@@ -16,7 +16,6 @@ pub(crate) struct UpgradeState {
     pub(crate) changing: bool,
     /// True if the upgrade cannot be reverted. The state is kept for a caller that failed before
     /// persisting the upgrade and still assumes the old release.
-    #[serde(default, alias = "concluded")]
     pub(crate) committed: bool,
 }
 

@@ -229,7 +229,7 @@ impl SupervisedAgent {
         if let Some(agent) = AgentProcess::holding_lock(&self.directory).await? {
             return tokio::select! {
                 ended = agent.ended(WATCH_INTERVAL) => ended.map(|()| "it was started by a process before".to_owned()),
-                // Whoever stops the supervisor stops every agent that holds the lock.
+                // Stopping the supervisor stops every agent that holds the lock.
                 () = stop.cancelled() => Ok(String::new()),
             };
         }
@@ -261,7 +261,7 @@ impl SupervisedAgent {
     }
 }
 
-/// A running agent, whoever started it.
+/// A running agent, whichever process started it.
 struct AgentProcess(OwnedFd);
 
 impl AgentProcess {

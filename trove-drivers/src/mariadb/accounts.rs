@@ -50,7 +50,7 @@ impl Dialect for MariaDbVariant {
         )))
     }
 
-    /// Whoever may change accounts or grant tables can change any account, so root may do neither.
+    /// A user who may change accounts or grant tables can change any account, so root may do neither.
     /// Privileges on a database by name take precedence over those on the pattern of all databases.
     fn root_grants(account: &str) -> Vec<String> {
         vec![

@@ -1,4 +1,4 @@
-//! What MySQL and MariaDB have in common: the engine, the protocol, the quoting, the settings and
+//! The common parts of MySQL and MariaDB: the engine, the protocol, the quoting, the settings and
 //! most of the accounts.
 //!
 //! The service administers a server as [`ADMIN`], which has no password: the server authenticates

@@ -5,7 +5,7 @@
 //! databases is owned by a role of the service, as which its users act there, so that they share
 //! what any of them creates.
 //!
-//! What differs between major versions is in `version`.
+//! The differences between major versions are in `version`.
 
 mod accounts;
 mod byte_limited_stream;

@@ -52,7 +52,7 @@ impl MajorVersion {
     }
 
     /// Returns true if `CREATEROLE` covers only the roles that were created with it. Before, it
-    /// covered all roles except superusers: whoever had it could become
+    /// covered all roles except superusers: a role that had it could become
     /// `pg_execute_server_program`, and thereby the operating system's user.
     pub(super) fn bounds_role_makers(self) -> bool {
         self.0 >= 16

@@ -29,6 +29,26 @@ struct ValueRules {
     min_counts: (usize, usize),
 }
 
+/// Declares a test for each engine version, with its memory in MiB.
+macro_rules! catalog_tests {
+    ($($name:ident: $engine:ident with $memory:literal MiB, $rules:ident;)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        #[ignore = "full tier"]
+        async fn $name() {
+            check_all($engine.memory($memory), &$rules).await;
+        }
+    )*};
+}
+
+catalog_tests! {
+    postgresql_15_parameters_behave_as_the_catalog_says: POSTGRESQL_15 with 1024 MiB, POSTGRESQL;
+    postgresql_17_parameters_behave_as_the_catalog_says: POSTGRESQL_17 with 1024 MiB, POSTGRESQL;
+    postgresql_18_parameters_behave_as_the_catalog_says: POSTGRESQL_18 with 1024 MiB, POSTGRESQL;
+    mysql_9_7_parameters_behave_as_the_catalog_says: MYSQL_9_7 with 3072 MiB, MYSQL;
+    mariadb_10_11_parameters_behave_as_the_catalog_says: MARIADB_10_11 with 2048 MiB, MARIADB;
+    mariadb_11_8_parameters_behave_as_the_catalog_says: MARIADB_11_8 with 2048 MiB, MARIADB;
+}
+
 const POSTGRESQL: ValueRules = ValueRules {
     values: &[
         ("DateStyle", "SQL, DMY"),
@@ -67,24 +87,6 @@ const POSTGRESQL: ValueRules = ValueRules {
     blocks: false,
     min_counts: (180, 20),
 };
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "full tier"]
-async fn postgresql_15_parameters_behave_as_the_catalog_says() {
-    check_all(POSTGRESQL_15.memory(1024), &POSTGRESQL).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "full tier"]
-async fn postgresql_17_parameters_behave_as_the_catalog_says() {
-    check_all(POSTGRESQL_17.memory(1024), &POSTGRESQL).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "full tier"]
-async fn postgresql_18_parameters_behave_as_the_catalog_says() {
-    check_all(POSTGRESQL_18.memory(1024), &POSTGRESQL).await;
-}
 
 const MYSQL: ValueRules = ValueRules {
     values: &[
@@ -159,24 +161,6 @@ const MARIADB: ValueRules = ValueRules {
     blocks: true,
     min_counts: (150, 20),
 };
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "full tier"]
-async fn mysql_9_7_parameters_behave_as_the_catalog_says() {
-    check_all(MYSQL_9_7.memory(3072), &MYSQL).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "full tier"]
-async fn mariadb_10_11_parameters_behave_as_the_catalog_says() {
-    check_all(MARIADB_10_11.memory(2048), &MARIADB).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "full tier"]
-async fn mariadb_11_8_parameters_behave_as_the_catalog_says() {
-    check_all(MARIADB_11_8.memory(2048), &MARIADB).await;
-}
 
 async fn check_all(engine: EngineVersion, rules: &ValueRules) {
     let check = ParameterCheck::start(engine).await;

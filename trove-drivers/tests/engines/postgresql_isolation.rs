@@ -1,4 +1,4 @@
-//! What separates servers from each other and from the host.
+//! The isolation of servers from each other and from the host.
 
 use std::{
     fs,

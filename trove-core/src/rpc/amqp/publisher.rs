@@ -26,7 +26,7 @@ use crate::{
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
 /// The maximum total size of the frames in flight, in bytes.
 const CAPACITY: usize = 64 << 20;
-/// What a frame counts in addition to its size.
+/// The bytes that a frame is charged in addition to its size.
 const FRAME_OVERHEAD: u32 = 1024;
 
 /// Publishes frames in the order in which they are queued.

@@ -19,7 +19,7 @@ struct InjectedFault {
     kind: FaultKind,
 }
 
-/// What happens to a call.
+/// The fault that a call meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaultKind {
     /// It fails before or after its effect, once or permanently.

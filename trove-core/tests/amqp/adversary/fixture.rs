@@ -122,12 +122,12 @@ impl AdversaryFixture {
     pub async fn false_report(&self, message: &str) -> Value {
         let sent = self.tap.find(|sent| {
             let text = Frame::open(&self.secrets.key, &sent.frame).unwrap_or_default();
-            sent.to == Address::control(self.stolen.id) && text.starts_with(b"{\"Seen\"")
+            sent.to == Address::control(self.stolen.id) && text.starts_with(b"{\"Observed\"")
         });
         let text = Frame::open(&self.secrets.key, &sent.await).unwrap();
         let mut heartbeat: Value = serde_json::from_slice(&text).unwrap();
         let down = Health::Down(Problem::new(Condition::DataMissing, message));
-        heartbeat["Seen"]["observed"]["health"] = serde_json::to_value(down).unwrap();
+        heartbeat["Observed"]["observed"]["health"] = serde_json::to_value(down).unwrap();
         heartbeat
     }
 

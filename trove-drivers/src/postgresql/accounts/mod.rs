@@ -4,7 +4,7 @@
 //! gets access by membership in that role, and its sessions in the database start as that role. So
 //! objects in a database belong to all of its users, and nothing is lost with a user.
 //!
-//! What the tenant's root creates outside the service is adopted when it is first requested: see
+//! Objects that the tenant's root creates outside the service are adopted on first request: see
 //! `owners::owner`.
 
 mod databases;

@@ -20,7 +20,7 @@ use crate::postgresql::{
 /// If `CREATEROLE` covers all roles, root does not get it: users are then created, renamed and
 /// given passwords through the service only.
 ///
-/// Whoever has `pg_maintain` can lock the system catalogs, and thereby lock out everybody else; so
+/// A role with `pg_maintain` can lock the system catalogs, and thereby lock out everybody else; so
 /// root does not get it, and loses an earlier grant of it.
 pub(super) async fn enable(mut session: AdminSession, password: &SecretString) -> Result<String> {
     let verifier = verifier(password).await?;

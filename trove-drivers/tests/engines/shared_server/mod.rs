@@ -11,9 +11,7 @@ mod postgresql_collations;
 mod postgresql_root;
 mod restarts;
 
-use crate::common::{
-    EngineVersion, Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18,
-};
+use crate::common::{Fixture, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18};
 
 /// Runs checks on one server, which has only database `app` and user `app` before each.
 macro_rules! run_checks {
@@ -77,49 +75,39 @@ async fn postgresql_18() {
     );
 }
 
+/// Runs the checks of MySQL and MariaDB, and further ones.
+macro_rules! run_mysql_family_checks {
+    ($engine:expr, [$($check:path),*]) => {
+        run_checks!(
+            $engine,
+            [
+                memory::mysql_sessions_fit_into_the_memory,
+                accounts::objects_outlive_the_user_who_created_them,
+                accounts::renamed_users_keep_their_privileges,
+                accounts::an_abandoned_rename_completes_before_the_next_one,
+                mysql_accounts::system_accounts_cannot_log_in,
+                mysql_accounts::hosts_are_normalized,
+                mysql_accounts::databases_have_the_requested_character_set_and_collation,
+                mysql_accounts::stored_programs_outlive_their_definer,
+                mysql_root::root_administers_only_what_belongs_to_the_tenant,
+                $($check),*
+            ]
+        );
+    };
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_9_7() {
-    run_checks!(
-        MYSQL_9_7,
-        [
-            memory::mysql_sessions_fit_into_the_memory,
-            accounts::objects_outlive_the_user_who_created_them,
-            accounts::renamed_users_keep_their_privileges,
-            accounts::an_abandoned_rename_completes_before_the_next_one,
-            mysql_accounts::system_accounts_cannot_log_in,
-            mysql_accounts::hosts_are_normalized,
-            mysql_accounts::databases_have_the_requested_character_set_and_collation,
-            mysql_accounts::stored_programs_outlive_their_definer,
-            mysql_root::root_administers_only_what_belongs_to_the_tenant,
-            mysql_root::root_of_mysql_cannot_grant_more_than_it_has,
-        ]
-    );
+    run_mysql_family_checks!(MYSQL_9_7, [mysql_root::root_of_mysql_cannot_grant_more_than_it_has]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_11_8() {
-    mariadb(MARIADB_11_8).await;
+    run_mysql_family_checks!(MARIADB_11_8, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "full tier"]
 async fn mariadb_10_11() {
-    mariadb(MARIADB_10_11).await;
-}
-
-async fn mariadb(engine: EngineVersion) {
-    run_checks!(
-        engine,
-        [
-            memory::mysql_sessions_fit_into_the_memory,
-            accounts::objects_outlive_the_user_who_created_them,
-            accounts::renamed_users_keep_their_privileges,
-            accounts::an_abandoned_rename_completes_before_the_next_one,
-            mysql_accounts::system_accounts_cannot_log_in,
-            mysql_accounts::hosts_are_normalized,
-            mysql_accounts::databases_have_the_requested_character_set_and_collation,
-            mysql_accounts::stored_programs_outlive_their_definer,
-            mysql_root::root_administers_only_what_belongs_to_the_tenant,
-        ]
-    );
+    run_mysql_family_checks!(MARIADB_10_11, []);
 }

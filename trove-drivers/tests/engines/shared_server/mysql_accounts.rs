@@ -1,4 +1,4 @@
-//! What only MySQL and MariaDB have: hosts of users, and stored programs with a definer.
+//! Checks of MySQL and MariaDB only: hosts of users, and stored programs with a definer.
 
 use crate::common::{Fixture, cx, mysql};
 use trove_core::{
