@@ -120,7 +120,7 @@ fn run_tests(report: &mut Report, name: &str, options: &TestOptions, images: &[A
     let directory = TestDirectory::create()?;
     let mut counts = Counts::default();
     let tested = report.stage(name, || cargo_test(options, images, &directory, &mut counts));
-    report.counts.add(&counts);
+    report.counts.add(counts);
     let swept = report.stage("leftovers", || directory.sweep());
     all_ok([tested.err(), swept.err()].into_iter().flatten())
 }
@@ -149,22 +149,26 @@ fn cargo_test(
     })
 }
 
-/// The sum of the `test result:` lines.
+/// The sum of the `test result:` lines, and the names of the tests that failed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     passed: u64,
     failed: u64,
     ignored: u64,
+    failures: Vec<String>,
 }
 
 impl Counts {
-    fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.failures.extend(other.failures);
     }
 
     fn add_line(&mut self, line: &str) {
+        let failure = line.strip_prefix("test ").and_then(|rest| rest.trim_end().strip_suffix(" ... FAILED"));
+        self.failures.extend(failure.map(str::to_owned));
         let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else { return };
         for count in counts.1.split(';') {
             let mut words = count.split_whitespace();
@@ -210,13 +214,16 @@ impl Report {
     }
 }
 
-/// Prints the test counts last, since readers of a log look for them there.
+/// Prints failures and counts last, since readers of a log look for them there.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, duration, ok) in &self.stages {
             writeln!(f, "{name:<24} {:<6} {:>7.1} s", if *ok { "ok" } else { "FAILED" }, duration.as_secs_f64())?;
         }
         writeln!(f, "{:<31} {:>7.1} s", "total", self.started.elapsed().as_secs_f64())?;
+        for failure in &self.counts.failures {
+            writeln!(f, "failed: {failure}")?;
+        }
         if self.counts == Counts::default() { Ok(()) } else { writeln!(f, "{}", self.counts) }
     }
 }
@@ -245,17 +252,20 @@ mod tests {
     }
 
     #[test]
-    fn results_of_all_test_programs_are_summed() {
+    fn results_of_all_test_programs_are_collected() {
         let mut counts = Counts::default();
         counts.add_line("running 3 tests\n");
         assert_eq!(counts, Counts::default());
         for line in [
+            "test adds_up ... ok\n",
+            "test service::starts ... FAILED\n",
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.00s\n",
             "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.02s\n",
         ] {
             counts.add_line(line);
         }
-        assert_eq!(counts, Counts { passed: 14, failed: 3, ignored: 1 });
+        let failures = vec!["service::starts".to_owned()];
+        assert_eq!(counts, Counts { passed: 14, failed: 3, ignored: 1, failures });
         assert_eq!(counts.to_string(), "14 passed, 3 failed, 1 ignored");
     }
 }

@@ -118,8 +118,8 @@ async fn a_stolen_key_cannot_impersonate_another_instance() {
 
     // In its own session, the sender is that guest, whatever instance the content names.
     let mut named = fixture.false_report("misattributed").await;
-    named["Seen"]["instance"] = json!(other);
-    named["Seen"]["observed"]["instance"] = json!(other);
+    named["Observed"]["instance"] = json!(other);
+    named["Observed"]["observed"]["instance"] = json!(other);
     fixture.send(&fixture.next(own, CAST).await.seal(&key, named.to_string().as_bytes())).await;
     fixture.until_reported(own, "misattributed").await;
     fixture.finish().await;
