@@ -1,6 +1,6 @@
 //! A session with a server of any engine.
 
-use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
+use mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable};
 use tokio_postgres::SimpleQueryMessage;
 
 use super::{Fixture, eventually, mysql};
@@ -59,8 +59,11 @@ impl Fixture {
             return Client::PostgreSql(self.admin().await);
         }
         let socket = self.host.directory.join("run/mysql.sock").to_str().map(str::to_owned);
-        let opts = OptsBuilder::default().socket(socket).user(Some("trove_admin")).db_name(Some("information_schema"));
-        Client::MySql(Box::new(Conn::new(opts).await.unwrap()))
+        let opts: Opts =
+            OptsBuilder::default().socket(socket).user(Some("trove_admin")).db_name(Some("information_schema")).into();
+        // The server may still be closing sessions that a test dropped.
+        let connect = async || Conn::new(opts.clone()).await.map_err(|error| error.to_string());
+        Client::MySql(Box::new(eventually("an administrator session", connect).await))
     }
 
     /// Waits until the server has closed all sessions of a user.
