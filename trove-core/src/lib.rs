@@ -34,7 +34,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`id`], [`secret`], [`time`], [`error`] | typed ids, secrets that never print, the clock, the error type |
+//! | [`id`], [`secret`], [`time`], [`error`], [`fs`] | typed ids, secrets that never print, the clock, the error type, atomic file replacement |
 //! | [`lifecycle`] | the [states of an instance](lifecycle) and the actions allowed in each |
 //! | [`model`] | plain data that is stored and shown |
 //! | [`datastore`] | the driver contract |

@@ -251,7 +251,8 @@ impl Datastores {
         self.trove.0.control.store.delete_version(datastore, name).await.map(drop)
     }
 
-    /// Pulls and inspects the image of a version, as the creation of an instance would.
+    /// Pulls and inspects the image of a version, as the creation of an instance would. For a
+    /// datastore without upgrades, whose driver cannot inspect images, nothing is verified.
     ///
     /// # Errors
     ///

@@ -274,7 +274,7 @@ impl InstanceHandle {
         self.begin(Action::Resize, &ResizeInstance::new(flavor.clone()), Some(&instance)).await
     }
 
-    /// Rotates the identity of the guest: its key and its login at the message bus. The former ones
+    /// Rotates the identity of the guest: its key and its login at the message broker. The former ones
     /// are revoked after the guest has answered with the new ones. The server keeps running, and
     /// account requests stay available.
     ///

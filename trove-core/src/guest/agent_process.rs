@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +23,9 @@ use super::{
 use crate::{
     datastore::Driver,
     error::{Error, Kind, Result},
-    rpc::{DropCounters, KeyRing, Notifier, RpcServer},
+    rpc::{DropCounters, KeyRing, Notifier, RpcServer, next_delay, reconnect_delays},
 };
 
-const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How long another agent may consume the queue before this one gives up. A broker detects a dead
 /// connection with a delay.
 const CONFLICT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -77,6 +74,8 @@ pub async fn serve(
     }
     let notifier = Notifier::new();
     let stop = stop.child_token();
+    // The agent must not outlive the lock if this future is dropped.
+    let _stop_on_drop = stop.clone().drop_guard();
     let identities = state.state().identities.clone();
     let (keys, transport) = (KeyRing::default(), endpoint.connect(identities.logins()));
     identities.apply(&keys, &*transport);
@@ -89,7 +88,7 @@ pub async fn serve(
     };
     let agent = Agent::spawn(instance, driver.attach(host)?, state, context);
     let (handler, drops) = (Arc::new(GuestRequestHandler(agent.clone())), DropCounters::new());
-    let (mut delays, mut conflict_since): (_, Option<Instant>) = (retry_delays(), None);
+    let (mut delays, mut conflict_since): (_, Option<Instant>) = (reconnect_delays(), None);
     let result = loop {
         let started = Instant::now();
         let server =
@@ -103,7 +102,7 @@ pub async fn serve(
         };
         if started.elapsed() > CONFLICT_TIMEOUT {
             // The control plane was reachable in between.
-            (delays, conflict_since) = (retry_delays(), None);
+            (delays, conflict_since) = (reconnect_delays(), None);
         }
         match error.kind() {
             Kind::NotFound => break Err(error),
@@ -114,18 +113,12 @@ pub async fn serve(
             _ => conflict_since = None,
         }
         tracing::warn!(%instance, error = error.report(), "lost the connection to the control plane");
-        let delay = delays.next().unwrap_or(MAX_RETRY_DELAY);
-        if stop.run_until_cancelled(sleep(delay)).await.is_none() {
+        if stop.run_until_cancelled(sleep(next_delay(&mut delays))).await.is_none() {
             break Ok(());
         }
     };
     agent.shut_down().await;
     result
-}
-
-fn retry_delays() -> impl Iterator<Item = Duration> {
-    let delays = ExponentialBuilder::new().with_min_delay(MIN_RETRY_DELAY).with_max_delay(MAX_RETRY_DELAY);
-    delays.with_jitter().without_max_times().build()
 }
 
 /// Acquires the lock of an agent directory, which is held while the file is open.

@@ -1,6 +1,7 @@
 //! The messages between the control plane and guests: the plaintext of sealed frames.
 //!
-//! Control plane and agents are upgraded separately, so names in JSON must not change.
+//! Control plane and agents are upgraded separately, so names in JSON must not change from
+//! the first release on.
 
 use std::fmt;
 

@@ -51,7 +51,6 @@ struct WireKey {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct WireIdentity {
     key: WireKey,
     login: WireLogin,

@@ -1,10 +1,6 @@
-use std::{
-    fmt,
-    future::pending,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, future::pending, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::sleep};
 
 use super::{CallInfo, Layer, NextCall};
@@ -32,7 +28,7 @@ use crate::{
 #[derive(Clone)]
 pub struct FaultInjector {
     shared: Arc<Shared>,
-    spared: Vec<&'static str>,
+    exempt: Vec<&'static str>,
 }
 
 struct Shared {
@@ -72,24 +68,24 @@ impl FaultInjector {
     /// Creates an injector whose script decides by zero-based call index and call.
     pub fn new(script: impl FnMut(usize, &CallInfo<'_>) -> FaultAction + Send + 'static) -> Self {
         let shared = Shared { script: Mutex::new((0, Box::new(script))), crashes: watch::Sender::new(0) };
-        Self { shared: Arc::new(shared), spared: Vec::new() }
+        Self { shared: Arc::new(shared), exempt: Vec::new() }
     }
 
     /// Exempts calls of this name: they proceed and are not counted.
     #[must_use]
     pub fn exempting(mut self, name: &'static str) -> Self {
-        self.spared.push(name);
+        self.exempt.push(name);
         self
     }
 
     /// Replaces the script. The call index continues.
     pub fn script(&self, script: impl FnMut(usize, &CallInfo<'_>) -> FaultAction + Send + 'static) {
-        self.shared.script.lock().unwrap_or_else(PoisonError::into_inner).1 = Box::new(script);
+        self.shared.script.lock().1 = Box::new(script);
     }
 
     /// Returns the number of calls so far.
     pub fn calls(&self) -> usize {
-        self.shared.script.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.shared.script.lock().0
     }
 
     /// Resolves when a call hangs, after its effect if it has one.
@@ -122,10 +118,10 @@ impl FaultInjector {
     }
 
     fn decide(&self, call: &CallInfo<'_>) -> FaultAction {
-        if self.spared.contains(&call.name) {
+        if self.exempt.contains(&call.name) {
             return FaultAction::Proceed;
         }
-        let mut script = self.shared.script.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut script = self.shared.script.lock();
         let number = script.0;
         script.0 += 1;
         (script.1)(number, call)

@@ -1,12 +1,6 @@
-use std::{
-    collections::VecDeque,
-    fmt::Write as _,
-    fs::File,
-    io,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::VecDeque, fmt::Write as _, fs::File, io, path::Path, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -87,7 +81,7 @@ impl Layer for Fence {
             let (epoch, key) = (cx.epoch(), CallKey::new(cx, call));
             match &self.0 {
                 FenceStore::Memory(state) => {
-                    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut state = state.lock();
                     *state = state.clone().record(epoch, key)?;
                 }
                 FenceStore::File(path) => {
@@ -258,6 +252,6 @@ mod tests {
             call(&fence, &Cx::new(OperationId::new_v4(), 1), "apply", "a", true).await.unwrap();
         }
         let FenceStore::Memory(state) = fence.0 else { panic!("the fence is in memory") };
-        assert_eq!(state.lock().unwrap().keys.len(), MAX_KEYS);
+        assert_eq!(state.lock().keys.len(), MAX_KEYS);
     }
 }

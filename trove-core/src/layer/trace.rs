@@ -2,14 +2,19 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, warn};
 
 use super::{CallInfo, Layer, NextCall};
-use crate::{datastore::Cx, error::Result, id::InstanceId};
+use crate::{
+    datastore::Cx,
+    error::{Kind, Result},
+    id::InstanceId,
+};
 
 /// Logs every call to a datastore.
 ///
 /// A call runs in a span `datastore` of level `debug` with the instance, the name of the call, the
-/// operation and its step. Its end is an event of level `debug`, or `warn` if a call failed that
-/// changes something. Arguments are not logged: tenants choose them, and they may be long. The
-/// guest agent installs this layer around every driver.
+/// operation and its step. Its end is an event of level `debug`, or `warn` if a call that changes
+/// something failed for a reason outside the request, such as a full volume. Arguments are not logged:
+/// tenants choose them, and they may be long. The guest agent installs this layer around every
+/// driver.
 ///
 /// ```
 /// use trove_core::{datastore::Driver, layer::{DriverExt, Trace}};
@@ -47,7 +52,7 @@ impl Layer for Trace {
             Err(error) => {
                 let (kind, report) = (error.kind(), error.report());
                 // The span may be disabled where the event is not.
-                if call.changes {
+                if call.changes && concerns_operator(kind) {
                     warn!(%instance, call = call.name, ?elapsed, ?kind, error = report, "datastore call failed");
                 } else {
                     debug!(?elapsed, ?kind, error = report, "datastore call failed");
@@ -56,6 +61,11 @@ impl Layer for Trace {
         }
         result
     }
+}
+
+/// Whether the cause is outside the request. Other failures are the caller's, and would let a tenant fill the log.
+fn concerns_operator(kind: Kind) -> bool {
+    matches!(kind, Kind::Unavailable | Kind::Timeout | Kind::NoSpace | Kind::Corrupt | Kind::Internal)
 }
 
 #[cfg(test)]
@@ -98,11 +108,13 @@ mod tests {
         trace.around(&cx, &prepare, &failing).await.unwrap_err();
         let observe = CallInfo { name: "observe", changes: false, arguments: &() };
         trace.around(&cx, &observe, &failing).await.unwrap_err();
+        let refusing = || Box::pin(async { Err::<(), _>(Error::conflict("the user exists")) }) as _;
+        trace.around(&cx, &prepare, &refusing).await.unwrap_err();
 
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<_> = log.lines().collect();
-        assert_eq!(lines.len(), 3, "{log}");
-        for (line, level) in lines.iter().zip(["DEBUG", "WARN", "DEBUG"]) {
+        assert_eq!(lines.len(), 4, "{log}");
+        for (line, level) in lines.iter().zip(["DEBUG", "WARN", "DEBUG", "DEBUG"]) {
             for part in [&instance.to_string(), &cx.operation().to_string(), level, "elapsed="] {
                 assert!(line.contains(part), "no {part} in {line}");
             }

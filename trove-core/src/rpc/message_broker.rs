@@ -8,7 +8,7 @@ use crate::{error::Result, id::InstanceId};
 /// The message broker between the control plane and its guests, and the administration of its
 /// logins.
 ///
-/// Implemented by [`InProcess`], which needs no logins, and by `RabbitMq` (feature `amqp`).
+/// Implemented by [`InProcess`], which needs no logins, and by `RabbitMq` (feature `amqp-management`).
 #[async_trait]
 pub trait MessageBroker: Send + Sync + 'static {
     /// Returns the transport that the control plane uses.

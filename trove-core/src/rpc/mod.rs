@@ -182,3 +182,5 @@ pub use server::{Notifier, RequestHandler, RpcServer};
 pub use transport::{
     Address, Delivery, MAX_FRAME_BYTES, QUEUE_BYTES, QUEUE_FRAMES, QueueConsumer, SendFuture, Side, Transport,
 };
+#[cfg(feature = "amqp")]
+pub(crate) use transport::{next_delay, reconnect_delays};

@@ -95,7 +95,7 @@ pub(super) fn check_length(frame: &[u8]) -> Result<()> {
 }
 
 /// Returns the delays between attempts to use a transport that failed.
-pub(super) fn reconnect_delays() -> impl Iterator<Item = Duration> + Send {
+pub(crate) fn reconnect_delays() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::new()
         .with_min_delay(MIN_RECONNECT_DELAY)
         .with_max_delay(MAX_RECONNECT_DELAY)
@@ -105,7 +105,7 @@ pub(super) fn reconnect_delays() -> impl Iterator<Item = Duration> + Send {
 }
 
 /// Returns the next of the [`reconnect_delays`].
-pub(super) fn next_delay(delays: &mut impl Iterator<Item = Duration>) -> Duration {
+pub(crate) fn next_delay(delays: &mut impl Iterator<Item = Duration>) -> Duration {
     delays.next().unwrap_or(MAX_RECONNECT_DELAY)
 }
 

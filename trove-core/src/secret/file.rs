@@ -10,7 +10,10 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{KeyProvider, MasterKey, MasterKeys};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    fs::sync_directory,
+};
 
 /// The maximum size of the file; fits about 1,400 keys.
 const MAX_BYTES: u64 = 64 << 10;
@@ -61,7 +64,7 @@ fn read_or_create(path: &Path) -> Result<MasterKeys> {
     let linked = written.and_then(|()| fs::hard_link(&draft, path));
     let _ = fs::remove_file(&draft);
     match linked {
-        Ok(()) => sync_parent(path).map(|()| MasterKeys::new(key)).map_err(|error| failed("sync", path, error)),
+        Ok(()) => sync_directory(path).map(|()| MasterKeys::new(key)).map_err(|error| failed("sync", path, error)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path)?.ok_or_else(|| {
             Error::busy(format!("the master key file {} was removed while it was being created", path.display()))
         }),
@@ -88,12 +91,6 @@ fn read(path: &Path) -> Result<Option<MasterKeys>> {
     let mut text = Zeroizing::new(String::with_capacity(1 << 10));
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(unreadable)?;
     MasterKeys::read(&place, text.lines().map(str::trim).filter(|line| !line.is_empty())).map(Some)
-}
-
-/// Syncs the directory, so that a new file survives a power failure.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
 }
 
 fn failed(what: &str, path: &Path, error: io::Error) -> Error {

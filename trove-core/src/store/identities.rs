@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Store {
-    /// Writes an identity down, unless the instance has one of that number already. It goes with the instance.
+    /// Inserts an identity, unless the instance already has one with that number. Removed with the instance.
     pub(crate) async fn insert_identity(&self, instance: InstanceId, identity: &SealedGuestIdentity) -> Result<()> {
         let sql = "INSERT INTO guest_identities (instance, number, rpc_key, password, told) VALUES ($1, $2, $3, $4, $5) \
             ON CONFLICT (instance, number) DO NOTHING";
@@ -24,19 +24,19 @@ impl Store {
         self.db().execute(sql, &values).await.map(drop)
     }
 
-    /// The instance's identities, the newest last.
+    /// Returns the identities of an instance, the newest last.
     pub(crate) async fn identities(&self, instance: InstanceId) -> Result<Vec<SealedGuestIdentity>> {
         let sql = "SELECT number, rpc_key, password, told FROM guest_identities WHERE instance = $1 ORDER BY number";
         self.db().rows(sql, &[instance.to_string().into()]).await?.iter().map(identity).collect()
     }
 
-    /// Notes that the guest knows the identity of this number.
+    /// Records that the guest has the identity with this number.
     pub(crate) async fn mark_identity_delivered(&self, instance: InstanceId, number: u32) -> Result<()> {
         let sql = "UPDATE guest_identities SET told = 1 WHERE instance = $1 AND number = $2";
         self.db().execute(sql, &[instance.to_string().into(), i64::from(number).into()]).await.map(drop)
     }
 
-    /// Forgets the identity of this number. One that is absent is `Ok`.
+    /// Removes the identity with this number. Succeeds if it does not exist.
     pub(crate) async fn remove_identity(&self, instance: InstanceId, number: u32) -> Result<()> {
         let sql = "DELETE FROM guest_identities WHERE instance = $1 AND number = $2";
         self.db().execute(sql, &[instance.to_string().into(), i64::from(number).into()]).await.map(drop)
@@ -44,7 +44,8 @@ impl Store {
 }
 
 pub(super) fn identity(row: &Row) -> Result<SealedGuestIdentity> {
-    let number = u32::try_from(row.int("number")?).map_err(|_| Error::corrupt("the store has an impossible number"))?;
+    let number = u32::try_from(row.int("number")?)
+        .map_err(|_| Error::corrupt("the store contains an invalid identity number"))?;
     let sealed = |column: &str| rows::from_word::<Sealed>(&row.text(column)?);
     Ok(SealedGuestIdentity {
         number,

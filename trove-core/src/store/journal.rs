@@ -48,7 +48,8 @@ pub(crate) enum InsertOutcome {
     Inserted,
     /// The same request was made before; this is its operation.
     Existing(OperationId),
-    /// The instance is no longer in the expected state; the caller reads it again.
+    /// The instance is no longer in the expected state, or another instance with its name vanished meanwhile; the
+    /// caller reads it again.
     StateChanged,
 }
 

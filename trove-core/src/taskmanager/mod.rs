@@ -4,7 +4,7 @@
 //! | flow | steps | undo |
 //! |---|---|---|
 //! | [`CreateInstance`] | volume, endpoint, compute, prepare | releases everything; the instance shows the error |
-//! | [`DeleteInstance`] | guest, compute, endpoint, volume | none: retried until everything is gone |
+//! | [`DeleteInstance`] | guest, compute, endpoint, volume | none: retried for about ten minutes, then stuck until deleted again |
 //! | [`RestartServer`] | server | none: the agent keeps restarting the server |
 //! | [`StopServer`] | server | starts the server |
 //! | [`StartServer`] | server | stops the server |

@@ -68,7 +68,7 @@ impl ControlPlane {
         .await
     }
 
-    /// Validates that the image of a version exists and contains that version.
+    /// Validates that the image of a version exists and contains that version, if the driver can inspect images.
     pub(crate) async fn verify(self: &Arc<Self>, version: &DatastoreVersion, flavor: &Flavor) -> Result<()> {
         if !self.guests.driver(&version.datastore)?.manifest().upgrade {
             return Ok(());

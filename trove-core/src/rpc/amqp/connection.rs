@@ -140,7 +140,7 @@ impl ConnectionPool {
 
     async fn connect(&self) -> Result<Connection> {
         let mut logins = self.logins.lock().clone();
-        let mut last = timed_out();
+        let mut last = Error::invalid("there is no login for the message broker");
         while let Some(login) = logins.pop() {
             let connecting = connect_untraced(self.uri(login));
             last = match timeout(METHOD_TIMEOUT, connecting).await {
