@@ -127,7 +127,7 @@ impl AdversaryFixture {
         let text = Frame::open(&self.secrets.key, &sent.await).unwrap();
         let mut heartbeat: Value = serde_json::from_slice(&text).unwrap();
         let down = Health::Down(Problem::new(Condition::DataMissing, message));
-        heartbeat["Observed"]["observed"]["health"] = serde_json::to_value(down).unwrap();
+        replace(&mut heartbeat, "/Observed/observed/health", serde_json::to_value(down).unwrap());
         heartbeat
     }
 
@@ -137,7 +137,7 @@ impl AdversaryFixture {
         let call = self.last(Address::guest(self.stolen.id), CALL).await;
         let text = String::from_utf8(Frame::open(&self.secrets.key, &call).unwrap()).unwrap();
         let mut drop_user_request: Value = serde_json::from_str(&text.replace("nobody", "app")).unwrap();
-        drop_user_request["Accounts"]["operation"] = Uuid::new_v4().to_string().into();
+        replace(&mut drop_user_request, "/Accounts/operation", Uuid::new_v4().to_string().into());
         drop_user_request
     }
 
@@ -300,4 +300,9 @@ impl Compute for PlacedCompute {
     async fn release_compute(&self, instance: InstanceId) -> Result<()> {
         self.agents.release_compute(instance).await
     }
+}
+
+/// Replaces a value that a message contains. An assignment by index would silently add a field that was renamed.
+pub fn replace(message: &mut Value, pointer: &str, value: Value) {
+    *message.pointer_mut(pointer).unwrap_or_else(|| panic!("the message has no {pointer}")) = value;
 }

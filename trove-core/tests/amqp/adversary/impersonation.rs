@@ -11,7 +11,7 @@ use trove_core::{
 use uuid::Uuid;
 
 use super::{
-    fixture::{AdversaryFixture, users},
+    fixture::{AdversaryFixture, replace, users},
     frame::{CALL, CAST, CONFIRM, Frame, HELLO, REPLY, WAKE, WELCOME},
 };
 use crate::remote_agent::GuestPlacement;
@@ -25,7 +25,7 @@ async fn a_stolen_key_cannot_impersonate_another_instance() {
     let (own, other) = (fixture.stolen.id, fixture.innocent.id);
     let (false_report, mut drop_user_request) =
         (fixture.false_report("forged").await.to_string(), fixture.drop_user_request().await);
-    drop_user_request["Accounts"]["epoch"] = json!(1000);
+    replace(&mut drop_user_request, "/Accounts/epoch", json!(1000));
     let drop_user_request = drop_user_request.to_string();
     let key = fixture.secrets.key.clone();
     let (false_report, drop_user_request) = (
@@ -134,7 +134,7 @@ async fn forged_and_duplicate_replies_are_dropped() {
     fixture.stolen.accounts().user("nobody").await.unwrap_err();
     let error_reply = Frame::open(&key, &fixture.last(Address::control(own), REPLY).await).unwrap();
     let mut error_reply: Value = serde_json::from_slice(&error_reply).unwrap();
-    error_reply["Err"]["message"] = json!("forged");
+    replace(&mut error_reply, "/Err/message", json!("forged"));
     let error_reply = error_reply.to_string();
 
     fixture.gate.close("accounts.create_users");
