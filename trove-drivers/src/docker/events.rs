@@ -112,7 +112,7 @@ async fn follow(docker: Weak<DockerInner>) {
             tracing::debug!("the event stream of the Docker daemon ended");
         }
         let Some(inner) = docker.upgrade() else { return };
-        // EventListeners are lost while the stream is interrupted, so every waiter checks.
+        // Events are lost while the stream is interrupted, so every waiter checks.
         inner.events.wake_all();
         drop(inner);
         tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)).await;

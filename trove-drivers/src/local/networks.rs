@@ -206,17 +206,21 @@ fn own_address() -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU16, Ordering};
+
     use trove_core::error::Kind;
 
     use super::*;
 
-    /// The first of consecutive ports that nothing uses, so that test runs at the same time do not disturb each other.
+    /// The first of consecutive ports that nothing uses, so that tests at the same time do not disturb each other.
     fn free_ports(count: u16) -> u16 {
         let all_free = |first: &u16| {
             let mut claims = PortClaims::default();
             (*first..*first + count).all(|port| is_free(port, true) && claims.claim(port))
         };
-        let offset = (std::process::id() % 400) as u16 * 10;
+        static CALLS: AtomicU16 = AtomicU16::new(0);
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        let offset = (std::process::id() % 400) as u16 * 10 + call * 1_000;
         (0..400).map(|step| 15_000 + (offset + step * 10) % 4_000).find(all_free).unwrap()
     }
 

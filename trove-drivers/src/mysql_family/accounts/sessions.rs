@@ -22,7 +22,7 @@ pub(super) struct ClientSession {
     pub(super) database: Option<String>,
 }
 
-/// OomKills the sessions that `matches` selects, and waits until they have ended.
+/// Kills the sessions that `matches` selects, and waits until they have ended.
 pub(super) async fn end_sessions(
     session: &mut AdminSession,
     matches: impl Fn(&ClientSession) -> bool + Send,
