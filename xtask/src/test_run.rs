@@ -168,7 +168,8 @@ impl Counts {
 
     fn add_line(&mut self, line: &str) {
         let failure = line.strip_prefix("test ").and_then(|rest| rest.trim_end().strip_suffix(" ... FAILED"));
-        self.failures.extend(failure.map(str::to_owned));
+        // Names are padded by some test programs.
+        self.failures.extend(failure.map(|name| name.trim_end().to_owned()));
         let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else { return };
         for count in counts.1.split(';') {
             let mut words = count.split_whitespace();
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(counts, Counts::default());
         for line in [
             "test adds_up ... ok\n",
-            "test service::starts ... FAILED\n",
+            "test service::starts   ... FAILED\n",
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.00s\n",
             "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.02s\n",
         ] {

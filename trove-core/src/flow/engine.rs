@@ -23,7 +23,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct EngineSettings {
     /// How long a claim on an operation lasts unless renewed. A running operation renews its claim
-    /// every third of this time, so it should be long enough for renewals to fail now and then. The operations of a dead owner can be claimed after this time, or at once if the store
+    /// every third of this time, so it should be long enough for renewals to fail now and then. The
+    /// operations of a dead owner can be claimed after this time, or at once if the store
     /// detects that the owner is dead. Default: 90 s.
     pub lease: Duration,
     /// The maximum number of operations that run concurrently. Default: 64.
