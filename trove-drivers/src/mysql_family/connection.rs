@@ -126,11 +126,11 @@ impl<D: Dialect> AdminConnector<D> {
         Ok(())
     }
 
-    /// Purges the binary logs except the one in use.
+    /// Purges the binary logs except the one in use, also those that were written in this second.
     pub(crate) async fn purge_binary_logs(&self) -> Result<()> {
         let mut session = self.session().await?;
         session.run("FLUSH BINARY LOGS").await?;
-        session.run("PURGE BINARY LOGS BEFORE NOW()").await
+        session.run("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await
     }
 
     /// Closes the readiness probe's session.
