@@ -15,6 +15,7 @@ mod load;
 mod machine;
 mod quickstart;
 mod test_directory;
+mod test_programs;
 mod test_run;
 
 use std::env;

@@ -6,21 +6,19 @@ use std::num::NonZero;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::checks::{self, BUILD_TIMEOUT};
-use crate::command::{Command, cargo};
+use crate::command::Command;
 use crate::error::{Error, Result, all_ok};
 use crate::images::AvailableImage;
 use crate::load::Load;
 use crate::test_directory::TestDirectory;
-use crate::{banned_crates, docker, images, machine};
+use crate::test_programs::{self, TestProgram};
+use crate::{banned_crates, checks, docker, images, machine};
 
 /// Names the registry program of a test; the default is that of Debian.
 const REGISTRY_VARIABLE: &str = "TROVE_TEST_REGISTRY";
 /// Makes tests of both tiers cover more in the full tier. Tests that only run there are ignored in the quick tier.
 const FULL_VARIABLE: &str = "TROVE_TEST_FULL";
 const DEFAULT_ROUNDS: u32 = 5;
-
-const CARGO_TEST: [&str; 4] = ["test", "--workspace", "--all-features", "--no-fail-fast"];
 
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -68,18 +66,19 @@ pub(crate) fn test(options: &TestOptions) -> Result<()> {
         if options.filter.is_none() {
             run_checks(report)?;
         }
-        let images = prepare(report)?;
-        run_tests(report, "tests", options, &images)
+        let prepared = prepare(report)?;
+        run_tests(report, "tests", options, &prepared)
     })
 }
 
 /// Runs the tests several times while all processors are kept busy.
 pub(crate) fn stress(rounds: u32) -> Result<()> {
     Report::print_after(|report| {
-        let images = prepare(report)?;
+        let prepared = prepare(report)?;
         let _load = Load::start()?;
         let rounds = (1..=rounds).map(|round| format!("tests, round {round} of {rounds}"));
-        let outcomes: Vec<_> = rounds.map(|name| run_tests(report, &name, &TestOptions::default(), &images)).collect();
+        let outcomes: Vec<_> =
+            rounds.map(|name| run_tests(report, &name, &TestOptions::default(), &prepared)).collect();
         all_ok(outcomes.into_iter().filter_map(Result::err))
     })
 }
@@ -95,15 +94,20 @@ fn run_checks(report: &mut Report) -> Result<()> {
     report.stage("documentation", checks::documentation)
 }
 
+/// What the tests need.
+struct Prepared {
+    programs: Vec<TestProgram>,
+    images: Vec<AvailableImage>,
+}
+
 /// Builds the tests and makes the engine, the images and the registry program available.
-fn prepare(report: &mut Report) -> Result<Vec<AvailableImage>> {
-    let build = || cargo(CARGO_TEST).args(["--no-run"]).timeout(BUILD_TIMEOUT).run();
-    report.stage("building the tests", build)?;
+fn prepare(report: &mut Report) -> Result<Prepared> {
+    let programs = report.stage("building the tests", test_programs::build)?;
     let _lock = machine::lock_setup()?;
     report.stage("docker engine", docker::ensure)?;
     let images = report.stage("images", images::ensure_all)?;
     report.stage("registry", ensure_registry)?;
-    Ok(images)
+    Ok(Prepared { programs, images })
 }
 
 /// Makes a registry program available, for a test that pulls from a registry with authentication.
@@ -116,37 +120,42 @@ fn ensure_registry() -> Result<()> {
 }
 
 /// Runs the tests in a temporary directory of their own, then removes what they left behind.
-fn run_tests(report: &mut Report, name: &str, options: &TestOptions, images: &[AvailableImage]) -> Result<()> {
+fn run_tests(report: &mut Report, name: &str, options: &TestOptions, prepared: &Prepared) -> Result<()> {
     let directory = TestDirectory::create()?;
     let mut counts = Counts::default();
-    let tested = report.stage(name, || cargo_test(options, images, &directory, &mut counts));
+    let tested = report.stage(name, || run_programs(options, prepared, &directory, &mut counts));
     report.counts.add(counts);
     let swept = report.stage("leftovers", || directory.sweep());
     all_ok([tested.err(), swept.err()].into_iter().flatten())
 }
 
-/// Runs all tests even after a failure, so that the counts are complete.
-fn cargo_test(
+fn run_programs(
     options: &TestOptions,
-    images: &[AvailableImage],
+    prepared: &Prepared,
     directory: &TestDirectory,
     counts: &mut Counts,
 ) -> Result<()> {
+    for available in &prepared.images {
+        eprintln!("{}={}", available.image.variable(), available.name);
+    }
     // Tests mostly wait for servers.
     let threads = (2 * thread::available_parallelism().map_or(1, NonZero::get)).to_string();
-    let mut command: Command = cargo(CARGO_TEST).args(["--"]).args(&options.filter);
-    if options.full {
-        command = command.args(["--include-ignored"]).env(FULL_VARIABLE, "1");
-    }
-    command = command.env("RUST_TEST_THREADS", &threads).env("TMPDIR", directory.path()).timeout(options.timeout());
-    for available in images {
-        eprintln!("{}={}", available.image.variable(), available.name);
-        command = command.env(&available.image.variable(), &available.name);
-    }
-    command.for_each_stdout_line(|line| {
-        print!("{line}");
-        counts.add_line(line);
-    })
+    let configure = |command: Command| {
+        let mut command = command.args(&options.filter).env("RUST_TEST_THREADS", &threads);
+        command = command.env("TMPDIR", directory.path()).timeout(options.timeout());
+        if options.full {
+            command = command.args(["--include-ignored"]).env(FULL_VARIABLE, "1");
+        }
+        let images = prepared.images.iter();
+        images.fold(command, |command, available| command.env(&available.image.variable(), &available.name))
+    };
+    let mut errors = Vec::new();
+    test_programs::run(&prepared.programs, configure, |program| {
+        println!("\n== {} ({:.1} s)\n{}", program.name, program.duration.as_secs_f64(), program.output);
+        program.output.lines().for_each(|line| counts.add_line(line));
+        errors.extend(program.outcome.err().map(|error| Error::new(format!("{}: {error}", program.name))));
+    });
+    all_ok(errors)
 }
 
 /// The sum of the `test result:` lines, and the names of the tests that failed.
