@@ -30,6 +30,10 @@ pub(super) enum InitialState {
 pub(super) enum Need {
     Accounts,
     Databases,
+    /// Accounts of an engine without databases.
+    NoDatabases,
+    /// Users that are distinguished by host.
+    Hosts,
     Configuration,
     Upgrade,
     Resize,
@@ -40,6 +44,8 @@ impl fmt::Display for Need {
         f.write_str(match self {
             Self::Accounts => "accounts",
             Self::Databases => "databases",
+            Self::NoDatabases => "accounts without databases",
+            Self::Hosts => "users with hosts",
             Self::Configuration => "configuration",
             Self::Upgrade => "upgrades",
             Self::Resize => "resizing",

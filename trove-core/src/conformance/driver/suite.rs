@@ -169,9 +169,12 @@ impl Suite for DriverSuite {
 fn skip_reason(need: Need, manifest: &Manifest, present: AbilitySet) -> Option<String> {
     let has = |abilities: AbilitySet| {
         let AbilitySet { accounts, configuration, upgrade, resize } = abilities;
+        let rules = manifest.accounts.as_ref().filter(|_| accounts);
         match need {
             Need::Accounts => accounts,
-            Need::Databases => accounts && manifest.accounts.as_ref().is_some_and(|rules| rules.databases),
+            Need::Databases => rules.is_some_and(|rules| rules.databases),
+            Need::NoDatabases => rules.is_some_and(|rules| !rules.databases),
+            Need::Hosts => rules.is_some_and(|rules| rules.hosts),
             Need::Configuration => configuration,
             Need::Upgrade => upgrade,
             Need::Resize => resize,

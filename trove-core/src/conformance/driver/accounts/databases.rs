@@ -2,7 +2,11 @@ use super::fixture::{PASSWORD, accounts_group, assert_session_ended, databases_g
 use crate::{
     conformance::{
         case::{cases, skip},
-        driver::{ServerFixture, fixture::error_kind, group::Group},
+        driver::{
+            ServerFixture,
+            fixture::error_kind,
+            group::{Group, Need},
+        },
     },
     datastore::Prepare,
     error::Kind,
@@ -27,7 +31,7 @@ pub(super) fn groups() -> Vec<Group> {
         ],
     );
     let unsupported = cases![databases_are_unsupported_where_there_are_none];
-    let without_databases = accounts_group("accounts::databases", unsupported);
+    let without_databases = Group::shared("accounts::databases", &[Need::NoDatabases], unsupported);
     let prepare = accounts_group("accounts::prepare", cases![preparing_again_adds_databases_and_users]);
     vec![with_databases, without_databases, prepare]
 }
@@ -199,9 +203,6 @@ async fn system_databases_are_hidden_and_protected(fixture: &ServerFixture) {
 }
 
 async fn databases_are_unsupported_where_there_are_none(fixture: &ServerFixture) {
-    if fixture.has_databases() {
-        skip("the engine has databases");
-    }
     let name = fixture.create_tenant("alone").await;
     let databases = [NewDatabase::new(fixture.unique_name("none"))];
     assert_eq!(error_kind(fixture.accounts().create_databases(&fixture.cx(), &databases).await), Kind::Unsupported);

@@ -1,19 +1,24 @@
 //! Users that are distinguished by the host they connect from. No client has an address of the
 //! ranges for documentation.
 
-use super::fixture::{PASSWORD, accounts_group, secret};
+use super::fixture::{PASSWORD, secret};
 use crate::{
     conformance::{
-        case::{cases, skip},
-        driver::{ServerFixture, fixture::error_kind, group::Group},
+        case::cases,
+        driver::{
+            ServerFixture,
+            fixture::error_kind,
+            group::{Group, Need},
+        },
     },
     error::Kind,
     model::{NewUser, PageRequest, UserName},
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![accounts_group(
+    vec![Group::shared(
         "accounts::hosts",
+        &[Need::Hosts],
         cases![
             users_with_different_hosts_are_distinct,
             a_user_of_another_host_cannot_log_in,
@@ -24,20 +29,12 @@ pub(super) fn groups() -> Vec<Group> {
 }
 
 impl ServerFixture {
-    /// Skips the case if users of the engine have no hosts.
-    fn require_hosts(&self) {
-        if !self.account_rules().is_some_and(|rules| rules.hosts) {
-            skip("the engine does not distinguish users by host");
-        }
-    }
-
     async fn drop_user_with_host(&self, user: &UserName) {
         self.accounts().drop_user(&self.cx(), user).await.unwrap();
     }
 }
 
 async fn users_with_different_hosts_are_distinct(fixture: &ServerFixture) {
-    fixture.require_hosts();
     let name = fixture.create_tenant("both").await;
     let (here, there) = (UserName::new(&name), UserName::new(&name).at("192.0.2.7"));
     fixture.accounts().create_users(&fixture.cx(), &[NewUser::new(&there, "other")]).await.unwrap();
@@ -54,7 +51,6 @@ async fn users_with_different_hosts_are_distinct(fixture: &ServerFixture) {
 }
 
 async fn a_user_of_another_host_cannot_log_in(fixture: &ServerFixture) {
-    fixture.require_hosts();
     for host in ["192.0.2.7", "192.0.2.%", "2001:db8::1"] {
         let user = UserName::new(fixture.unique_name("remote")).at(host);
         fixture.accounts().create_users(&fixture.cx(), &[fixture.new_user_at(&user, "app")]).await.unwrap();
@@ -65,7 +61,6 @@ async fn a_user_of_another_host_cannot_log_in(fixture: &ServerFixture) {
 }
 
 async fn a_user_can_be_moved_to_another_host(fixture: &ServerFixture) {
-    fixture.require_hosts();
     let name = fixture.create_tenant("moves").await;
     let (here, there) = (UserName::new(&name), UserName::new(&name).at("192.0.2.7"));
     let databases = fixture.granted_databases(&name).await;
@@ -79,7 +74,6 @@ async fn a_user_can_be_moved_to_another_host(fixture: &ServerFixture) {
 }
 
 async fn pages_distinguish_users_of_one_name(fixture: &ServerFixture) {
-    fixture.require_hosts();
     let user = |name: &str, host: &str| UserName::new(fixture.unique_name(name)).at(host);
     // A name may contain the character that separates it from the host.
     let created = [
