@@ -226,7 +226,7 @@ async fn agents_and_servers_survive_the_service_and_each_other() {
     instance.delete().await.unwrap().wait().await.unwrap();
     assert!(!is_agent(agent));
     assert_eq!(local.inventory().await.unwrap(), [""; 0]);
-    assert_eq!(fixture.broker.resources_of(&id.to_string()), [""; 0]);
+    assert_eq!(fixture.broker.resources_of(&id.to_string()).await, [""; 0]);
     trove.shut_down().await;
 }
 

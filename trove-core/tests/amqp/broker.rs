@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use reqwest::Client;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use trove_core::{
@@ -97,6 +98,9 @@ impl RabbitMqContainer {
             "RABBITMQ_ENABLED_PLUGINS_FILE=/etc/broker/enabled_plugins",
             "--env",
             "RABBITMQ_NODENAME=rabbit@localhost",
+            // Idle schedulers do not spin, which would slow down other tests.
+            "--env",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none",
             &image,
             "rabbitmq-server",
         ]);
@@ -185,9 +189,15 @@ impl RabbitMqContainer {
     }
 
     /// Returns the kinds of broker resources with this instance id in their names.
-    pub fn resources_of(&self, id: &str) -> Vec<&'static str> {
-        let names = |what: &str| docker(&["exec", &self.container, "rabbitmqctl", "--quiet", &format!("list_{what}")]);
-        ["users", "queues", "exchanges"].into_iter().filter(|what| names(what).contains(id)).collect()
+    pub async fn resources_of(&self, id: &str) -> Vec<&'static str> {
+        let mut found = Vec::new();
+        for kind in ["users", "queues", "exchanges"] {
+            let url = format!("http://{}:{MANAGEMENT_PORT}/api/{kind}?columns=name", self.host());
+            let request = Client::new().get(url).basic_auth("control", Some(&self.password));
+            let names = request.send().await.unwrap().error_for_status().unwrap().text().await.unwrap();
+            found.extend(names.contains(id).then_some(kind));
+        }
+        found
     }
 
     /// Closes all connections.
@@ -243,7 +253,7 @@ impl TransportTestbed for BrokerTestbed {
 }
 
 fn address(container: &str) -> String {
-    docker(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", container])
+    docker(&["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container])
 }
 
 fn docker(args: &[&str]) -> String {

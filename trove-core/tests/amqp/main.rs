@@ -25,7 +25,7 @@ mod remote_agent;
 #[path = "../service/upgrade.rs"]
 mod upgrade;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use broker::{BrokerTestbed, RabbitMqContainer};
 use trove_core::{
@@ -33,6 +33,9 @@ use trove_core::{
     conformance::{memory::World, transport},
     control::{Builder, NewInstance},
 };
+
+/// The interval at which a condition is checked again.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns a service that calls its guests over the broker.
 async fn builder() -> Builder {
@@ -55,8 +58,8 @@ async fn deleting_an_instance_removes_its_broker_resources() {
     let trove = trove.start().await.unwrap();
     let instance = trove.create(NewInstance::new("orders", "memory")).await.unwrap().active().await.unwrap();
     let id = instance.id.to_string();
-    assert_eq!(broker.resources_of(&id), ["users", "queues", "exchanges"]);
+    assert_eq!(broker.resources_of(&id).await, ["users", "queues", "exchanges"]);
     instance.delete().await.unwrap().wait().await.unwrap();
-    assert_eq!(broker.resources_of(&id), [""; 0]);
+    assert_eq!(broker.resources_of(&id).await, [""; 0]);
     trove.shut_down().await;
 }

@@ -66,7 +66,7 @@ async fn run_lifecycle(trove: &Trove, name: &str) -> InstanceId {
 async fn retry_while_busy(change: impl AsyncFn() -> Result<()>) {
     while let Err(error) = change().await {
         assert_eq!((error.kind(), error.effect()), (Kind::Busy, Effect::None), "{error}");
-        tokio::task::yield_now().await;
+        tokio::time::sleep(crate::POLL_INTERVAL).await;
     }
 }
 
@@ -83,7 +83,7 @@ async fn run_lifecycles(traffic: Traffic, guests: GuestPlacement, names: &[&str]
         let users = ["app", &format!("{name}0")];
         assert!(agents.world.serves(id, &["app", name], &users));
         trove.instance(id).await.unwrap().delete().await.unwrap().wait().await.unwrap();
-        assert_eq!(access.broker.resources_of(&id.to_string()), [""; 0]);
+        assert_eq!(access.broker.resources_of(&id.to_string()).await, [""; 0]);
     }
     assert_eq!(effects.repeated(), [""; 0]);
     for job in ["prepare", "configuration.apply", "resize.resize", "stop", "start"] {

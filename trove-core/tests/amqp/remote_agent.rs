@@ -156,7 +156,7 @@ async fn start(agents: &RemoteAgents, store: &str) -> Trove {
 pub async fn users(instance: &InstanceHandle) -> usize {
     loop {
         match instance.accounts().users(PageRequest::default()).await {
-            Err(error) if error.is_transient() => tokio::task::yield_now().await,
+            Err(error) if error.is_transient() => tokio::time::sleep(crate::POLL_INTERVAL).await,
             users => return users.unwrap().items.len(),
         }
     }
@@ -194,7 +194,7 @@ async fn a_remote_agent_survives_its_control_plane_and_its_server_survives_the_a
     agents.restart(instance.id);
     let restarted = async {
         while !agents.world.serves(instance.id, &["app"], &["app", "two"]) {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(crate::POLL_INTERVAL).await;
         }
     };
     tokio::time::timeout(TIMEOUT, restarted).await.expect("the server was not restarted");
@@ -240,6 +240,6 @@ async fn a_remote_agent_adopts_a_rotated_identity_and_the_old_one_is_rejected() 
     assert_eq!(users(&instance).await, 1);
     assert!(login(&std::fs::read(&file).unwrap()).send(&Address::control(id), vec![0; 100]).await.is_ok());
     instance.delete().await.unwrap().wait().await.unwrap();
-    assert_eq!(broker.resources_of(&id.to_string()), [""; 0]);
+    assert_eq!(broker.resources_of(&id.to_string()).await, [""; 0]);
     trove.shut_down().await;
 }

@@ -177,7 +177,7 @@ async fn a_parameter_catalog_is_read_once_from_a_scratch_server_that_is_removed(
         async move { trove.datastores().parameters("memory", "1").await }
     });
     while world.leftovers().len() < 3 {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(crate::POLL_INTERVAL).await;
     }
     trove.shut_down().await;
     assert!(waiting.await.unwrap().is_err());
@@ -185,7 +185,7 @@ async fn a_parameter_catalog_is_read_once_from_a_scratch_server_that_is_removed(
     world.script(|_, _| FaultAction::Proceed);
     let trove = start(&world, &store).await;
     while !world.leftovers().is_empty() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(crate::POLL_INTERVAL).await;
     }
     trove.shut_down().await;
 }

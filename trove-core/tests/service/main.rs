@@ -8,7 +8,12 @@ mod lifecycle;
 mod master_keys;
 mod upgrade;
 
+use std::time::Duration;
+
 use trove_core::{Trove, control::Builder};
+
+/// The interval at which a condition is checked again.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns a builder with the message broker under test.
 async fn builder() -> Builder {

@@ -125,7 +125,7 @@ async fn an_agent_started_during_an_upgrade_supervises_the_server() {
         until(&trove, instance.id, |instance| instance.status() == Status::Active).await;
         world.break_server(instance.id, Health::Down(Problem::new(Condition::Killed, "the server was killed")));
         while !world.serves(instance.id, &["app"], &["app"]) {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(crate::POLL_INTERVAL).await;
         }
         trove.shut_down().await;
     }

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::TransportTestbed;
 use crate::{
@@ -11,6 +11,8 @@ use crate::{
 
 /// How long a sent frame may take to arrive.
 pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The interval at which a condition is checked again.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The two queues of one instance, and the transports of both sides.
 pub(in crate::conformance) struct QueueFixture {
@@ -51,7 +53,7 @@ impl QueueFixture {
             loop {
                 match transport.open(address).await {
                     Ok(consumer) => return consumer,
-                    Err(error) if error.kind() == Kind::Conflict => tokio::task::yield_now().await,
+                    Err(error) if error.kind() == Kind::Conflict => sleep(POLL_INTERVAL).await,
                     Err(error) => panic!("could not open {address}: {error:?}"),
                 }
             }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::FutureExt;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::fixture::{DELIVERY_TIMEOUT, QueueFixture, receive, receive_text};
+use super::fixture::{DELIVERY_TIMEOUT, POLL_INTERVAL, QueueFixture, receive, receive_text};
 use crate::{
     conformance::case::{Case, cases, skip},
     error::Kind,
@@ -65,7 +65,7 @@ async fn a_broken_connection_loses_no_confirmed_frame(fixture: &QueueFixture) {
     let sent = async {
         while let Err(error) = fixture.control.send(&fixture.to_guest, b"after".to_vec()).await {
             assert!(error.is_transient(), "{error:?}");
-            tokio::task::yield_now().await;
+            sleep(POLL_INTERVAL).await;
         }
     };
     timeout(DELIVERY_TIMEOUT, sent).await.expect("sending keeps failing");

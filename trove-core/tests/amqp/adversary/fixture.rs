@@ -145,7 +145,7 @@ impl AdversaryFixture {
     pub async fn until_processed(&self) {
         let processed = async {
             while !self.agents.world.serves(self.stolen.id, &["app"], &[]) {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(crate::POLL_INTERVAL).await;
             }
         };
         tokio::time::timeout(TIMEOUT, processed).await.expect("the request was not processed");
@@ -165,7 +165,7 @@ impl AdversaryFixture {
     pub async fn until_dropped(&self, reason: DropReason, count: u64) {
         let dropped = async {
             while self.count(reason) < count {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(crate::POLL_INTERVAL).await;
             }
         };
         tokio::time::timeout(TIMEOUT, dropped).await.expect("no frame was dropped");
@@ -253,7 +253,7 @@ impl AdversaryFixture {
 pub async fn users(instance: &InstanceHandle) -> Vec<String> {
     loop {
         match instance.accounts().users(PageRequest::default()).await {
-            Err(error) if error.is_transient() => tokio::task::yield_now().await,
+            Err(error) if error.is_transient() => tokio::time::sleep(crate::POLL_INTERVAL).await,
             users => return users.unwrap().items.into_iter().map(|user| user.user.name).collect(),
         }
     }

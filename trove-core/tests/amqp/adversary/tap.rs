@@ -182,7 +182,7 @@ pub async fn confirming(connection: &Connection) -> Channel {
 /// Publishes a frame, retrying until the queue has room.
 pub async fn put(channel: &Channel, exchange: &str, key: &str, frame: &[u8]) {
     while !published(channel, exchange, key, frame).await.unwrap() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(crate::POLL_INTERVAL).await;
     }
 }
 

@@ -162,9 +162,9 @@ impl Workload {
         assert_eq!(self.effects.repeated(), [""; 0]);
         for instance in [&self.accounts, &self.server] {
             assert!(self.agents.world.serves(instance.id, &[], &[]));
-            assert_eq!(access.broker.resources_of(&instance.id.to_string()), ["users", "queues", "exchanges"]);
+            assert_eq!(access.broker.resources_of(&instance.id.to_string()).await, ["users", "queues", "exchanges"]);
             instance.delete().await.unwrap().wait().await.unwrap();
-            assert_eq!(access.broker.resources_of(&instance.id.to_string()), [""; 0]);
+            assert_eq!(access.broker.resources_of(&instance.id.to_string()).await, [""; 0]);
         }
         self.trove.shut_down().await;
     }
