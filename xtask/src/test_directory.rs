@@ -5,13 +5,16 @@
 //! networks of the library carry the directory of their instance in the label `io.trove.directory`,
 //! those of tests a directory of the test. So what belongs to this run is recognized by a path
 //! below its directory, and other runs and services are never touched.
+//!
+//! A run holds a lock in its directory. A directory whose lock is free belongs to a run that was
+//! killed; the next run of the same user removes it with all that it left.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
@@ -21,18 +24,29 @@ use crate::command::{Command, process_tree};
 use crate::docker::docker;
 use crate::error::{Error, Result, all_ok};
 
+/// The start of the names of the directories.
+const PREFIX: &str = "trove-test-";
+/// The file that a run keeps locked.
+const LOCK: &str = "run.lock";
+/// The label with the directory of whoever created a container, network or image.
+const LABEL: &str = "io.trove.directory";
+
 /// Containers with `--rm` are removed a moment after their program ended.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The temporary directory of a test run; removed when dropped.
 #[derive(Debug)]
-pub(crate) struct TestDirectory(PathBuf);
+pub(crate) struct TestDirectory {
+    path: PathBuf,
+    _lock: File,
+}
 
-/// The leftovers of tests: containers and networks by id with their names, and processes.
+/// The leftovers of tests: containers, networks and images by id with their names, and processes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Leftovers {
     containers: BTreeMap<String, String>,
     networks: BTreeMap<String, String>,
+    images: BTreeMap<String, String>,
     processes: Vec<String>,
 }
 
@@ -42,9 +56,17 @@ impl TestDirectory {
     pub(crate) fn create() -> Result<Self> {
         let parent = env::temp_dir();
         for number in 0_u32.. {
-            let path = parent.join(format!("trove-test-{}{}", process::id(), suffix(number)));
+            let path = parent.join(format!("{PREFIX}{}{}", process::id(), suffix(number)));
             match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self(path.canonicalize()?)),
+                Ok(()) => {
+                    let path = path.canonicalize()?;
+                    // Under its name only once it is locked, so that no other run takes it for abandoned.
+                    let draft = path.join("draft");
+                    let lock = File::create_new(&draft)?;
+                    lock.lock()?;
+                    fs::rename(draft, path.join(LOCK))?;
+                    return Ok(Self { path, _lock: lock });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::new(format!("could not create {}: {error}", path.display()))),
             }
@@ -52,8 +74,29 @@ impl TestDirectory {
         Err(Error::new(format!("could not create a directory in {}", parent.display())))
     }
 
+    /// Removes the directories of this user's runs that were killed, with what their tests left.
+    pub(crate) fn remove_abandoned() -> Result<()> {
+        for entry in fs::read_dir(env::temp_dir())?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PREFIX)
+                && let Some(abandoned) = Self::abandoned(&entry.path())
+            {
+                eprintln!("removing what a killed run left in {}", abandoned.path.display());
+                abandoned.leftovers()?.remove()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns a directory if it belongs to a run of this user that was killed.
+    fn abandoned(path: &Path) -> Option<Self> {
+        let is_own = fs::symlink_metadata(path).ok()?.uid() == fs::metadata("/proc/self").ok()?.uid();
+        let lock = File::open(path.join(LOCK)).ok().filter(|_| is_own)?;
+        lock.try_lock().ok()?;
+        Some(Self { path: path.canonicalize().ok()?, _lock: lock })
+    }
+
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Removes what tests left behind, and fails if there was anything.
@@ -75,13 +118,18 @@ impl TestDirectory {
     }
 
     fn leftovers(&self) -> Result<Leftovers> {
-        let label = "{{.Label \"io.trove.directory\"}}";
+        let label = format!("{{{{.Label \"{LABEL}\"}}}}");
         let format = format!("{{{{.ID}}}}\t{{{{.Names}}}}\t{label},{{{{.Mounts}}}}");
         let containers = docker(["ps", "--all", "--no-trunc", "--format", &format]).output()?;
         let format = format!("{{{{.ID}}}}\t{{{{.Name}}}}\t{label}");
         let networks = docker(["network", "ls", "--no-trunc", "--format", &format]).output()?;
         let processes = process_tree::all_pids().into_iter().filter(|pid| self.is_mentioned_by(pid)).collect();
-        Ok(Leftovers { containers: self.below(&containers), networks: self.below(&networks), processes })
+        Ok(Leftovers {
+            containers: self.below(&containers),
+            networks: self.below(&networks),
+            images: self.below(&labelled_images()?),
+            processes,
+        })
     }
 
     /// Returns the ids and names of the rows with a path below this directory. A row has an id, a
@@ -91,7 +139,7 @@ impl TestDirectory {
             let mut columns = line.split('\t');
             Some((columns.next()?, columns.next()?, columns.next()?))
         });
-        let ours = rows.filter(|(_, _, paths)| paths.split(',').any(|path| Path::new(path).starts_with(&self.0)));
+        let ours = rows.filter(|(_, _, paths)| paths.split(',').any(|path| Path::new(path).starts_with(&self.path)));
         ours.map(|(id, name, _)| (id.to_owned(), name.to_owned())).collect()
     }
 
@@ -99,14 +147,14 @@ impl TestDirectory {
     /// guest agent.
     fn is_mentioned_by(&self, pid: &str) -> bool {
         let Ok(command_line) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { return false };
-        command_line.split('\0').any(|arg| Path::new(arg).starts_with(&self.0))
+        command_line.split('\0').any(|arg| Path::new(arg).starts_with(&self.path))
     }
 
     /// Unmounts the file systems below this directory, the last mounted first.
     fn unmount_all(&self) {
         let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return };
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-        let ours: Vec<_> = points.filter(|point| Path::new(point).starts_with(&self.0)).collect();
+        let ours: Vec<_> = points.filter(|point| Path::new(point).starts_with(&self.path)).collect();
         for point in ours.into_iter().rev() {
             if let Err(error) = Command::new("umount").args(["--lazy", point]).output() {
                 eprintln!("could not unmount {point}: {error}");
@@ -118,8 +166,8 @@ impl TestDirectory {
 impl Drop for TestDirectory {
     fn drop(&mut self) {
         self.unmount_all();
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("could not remove {}: {error}", self.0.display());
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("could not remove {}: {error}", self.path.display());
         }
     }
 }
@@ -134,16 +182,18 @@ impl Leftovers {
         process_tree::terminate(self.processes.clone(), || {});
         let containers = self.containers.keys().map(|id| docker(["rm", "--force", "--volumes", id]));
         let networks = self.networks.keys().map(|id| docker(["network", "rm", id]));
-        all_ok(containers.chain(networks).filter_map(|command| command.output().err()))
+        let images = self.images.keys().map(|id| docker(["rmi", "--force", id]));
+        all_ok(containers.chain(networks).chain(images).filter_map(|command| command.output().err()))
     }
 }
 
 impl fmt::Display for Leftovers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |things: &BTreeMap<String, String>| things.values().cloned().collect();
-        let kinds: [(Vec<String>, _); 3] = [
+        let kinds: [(Vec<String>, _); 4] = [
             (names(&self.containers), "container"),
             (names(&self.networks), "network"),
+            (names(&self.images), "image"),
             (self.processes.clone(), "process"),
         ];
         let listed = kinds.iter().filter(|(names, _)| !names.is_empty());
@@ -152,12 +202,23 @@ impl fmt::Display for Leftovers {
     }
 }
 
+/// Returns a row for each image that carries the label.
+fn labelled_images() -> Result<String> {
+    let ids = docker(["image", "ls", "--quiet", "--no-trunc", "--filter", &format!("label={LABEL}")]).output()?;
+    let format = format!("{{{{.Id}}}}\t{{{{.RepoTags}}}}\t{{{{index .Config.Labels \"{LABEL}\"}}}}");
+    let row = |id| docker(["image", "inspect", "--format", &format, id]).output();
+    // An image of another run may be gone by now.
+    Ok(ids.split_whitespace().filter_map(|id| row(id).ok()).collect())
+}
+
 fn suffix(number: u32) -> String {
     if number == 0 { String::new() } else { format!("-{number}") }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::mem::ManuallyDrop;
+
     use super::{Leftovers, TestDirectory};
 
     #[test]
@@ -179,5 +240,19 @@ mod tests {
         let path = one.path().to_owned();
         drop(one);
         assert!(!path.exists() && other.path().exists());
+    }
+
+    #[test]
+    fn only_directories_without_a_running_owner_are_abandoned() {
+        let run = TestDirectory::create().unwrap();
+        let path = run.path().to_owned();
+        assert!(TestDirectory::abandoned(&path).is_none());
+        // As after `kill -9`: the lock is released, the directory stays.
+        let TestDirectory { _lock: lock, .. } = &*ManuallyDrop::new(run);
+        lock.unlock().unwrap();
+        let abandoned = TestDirectory::abandoned(&path).unwrap();
+        assert!(TestDirectory::abandoned(&path).is_none(), "two runs clean up the same directory");
+        drop(abandoned);
+        assert!(!path.exists());
     }
 }

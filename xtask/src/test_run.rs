@@ -107,6 +107,7 @@ fn prepare(report: &mut Report) -> Result<Prepared> {
     report.stage("docker engine", docker::ensure)?;
     let images = report.stage("images", images::ensure_all)?;
     report.stage("registry", ensure_registry)?;
+    report.stage("killed runs", TestDirectory::remove_abandoned)?;
     Ok(Prepared { programs, images })
 }
 

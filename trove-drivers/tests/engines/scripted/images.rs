@@ -12,9 +12,12 @@ use trove_core::id::InstanceId;
 
 use crate::common::{EngineVersion, POSTGRESQL_17, docker_client};
 
+/// A test run recognizes its containers and images by this label.
+const LABEL: &str = "io.trove.directory";
+
 /// The images of one test.
 pub struct Images {
-    /// Identifies containers of this test.
+    /// Identifies containers and images of this test.
     directory: TempDir,
     repository: String,
     names: Vec<String>,
@@ -56,6 +59,7 @@ impl Images {
             from_src: Some("-".to_owned()),
             repo: Some(repository.to_owned()),
             tag: Some(tag.to_owned()),
+            changes: vec![format!("LABEL {}={}", LABEL, self.directory.path().display())],
             ..Default::default()
         };
         let (docker, archive) = (docker_client().await, bollard::body_full(archive.into()));
@@ -74,7 +78,7 @@ impl Images {
     async fn commit(&mut self, engine: EngineVersion, changes: String) -> String {
         let (docker, name) = (docker_client().await, self.next_name());
         let command = Some(vec!["sh".to_owned()]);
-        let label = ("io.trove.directory".to_owned(), self.directory.path().display().to_string());
+        let label = (LABEL.to_owned(), self.directory.path().display().to_string());
         let labels = Some([label].into());
         let body = ContainerCreateBody { image: Some(engine.image()), cmd: command, labels, ..Default::default() };
         let container = docker.create_container(None::<CreateContainerOptions>, body).await.unwrap().id;
