@@ -37,14 +37,15 @@ pub(super) struct PortClaims(HashMap<u16, UnixListener>);
 
 impl PortClaims {
     /// Claims a port; false if another platform on this machine has claimed it.
-    fn claim(&mut self, port: u16) -> bool {
+    fn claim(&mut self, port: u16) -> Result<bool> {
         let address = SocketAddr::from_abstract_name(format!("trove-port-{port}"));
         match address.and_then(|address| UnixListener::bind_addr(&address)) {
             Ok(claim) => {
                 self.0.insert(port, claim);
-                true
+                Ok(true)
             }
-            Err(_) => self.0.contains_key(&port),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(self.0.contains_key(&port)),
+            Err(error) => Err(Error::unavailable("could not claim a port").with("port", port).with_source(error)),
         }
     }
 
@@ -89,7 +90,7 @@ impl LocalState {
         let begin = spread(id.as_bytes(), count);
         let candidates = (0..count).filter_map(|step| u16::try_from(first + (begin + step) % count).ok());
         for port in candidates {
-            if taken.iter().any(|(other, _)| *other == port) || !claims.claim(port) {
+            if taken.iter().any(|(other, _)| *other == port) || !claims.claim(port)? {
                 continue;
             }
             if is_free(port, public) && self.reserve(port, &id)? {
@@ -130,9 +131,11 @@ impl LocalState {
     /// Claims the ports that were reserved before this process started.
     pub(super) fn claim_reserved_ports(&self) -> Result<()> {
         let mut claims = self.port_claims.lock();
-        for (port, _) in self.reservations()? {
-            // The reservation stands even if another platform on this machine has given out the same port meanwhile.
-            claims.claim(port);
+        for (port, instance) in self.reservations()? {
+            if !claims.claim(port)? {
+                // The reservation stands. The server of one of the two instances cannot start.
+                tracing::warn!(port, instance, "another platform on this machine has given out the same port");
+            }
         }
         Ok(())
     }
@@ -216,7 +219,7 @@ mod tests {
     fn free_ports(count: u16) -> u16 {
         let all_free = |first: &u16| {
             let mut claims = PortClaims::default();
-            (*first..*first + count).all(|port| is_free(port, true) && claims.claim(port))
+            (*first..*first + count).all(|port| is_free(port, true) && claims.claim(port).unwrap())
         };
         static CALLS: AtomicU16 = AtomicU16::new(0);
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
