@@ -13,6 +13,8 @@ use crate::{
 /// The length of a generated root password, which has 130 bits of entropy.
 const ROOT_PASSWORD_LENGTH: usize = 22;
 const MAX_PAGE: u32 = 1000;
+/// How often a call is sent if each time another operation on the instance has begun.
+const FENCED_ATTEMPTS: u32 = 3;
 
 /// The databases, users, privileges and root user inside an instance.
 ///
@@ -219,15 +221,18 @@ impl InstanceAccounts {
     }
 
     async fn call(&self, request: AccountsCall) -> Result<AccountsReply> {
-        let instance = self.trove.read(self.instance).await?;
-        admit(instance.state, Action::Accounts)?;
-        let context = CallContext { operation: OperationId::new_v4(), epoch: instance.epoch, progress: None };
-        let reply = self.trove.0.control.guests.accounts(self.instance, context, request).await;
-        reply.map_err(|error| match error.kind() {
-            // An operation on the instance has begun since.
-            Kind::Fenced => Error::busy("another operation on the instance is running"),
-            _ => error,
-        })
+        let operation = OperationId::new_v4();
+        for _ in 0..FENCED_ATTEMPTS {
+            let instance = self.trove.read(self.instance).await?;
+            admit(instance.state, Action::Accounts)?;
+            let context = CallContext { operation, epoch: instance.epoch, progress: None };
+            match self.trove.0.control.guests.accounts(self.instance, context, request.clone()).await {
+                // An operation on the instance has begun since. Some permit account changes.
+                Err(error) if error.kind() == Kind::Fenced => {}
+                reply => return reply,
+            }
+        }
+        Err(Error::busy("another operation on the instance is running"))
     }
 
     async fn rules(&self) -> Result<AccountRules> {
