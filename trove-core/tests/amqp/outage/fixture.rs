@@ -11,11 +11,12 @@ use std::{
 use trove_core::{
     Trove,
     conformance::memory::World,
-    control::{InstanceHandle, NewInstance},
+    control::{InstanceHandle, NewInstance, OperationHandle},
+    error::{Error, Kind, Result},
     events::EventStream,
     id::OperationId,
     layer::FaultAction,
-    model::{EventKind, Flavor, NewUser, OperationError, gib, mib},
+    model::{EventKind, Flavor, NewUser, OperationError, PageRequest, gib, mib},
     rpc,
 };
 
@@ -114,6 +115,8 @@ pub(super) struct Workload {
     pub(super) accounts: InstanceHandle,
     server: InstanceHandle,
     rounds: AtomicUsize,
+    /// The number of operations that failed during the outage.
+    given_up: AtomicUsize,
 }
 
 impl Workload {
@@ -122,7 +125,7 @@ impl Workload {
         let (effects, trove) = (Effects::on(&agents.world), start(access, &agents, guests).await);
         let new = async |name| trove.create(NewInstance::new(name, "memory")).await.unwrap().active().await.unwrap();
         let (accounts, server) = tokio::join!(new("accounts"), new("server"));
-        Self { agents, effects, trove, accounts, server, rounds: AtomicUsize::new(0) }
+        Self { agents, effects, trove, accounts, server, rounds: AtomicUsize::new(0), given_up: AtomicUsize::new(0) }
     }
 
     /// Changes accounts and restarts the server until `done` is true, at least once.
@@ -131,8 +134,12 @@ impl Workload {
             let accounts = self.accounts.accounts();
             for number in 0.. {
                 let name = format!("{round}{number}").to_lowercase();
-                accounts.create_users([NewUser::new(name.as_str(), "secret")]).await.unwrap();
-                accounts.drop_user(name.as_str()).await.unwrap();
+                let changed = match accounts.create_users([NewUser::new(name.as_str(), "secret")]).await {
+                    Ok(()) => accounts.drop_user(name.as_str()).await,
+                    failed => failed,
+                };
+                // The broker may restart more slowly than a call times out.
+                assert!(changed.as_ref().err().is_none_or(Error::is_transient), "{changed:?}");
                 if done.load(Ordering::Relaxed) {
                     return;
                 }
@@ -144,8 +151,8 @@ impl Workload {
     /// Stops and starts the server until `done` is true, at least once.
     pub(super) async fn restart_server(&self, done: &AtomicBool) {
         loop {
-            self.server.stop().await.unwrap().wait().await.unwrap();
-            self.server.start().await.unwrap().active().await.unwrap();
+            self.complete(async || self.server.stop().await).await;
+            self.complete(async || self.server.start().await).await;
             self.rounds.fetch_add(1, Ordering::Relaxed);
             if done.load(Ordering::Relaxed) {
                 return;
@@ -153,12 +160,28 @@ impl Workload {
         }
     }
 
+    /// Runs an operation again until it succeeds. The broker may restart more slowly than an
+    /// operation gives up, which is undone then.
+    async fn complete(&self, begin: impl AsyncFn() -> Result<OperationHandle>) {
+        while let Err(error) = begin().await.unwrap().wait().await {
+            assert!([Kind::Timeout, Kind::Unavailable].contains(&error.kind()), "{error:?}");
+            self.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn assert_effects_happened_once(&self) {
-        let rounds = self.rounds.load(Ordering::Relaxed);
-        assert_eq!((self.effects.count("stop"), self.effects.count("start")), (rounds, rounds));
+        let (rounds, given_up) = (self.rounds.load(Ordering::Relaxed), self.given_up.load(Ordering::Relaxed));
+        for effect in ["stop", "start"] {
+            let count = self.effects.count(effect);
+            assert!((rounds..=rounds + given_up).contains(&count), "{count} times {effect} in {rounds} rounds");
+        }
     }
 
     pub(super) async fn finish(&self, access: &BrokerAccess) {
+        let accounts = self.accounts.accounts();
+        for left in accounts.users(PageRequest::default()).await.unwrap().items {
+            accounts.drop_user(left.user).await.unwrap();
+        }
         assert_eq!(self.effects.repeated(), [""; 0]);
         for instance in [&self.accounts, &self.server] {
             assert!(self.agents.world.serves(instance.id, &[], &[]));

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use trove_core::{
     control::NewInstance,
-    error::Kind,
+    error::{Kind, Result},
     id::InstanceId,
     rpc::{
         Address, BrokerLogin, DropCounters, InstanceKey, KeyRing, MessageBroker, NotificationHandler, Notifier,
@@ -49,7 +49,7 @@ async fn calls_during_stall() {
     let (broker, key) = (access.message_broker(), InstanceKey::generate(1).unwrap());
     let (control, queues) = (broker.control(), [Address::guest(instance), Address::control(instance)]);
     for address in &queues {
-        control.create(address).await.unwrap();
+        retry(async || control.create(address).await).await;
     }
     let login = BrokerLogin::for_guest(instance, 1, Uuid::new_v4().to_string());
     let guest = broker.authorize(instance, &login).await.unwrap().connect(vec![login.clone()]);
@@ -90,9 +90,16 @@ async fn calls_during_stall() {
 
     stop.cancel();
     server.await.unwrap().unwrap();
-    broker.revoke(&login.user).await.unwrap();
+    retry(async || broker.revoke(&login.user).await).await;
     for address in &queues {
-        control.remove(address).await.unwrap();
+        retry(async || control.remove(address).await).await;
+    }
+}
+
+/// Repeats a call while a busy broker does not respond in time.
+async fn retry(call: impl AsyncFn() -> Result<()>) {
+    while let Err(error) = call().await {
+        assert!(error.is_transient(), "{error:?}");
     }
 }
 
