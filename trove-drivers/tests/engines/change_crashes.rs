@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{Fixture, MIB, POSTGRESQL_17, container_ids, cx, file_names};
+use crate::common::{Fixture, MIB, POSTGRESQL_17, container_ids, cx, file_names, wait_until_healthy};
 use crate::scripted::{Images, attach_at, content, effective_settings, host, settings};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use trove_core::{
     datastore::{GuestHost, Prepare, Release, ServerIdentity},
     id::{GenericUuid, InstanceId},
-    model::{ByteSize, Endpoint, Flavor, Health},
+    model::{ByteSize, Endpoint, Flavor},
 };
 
 /// Makes the test run in a child process, on the host that it describes in JSON.
@@ -47,7 +47,7 @@ async fn changes_can_be_reverted_or_repeated_after_their_process_was_killed() {
         let upgrade = server.abilities().upgrade.unwrap();
         if round % 2 == 1 {
             upgrade.upgrade(&cx(), &new).await.unwrap();
-            assert_eq!(server.observe(&cx()).await.unwrap().server_version.as_deref(), Some("2.1"));
+            assert_eq!(wait_until_healthy(&*server).await.server_version.as_deref(), Some("2.1"));
         }
         upgrade.revert(&cx(), &old).await.unwrap();
         server.abilities().resize.unwrap().resize(&cx(), &fixture.host.flavor).await.unwrap();
@@ -55,8 +55,7 @@ async fn changes_can_be_reverted_or_repeated_after_their_process_was_killed() {
         server.abilities().configuration.unwrap().apply(&cx(), &desired).await.unwrap();
         server.stop(&cx()).await.unwrap();
         server.start(&cx()).await.unwrap();
-        let observed = server.observe(&cx()).await.unwrap();
-        assert_eq!((observed.health, observed.server_version.as_deref()), (Health::Healthy, Some("1.5")));
+        assert_eq!(wait_until_healthy(&*server).await.server_version.as_deref(), Some("1.5"));
         assert_eq!((content(&host).as_str(), effective_settings(&host)), ("mine\n", vec![format!("live={round}")]));
         assert_eq!(fs::read_to_string(host.directory.join("run/memory")).unwrap(), "256\n");
         assert_eq!(file_names(&host.volume), ["data"]);

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use crate::common::{Fixture, POSTGRESQL_17, container_ids, cx};
+use crate::common::{Fixture, POSTGRESQL_17, container_ids, cx, observe_until, wait_until_healthy};
 use crate::scripted::{Images, Server, attach, attach_at, effective_settings, host, settings};
 use tokio::time::timeout;
 use trove_core::{
@@ -95,7 +95,7 @@ async fn reading_the_catalog_leaves_only_the_running_server() {
     assert!(catalog.digest.starts_with("sha256:"));
     assert_eq!(container_ids(fixture.local.scope()).await, before, "the container of the server changed");
     assert!(!host.directory.join("probe").exists());
-    assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Healthy);
+    wait_until_healthy(&*server).await;
     fixture.remove().await;
 }
 
@@ -106,9 +106,11 @@ async fn a_read_only_server_is_reported_and_opened_by_a_start() {
     let (server, host) = (attach(&fixture, &image), host(&fixture, &image));
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
     fs::remove_file(host.directory.join("run/open")).unwrap();
-    let health = server.observe(&cx()).await.unwrap().health;
-    assert!(matches!(health, Health::Impaired(Problem { condition: Condition::ReadOnly, .. })), "{health:?}");
+    observe_until(&*server, "read-only", |observed| {
+        matches!(observed.health, Health::Impaired(Problem { condition: Condition::ReadOnly, .. }))
+    })
+    .await;
     server.start(&cx()).await.unwrap();
-    assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Healthy);
+    wait_until_healthy(&*server).await;
     fixture.remove().await;
 }

@@ -3,25 +3,18 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use crate::common::{Fixture, HANG_LIMIT, POSTGRESQL_17, container_ids, cx, docker_client, eventually, file_names};
+use crate::common::{Fixture, POSTGRESQL_17, container_ids, cx, docker_client, file_names, wait_until_healthy};
 use crate::scripted::{Images, Server, attach, attach_at, content, host, settings};
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
 use trove_core::{
     datastore::{GuestHost, Prepare, Release},
     error::Kind,
-    model::{Flavor, Health, Progress, mib},
+    model::{Flavor, Progress, mib},
 };
 
 /// Returns the version of a healthy server.
 async fn version(server: &Server) -> Option<String> {
-    let observed = eventually("the server answers", async || {
-        let observed = timeout(HANG_LIMIT, server.observe(&cx())).await.expect("the observation hangs").unwrap();
-        // A server that was just started may not answer yet on a busy machine.
-        if observed.health == Health::Starting { Err("starting".to_owned()) } else { Ok(observed) }
-    })
-    .await;
-    assert_eq!(observed.health, Health::Healthy);
-    observed.server_version
+    wait_until_healthy(&**server).await.server_version
 }
 
 /// Drops an upgrade when it reports a phase.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use crate::common::{Fixture, POSTGRESQL_17, container_ids, cx, eventually};
+use crate::common::{Fixture, POSTGRESQL_17, container_ids, cx, observe_until, wait_until_healthy};
 use async_trait::async_trait;
 use trove_core::{
     datastore::{Datastore, Driver, GuestHost, Manifest, Prepare, Version},
@@ -87,14 +87,12 @@ async fn a_minimal_engine_can_be_prepared_restarted_and_removed() {
     assert_eq!(server.prepare(&cx(), &spec).await.unwrap_err().kind(), Kind::Unsupported);
     server.prepare(&cx(), &Prepare::default()).await.unwrap();
     assert!(server.abilities().accounts.is_none());
-    let observed = server.observe(&cx()).await.unwrap();
-    assert_eq!((observed.health, observed.server_version.as_deref()), (Health::Healthy, Some("1")));
+    assert_eq!(wait_until_healthy(&*server).await.server_version.as_deref(), Some("1"));
     server.stop(&cx()).await.unwrap();
-    assert_eq!(server.observe(&cx()).await.unwrap().health, Health::Stopped);
+    observe_until(&*server, "stopped", |observed| observed.health == Health::Stopped).await;
     assert!(!fixture.host.directory.join("run/ready").exists(), "the server did not handle SIGTERM");
     server.start(&cx()).await.unwrap();
-    let version = server.observe(&cx()).await.unwrap().server_version;
-    assert_eq!(version.as_deref(), Some("2"), "the data was lost");
+    assert_eq!(wait_until_healthy(&*server).await.server_version.as_deref(), Some("2"), "the data was lost");
     server.remove(&cx()).await.unwrap();
     assert!(container_ids(fixture.local.scope()).await.is_empty());
     fixture.remove().await;
@@ -107,8 +105,10 @@ async fn a_failed_start_reports_the_output_of_the_server() {
     let error = failing.prepare(&cx(), &Prepare::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "the server does not start: it exited with code 9");
     assert!(error.report().contains("no greeting today"), "{error:?}");
-    let health = failing.observe(&cx()).await.unwrap().health;
-    assert_eq!(health.problem().map(|problem| problem.condition), Some(Condition::Exited));
+    observe_until(&*failing, "exited", |observed| {
+        observed.health.problem().is_some_and(|problem| problem.condition == Condition::Exited)
+    })
+    .await;
     let silent = greeter::<SILENT>(&fixture);
     assert_eq!(silent.start(&cx()).await.unwrap_err().kind(), Kind::Timeout);
     fixture.remove().await;
@@ -130,10 +130,11 @@ async fn a_server_that_never_becomes_ready_is_reported_as_not_answering() {
     let fixture = Fixture::new(POSTGRESQL_17).await;
     let server = greeter::<NEVER_READY>(&fixture);
     assert_eq!(server.prepare(&cx(), &Prepare::default()).await.unwrap_err().kind(), Kind::Timeout);
-    eventually("not answering", async || match server.observe(&cx()).await.unwrap().health {
-        Health::Down(problem) if problem.condition == Condition::NotAnswering => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
+    observe_until(
+        &*server,
+        "not answering",
+        |observed| matches!(&observed.health, Health::Down(problem) if problem.condition == Condition::NotAnswering),
+    )
     .await;
     fixture.remove().await;
 }

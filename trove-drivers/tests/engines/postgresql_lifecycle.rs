@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::common::{Fixture, POSTGRESQL_17, app_spec, container_ids, cx, docker_client, eventually, file_names};
+use crate::common::{
+    Fixture, POSTGRESQL_17, app_spec, container_ids, cx, docker_client, eventually, file_names, observe_until,
+};
 use bollard::query_parameters::KillContainerOptions;
 use trove_core::{
     error::Kind,
@@ -29,11 +31,8 @@ async fn a_server_is_prepared_on_a_volume_with_a_half_initialized_directory() {
     let expected = ["initialize data directory", "start server", "open server", "create databases and users"];
     assert_eq!(reported[..expected.len()], expected);
 
-    let observed = fixture.server.observe(&cx()).await.unwrap();
-    assert!(observed.disk.unwrap().free.as_mib() > 64);
-    eventually("the disk usage is measured", async || {
-        let used = fixture.server.observe(&cx()).await.unwrap().disk.unwrap().used;
-        used.filter(|used| used.as_mib() > 20).ok_or(format!("{used:?}"))
+    observe_until(&*fixture.server, "the disk usage is measured", |observed| {
+        observed.disk.is_some_and(|disk| disk.free.as_mib() > 64 && disk.used.is_some_and(|used| used.as_mib() > 20))
     })
     .await;
     fixture.server.stop(&cx()).await.unwrap();

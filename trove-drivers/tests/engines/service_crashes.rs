@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use trove_core::{
     Trove,
     control::{InstanceHandle, NewInstance},
+    error::Kind,
     id::{GenericUuid, InstanceId},
     lifecycle::State,
     model::{Flavor, Status, mib},
@@ -50,7 +51,8 @@ async fn instances_serve_or_are_deleted_after_the_service_was_killed() {
     for mut instance in trove.instances(None, None, 1000).await.unwrap() {
         loop {
             match instance.refresh().await {
-                Err(_) => break,
+                Err(error) if error.kind() == Kind::NotFound => break,
+                Err(error) => panic!("{}: {error:?}", instance.id),
                 Ok(now) if now.status() == Status::Active => {
                     assert_serves(&instance).await;
                     break;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use trove_core::{
     datastore::{Accounts, Cx, Datastore, GuestHost, Prepare},
     id::{InstanceId, OperationId},
-    model::{ByteSize, Condition, Flavor, Health, Instance, NewDatabase, NewUser, PageRequest},
+    model::{ByteSize, Condition, Flavor, Health, Instance, NewDatabase, NewUser, Observed, PageRequest},
     platform::{Compute, Ensured, Networks, Placement, Platform, Volumes},
     time::Timestamp,
 };
@@ -98,12 +98,7 @@ impl Fixture {
 
     /// Waits until the observed health satisfies a predicate.
     pub async fn wait_for_health(&self, what: &str, wanted: impl Fn(&Health) -> bool) -> Health {
-        eventually(what, async || {
-            let observed = timeout(HANG_LIMIT, self.server.observe(&cx())).await.expect("the observation hangs");
-            let health = observed.unwrap().health;
-            if wanted(&health) { Ok(health) } else { Err(format!("{health:?}")) }
-        })
-        .await
+        observe_until(&*self.server, what, |observed| wanted(&observed.health)).await.health
     }
 
     pub async fn wait_for_condition(&self, wanted: Condition) -> Health {
@@ -166,6 +161,20 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Result<T,
         }
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until an observation is as wanted. A single one may be late on a busy machine, and says
+/// then that nothing is known.
+pub async fn observe_until(server: &dyn Datastore, what: &str, wanted: impl Fn(&Observed) -> bool) -> Observed {
+    eventually(what, async || {
+        let observed = timeout(HANG_LIMIT, server.observe(&cx())).await.expect("the observation hangs").unwrap();
+        if wanted(&observed) { Ok(observed) } else { Err(format!("{observed:?}")) }
+    })
+    .await
+}
+
+pub async fn wait_until_healthy(server: &dyn Datastore) -> Observed {
+    observe_until(server, "healthy", |observed| observed.health == Health::Healthy).await
 }
 
 pub fn file_names(directory: &Path) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::common::{Fixture, HANG_LIMIT, cx, eventually};
+use crate::common::{Fixture, HANG_LIMIT, cx, eventually, wait_until_healthy};
 use tokio::{
     net::{UnixListener, UnixStream},
     task::JoinHandle,
@@ -54,14 +54,6 @@ async fn assert_runtime_unavailable(server: &dyn Datastore) {
     let health = server.observe(&cx()).await.unwrap().health;
     let expected = Condition::RuntimeUnavailable;
     assert!(matches!(&health, Health::Unknown(problem) if problem.condition == expected), "{health:?}");
-}
-
-async fn wait_until_healthy(server: &dyn Datastore) {
-    eventually("healthy", async || match server.observe(&cx()).await.unwrap().health {
-        Health::Healthy => Ok(()),
-        health => Err(format!("{health:?}")),
-    })
-    .await;
 }
 
 /// Forwards connections to the real Docker Engine until it is dropped.
