@@ -52,9 +52,10 @@ impl Dialect for MariaDbVariant {
 
     /// A user who may change accounts or grant tables can change any account, so root may do neither.
     /// Privileges on a database by name take precedence over those on the pattern of all databases.
+    /// The binary log contains the password hashes of all users, so root may not read it.
     fn root_grants(account: &str) -> Vec<String> {
         vec![
-            format!("GRANT SHOW DATABASES, PROCESS, BINLOG MONITOR ON *.* TO {account}"),
+            format!("GRANT SHOW DATABASES, PROCESS ON *.* TO {account}"),
             format!("GRANT SHOW VIEW ON mysql.* TO {account}"),
             format!("GRANT SELECT, EXECUTE, SHOW VIEW ON sys.* TO {account}"),
             format!("GRANT SELECT ON performance_schema.* TO {account}"),

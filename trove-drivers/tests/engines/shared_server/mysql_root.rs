@@ -83,6 +83,7 @@ const DENIED: &[&str] = &[
     "SET PERSIST max_connections = 1",
     "SET SESSION sql_log_bin = 0",
     "PURGE BINARY LOGS BEFORE NOW()",
+    "SHOW BINLOG EVENTS",
     "RESET MASTER",
     "CHANGE MASTER TO MASTER_HOST = 'evil'",
     "SHUTDOWN",
