@@ -3,14 +3,14 @@
 //!
 //! A client library would open the socket by its path and read as much as the server sends. This
 //! one is given a checked socket, knows no password, sends no files, runs one statement at a time,
-//! and limits what it reads.
+//! and limits what it reads and what the rows of an answer take in memory.
 
 use std::io;
 
 use tokio::net::UnixStream;
 
 use super::{
-    packet_stream::{Packet, PacketStream, malformed},
+    packet_stream::{Packet, PacketStream, malformed, over_budget},
     server_error::ServerError,
 };
 
@@ -28,6 +28,10 @@ const OK: u8 = 0;
 const FILE: u8 = 0xfb;
 const END: u8 = 0xfe;
 const ERROR: u8 = 0xff;
+
+/// The maximum memory that the rows of one answer take. A NULL is one byte on the wire and takes
+/// many times as much here.
+const ANSWER_BYTES: usize = 4 << 20;
 
 /// The maximum length of a server's message that is kept.
 const MESSAGE_CHARS: usize = 300;
@@ -86,29 +90,39 @@ impl Client {
         if !is_end(&self.packets.read().await?) {
             return Err(malformed().into());
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut left) = (Vec::new(), ANSWER_BYTES);
         loop {
             let packet = self.packets.read().await?;
             match packet.first() {
                 Some(ERROR) => return Err(refused(packet)?),
                 _ if is_end(&packet) => return Ok(rows),
-                _ => rows.push(row(packet, columns)?),
+                _ => {
+                    spend(&mut left, size_of::<Row>())?;
+                    rows.push(row(packet, columns, &mut left)?);
+                }
             }
         }
     }
 }
 
-fn row(mut packet: Packet, columns: u64) -> io::Result<Row> {
+/// Parses a row, whose memory is deducted from `left`.
+fn row(mut packet: Packet, columns: u64, left: &mut usize) -> io::Result<Row> {
     let mut row = Vec::new();
     while !packet.is_read() {
-        // A value takes more memory here than on the wire, so surplus ones are not kept.
         if u64::try_from(row.len()).is_ok_and(|count| count >= columns) {
             return Err(malformed());
         }
-        row.push(packet.text()?);
+        let value = packet.text()?;
+        spend(left, size_of::<Option<String>>() + value.as_ref().map_or(0, String::len))?;
+        row.push(value);
     }
     // A missing value would be taken for NULL.
     if u64::try_from(row.len()).ok() == Some(columns) { Ok(row) } else { Err(malformed()) }
+}
+
+fn spend(left: &mut usize, bytes: usize) -> io::Result<()> {
+    *left = left.checked_sub(bytes).ok_or_else(over_budget)?;
+    Ok(())
 }
 
 fn is_end(packet: &Packet) -> bool {
@@ -207,6 +221,20 @@ mod tests {
                 "{failure:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_an_answer_is_bounded() {
+        let nulls = vec![0xfb; 60_000];
+        let header = [packet(1, b"\xfc\x60\xea"), (0..60_000).flat_map(|_| packet(0, b"c")).collect()].concat();
+        let says = |rows: usize| {
+            let rows = (0..rows).flat_map(|_| packet(0, &nulls)).collect();
+            let end = packet(0, b"\xfe\0\0\0\0");
+            vec![greeting(), ok(), [header.clone(), end.clone(), rows, end].concat()]
+        };
+        assert_eq!(against(says(2), false, 1 << 24).await.unwrap().len(), 2);
+        let failure = against(says(3), false, 1 << 24).await.unwrap_err();
+        assert!(matches!(failure, ServerError::Connection(_)), "{failure:?}");
     }
 
     #[tokio::test]

@@ -122,6 +122,6 @@ pub(super) fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the database server violated the protocol")
 }
 
-fn over_budget() -> io::Error {
+pub(super) fn over_budget() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the database server sent more data than allowed")
 }
