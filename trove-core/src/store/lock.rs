@@ -1,7 +1,10 @@
 //! The lock that ensures that one control plane at a time serves a store.
 
 #[cfg(feature = "sqlite")]
-use std::fs::{File, OpenOptions, TryLockError};
+use std::{
+    fs::{File, OpenOptions, Permissions, TryLockError},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+};
 
 use super::db::Db;
 use crate::error::{Error, Result};
@@ -48,12 +51,31 @@ fn take_file(store: &std::path::Path) -> Result<StoreLock> {
     let mut name = store.as_os_str().to_owned();
     name.push(".lock");
     let failed = |error: std::io::Error| Error::internal("could not lock the store").with_source(error);
-    let file = OpenOptions::new().create(true).append(true).open(&name).map_err(failed)?;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&name).map_err(failed)?;
+    // Whoever can read a file can lock it.
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(StoreLock::File(file)),
         Err(TryLockError::WouldBlock) => {
             Err(Error::conflict(format!("the store {} is in use by another process", store.display())))
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_users_cannot_open_the_lock_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, lock) = (directory.path().join("trove.db"), directory.path().join("trove.db.lock"));
+        File::create(&lock).unwrap().set_permissions(Permissions::from_mode(0o644)).unwrap();
+        for _ in 0..2 {
+            drop(take_file(&store).unwrap());
+            assert_eq!(lock.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            std::fs::remove_file(&lock).unwrap();
+        }
     }
 }
