@@ -66,6 +66,8 @@ pub(crate) struct ContainerDatastore<E> {
     event_waiter: EventWaiter,
     /// Held by the one call at a time that changes something.
     turn: tokio::sync::Mutex<()>,
+    /// Held while files of the host are read or changed, which continues after a dropped call.
+    disk: Arc<tokio::sync::Mutex<()>>,
     /// Held while files are copied, which may continue for a moment after a dropped call.
     copies: Arc<tokio::sync::Mutex<()>>,
     settings: SettingsStore,
@@ -78,7 +80,7 @@ pub(crate) struct ContainerDatastore<E> {
 
 impl<E: Engine> ContainerDatastore<E> {
     /// Returns the datastore of one instance. Creates nothing.
-    pub(crate) fn new(docker: Docker, host: GuestHost) -> Self {
+    pub(crate) fn new(docker: Docker, disk: Arc<tokio::sync::Mutex<()>>, host: GuestHost) -> Self {
         let engine = Arc::new(E::new(&host));
         let paths = HostPaths::new(&host, engine.data_directory());
         let host = Arc::new(host);
@@ -86,6 +88,7 @@ impl<E: Engine> ContainerDatastore<E> {
         Self {
             event_waiter: docker.event_waiter(&name),
             turn: tokio::sync::Mutex::default(),
+            disk,
             copies: Arc::default(),
             settings: SettingsStore::new(paths.settings()),
             scratch: scratch_server::ScratchSlot::default(),
@@ -227,8 +230,12 @@ impl<E: Engine> ContainerDatastore<E> {
         &self,
         work: impl FnOnce(&HostPaths) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let paths = self.paths.clone();
-        blocking(move || work(&paths)).await
+        let (paths, held) = (self.paths.clone(), Arc::clone(&self.disk).lock_owned().await);
+        blocking(move || {
+            let _held = held;
+            work(&paths)
+        })
+        .await
     }
 
     /// Makes the server answer, whatever its state is, and allows writes.

@@ -7,7 +7,7 @@ use trove_core::{
     model::{Flavor, Settings},
 };
 
-use super::{Engine, datastore::ContainerDatastore};
+use super::{Engine, datastore::ContainerDatastore, disk_locks::DiskLocks};
 use crate::docker::Docker;
 
 /// The driver of an engine that runs in containers. Its datastores are [fenced](Fence).
@@ -22,6 +22,7 @@ use crate::docker::Docker;
 /// ```
 pub struct ContainerDriver<E> {
     docker: Docker,
+    disk_locks: DiskLocks,
     manifest: Manifest,
     engine: PhantomData<fn() -> E>,
 }
@@ -32,7 +33,7 @@ impl<E: Engine> ContainerDriver<E> {
         let mut manifest = E::manifest();
         // A container of any engine can be given other limits.
         manifest.resize = true;
-        Self { docker: Docker::connect(), manifest, engine: PhantomData }
+        Self { docker: Docker::connect(), disk_locks: DiskLocks::default(), manifest, engine: PhantomData }
     }
 
     /// Runs servers on this Docker Engine.
@@ -61,7 +62,8 @@ impl<E: Engine> Default for ContainerDriver<E> {
 
 impl<E> Clone for ContainerDriver<E> {
     fn clone(&self) -> Self {
-        Self { docker: self.docker.clone(), manifest: self.manifest.clone(), engine: PhantomData }
+        let (docker, disk_locks) = (self.docker.clone(), self.disk_locks.clone());
+        Self { docker, disk_locks, manifest: self.manifest.clone(), engine: PhantomData }
     }
 }
 
@@ -82,8 +84,9 @@ impl<E: Engine> Driver for ContainerDriver<E> {
         if host.flavor.memory < *min_memory {
             return Err(Error::invalid(format!("a server of {name} needs {min_memory} of memory or more")));
         }
-        let fence = Fence::new(&host);
-        Ok(Arc::new(Layered::new(fence, Arc::new(ContainerDatastore::<E>::new(self.docker.clone(), host)))))
+        let (fence, disk) = (Fence::new(&host), self.disk_locks.of(&host));
+        let datastore = ContainerDatastore::<E>::new(self.docker.clone(), disk, host);
+        Ok(Arc::new(Layered::new(fence, Arc::new(datastore))))
     }
 
     fn check_settings(&self, flavor: &Flavor, settings: &Settings) -> Result<()> {

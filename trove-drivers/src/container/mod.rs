@@ -23,6 +23,7 @@ mod bounded_read;
 mod containers;
 mod data_copy;
 mod datastore;
+mod disk_locks;
 mod driver;
 mod host_paths;
 mod lock_file;

@@ -62,7 +62,7 @@ impl<E: Engine> ContainerDatastore<E> {
         };
         run_to_completion(cx, move |cx| async move {
             let _turn = turn;
-            let probe = Self::new(docker, scratch_host);
+            let probe = Self::new(docker, Arc::default(), scratch_host);
             // A scratch server of a killed attempt may be left.
             probe.remove_everything().await?;
             let read = tokio::select! {
