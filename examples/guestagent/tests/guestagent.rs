@@ -72,13 +72,11 @@ impl Fixture {
             }
         });
         let local = local.await;
-        let image =
-            std::env::var("TROVE_IMAGE_POSTGRESQL_17").unwrap_or_else(|_| "trove-local/postgresql:17".to_owned());
         let trove = Trove::builder()
             .store(format!("sqlite:{}", self.directory.path().join("trove.db").display()))
             .message_broker(self.broker.clone().shared_handle())
             .platform(local.clone())
-            .datastore(PostgreSql::new().image("17", image))
+            .datastore(PostgreSql::new().image("17", image()))
             .flavor(Flavor::new("tiny", mib(256), 1))
             .flavor(Flavor::new("small", mib(320), 1))
             .flavor(Flavor::new("medium", mib(384), 1))
@@ -222,7 +220,9 @@ async fn agents_and_servers_survive_the_service_and_each_other() {
     assert_eq!(memory_limit(), resized);
 
     users(&instance).await;
+    // An agent that does not respond cannot prevent the deletion.
     let agent = wait_for("the agent", async || fixture.agent_pid(id)).await;
+    kill(agent, "-STOP");
     instance.delete().await.unwrap().wait().await.unwrap();
     assert!(!is_agent(agent));
     assert_eq!(local.inventory().await.unwrap(), [""; 0]);
@@ -230,10 +230,15 @@ async fn agents_and_servers_survive_the_service_and_each_other() {
     trove.shut_down().await;
 }
 
+fn image() -> String {
+    std::env::var("TROVE_IMAGE_POSTGRESQL_17").expect("TROVE_IMAGE_POSTGRESQL_17 names an image")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_local_platform_with_agent_processes_conforms() {
     let agents = Agents::new(RabbitMqContainer::shared().await.shared_handle(), "postgresql", "17");
-    let report = platform::certify("local, agent processes", LocalTestbed::new().unwrap().agents(AGENT, agents)).await;
+    let testbed = LocalTestbed::new(image()).unwrap().agents(AGENT, agents);
+    let report = platform::certify("local, agent processes", testbed).await;
     assert!(report.passed(), "{report}");
 }
 

@@ -27,7 +27,7 @@
 //! A transient error is retried with back-off, within the limits. Any other error of a step starts
 //! the undo at that step; whether the step had an effect does not matter, because undo is
 //! idempotent. An undo, or a step of an irreversible flow, is retried after any error but
-//! `Unsupported`.
+//! `Unsupported`. The failure of an [optional](Limits::optional) step or undo is logged and ignored.
 
 mod engine;
 mod plan;
@@ -78,6 +78,11 @@ pub(crate) trait Flow: Serialize + DeserializeOwned + Send + Sync + 'static {
         Limits::default()
     }
 
+    /// Returns the limits of the undo of a step.
+    fn undo_limits(step: Self::Step) -> Limits {
+        Self::limits(step)
+    }
+
     /// Runs a step. May be called again after it succeeded.
     async fn run(&mut self, step: Self::Step, cx: &mut StepCx<'_, Self::Context>) -> Result<Next>;
 
@@ -118,11 +123,13 @@ pub(crate) struct Limits {
     pub(crate) total_timeout: Duration,
     /// The maximum number of tries that may fail with a transient error.
     pub(crate) tries: u32,
+    /// Whether the operation goes on if the step fails.
+    pub(crate) optional: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(60), total_timeout: Duration::from_secs(600), tries: 8 }
+        Self { deadline: Duration::from_secs(60), total_timeout: Duration::from_secs(600), tries: 8, optional: false }
     }
 }
 

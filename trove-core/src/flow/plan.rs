@@ -81,7 +81,7 @@ pub(super) fn decide(
         Ok(Next::Wait(pause)) if !timed_out => (position, Decision::Pause(pause.min(MAX_BACKOFF))),
         Ok(Next::Wait(_)) => {
             let error = Error::timeout(format!("step timed out after {} s", limits.total_timeout.as_secs()));
-            failed(position, shape, &error, now)
+            failed(position, shape, limits, &error, now)
         }
         Err(error) => {
             // An undo is retried after any error, because giving up leaks resources, and after a transient error
@@ -96,7 +96,7 @@ pub(super) fn decide(
                 let error = if position.undoing { position.error.clone() } else { Some(OperationError::from(&error)) };
                 (Position { attempt: position.attempt + 1, error, ..position }, Decision::Pause(pause))
             } else {
-                failed(position, shape, &error, now)
+                failed(position, shape, limits, &error, now)
             }
         }
     }
@@ -122,8 +122,11 @@ fn done(position: Position, shape: Shape, now: Timestamp) -> (Position, Decision
     }
 }
 
-fn failed(position: Position, shape: Shape, error: &Error, now: Timestamp) -> (Position, Decision) {
-    if position.undoing || !shape.reversible {
+fn failed(position: Position, shape: Shape, limits: Limits, error: &Error, now: Timestamp) -> (Position, Decision) {
+    if limits.optional {
+        tracing::warn!(error = error.report(), "the failure of an optional step is ignored");
+        done(position, shape, now)
+    } else if position.undoing || !shape.reversible {
         let error = match &position.error {
             Some(OperationError { kind, message }) if position.undoing => {
                 OperationError::new(*kind, format!("{message}; undo failed: {error}"))
@@ -202,6 +205,22 @@ mod tests {
             Decision::End(OperationStatus::Cancelled)
         );
         assert_eq!(cancelled(at(1, false), ONE_WAY, CancelMode::Undo, now), (at(1, false), Decision::Continue));
+    }
+
+    #[test]
+    fn the_operation_goes_on_after_the_failure_of_an_optional_step() {
+        let limits = Limits { total_timeout: Duration::from_secs(15), optional: true, ..Limits::default() };
+        let later = crate::time::after(Timestamp::UNIX_EPOCH, limits.total_timeout);
+        let refused = || Err(Error::unsupported("refused"));
+        for outcome in [refused(), Err(Error::invalid("bad")), Err(Error::timeout("slow")), Ok(Next::Wait(MAX_BACKOFF))]
+        {
+            let (position, decision) = decide(at(0, false), ONE_WAY, limits, outcome, later);
+            assert_eq!((position.step, position.error, decision), (1, None, Decision::Continue));
+        }
+        let first = OperationError::new(Kind::Invalid, "bad");
+        let undoing = Position { error: Some(first.clone()), ..at(1, true) };
+        let (position, decision) = decide(undoing, SHAPE, limits, refused(), Timestamp::UNIX_EPOCH);
+        assert_eq!((position.step, position.error, decision), (0, Some(first), Decision::Continue));
     }
 
     proptest! {

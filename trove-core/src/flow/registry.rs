@@ -93,7 +93,7 @@ pub(super) trait AnyFlow<C>: Send + Sync {
     fn shape(&self) -> Shape;
     fn step_name(&self, step: usize) -> &'static str;
     fn step_number(&self, name: &str) -> Option<usize>;
-    fn limits(&self, step: usize) -> Limits;
+    fn limits(&self, step: usize, undoing: bool) -> Limits;
     fn state(&self) -> Result<Json>;
     async fn run(&mut self, step: usize, cx: &mut StepCx<'_, C>) -> Result<Next>;
     async fn undo(&mut self, step: usize, cx: &mut StepCx<'_, C>) -> Result<Next>;
@@ -115,8 +115,9 @@ impl<F: Flow> AnyFlow<F::Context> for F {
         (0..F::STEPS.len()).find(|step| self.step_name(*step) == name)
     }
 
-    fn limits(&self, step: usize) -> Limits {
-        F::STEPS.get(step).map_or_else(Limits::default, |step| F::limits(*step))
+    fn limits(&self, step: usize, undoing: bool) -> Limits {
+        let limits = if undoing { F::undo_limits } else { F::limits };
+        F::STEPS.get(step).map_or_else(Limits::default, |step| limits(*step))
     }
 
     fn state(&self) -> Result<Json> {

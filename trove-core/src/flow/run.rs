@@ -62,7 +62,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
             if let Err(error) = &outcome {
                 self.report_failure(&entry, flow.as_ref(), &position, error);
             }
-            let limits = flow.limits(position.step);
+            let limits = flow.limits(position.step, position.undoing);
             let (next, decision) = plan::decide(position, flow.shape(), limits, outcome, self.0.clock.now());
             position = next;
             match decision {
@@ -93,7 +93,7 @@ impl<C: Send + Sync + 'static> Engine<C> {
         cancel: &mut Option<CancelMode>,
         change: &mut InstanceChange,
     ) -> AttemptOutcome {
-        let deadline = flow.limits(position.step).deadline;
+        let deadline = flow.limits(position.step, position.undoing).deadline;
         let stop = CancellationToken::new();
         let mut cx = StepCx {
             context: &*self.0.context,

@@ -76,7 +76,8 @@ pub trait Compute: Send + Sync {
         agent: Option<&AgentSetup>,
     ) -> Result<Ensured<Placement>>;
 
-    /// Releases the compute of the instance, after its server was removed.
+    /// Releases the compute of the instance, with its agent and everything that runs on it. The
+    /// agent has been asked to remove its server, but may have refused or not answered.
     async fn release_compute(&self, instance: InstanceId) -> Result<()>;
 }
 

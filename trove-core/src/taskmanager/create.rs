@@ -3,7 +3,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{ControlPlane, guest_job};
+use super::{ControlPlane, REMOVAL, guest_job};
 use crate::{
     datastore::Prepare,
     error::Result,
@@ -107,6 +107,13 @@ impl Flow for CreateInstance {
             CreateStep::Volume | CreateStep::Endpoint | CreateStep::Compute => Limits::default(),
             // Pulling an image takes long if it succeeds, and fails fast if it does not.
             CreateStep::Prepare => Limits { total_timeout: Duration::from_secs(1800), tries: 4, ..Limits::default() },
+        }
+    }
+
+    fn undo_limits(step: CreateStep) -> Limits {
+        match step {
+            CreateStep::Prepare => REMOVAL,
+            CreateStep::Volume | CreateStep::Endpoint | CreateStep::Compute => Limits::default(),
         }
     }
 

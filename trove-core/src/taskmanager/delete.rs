@@ -3,7 +3,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{ControlPlane, guest_job};
+use super::{ControlPlane, REMOVAL, guest_job};
 use crate::{
     error::Result,
     flow::{End, Flow, Limits, Next, StepCx},
@@ -20,9 +20,9 @@ pub(crate) struct DeleteInstance {}
 /// A step of [`DeleteInstance`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum DeleteStep {
-    /// Has the agent remove the server.
+    /// Asks the agent to remove the server. It may refuse, or not answer.
     Guest,
-    /// Releases the compute.
+    /// Releases the compute with all that the agent has not removed.
     Compute,
     /// Releases the endpoint.
     Endpoint,
@@ -48,9 +48,14 @@ impl Flow for DeleteInstance {
         }
     }
 
-    fn limits(_step: DeleteStep) -> Limits {
-        // With at most 30 s between tries, a deletion survives 10 minutes without the platform.
-        Limits { tries: 25, total_timeout: Duration::from_secs(1200), ..Limits::default() }
+    fn limits(step: DeleteStep) -> Limits {
+        match step {
+            DeleteStep::Guest => REMOVAL,
+            // With at most 30 s between tries, a deletion survives 10 minutes without the platform.
+            DeleteStep::Compute | DeleteStep::Endpoint | DeleteStep::Volume => {
+                Limits { tries: 25, total_timeout: Duration::from_secs(1200), ..Limits::default() }
+            }
+        }
     }
 
     async fn run(&mut self, step: DeleteStep, cx: &mut StepCx<'_, ControlPlane>) -> Result<Next> {

@@ -51,13 +51,22 @@ pub(crate) use upgrade::UpgradeInstance;
 use crate::{
     datastore::{RegistryLogin, Release},
     error::{Error, Result},
-    flow::{FlowRegistry, Next, StepCx},
+    flow::{FlowRegistry, Limits, Next, StepCx},
     guest::{self, GuestIdentity, Job, JobStatus, SealedGuestIdentity},
     id::InstanceId,
     model::Instance,
     platform::{Ensured, Platform},
     secret::MasterKeys,
     store::{InstanceRelease, Store, StoredVersion},
+};
+
+/// The limits of asking a guest to remove its server. The guest may be hostile, so whatever it
+/// answers, the platform then releases what is left.
+const REMOVAL: Limits = Limits {
+    deadline: Duration::from_secs(15),
+    total_timeout: Duration::from_secs(15),
+    tries: u32::MAX,
+    optional: true,
 };
 
 /// How long a step waits for a job of the guest before it releases the operation and polls again.
@@ -112,9 +121,10 @@ impl ControlPlane {
     async fn release_guest(&self, id: InstanceId) -> Result<()> {
         let _lock = self.locks.lock(id).await;
         self.guests.detach(id).await;
-        self.platform.compute.release_compute(id).await?;
+        // First, since a hostile guest keeps its login for as long as the platform is unavailable.
         let numbers: Vec<u32> = self.store.identities(id).await?.into_iter().map(|identity| identity.number).collect();
-        self.guests.revoke(id, &numbers).await
+        self.guests.revoke(id, &numbers).await?;
+        self.platform.compute.release_compute(id).await
     }
 
     /// Returns the newest identity that the guest has, generating and storing the first one.

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use futures_util::future::join_all;
 use trove_core::{
     Trove,
     conformance::memory::World,
@@ -205,6 +206,49 @@ async fn an_instance_can_be_deleted_during_any_step_of_its_creation() {
         assert_eq!(world.leftovers(), [""; 0], "deleted at {name}");
         trove.shut_down().await;
     }
+}
+
+/// The guest is asked for 15 s; then the platform releases what is left.
+#[tokio::test]
+async fn a_guest_that_does_not_remove_its_server_is_deleted_anyway() {
+    use Kind::{
+        Busy, Cancelled, Conflict, Corrupt, Fenced, Internal, Invalid, NoSpace, NotFound, Timeout, Unavailable,
+        Unsupported,
+    };
+    let kinds = [
+        Busy,
+        Cancelled,
+        Conflict,
+        Corrupt,
+        Fenced,
+        Internal,
+        Invalid,
+        NoSpace,
+        NotFound,
+        Timeout,
+        Unavailable,
+        Unsupported,
+    ];
+    let refusals = kinds.map(|kind| FaultAction::FailBefore(Error::of(kind, "refused")));
+    join_all(refusals.map(|refusal| async move {
+        let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+        let trove = start(&world, &sqlite_url(directory.path())).await;
+        let instance = create_active(&trove).await;
+        let refuse = refusal.clone();
+        world.script(move |_, call| if call.name == "remove" { refuse.clone() } else { FaultAction::Proceed });
+        instance.delete().await.unwrap().wait().await.unwrap();
+        assert_eq!(world.leftovers(), [""; 0], "{refusal:?}");
+
+        world.script(move |_, call| match call.name {
+            "remove" => refusal.clone(),
+            "prepare" => FaultAction::FailAfter(Error::invalid("no")),
+            _ => FaultAction::Proceed,
+        });
+        trove.create(orders()).await.unwrap().active().await.err().unwrap();
+        assert_eq!(world.leftovers(), [""; 0]);
+        trove.shut_down().await;
+    }))
+    .await;
 }
 
 #[tokio::test]

@@ -12,13 +12,18 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use trove_core::{
     conformance::platform::{Agents, PlatformTestbed},
+    datastore::GuestHost,
     error::{Error, Kind, Result},
     id::InstanceId,
     platform::Platform,
     secret::SecretString,
 };
 
-use crate::{LocalPlatform, container::blocking};
+use crate::{
+    Docker, LocalPlatform,
+    container::{DIRECTORY_LABEL, INSTANCE_LABEL, SCOPE_LABEL, blocking},
+    docker::{ContainerSpec, Network},
+};
 
 /// How long dropped calls may keep the directory of the previous platform locked.
 const UNLOCK_TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,6 +32,8 @@ const UNLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// suite](trove_core::conformance::platform).
 pub struct LocalTestbed {
     directory: TempDir,
+    /// The image of the servers.
+    image: String,
     open: Mutex<Option<LocalPlatform>>,
     remote_agents: Option<RemoteAgents>,
 }
@@ -38,14 +45,15 @@ struct RemoteAgents {
 }
 
 impl LocalTestbed {
-    /// Creates a testbed whose agents run in this process.
+    /// Creates a testbed whose agents run in this process. Servers run `sleep`, which the image must
+    /// have.
     ///
     /// # Errors
     ///
     /// [`Internal`](Kind::Internal) if no temporary directory can be created.
-    pub fn new() -> Result<Self> {
+    pub fn new(image: impl Into<String>) -> Result<Self> {
         let directory = tempfile::tempdir().map_err(failed)?;
-        Ok(Self { directory, open: Mutex::default(), remote_agents: None })
+        Ok(Self { directory, image: image.into(), open: Mutex::default(), remote_agents: None })
     }
 
     /// Runs agents as processes of this program.
@@ -112,6 +120,32 @@ impl PlatformTestbed for LocalTestbed {
             read => read.map(Some).map_err(failed),
         })
         .await
+    }
+
+    async fn start_server(&self, host: &GuestHost) -> Result<()> {
+        let docker = Docker::connect();
+        let labels = [
+            (INSTANCE_LABEL, host.instance.to_string()),
+            (SCOPE_LABEL, host.scope.clone()),
+            (DIRECTORY_LABEL, host.directory.display().to_string()),
+        ];
+        let spec = ContainerSpec {
+            name: host.name.clone(),
+            image: self.image.clone(),
+            command: ["sleep", "infinity"].map(str::to_owned).into(),
+            environment: Vec::new(),
+            user: format!("{}:{}", host.server.uid, host.server.gid),
+            memory: host.flavor.memory.as_bytes(),
+            shared_memory: host.flavor.memory.as_bytes(),
+            cpus: 1,
+            processes: 1,
+            mounts: Vec::new(),
+            network: Network::None,
+            stop_signal: "SIGTERM".to_owned(),
+            labels: labels.map(|(key, value)| (key.to_owned(), value)).into(),
+        };
+        let container = docker.create(&spec, ()).await?;
+        docker.start(&container, ()).await.map(drop)
     }
 
     fn agents(&self) -> Option<&Agents> {

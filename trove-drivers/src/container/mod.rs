@@ -57,6 +57,8 @@ pub use password::admin_password;
 pub(crate) use readiness_probe::{ConnectError, ConnectErrorReason, ProbeSession, ReadinessProbe};
 pub(crate) use safe_fs::remove_tree;
 pub use socket::connect;
+#[cfg(feature = "conformance")]
+pub(crate) use spec::DIRECTORY_LABEL;
 pub(crate) use spec::{INSTANCE_LABEL, SCOPE_LABEL};
 
 /// Where a server finds its rendered files.

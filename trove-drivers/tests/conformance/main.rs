@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let images = Arc::new(Mutex::new(Images::new()));
     let full = Tier::from_env() == Tier::Full;
     let selection = if full { Selection::All } else { Selection::Specific };
-    let mut harness = Harness::from_args().platform("local", async || LocalTestbed::new());
+    let mut harness = Harness::from_args().platform("local", async || LocalTestbed::new(POSTGRESQL_17.image()));
     let engines = [POSTGRESQL_17, MYSQL_9_7, MARIADB_11_8, POSTGRESQL_15, POSTGRESQL_18];
     // The quick tier runs MariaDB on its older version, from which it upgrades to the other one.
     for engine in engines.into_iter().take(if full { 5 } else { 2 }) {

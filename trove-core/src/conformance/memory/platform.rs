@@ -117,6 +117,7 @@ impl Compute for MemoryPlatform {
         self.0
             .call(|world| {
                 world.computes.remove(&instance);
+                world.servers.remove(&instance);
                 Ok(())
             })
             .await

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::World;
+use super::{World, server::Server};
 use crate::{
     conformance::platform::PlatformTestbed,
+    datastore::{GuestHost, Release},
     error::{Error, Result},
     id::InstanceId,
     platform::Platform,
@@ -32,5 +33,11 @@ impl PlatformTestbed for World {
 
     async fn read_volume(&self, instance: InstanceId) -> Result<Option<String>> {
         Ok(self.inner().volumes.get(&instance).cloned().flatten())
+    }
+
+    async fn start_server(&self, host: &GuestHost) -> Result<()> {
+        let server = Server::new(&Release::new(&host.version, &host.image), host.flavor.memory);
+        self.inner().servers.insert(host.instance, server);
+        Ok(())
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn cases() -> Vec<Case<PlatformFixture>> {
         concurrent_calls_return_the_same_host,
         compute_requires_a_volume_and_an_endpoint,
         releasing_absent_compute_is_ok,
+        releasing_compute_ends_a_server_that_was_not_removed,
         released_compute_can_be_created_again,
         texts_of_an_instance_are_passed_through_unchanged,
         a_remote_agent_responds_across_restarts_of_the_platform,
@@ -102,6 +103,16 @@ async fn releasing_absent_compute_is_ok(fixture: &PlatformFixture) {
     for _ in 0..2 {
         platform.compute.release_compute(instance.id).await.unwrap();
     }
+}
+
+async fn releasing_compute_ends_a_server_that_was_not_removed(fixture: &PlatformFixture) {
+    let instance = fixture.instance();
+    let host = fixture.provision(&instance).await;
+    let before = fixture.testbed().leftovers().await.unwrap();
+    fixture.testbed().start_server(&host).await.unwrap();
+    assert!(fixture.testbed().leftovers().await.unwrap().len() > before.len(), "the testbed does not list the server");
+    fixture.release(instance.id).await;
+    fixture.assert_no_leftovers().await;
 }
 
 async fn released_compute_can_be_created_again(fixture: &PlatformFixture) {

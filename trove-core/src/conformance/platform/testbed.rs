@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::Agents;
 use crate::{
+    datastore::GuestHost,
     error::{Error, Result},
     id::InstanceId,
     model::{ByteSize, Flavor, Instance, mib},
@@ -27,6 +28,10 @@ pub trait PlatformTestbed: Send + Sync + 'static {
 
     /// Returns the text that was written; `None` if there is none.
     async fn read_volume(&self, instance: InstanceId) -> Result<Option<String>>;
+
+    /// Starts a server on the compute of an instance. Nobody asks it to end, as if its guest refused
+    /// to remove it.
+    async fn start_server(&self, host: &GuestHost) -> Result<()>;
 
     /// Returns the control plane of the agents, if the platform runs them remotely.
     fn agents(&self) -> Option<&Agents> {
