@@ -200,8 +200,8 @@ impl AdminSession {
         let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<u64>().ok());
         let own = own.first().and_then(|row| row.first()).and_then(number);
         Ok(self.rows("SHOW PROCESSLIST").await?.iter().any(|row| match &row[..] {
-            [id, Some(user), _, database, ..] => {
-                user == AGENT && number(id) < own && database.as_deref() != Some(PROBE_DATABASE)
+            [id, _, _, database, ..] => {
+                is_administrator(row) && number(id) < own && database.as_deref() != Some(PROBE_DATABASE)
             }
             _ => false,
         }))
@@ -220,6 +220,13 @@ impl<D: Dialect> ProbeSession for MySqlProbeSession<D> {
             _ => Readiness::ReadOnly { version },
         })
     }
+}
+
+/// Returns true for a row of the process list with a session of the administrator. Only sessions
+/// through the socket have the host `localhost` without a port; the tenant's root may have made
+/// an account of the same name for other hosts.
+pub(super) fn is_administrator(row: &Row) -> bool {
+    matches!(&row[..], [_, Some(user), Some(host), ..] if user == AGENT && host == "localhost")
 }
 
 async fn limited<T>(limit: Duration, work: impl Future<Output = Result<T, ServerError>>) -> Result<T, ServerError> {

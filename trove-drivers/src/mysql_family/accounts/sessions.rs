@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use trove_core::error::{Error, Result};
 
-use crate::{container::AGENT, mysql_family::AdminSession};
+use crate::mysql_family::{AdminSession, connection::is_administrator};
 
 /// How often, and at which interval, the server is checked for sessions that have not ended yet.
 const CHECKS: u32 = 50;
@@ -18,6 +18,7 @@ const NO_SUCH_SESSION: [u16; 1] = [1094];
 #[derive(Debug)]
 pub(super) struct ClientSession {
     id: u64,
+    is_administrator: bool,
     pub(super) user: String,
     pub(super) database: Option<String>,
 }
@@ -29,7 +30,7 @@ pub(super) async fn end_sessions(
 ) -> Result<()> {
     for _ in 0..CHECKS {
         let found = client_sessions(session).await?;
-        let found: Vec<_> = found.iter().filter(|client| client.user != AGENT && matches(client)).collect();
+        let found: Vec<_> = found.iter().filter(|client| !client.is_administrator && matches(client)).collect();
         if found.is_empty() {
             return Ok(());
         }
@@ -43,9 +44,10 @@ pub(super) async fn end_sessions(
 
 async fn client_sessions(session: &mut AdminSession) -> Result<Vec<ClientSession>> {
     let rows = session.rows("SHOW PROCESSLIST").await?.into_iter().filter_map(|mut row| {
+        let is_administrator = is_administrator(&row);
         let mut take = |at: usize| row.get_mut(at).and_then(Option::take);
         let (id, user, database) = (take(0)?, take(1)?, take(3));
-        Some(ClientSession { id: id.parse().ok()?, user, database })
+        Some(ClientSession { id: id.parse().ok()?, is_administrator, user, database })
     });
     Ok(rows.collect())
 }

@@ -172,6 +172,9 @@ pub async fn root_of_mysql_cannot_grant_more_than_it_has(fixture: &Fixture) {
         check_denied(&mut bob, sql).await.unwrap_or_else(|outcome| panic!("{sql}: {outcome}"));
     }
     bob.run("CREATE USER trove_admin@'%' IDENTIFIED BY 'x'").await.unwrap();
+    // An open session of the administrator's namesake delays no later call.
+    bob.run("GRANT SELECT ON app.* TO trove_admin@'%'").await.unwrap();
+    let _namesake = fixture.client("trove_admin", "x", "app").await.unwrap();
     // Roles and accounts with a reserved name are not listed.
     let users = accounts.users(&cx(), &PageRequest::default()).await.unwrap().items;
     assert_eq!(users.iter().map(|user| user.user.name.as_str()).collect::<Vec<_>>(), ["app", "bob"]);
@@ -187,6 +190,7 @@ pub async fn root_of_mysql_cannot_grant_more_than_it_has(fixture: &Fixture) {
     check_denied(&mut bob, "SELECT * FROM app.t").await.unwrap();
     check_denied(&mut bob, "UPDATE app.t SET x = 1").await.unwrap();
     accounts.drop_user(&cx(), &"bob".into()).await.unwrap();
+    accounts.disable_root(&cx()).await.unwrap();
     fixture.wait_until_healthy().await;
 }
 
