@@ -12,11 +12,15 @@ use serde_json::Value as Json;
 use super::AgentConfig;
 use super::{
     message::{self, Failure, Notice, Request, Response},
+    protocol::{AccountsCall, AccountsReply},
     sanitize::{self, sanitize_observed},
+    sanitize_reply::sanitize_reply,
 };
 use crate::{
     error::Error,
+    model::{PageRequest, UserName},
     rpc::{Side, run_script},
+    secret::SecretString,
 };
 
 /// Runs a script of `rpc/fuzz_harness.rs` and parses the requests that the guest accepts.
@@ -66,14 +70,35 @@ fn request(text: &[u8]) -> bool {
 
 fn response(text: &[u8]) -> bool {
     let Some(response) = round_trip::<Result<Response, Failure>>(text) else { return false };
-    if let Err(failure) = response {
-        let error = Error::from(failure);
-        for text in [error.to_string(), std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()]
-        {
-            assert!(is_plain(&text, message::MAX_TEXT), "{text:?}");
+    match response {
+        Ok(Response::Accounts(reply)) => accounts_reply(&reply),
+        Ok(_) => {}
+        Err(failure) => {
+            let error = Error::from(failure);
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            for text in [error.to_string(), source] {
+                assert!(is_plain(&text, message::MAX_TEXT), "{text:?}");
+            }
         }
     }
     true
+}
+
+/// Checks a reply to each call that it may belong to.
+fn accounts_reply(reply: &AccountsReply) {
+    let page = PageRequest::default();
+    for call in [
+        AccountsCall::Databases(page.clone()),
+        AccountsCall::Users(page),
+        AccountsCall::User(UserName::new("app")),
+        AccountsCall::EnableRoot(SecretString::from("secret")),
+        AccountsCall::RootEnabled,
+        AccountsCall::DisableRoot,
+    ] {
+        if let Ok(reply) = sanitize_reply(&call, reply.clone()) {
+            assert_no_controls(&serde_json::to_value(reply).unwrap());
+        }
+    }
 }
 
 fn notice(text: &[u8]) -> bool {
@@ -102,6 +127,15 @@ fn assert_plain(value: &Json) {
             values.iter().for_each(assert_plain);
         }
         Json::Object(fields) => fields.values().for_each(assert_plain),
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
+    }
+}
+
+fn assert_no_controls(value: &Json) {
+    match value {
+        Json::String(text) => assert!(!text.chars().any(char::is_control), "{text:?}"),
+        Json::Array(values) => values.iter().for_each(assert_no_controls),
+        Json::Object(fields) => fields.values().for_each(assert_no_controls),
         Json::Null | Json::Bool(_) | Json::Number(_) => {}
     }
 }

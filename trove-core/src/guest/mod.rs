@@ -32,6 +32,7 @@ mod queues;
 mod request_handler;
 mod restart_policy;
 mod sanitize;
+mod sanitize_reply;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -51,6 +52,7 @@ pub(crate) use local_agent::{LocalAgent, LocalConnection};
 pub(crate) use protocol::{AccountsCall, AccountsReply, Job, JobStatus};
 pub(crate) use queues::{authorize, revoke};
 pub(crate) use sanitize::{sanitize_observed, sanitize_text};
+pub(crate) use sanitize_reply::{decode_marker, sanitize_reply};
 
 /// Without the feature `amqp` there are no remote agents.
 #[cfg(all(not(feature = "amqp"), feature = "conformance"))]

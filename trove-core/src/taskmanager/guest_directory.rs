@@ -240,12 +240,13 @@ impl GuestDirectory {
         &self,
         instance: InstanceId,
         context: CallContext,
-        call: AccountsCall,
+        mut call: AccountsCall,
     ) -> Result<AccountsReply> {
+        guest::decode_marker(&mut call);
         let repeat = if call.action().is_some() { OnGuestRestart::Fail } else { OnGuestRestart::Resend };
-        let request = Request::Accounts { operation: context.operation, epoch: context.epoch, call };
+        let request = Request::Accounts { operation: context.operation, epoch: context.epoch, call: call.clone() };
         match self.guest(instance)?.call(&request, repeat, ACCOUNTS_TIMEOUT).await? {
-            Response::Accounts(reply) => Ok(reply),
+            Response::Accounts(reply) => guest::sanitize_reply(&call, reply),
             Response::Job(_) | Response::NoJob => Err(unexpected()),
         }
     }

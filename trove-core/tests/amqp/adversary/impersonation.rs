@@ -5,7 +5,7 @@ use trove_core::{
     control::InstanceHandle,
     error::{Kind, Result},
     id::{GenericUuid, InstanceId},
-    model::NewUser,
+    model::{NewUser, PageRequest},
     rpc::{Address, DropReason},
 };
 use uuid::Uuid;
@@ -175,6 +175,43 @@ async fn forged_and_duplicate_replies_are_dropped() {
     for instance in [&fixture.stolen, &fixture.innocent] {
         assert_eq!(users(instance).await, ["app", "late"]);
         instance.accounts().drop_user("late").await.unwrap();
+    }
+    fixture.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_of_a_hostile_guest_are_limited_and_escaped() {
+    let fixture = AdversaryFixture::new(GuestPlacement::InProcess).await;
+    let (own, key) = (fixture.stolen.id, fixture.secrets.key.clone());
+    let page = |names: Vec<&str>| {
+        let items: Vec<_> = names.into_iter().map(|name| json!({ "name": name })).collect();
+        json!({ "Ok": { "Accounts": { "Databases": { "items": items, "next": null } } } })
+    };
+    let exceeding = (Kind::Internal, "the guest sent a reply that exceeds its limits");
+    for (reply, expected) in [
+        (page(vec!["many"; 14_000]), Err(exceeding)),
+        (page(vec![&"long".repeat(10_000)]), Err(exceeding)),
+        (
+            json!({ "Ok": { "Accounts": { "Flag": true } } }),
+            Err((Kind::Internal, "the guest sent a reply of an unexpected type")),
+        ),
+        (page(vec!["\u{1b}[31mred"]), Ok("\\u{1b}[31mred")),
+    ] {
+        fixture.gate.close("accounts.databases");
+        let accounts = fixture.stolen.accounts();
+        let call = tokio::spawn(async move { accounts.databases(PageRequest::default()).await });
+        fixture.gate.until_held(1).await;
+        let correlation = Frame::read(&fixture.last(Address::guest(own), CALL).await).correlation;
+        let forged = Frame { correlation, ..fixture.next(own, REPLY).await };
+        fixture.send(&forged.seal(&key, reply.to_string().as_bytes())).await;
+        let listed = call.await.unwrap();
+        fixture.gate.open();
+        fixture.gate.until_held(0).await;
+        match (listed, expected) {
+            (Ok(page), Ok(name)) => assert_eq!(page.items[0].name, name),
+            (Err(error), Err(expected)) => assert_eq!((error.kind(), error.to_string().as_str()), expected),
+            (listed, expected) => panic!("{listed:?} instead of {expected:?}"),
+        }
     }
     fixture.finish().await;
 }
