@@ -21,28 +21,29 @@ pub(super) fn groups() -> Vec<Group> {
         parameter_constraints_are_consistent,
         reserved_parameters_state_a_reason,
         sample_settings_are_in_the_catalog,
-        the_digest_matches_the_catalog,
-        reading_the_catalog_leaves_the_server_alone,
         dynamic_parameters_take_effect_immediately,
         a_removed_setting_returns_to_its_default,
-        applying_the_same_settings_again_changes_nothing,
         a_pending_restart_is_reported_until_the_restart,
+        a_rejected_value_leaves_all_settings_unchanged,
+        fatal_settings_are_rolled_back_and_reported,
+    ];
+    let shared_common = cases![
+        the_digest_matches_the_catalog,
+        reading_the_catalog_leaves_the_server_alone,
+        applying_the_same_settings_again_changes_nothing,
         a_pending_change_can_be_withdrawn,
         dynamic_parts_of_a_change_take_effect_before_the_restart,
-        a_rejected_value_leaves_all_settings_unchanged,
         settings_survive_a_stop_and_a_kill,
         settings_applied_to_a_stopped_server_take_effect_at_start,
         settings_applied_to_a_killed_server_take_effect_at_start,
-        fatal_settings_are_rolled_back_and_reported,
     ];
-    let empty = cases![
-        settings_take_effect_at_the_first_start,
-        a_server_prepared_again_has_the_new_settings,
-        preparing_with_fatal_settings_fails_and_leaves_nothing,
-    ];
+    let empty = cases![settings_take_effect_at_the_first_start, preparing_with_fatal_settings_fails_and_leaves_nothing];
+    let empty_common = cases![a_server_prepared_again_has_the_new_settings];
     vec![
         Group::shared("configuration", &[Need::Configuration], shared),
+        Group::shared("configuration", &[Need::Configuration], shared_common).common(),
         Group::empty("configuration", &[Need::Configuration], empty),
+        Group::empty("configuration", &[Need::Configuration], empty_common).common(),
     ]
 }
 

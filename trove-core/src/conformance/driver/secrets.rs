@@ -30,9 +30,9 @@ pub(super) fn groups() -> Vec<Group> {
     vec![
         Group::empty("secrets", &[Need::Accounts], empty),
         Group::shared("secrets", &[Need::Accounts], shared),
-        Group::empty("secrets", &[], cases![registry_logins_do_not_leak]),
-        Group::shared("secrets", &[], cases![requests_do_not_print_secrets]),
-        Group::shared("secrets", &[Need::Upgrade], cases![upgrades_do_not_leak_registry_logins]),
+        Group::empty("secrets", &[], cases![registry_logins_do_not_leak]).common(),
+        Group::shared("secrets", &[], cases![requests_do_not_print_secrets]).common(),
+        Group::shared("secrets", &[Need::Upgrade], cases![upgrades_do_not_leak_registry_logins]).common(),
     ]
 }
 
