@@ -14,6 +14,7 @@ use std::env;
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::mem;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -28,7 +29,7 @@ use crate::error::{Error, Result, all_ok};
 const PREFIX: &str = "trove-test-";
 /// The file that a run keeps locked.
 const LOCK: &str = "run.lock";
-/// The label with the directory of whoever created a container, network or image.
+/// The label with the directory that a container, network or image belongs to.
 const LABEL: &str = "io.trove.directory";
 
 /// Containers with `--rm` are removed a moment after their program ended.
@@ -81,7 +82,12 @@ impl TestDirectory {
                 && let Some(abandoned) = Self::abandoned(&entry.path())
             {
                 eprintln!("removing what a killed run left in {}", abandoned.path.display());
-                abandoned.leftovers()?.remove()?;
+                let removed = abandoned.leftovers().and_then(|leftovers| leftovers.remove());
+                if removed.is_err() {
+                    // Without the directory, the next run would not find the leftovers.
+                    mem::forget(abandoned);
+                    return removed;
+                }
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! The test programs of this workspace: built by cargo, then run beside each other, since most of
-//! their time they wait for servers.
+//! The test programs of this workspace: built by cargo, then run beside each other, so that
+//! the processors are not idle while tests wait for servers.
 
 use std::num::NonZero;
 use std::path::PathBuf;

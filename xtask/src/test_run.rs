@@ -94,7 +94,7 @@ fn run_checks(report: &mut Report) -> Result<()> {
     report.stage("documentation", checks::documentation)
 }
 
-/// What the tests need.
+/// The test programs, and the images of their containers.
 struct Prepared {
     programs: Vec<TestProgram>,
     images: Vec<AvailableImage>,

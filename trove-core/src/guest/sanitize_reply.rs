@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// The maximum length of a name, in characters; more than the engines permit.
-const MAX_NAME: usize = 1000;
+pub(super) const MAX_NAME: usize = 1000;
 /// The maximum number of databases that one user may access.
-const MAX_DATABASES: usize = 10_000;
+pub(super) const MAX_DATABASES: usize = 10_000;
 /// The start of a marker that is encoded, because the entry contains control characters.
 const ENCODED: &str = "base64:";
 

@@ -52,7 +52,7 @@ fn take_file(store: &std::path::Path) -> Result<StoreLock> {
     name.push(".lock");
     let failed = |error: std::io::Error| Error::internal("could not lock the store").with_source(error);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&name).map_err(failed)?;
-    // Whoever can read a file can lock it.
+    // A user who can open the file can lock it.
     file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(StoreLock::File(file)),
