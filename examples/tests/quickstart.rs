@@ -52,6 +52,7 @@ fn the_tour_of_mysql_succeeds_and_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "full tier"]
 fn the_tour_of_mariadb_succeeds_and_leaves_nothing_behind() {
     take_tour("mariadb", "wait_timeout was changed");
 }
@@ -76,6 +77,7 @@ fn take_tour(datastore: &str, change: &str) {
 }
 
 #[test]
+#[ignore = "full tier"]
 fn the_printed_command_connects_to_a_kept_postgresql_instance_until_it_is_deleted() {
     keep("postgresql", "-At -c 'SELECT count(*) FROM tour'");
 }

@@ -53,6 +53,7 @@ async fn postgresql_17() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "full tier"]
 async fn postgresql_15() {
     run_checks!(
         POSTGRESQL_15,
@@ -65,6 +66,7 @@ async fn postgresql_15() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "full tier"]
 async fn postgresql_18() {
     run_checks!(
         POSTGRESQL_18,
