@@ -18,7 +18,7 @@ use crate::container::{
 };
 
 /// How long it may take to connect.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long one statement may take.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);

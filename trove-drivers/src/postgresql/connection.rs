@@ -20,7 +20,7 @@ use crate::container::{
 };
 
 /// How long it may take to connect.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// The maximum number of open sessions besides the readiness probe's: fewer than the server
 /// reserves for the administrator.
