@@ -11,10 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::mem;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -105,8 +107,9 @@ impl TestDirectory {
         &self.path
     }
 
-    /// Removes what tests left behind, and fails if there was anything.
-    pub(crate) fn sweep(&self) -> Result<()> {
+    /// Removes what tests left behind, then the directory. Fails if there was anything. If it cannot
+    /// be removed, the directory stays, so that the next run finds it.
+    pub(crate) fn sweep(self) -> Result<()> {
         let started = Instant::now();
         let mut leftovers = self.leftovers()?;
         while !leftovers.is_empty() && started.elapsed() < SETTLE_TIMEOUT {
@@ -118,7 +121,10 @@ impl TestDirectory {
         }
         let outcome = match leftovers.remove() {
             Ok(()) => "now removed".to_owned(),
-            Err(error) => format!("not everything could be removed: {error}"),
+            Err(error) => {
+                mem::forget(self);
+                format!("not everything could be removed: {error}")
+            }
         };
         Err(Error::new(format!("tests left {leftovers} behind; {outcome}")))
     }
@@ -149,11 +155,15 @@ impl TestDirectory {
         ours.map(|(id, name, _)| (id.to_owned(), name.to_owned())).collect()
     }
 
-    /// Returns true if the command line of a process has a path below this directory, as that of a
-    /// guest agent.
+    /// Returns true if a process belongs to this directory: its command line has a path below it, as
+    /// that of a guest agent, or the run started it.
     fn is_mentioned_by(&self, pid: &str) -> bool {
-        let Ok(command_line) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { return false };
-        command_line.split('\0').any(|arg| Path::new(arg).starts_with(&self.path))
+        let words = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let (command_line, environment) = (words("cmdline"), words("environ"));
+        let is_below = |word: &[u8]| Path::new(OsStr::from_bytes(word)).starts_with(&self.path);
+        let is_zero = |byte: &u8| *byte == 0;
+        command_line.split(is_zero).any(is_below)
+            || environment.split(is_zero).any(|word| word.strip_prefix(b"TMPDIR=").is_some_and(is_below))
     }
 
     /// Unmounts the file systems below this directory, the last mounted first.
