@@ -87,7 +87,7 @@ impl InstanceAccounts {
 
     /// Drops a database with its content and closes its connections. Succeeds if it does not exist.
     pub async fn drop_database(&self, name: &str) -> Result<()> {
-        self.change(|rules| rules.check_database(name), || AccountsCall::DropDatabase(name.to_owned())).await
+        self.change(|rules| rules.check_existing_database(name), || AccountsCall::DropDatabase(name.to_owned())).await
     }
 
     /// Creates all users or none. [`Conflict`](crate::error::Kind::Conflict) if a user exists,
@@ -110,7 +110,7 @@ impl InstanceAccounts {
     /// Returns a user; [`NotFound`](crate::error::Kind::NotFound) if it does not exist.
     pub async fn user(&self, user: impl Into<UserName>) -> Result<User> {
         let user = user.into();
-        self.rules().await?.check_user(&user)?;
+        self.rules().await?.check_existing_user(&user)?;
         match self.call(AccountsCall::User(user)).await? {
             AccountsReply::User(user) => Ok(user),
             other => Err(other.unexpected()),
@@ -121,14 +121,15 @@ impl InstanceAccounts {
     /// [`Conflict`](crate::error::Kind::Conflict) if the new name exists.
     pub async fn rename_user(&self, user: impl Into<UserName>, to: impl Into<UserName>) -> Result<()> {
         let (user, to) = (user.into(), to.into());
-        let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_user(&to));
+        let check = |rules: &AccountRules| rules.check_existing_user(&user).and_then(|()| rules.check_user(&to));
         self.change(check, || AccountsCall::RenameUser { user: user.clone(), to: to.clone() }).await
     }
 
     /// Changes the password of a user. Open sessions stay open.
     pub async fn set_password(&self, user: impl Into<UserName>, password: SecretString) -> Result<()> {
         let user = user.into();
-        let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_password(&password));
+        let check =
+            |rules: &AccountRules| rules.check_existing_user(&user).and_then(|()| rules.check_password(&password));
         self.change(check, || AccountsCall::SetPassword { user: user.clone(), password: password.clone() }).await
     }
 
@@ -137,8 +138,8 @@ impl InstanceAccounts {
         let user = user.into();
         self.check_count(databases.len())?;
         let check = |rules: &AccountRules| {
-            rules.check_user(&user)?;
-            databases.iter().try_for_each(|database| rules.check_database(database))
+            rules.check_existing_user(&user)?;
+            databases.iter().try_for_each(|database| rules.check_existing_database(database))
         };
         let databases = || databases.iter().map(|database| (*database).to_owned()).collect();
         self.change(check, || AccountsCall::Grant { user: user.clone(), databases: databases() }).await
@@ -148,7 +149,9 @@ impl InstanceAccounts {
     /// such access.
     pub async fn revoke(&self, user: impl Into<UserName>, database: &str) -> Result<()> {
         let user = user.into();
-        let check = |rules: &AccountRules| rules.check_user(&user).and_then(|()| rules.check_database(database));
+        let check = |rules: &AccountRules| {
+            rules.check_existing_user(&user).and_then(|()| rules.check_existing_database(database))
+        };
         self.change(check, || AccountsCall::Revoke { user: user.clone(), database: database.to_owned() }).await
     }
 
@@ -156,7 +159,7 @@ impl InstanceAccounts {
     /// if the user does not exist.
     pub async fn drop_user(&self, user: impl Into<UserName>) -> Result<()> {
         let user = user.into();
-        self.change(|rules| rules.check_user(&user), || AccountsCall::DropUser(user.clone())).await
+        self.change(|rules| rules.check_existing_user(&user), || AccountsCall::DropUser(user.clone())).await
     }
 
     /// Enables the tenant's root user with a new random password, which cannot be retrieved again.
@@ -169,7 +172,9 @@ impl InstanceAccounts {
         }
     }
 
-    /// Disables the tenant's root user and closes its sessions. Objects that it created stay.
+    /// Disables the tenant's root user and closes its sessions. Objects and users that it created
+    /// stay, except those that could act for it: accounts that the user list cannot show are
+    /// dropped, and its scheduled events are disabled.
     pub async fn disable_root(&self) -> Result<()> {
         self.record_root_change(false).await?;
         self.change(|_| Ok(()), || AccountsCall::DisableRoot).await

@@ -184,8 +184,39 @@ impl AccountRules {
         self.check_name("user", &user.name, self.max_user_bytes, &self.reserved_users)?;
         match &user.host {
             Some(host) if self.hosts => check_host(host),
-            Some(_) => Err(Error::invalid("this datastore does not support hosts of users")),
+            Some(_) => Err(no_hosts()),
             None => Ok(()),
+        }
+    }
+
+    /// Checks the name of a database that may exist. Unlike that of a new one, it may be reserved or
+    /// contain control characters, because clients of the server can create databases too.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::error::Kind::Invalid) if no database can have this name, and
+    /// [`Unsupported`](crate::error::Kind::Unsupported) if the engine has no databases.
+    pub fn check_existing_database(&self, name: &str) -> Result<()> {
+        if !self.databases {
+            return Err(no_databases());
+        }
+        check_length("database", name, self.max_database_bytes)
+    }
+
+    /// Checks the name and host of a user that may exist. Unlike those of a new one, they may be
+    /// reserved or contain control characters, because clients of the server can create users too.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::error::Kind::Invalid) if no user can have this name or host.
+    pub fn check_existing_user(&self, user: &UserName) -> Result<()> {
+        check_length("user", &user.name, self.max_user_bytes)?;
+        match &user.host {
+            Some(_) if !self.hosts => Err(no_hosts()),
+            Some(host) if host.len() > MAX_HOST_BYTES => {
+                Err(Error::invalid(format!("a user's host must not exceed {MAX_HOST_BYTES} bytes")))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -207,11 +238,8 @@ impl AccountRules {
 
     fn check_name(&self, what: &str, name: &str, max_bytes: usize, reserved: &[String]) -> Result<()> {
         let lower = name.to_ascii_lowercase();
-        if name.is_empty() {
-            Err(Error::invalid(format!("a {what} name must not be empty")))
-        } else if name.len() > max_bytes {
-            Err(Error::invalid(format!("a {what} name must not exceed {max_bytes} bytes; this one has {}", name.len())))
-        } else if name.chars().any(char::is_control) {
+        check_length(what, name, max_bytes)?;
+        if name.chars().any(char::is_control) {
             Err(Error::invalid(format!("a {what} name must not contain control characters: {name:?}")))
         } else if name.trim() != name {
             Err(Error::invalid(format!("a {what} name must not start or end with white space: {name:?}")))
@@ -223,6 +251,21 @@ impl AccountRules {
             Ok(())
         }
     }
+}
+
+fn check_length(what: &str, name: &str, max_bytes: usize) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid(format!("a {what} name must not be empty")));
+    }
+    if name.len() > max_bytes {
+        let length = name.len();
+        return Err(Error::invalid(format!("a {what} name must not exceed {max_bytes} bytes; this one has {length}")));
+    }
+    Ok(())
+}
+
+fn no_hosts() -> Error {
+    Error::invalid("this datastore does not support hosts of users")
 }
 
 /// Accepts an address or a pattern of one. Host names are rejected: servers do not resolve them, so

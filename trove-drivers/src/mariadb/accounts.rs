@@ -24,6 +24,8 @@ impl Dialect for MariaDbVariant {
     const UNUSABLE_HASH: &str = "invalid";
     const IS_ROLE: &str = "is_role = 'Y'";
 
+    const IS_LOCKED: &str = "TRUE";
+
     fn unusable_password() -> String {
         with_hash(Self::UNUSABLE_HASH)
     }
@@ -61,6 +63,11 @@ impl Dialect for MariaDbVariant {
             format!("GRANT SELECT ON performance_schema.* TO {account}"),
             format!("GRANT {ROOT_RIGHTS} ON `%`.* TO {account}"),
         ]
+    }
+
+    /// Root has none.
+    fn revoke_administration(_account: &str) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -43,6 +43,8 @@ impl Dialect for MySqlVariant {
     const UNUSABLE_HASH: &str = UNUSABLE_HASH;
     const IS_ROLE: &str = "account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = ''";
 
+    const IS_LOCKED: &str = "account_locked = 'Y'";
+
     fn unusable_password() -> String {
         with_hash(UNUSABLE_HASH)
     }
@@ -73,6 +75,10 @@ impl Dialect for MySqlVariant {
             format!("REVOKE {all} ON mysql.* FROM {account}"),
             format!("REVOKE {writes} ON sys.* FROM {account}"),
         ]
+    }
+
+    fn revoke_administration(account: &str) -> Vec<String> {
+        vec![format!("REVOKE {ROOT_RULES}, GRANT OPTION ON *.* FROM {account}")]
     }
 }
 

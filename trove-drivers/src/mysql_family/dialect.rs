@@ -22,6 +22,9 @@ pub(crate) trait Dialect: Debug + Send + Sync + 'static {
     /// The condition that selects roles in `mysql.user`.
     const IS_ROLE: &str;
 
+    /// The condition that selects locked accounts in `mysql.user`, if it shows them.
+    const IS_LOCKED: &str;
+
     /// Returns the clause that gives an account a password that nobody has.
     fn unusable_password() -> String;
 
@@ -43,4 +46,7 @@ pub(crate) trait Dialect: Debug + Send + Sync + 'static {
 
     /// Returns the statements that grant the tenant's root its privileges, to an account that has none.
     fn root_grants(account: &str) -> Vec<String>;
+
+    /// Returns the statements that revoke all privileges to administer accounts that root can grant.
+    fn revoke_administration(account: &str) -> Vec<String>;
 }

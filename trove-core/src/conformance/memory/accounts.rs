@@ -66,7 +66,10 @@ impl Accounts for MemoryDatastore {
     async fn drop_database(&self, _cx: &Cx, name: &str) -> Result<()> {
         let rules = self.rules.clone();
         self.on_server(|server| {
-            rules.check_database(name)?;
+            rules.check_existing_database(name)?;
+            if rules.reserved_databases.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+                return Err(Error::invalid(format!("the database name {name:?} is reserved")));
+            }
             server.databases.remove(name);
             server.tables.remove(name);
             server.end_sessions(|session| session.database.as_deref() == Some(name));

@@ -7,6 +7,9 @@ use crate::mysql_family::{AdminSession, Dialect, ROOT, check_letters, check_quot
 /// The host pattern of an account that may connect from anywhere.
 const ANYWHERE: &str = "%";
 
+/// The users of the service and of the server.
+const OWN_USERS: [&str; 5] = ["trove_admin", "mysql.infoschema", "mysql.session", "mysql.sys", "mariadb.sys"];
+
 /// The prefix of draft accounts, followed by a number.
 const DRAFT: &str = "trove_new_";
 
@@ -73,15 +76,28 @@ impl Account {
     }
 }
 
-/// Returns the condition that selects the tenant's users in `mysql.user`. Accounts at `localhost`
-/// use the socket, as the service and the server do.
+/// Returns the condition that selects the tenant's users in `mysql.user`: all accounts that may log in or be changed,
+/// except root and those of the service and the server. The tenant's root may have created some with reserved names.
 pub(super) fn is_tenants<D: Dialect>() -> String {
-    format!("{} AND authentication_string <> {}", is_foreign::<D>(), literal(D::UNUSABLE_HASH))
+    format!("{} AND NOT ({})", is_foreign::<D>(), has_no_login::<D>())
 }
 
 /// Returns the condition that selects dropped users that are still definers.
 pub(super) fn is_locked_out<D: Dialect>() -> String {
-    format!("{} AND authentication_string = {}", is_foreign::<D>(), literal(D::UNUSABLE_HASH))
+    format!("{} AND {}", is_foreign::<D>(), has_no_login::<D>())
+}
+
+/// Returns the condition that selects the accounts that are not listed, although objects may belong to them: roles,
+/// dropped users, and a root that is disabled.
+pub(super) fn is_unlisted<D: Dialect>() -> String {
+    format!("NOT ({}) AND NOT ({}) AND NOT ({})", is_own(), is_draft(), is_tenants::<D>())
+}
+
+/// Returns the condition that selects accounts that would be taken for root or for any user: those named root that
+/// connect from particular hosts, and those without a name.
+pub(super) fn is_disguised<D: Dialect>() -> String {
+    let root = literal(ROOT);
+    format!("NOT ({}) AND (User = '' OR User = {root} AND Host <> {})", D::IS_ROLE, literal(ANYWHERE))
 }
 
 /// Returns the condition that selects unfinished accounts.
@@ -89,12 +105,19 @@ fn is_draft() -> String {
     format!("LEFT(User, {}) = {}", DRAFT.len(), literal(DRAFT))
 }
 
+/// Returns the condition that selects the accounts of the service and of the server. They use the socket, which the
+/// tenant cannot reach.
+fn is_own() -> String {
+    format!("Host = 'localhost' AND User IN ({})", OWN_USERS.map(literal).join(", "))
+}
+
 fn is_foreign<D: Dialect>() -> String {
-    format!(
-        "Host NOT IN ('', 'localhost') AND User NOT IN ('', {}) AND LEFT(User, 6) <> 'trove_' AND NOT ({})",
-        literal(ROOT),
-        D::IS_ROLE
-    )
+    let (own, draft, root) = (is_own(), is_draft(), Account::root().condition());
+    format!("NOT ({own}) AND NOT ({draft}) AND NOT ({root}) AND User <> '' AND NOT ({})", D::IS_ROLE)
+}
+
+fn has_no_login<D: Dialect>() -> String {
+    format!("COALESCE(authentication_string, '') = {} AND {}", literal(D::UNUSABLE_HASH), D::IS_LOCKED)
 }
 
 /// Returns the accounts that a query of user and host finds.

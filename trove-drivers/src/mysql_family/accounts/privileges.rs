@@ -8,7 +8,7 @@ use super::account::{Account, query_accounts};
 use crate::mysql_family::{AdminSession, Dialect, identifier, literal};
 
 /// Error codes for a grant, a table or a routine that does not exist.
-const NO_SUCH_GRANT: [u16; 4] = [1141, 1147, 1403, 1146];
+pub(super) const NO_SUCH_GRANT: [u16; 4] = [1141, 1147, 1403, 1146];
 
 /// Grants an account all privileges on databases.
 pub(super) async fn grant_all<D: Dialect>(

@@ -20,6 +20,8 @@ pub(super) struct ClientSession {
     id: u64,
     is_administrator: bool,
     pub(super) user: String,
+    /// False for the socket and for the server's own threads.
+    pub(super) is_remote: bool,
     pub(super) database: Option<String>,
 }
 
@@ -46,8 +48,9 @@ async fn client_sessions(session: &mut AdminSession) -> Result<Vec<ClientSession
     let rows = session.rows("SHOW PROCESSLIST").await?.into_iter().filter_map(|mut row| {
         let is_administrator = is_administrator(&row);
         let mut take = |at: usize| row.get_mut(at).and_then(Option::take);
-        let (id, user, database) = (take(0)?, take(1)?, take(3));
-        Some(ClientSession { id: id.parse().ok()?, is_administrator, user, database })
+        let (id, user, host, database) = (take(0)?, take(1)?, take(2)?, take(3));
+        let is_remote = !["", "localhost", "connecting host"].contains(&host.as_str());
+        Some(ClientSession { id: id.parse().ok()?, is_administrator, user, is_remote, database })
     });
     Ok(rows.collect())
 }

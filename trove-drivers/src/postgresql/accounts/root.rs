@@ -47,10 +47,26 @@ pub(super) async fn enable(mut session: AdminSession, password: &SecretString) -
     Ok(ROOT.to_owned())
 }
 
-/// Prevents root from logging in and ends its sessions.
+/// Prevents root from logging in and ends its sessions. Members of root, and callers of functions that run as it,
+/// keep its access to data, but no longer administer roles or the server.
 pub(super) async fn disable(session: &AdminSession) -> Result<()> {
-    if exists(&session.client, ROOT).await? {
-        session.run(&format!("ALTER ROLE {} NOLOGIN PASSWORD NULL", identifier(ROOT))).await?;
+    if !exists(&session.client, ROOT).await? {
+        return Ok(());
+    }
+    let role = identifier(ROOT);
+    // A session of root could undo this until the session has ended.
+    for _ in 0..2 {
+        session
+            .run(&format!(
+                "ALTER ROLE {role} NOLOGIN NOCREATEROLE NOCREATEDB PASSWORD NULL; \
+                 REVOKE pg_monitor, pg_signal_backend, pg_checkpoint FROM {role}"
+            ))
+            .await?;
+        let members = "SELECT m.member::regrole::text FROM pg_auth_members m WHERE m.roleid = $1::text::regrole";
+        // The server has quoted these names.
+        for member in addressable(&session.client.query(members, &[&role]).await.map_err(translate)?) {
+            session.run(&format!("REVOKE {role} FROM {member} CASCADE")).await?;
+        }
         terminate(session, ROOT, None).await?;
     }
     Ok(())

@@ -92,6 +92,7 @@ macro_rules! run_mysql_family_checks {
                 mysql_accounts::databases_have_the_requested_character_set_and_collation,
                 mysql_accounts::stored_programs_outlive_their_definer,
                 mysql_root::root_administers_only_what_belongs_to_the_tenant,
+                mysql_root::events_of_root_stop_when_it_is_disabled,
                 $($check),*
             ]
         );
@@ -100,7 +101,13 @@ macro_rules! run_mysql_family_checks {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_9_7() {
-    run_mysql_family_checks!(MYSQL_9_7, [mysql_root::root_of_mysql_cannot_grant_more_than_it_has]);
+    run_mysql_family_checks!(
+        MYSQL_9_7,
+        [
+            mysql_root::root_of_mysql_cannot_grant_more_than_it_has,
+            mysql_root::nothing_of_mysql_acts_for_root_once_it_is_disabled
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

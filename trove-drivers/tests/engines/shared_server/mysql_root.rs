@@ -175,9 +175,9 @@ pub async fn root_of_mysql_cannot_grant_more_than_it_has(fixture: &Fixture) {
     // An open session of the administrator's namesake delays no later call.
     bob.run("GRANT SELECT ON app.* TO trove_admin@'%'").await.unwrap();
     let _namesake = fixture.client("trove_admin", "x", "app").await.unwrap();
-    // Roles and accounts with a reserved name are not listed.
-    let users = accounts.users(&cx(), &PageRequest::default()).await.unwrap().items;
-    assert_eq!(users.iter().map(|user| user.user.name.as_str()).collect::<Vec<_>>(), ["app", "bob"]);
+    // Roles are not listed; accounts with a reserved name are, and can be dropped.
+    assert_eq!(users(fixture).await, ["app", "bob", "trove_admin"]);
+    accounts.drop_user(&cx(), &"trove_admin".into()).await.unwrap();
     // Revoking a database also revokes table and column privileges, and excludes it from a global one.
     for sql in
         ["CREATE TABLE app.t (x int)", "GRANT SELECT ON app.t TO bob@'%'", "GRANT UPDATE (x) ON app.t TO bob@'%'"]
@@ -192,6 +192,82 @@ pub async fn root_of_mysql_cannot_grant_more_than_it_has(fixture: &Fixture) {
     accounts.drop_user(&cx(), &"bob".into()).await.unwrap();
     accounts.disable_root(&cx()).await.unwrap();
     fixture.wait_until_healthy().await;
+}
+
+pub async fn events_of_root_stop_when_it_is_disabled(fixture: &Fixture) {
+    let accounts = fixture.accounts();
+    accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
+    let mut root = fixture.client("root", "r00t", "app").await.unwrap();
+    for sql in
+        ["CREATE TABLE ticks (x int)", "CREATE EVENT tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO ticks VALUES (1)"]
+    {
+        root.run(sql).await.unwrap();
+    }
+    accounts.disable_root(&cx()).await.unwrap();
+    let mut admin = fixture.administrator().await;
+    let event = "SELECT CONCAT(DEFINER, ' ', STATUS) FROM information_schema.EVENTS WHERE EVENT_NAME = 'tick'";
+    assert_eq!(admin.text(event).await.unwrap(), "root@% DISABLED");
+    admin.run("DROP EVENT app.tick").await.unwrap();
+}
+
+pub async fn nothing_of_mysql_acts_for_root_once_it_is_disabled(fixture: &Fixture) {
+    let accounts = fixture.accounts();
+    accounts.enable_root(&cx(), &SecretString::from("r00t")).await.unwrap();
+    let mut root = fixture.client("root", "r00t", "app").await.unwrap();
+    for sql in [
+        "CREATE USER bob@'%' IDENTIFIED BY 'b'",
+        "GRANT CREATE USER, EVENT ON *.* TO bob@'%'",
+        "CREATE USER trove_x@'%' IDENTIFIED BY 'x'",
+        "CREATE EVENT revive ON SCHEDULE AT NOW() + INTERVAL 1 DAY DO ALTER USER root@'%' IDENTIFIED BY 'x' ACCOUNT UNLOCK",
+        "CREATE PROCEDURE revive() ALTER USER root@'%' IDENTIFIED BY 'x' ACCOUNT UNLOCK",
+    ] {
+        root.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    let mut bob = fixture.client("bob", "b", "app").await.unwrap();
+    bob.run("CREATE EVENT of_bob ON SCHEDULE AT NOW() + INTERVAL 1 DAY DO CREATE USER eve@'%'").await.unwrap();
+    for sql in [
+        // Like a role, and so not listed.
+        "ALTER USER bob@'%' IDENTIFIED BY '' PASSWORD EXPIRE ACCOUNT LOCK",
+        "CREATE USER root@'172.%' IDENTIFIED BY 'x'",
+        "CREATE USER ''@'%' IDENTIFIED BY 'x'",
+        "GRANT SELECT, CREATE USER ON *.* TO ''@'%'",
+    ] {
+        root.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    let mut nameless = fixture.client("whoever", "x", "app").await.unwrap();
+
+    accounts.disable_root(&cx()).await.unwrap();
+    for session in [&mut root, &mut bob, &mut nameless] {
+        assert!(session.run("SELECT 1").await.is_err(), "a session goes on");
+    }
+    for (user, password) in [("root", "r00t"), ("root", "x"), ("whoever", "x"), ("bob", ""), ("bob", "b")] {
+        assert!(fixture.client(user, password, "").await.is_err(), "{user} can log in with {password:?}");
+    }
+    assert_eq!(users(fixture).await, ["app", "trove_x"]);
+    let mut admin = fixture.administrator().await;
+    let enabled = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS = 'ENABLED' AND EVENT_SCHEMA = 'app'";
+    assert_eq!(admin.text(enabled).await.unwrap(), "0");
+    let mut app = fixture.client("app", "secret", "app").await.unwrap();
+    check_denied(&mut app, "CALL revive()").await.unwrap();
+    accounts.drop_user(&cx(), &"trove_x".into()).await.unwrap();
+    assert_eq!(users(fixture).await, ["app"]);
+
+    // Root is the same as before when it is enabled again.
+    accounts.enable_root(&cx(), &SecretString::from("again")).await.unwrap();
+    let mut root = fixture.client("root", "again", "app").await.unwrap();
+    for sql in ["CREATE USER carl@'%'", "DROP USER carl@'%'", "DROP EVENT revive", "DROP EVENT of_bob", "CALL revive()"]
+    {
+        root.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    accounts.disable_root(&cx()).await.unwrap();
+    for sql in ["DROP PROCEDURE app.revive", "DROP USER bob@'%'"] {
+        admin.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+async fn users(fixture: &Fixture) -> Vec<String> {
+    let users = fixture.accounts().users(&cx(), &PageRequest::default()).await.unwrap().items;
+    users.into_iter().map(|user| user.user.name).collect()
 }
 
 /// Runs a statement and returns an error unless the server denied it.

@@ -124,8 +124,15 @@ pub async fn root_administers_only_what_belongs_to_the_tenant(fixture: &Fixture)
         fixture.login("late", "n", "later").await.unwrap();
     }
 
+    let in_app = fixture.login("root", "r00t", "app").await.unwrap();
+    let function = "CREATE FUNCTION make_role() RETURNS void LANGUAGE plpgsql SECURITY DEFINER \
+                    AS $$ BEGIN CREATE ROLE evil LOGIN; END $$";
+    in_app.batch_execute(function).await.unwrap();
+
     accounts.disable_root(&cx()).await.unwrap();
     assert!(later.query("SELECT 1", &[]).await.is_err());
+    let error = fixture.app().await.batch_execute("SELECT make_role()").await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "a function acts for root: {error:?}");
     for database in ["bobs", "ro'ot", "later"] {
         accounts.drop_database(&cx(), database).await.unwrap();
     }
