@@ -17,6 +17,9 @@ use crate::postgresql::{
     sql::{identifier, literal},
 };
 
+/// The oid of the role that initialized the server.
+const SUPERUSER: u32 = 10;
+
 /// Creates users, all or none.
 pub(super) async fn create(mut session: AdminSession, users: &[NewUser]) -> Result<()> {
     let change = session.client.transaction().await.map_err(translate)?;
@@ -165,7 +168,8 @@ pub(super) async fn drop_role(admin: &AdminConnector, session: &AdminSession, na
         if owner == own {
             return Err(Error::conflict(format!("{name:?} owns database {database:?}")));
         }
-        let reassign = reassign(own, owner);
+        // What a role has in the server's own databases, such as large objects, must not become the superuser's.
+        let reassign = if owner == SUPERUSER { drop_owned(own) } else { reassign(own, owner) };
         let quoted = identifier(&database);
         if found.get(3) {
             admin.session(&database).await?.run(&reassign).await?;
@@ -178,6 +182,11 @@ pub(super) async fn drop_role(admin: &AdminConnector, session: &AdminSession, na
         reassigned?;
     }
     session.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await
+}
+
+/// Returns the statement that drops what a role owns in a database, and its privileges there.
+fn drop_owned(of: u32) -> String {
+    format!("DO $$ BEGIN EXECUTE format('DROP OWNED BY %I', pg_get_userbyid({of})); END $$")
 }
 
 /// Returns the statement that reassigns what one role owns in a database to another. Role names are

@@ -39,6 +39,7 @@ async fn postgresql_17() {
             postgresql_accounts::failed_statements_do_not_log_passwords,
             postgresql_accounts::database_settings_do_not_affect_the_administrator,
             postgresql_accounts::database_settings_do_not_prevent_dropping_users,
+            postgresql_accounts::large_objects_in_a_database_of_the_server_are_dropped_with_their_owner,
             postgresql_accounts::a_half_dropped_database_counts_as_absent,
             postgresql_accounts::owner_roles_cannot_be_dropped_or_renamed,
             postgresql_accounts::sessions_survive_a_rename,

@@ -49,6 +49,17 @@ pub async fn database_settings_do_not_affect_the_administrator(fixture: &Fixture
     accounts.drop_database(&cx(), "app").await.unwrap();
 }
 
+pub async fn large_objects_in_a_database_of_the_server_are_dropped_with_their_owner(fixture: &Fixture) {
+    fixture.accounts().create_users(&cx(), &[NewUser::new("large", "l")]).await.unwrap();
+    let admin = fixture.admin().await;
+    admin.batch_execute("GRANT CONNECT ON DATABASE postgres TO large").await.unwrap();
+    let large = fixture.login("large", "l", "postgres").await.unwrap();
+    large.batch_execute("SELECT lo_from_bytea(0, 'mine')").await.unwrap();
+    fixture.accounts().drop_user(&cx(), &"large".into()).await.unwrap();
+    let left = admin.query_one("SELECT count(*) FROM pg_largeobject_metadata", &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 0);
+}
+
 pub async fn database_settings_do_not_prevent_dropping_users(fixture: &Fixture) {
     let accounts = fixture.accounts();
     let users = ["two", "three", "four"].map(|name| NewUser::new(name, "x").granted("app"));
