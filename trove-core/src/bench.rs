@@ -6,23 +6,30 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    conductor,
     error::{Error, Result},
     events::Events,
     flow::{End, Engine, EngineSettings, Flow, FlowRegistry, Next, StepCx},
     id::{InstanceId, OperationId},
     lifecycle::State,
-    model::{Flavor, Instance, OperationStatus, gib, mib},
-    store::{CancelMode, InsertOutcome, InstanceChange, Journal, JournalEntry, JournalRecord, Store},
-    time::{Clock, Timestamp},
+    model::{Condition, Disk, Flavor, Health, Instance, Observed, OperationStatus, Problem, gib, mib},
+    store::{CancelMode, InsertOutcome, InstanceChange, InstanceReport, Journal, JournalEntry, JournalRecord, Store},
+    time::{Clock, Timestamp, elapsed},
 };
 
 const STEP_NAMES: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+
+/// The number of connections of the store.
+const CONNECTIONS: usize = 8;
+/// The number of reports that arrive at the same time.
+const REPORTS_AT_ONCE: u32 = 16;
 
 /// How long a run may take.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -96,6 +103,76 @@ impl JournalCalls {
     }
 }
 
+/// The conductor on a store, with reports that come from this process.
+pub struct ReportWorkload {
+    store: Store,
+    instances: Vec<InstanceId>,
+}
+
+impl ReportWorkload {
+    /// Opens the store at a URL and writes this number of instances.
+    pub async fn connect(url: &str, instances: usize) -> Result<Self> {
+        let store = Store::connect(url).await?;
+        let mut written = Vec::with_capacity(instances);
+        while written.len() < instances {
+            let count = CONNECTIONS.min(instances - written.len());
+            written.extend(try_join_all((0..count).map(|_| begin(&store))).await?);
+        }
+        Ok(Self { store, instances: written })
+    }
+
+    /// Reports each instance once, evenly spread over a period, as agents do that report at this
+    /// interval. Returns the time until the last report is stored. The disk usage differs in each
+    /// round, and the health of one instance in a hundred.
+    pub async fn run(&self, period: Duration, round: u64) -> Result<Duration> {
+        let stop = CancellationToken::new();
+        let (queue, conductor) = conductor::start(self.store.clone(), Events::new(), stop.clone());
+        let started = tokio::time::Instant::now();
+        let count = u32::try_from(self.instances.len()).unwrap_or(u32::MAX);
+        for (instance, index) in self.instances.iter().zip(0..) {
+            if index % REPORTS_AT_ONCE == 0 {
+                tokio::time::sleep_until(started + period * index / count).await;
+            }
+            let is_down = index % 100 == 0 && round.is_multiple_of(2);
+            let health = if is_down {
+                Health::Down(Problem::new(Condition::Exited, "it exited with code 1"))
+            } else {
+                Health::Healthy
+            };
+            let disk = Disk { used: Some(mib(100 + round)), free: mib(900 - round) };
+            let observed = Observed::new(health).server_version(Some("17.5".to_owned())).disk(Some(disk));
+            queue.push(InstanceReport { instance: *instance, observed, at: Timestamp::now(), earlier: None });
+        }
+        stop.cancel();
+        conductor.await.map_err(|error| Error::internal("the conductor failed").with_source(error))?;
+        Ok(started.elapsed())
+    }
+
+    /// Returns the number of instances whose last report is at most this old.
+    pub async fn reported_within(&self, age: Duration) -> Result<usize> {
+        let (mut recent, mut after) = (0, None);
+        loop {
+            let page = self.store.instances(None, after.as_ref(), 1000).await?;
+            let is_recent = |at| elapsed(at, Timestamp::now()) <= age;
+            recent += page.iter().filter(|instance| instance.reported_at.is_some_and(is_recent)).count();
+            after = page.last().cloned();
+            if after.is_none() {
+                return Ok(recent);
+            }
+        }
+    }
+
+    /// Returns the ids of the instances.
+    pub fn instances(&self) -> impl Iterator<Item = String> {
+        self.instances.iter().map(ToString::to_string)
+    }
+
+    /// Closes the store.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+}
+
 /// An operation that does nothing, with state of the usual size.
 #[derive(Serialize, Deserialize)]
 struct NoOp {
@@ -127,12 +204,12 @@ impl Flow for NoOp {
 }
 
 /// Writes an instance and the first journal row of an operation on it.
-async fn begin(store: &Store) -> Result<()> {
+async fn begin(store: &Store) -> Result<InstanceId> {
     let flavor = Flavor::new("small", mib(512), 1);
     let instance = Instance::new(InstanceId::new_v4(), "bench", "none", flavor, gib(1), Timestamp::now());
     let operation = NoOp { databases: vec!["app".to_owned()] }.begin(OperationId::new_v4())?;
     match store.insert_instance(&instance, "bench", &operation).await? {
-        InsertOutcome::Inserted => Ok(()),
+        InsertOutcome::Inserted => Ok(instance.id),
         InsertOutcome::Existing(_) | InsertOutcome::StateChanged => Err(Error::internal("an operation was not begun")),
     }
 }

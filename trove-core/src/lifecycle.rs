@@ -45,7 +45,7 @@
 //! | `Starting` | the server is starting | waits |
 //! | `Down` | the server was killed, paused or removed, has no data directory, ... | restarts it where that loses no data |
 //! | `Stopped` | the server was stopped on request | stops it if something else starts it |
-//! | `Unknown` | no report for 30 s, or the container engine does not respond | keeps probing |
+//! | `Unknown` | no report for 90 s, or the container engine does not respond | keeps probing |
 //!
 //! # Status: a summary of both
 //!

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -10,25 +13,22 @@ use crate::{
     events::Events,
     model::Event,
     store::{InstanceReport, Store},
-    taskmanager::PendingReport,
+    taskmanager::ReportQueue,
 };
 
-/// The capacity of the queue of reports.
-const QUEUE: usize = 1024;
 /// The maximum number of reports per transaction.
 const BATCH: usize = 256;
+/// The time between two transactions while there are fewer reports than a batch has and nobody waits,
+/// so that guests that report often do not occupy the store.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How long to wait after a batch could not be stored.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Starts the task that stores reports. Once `stop` is cancelled, the task stores what is queued
 /// and ends.
-pub(crate) fn start(
-    store: Store,
-    events: Events,
-    stop: CancellationToken,
-) -> (mpsc::Sender<PendingReport>, JoinHandle<()>) {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    (sender, tokio::spawn(run(store, events, receiver, stop)))
+pub(crate) fn start(store: Store, events: Events, stop: CancellationToken) -> (ReportQueue, JoinHandle<()>) {
+    let queue = ReportQueue::new();
+    (queue.clone(), tokio::spawn(run(store, events, queue, stop)))
 }
 
 /// Stores each report in its own transaction. Fails if none could be stored.
@@ -51,23 +51,25 @@ async fn one_by_one(store: &Store, reports: &[InstanceReport]) -> Result<Vec<Eve
     Ok(changed)
 }
 
-async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<PendingReport>, stop: CancellationToken) {
-    let mut batch = Vec::with_capacity(BATCH);
+async fn run(store: Store, events: Events, queue: ReportQueue, stop: CancellationToken) {
+    let mut pace = interval(BATCH_INTERVAL);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let received = tokio::select! {
-            biased;
-            received = receiver.recv_many(&mut batch, BATCH) => received,
-            () = stop.cancelled(), if !receiver.is_closed() => {
-                receiver.close();
-                continue;
-            }
-        };
-        if received == 0 {
+        tokio::select! {
+            () = queue.filled() => {}
+            () = stop.cancelled() => queue.close(),
+        }
+        tokio::select! {
+            () = queue.pressing(BATCH) => {}
+            () = stop.cancelled() => queue.close(),
+            _ = pace.tick() => {}
+        }
+        let (reports, waiting): (Vec<_>, Vec<_>) =
+            queue.take(BATCH).into_iter().map(|queued| (queued.report, queued.stored)).unzip();
+        if reports.is_empty() {
+            // Closed, and everything is stored.
             return;
         }
-        // All reports count, in order: a server that was down between two reports was down.
-        let (reports, waiting): (Vec<_>, Vec<_>) =
-            batch.drain(..).map(|pending| (pending.report, pending.stored)).unzip();
         let stored = match store.report(&reports).await {
             // A report that cannot be stored must not discard the others.
             Err(_) if reports.len() > 1 => one_by_one(&store, &reports).await,
@@ -82,9 +84,10 @@ async fn run(store: Store, events: Events, mut receiver: mpsc::Receiver<PendingR
                 }
             }
             Err(error) => {
-                // Guests repeat their reports; until then the instances show as not reporting, which is accurate.
                 tracing::warn!(error = error.report(), count = reports.len(), "failed to store reports");
-                tokio::time::sleep(RETRY_DELAY).await;
+                drop(waiting);
+                queue.put_back(reports);
+                stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
             }
         }
     }

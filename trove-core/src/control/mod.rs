@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// The age at which a health report expires.
-const REPORT_EXPIRES: Duration = Duration::from_secs(30);
+const REPORT_EXPIRES: Duration = Duration::from_secs(90);
 /// How often a request is retried if the instance changes concurrently.
 const MAX_RACES: usize = 8;
 

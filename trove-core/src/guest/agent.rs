@@ -16,6 +16,7 @@ use super::{
     message::{self, Notice},
     protocol::{AccountsCall, AccountsReply, Job, JobStatus},
     restart_policy::{RestartAction, RestartPolicy},
+    sanitize::sanitize_observed,
 };
 use crate::{
     datastore::{Abilities, Cx, Datastore},
@@ -29,19 +30,23 @@ use crate::{
 /// How long a job that succeeded waits until its final observation is sent to the control plane.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The part of the used or free space, as 1 / `DISK_CHANGE_FRACTION`, whose change is reported at once.
+const DISK_CHANGE_FRACTION: u64 = 20;
+
 /// Intervals of a guest agent.
 #[derive(Clone, Copy, Debug)]
 pub struct AgentSettings {
     /// The interval between observations of the server. The agent also observes the server whenever
     /// the driver signals a change. Default: 2 s.
     pub observe_every: Duration,
-    /// The interval between reports while nothing changes. Default: 10 s.
+    /// The interval between reports while nothing changes. A report about a change is sent at once.
+    /// Must be less than the 90 s after which a report expires. Default: 30 s.
     pub report_every: Duration,
 }
 
 impl Default for AgentSettings {
     fn default() -> Self {
-        Self { observe_every: Duration::from_secs(2), report_every: Duration::from_secs(10) }
+        Self { observe_every: Duration::from_secs(2), report_every: Duration::from_secs(30) }
     }
 }
 
@@ -317,9 +322,9 @@ impl Agent {
                     }
                     _ => {}
                 }
-                let stale = last
-                    .as_ref()
-                    .is_none_or(|(last, at)| *last != observed || at.elapsed() >= self.context.settings.report_every);
+                let stale = last.as_ref().is_none_or(|(last, at)| {
+                    has_changed(last, &observed) || at.elapsed() >= self.context.settings.report_every
+                });
                 if stale && self.intent() == intent {
                     last = Some((observed.clone(), Instant::now()));
                     let notice = Notice::Observed { observed: observed.clone(), settled: false };
@@ -394,8 +399,25 @@ impl Agent {
                 observed.health = Health::Starting;
             }
         }
-        observed
+        sanitize_observed(observed)
     }
+}
+
+/// Returns true if an observation differs enough from the reported one to be reported at once. The
+/// disk usage of a busy server always differs a little.
+fn has_changed(reported: &Observed, observed: &Observed) -> bool {
+    let differs = |one: u64, other: u64| one.abs_diff(other) > one.max(other) / DISK_CHANGE_FRACTION;
+    let disk_changed = match (&reported.disk, &observed.disk) {
+        (None, None) => false,
+        (Some(one), Some(other)) => {
+            let used = one.used.zip(other.used).is_some_and(|(one, other)| differs(one.as_bytes(), other.as_bytes()));
+            used || differs(one.free.as_bytes(), other.free.as_bytes())
+        }
+        (Some(_), None) | (None, Some(_)) => true,
+    };
+    let Observed { health, server_version, disk: _, settings } = observed;
+    disk_changed
+        || (&reported.health, &reported.server_version, &reported.settings) != (health, server_version, settings)
 }
 
 fn unsupported(ability: &str) -> Error {

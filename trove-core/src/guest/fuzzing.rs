@@ -109,11 +109,10 @@ fn accounts_reply(reply: &AccountsReply) {
 fn notice(text: &[u8]) -> bool {
     let Some(notice) = round_trip::<Notice>(text) else { return false };
     if let Notice::Observed { observed, .. } = notice {
-        assert_plain(
-            &serde_json::to_value(sanitize_observed(observed)).unwrap(),
-            sanitize::MAX_TEXT,
-            sanitize::MAX_NAMES,
-        );
+        let observed = sanitize_observed(observed);
+        assert_plain(&serde_json::to_value(&observed).unwrap(), sanitize::MAX_TEXT, sanitize::MAX_NAMES);
+        let sanitized = message::write(&Notice::Observed { observed, settled: true });
+        assert!(message::read_notice(&sanitized).is_ok(), "an agent may send this");
     }
     true
 }

@@ -18,6 +18,10 @@ use crate::{
 /// The maximum length of an error text from a guest, in characters.
 pub(super) const MAX_TEXT: usize = 8000;
 
+/// The maximum length of a notice, in bytes. The texts of an observation are
+/// [limited](super::sanitize_observed) to half of it.
+const MAX_NOTICE: usize = 16 << 10;
+
 /// A request to a guest.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -101,6 +105,14 @@ pub(crate) fn write(message: &impl Serialize) -> Zeroizing<Vec<u8>> {
 /// Decodes a message. The error does not quote the input, which may hold secrets.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|_| Error::invalid("could not decode a message to or from a guest"))
+}
+
+/// Decodes a notice of a guest, unless it is longer than an agent sends.
+pub(crate) fn read_notice(bytes: &[u8]) -> Result<Notice> {
+    if bytes.len() > MAX_NOTICE {
+        return Err(Error::invalid(format!("a notice of a guest has {} bytes", bytes.len())));
+    }
+    read(bytes)
 }
 
 #[cfg(test)]

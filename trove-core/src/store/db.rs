@@ -38,6 +38,15 @@ pub(super) enum Tx {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
+/// A statement whose text differs between the databases.
+#[derive(Clone, Copy)]
+pub(super) struct Sql {
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "the database is not used"))]
+    pub(super) sqlite: &'static str,
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "the database is not used"))]
+    pub(super) postgres: &'static str,
+}
+
 /// A parameter of a statement.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
@@ -221,6 +230,16 @@ impl Db {
 }
 
 impl Tx {
+    /// Returns the text of a statement for this database.
+    pub(super) fn text(&self, sql: Sql) -> &'static str {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => sql.sqlite,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => sql.postgres,
+        }
+    }
+
     pub(super) async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64> {
         match self {
             #[cfg(feature = "sqlite")]
@@ -231,14 +250,22 @@ impl Tx {
         .map_err(|error| failed("write", error))
     }
 
-    pub(super) async fn row(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<Row>> {
+    pub(super) async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(tx) => bound!(sql, values).fetch_optional(&mut **tx).await.map(|row| row.map(Row::Sqlite)),
+            Self::Sqlite(tx) => {
+                bound!(sql, values).fetch_all(&mut **tx).await.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+            }
             #[cfg(feature = "postgres")]
-            Self::Postgres(tx) => bound!(sql, values).fetch_optional(&mut **tx).await.map(|row| row.map(Row::Postgres)),
+            Self::Postgres(tx) => {
+                bound!(sql, values).fetch_all(&mut **tx).await.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+            }
         }
         .map_err(|error| failed("write", error))
+    }
+
+    pub(super) async fn row(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<Row>> {
+        Ok(self.rows(sql, values).await?.into_iter().next())
     }
 
     /// Locks the schema against concurrent migrations until the end of the transaction.

@@ -1,20 +1,22 @@
 //! Instances: creation, reports from guests, root history and queries.
 
+use serde::Serialize;
+
 use super::{
     Store,
-    db::{Row, Value},
+    db::{Row, Sql, Tx, Value},
     journal::{InsertOutcome, NewOperation, insert_operation},
     rows,
 };
 use crate::{
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
-    model::{Event, EventKind, Instance, Observed, RootChange},
+    model::{Event, EventKind, Health, Instance, Observed, RootChange},
     time::Timestamp,
 };
 
 /// A guest's report on its instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InstanceReport {
     /// The instance.
     pub(crate) instance: InstanceId,
@@ -22,7 +24,73 @@ pub(crate) struct InstanceReport {
     pub(crate) observed: Observed,
     /// The time of the observation.
     pub(crate) at: Timestamp,
+    /// A worse health since the last report that was stored.
+    pub(crate) earlier: Option<EarlierHealth>,
 }
+
+/// A health that was observed before a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EarlierHealth {
+    pub(crate) health: Health,
+    pub(crate) at: Timestamp,
+}
+
+/// The columns of a report in its JSON form, which is how a batch of reports becomes one parameter.
+#[derive(Serialize)]
+struct ReportRow {
+    id: String,
+    health: String,
+    server_version: Option<String>,
+    disk: Option<String>,
+    at: i64,
+    settings: Option<String>,
+}
+
+/// Selects the rows of a JSON array of [`ReportRow`] as `new`.
+macro_rules! reported {
+    (sqlite) => {
+        "(SELECT value ->> 'id' AS id, value ->> 'health' AS health, value ->> 'server_version' AS server_version,
+            value ->> 'disk' AS disk, value ->> 'at' AS at, value ->> 'settings' AS settings
+        FROM json_each($1)) AS new"
+    };
+    (postgres) => {
+        "json_to_recordset($1::json) AS new (id text, health text, server_version text, disk text, at bigint,
+            settings text)"
+    };
+}
+
+macro_rules! changed_by_report {
+    ($database:ident) => {
+        concat!(
+            "SELECT new.id AS id, CAST(CASE WHEN old.health <> new.health THEN 1 ELSE 0 END AS BIGINT) AS health,
+                CAST(CASE WHEN old.settings IS DISTINCT FROM COALESCE(new.settings, old.settings) THEN 1 ELSE 0 END
+                    AS BIGINT) AS settings
+            FROM ",
+            reported!($database),
+            " JOIN instances AS old ON old.id = new.id
+            WHERE old.health <> new.health
+                OR old.settings IS DISTINCT FROM COALESCE(new.settings, old.settings)"
+        )
+    };
+}
+
+macro_rules! update_by_report {
+    ($database:ident) => {
+        concat!(
+            "UPDATE instances SET health = new.health,
+                server_version = COALESCE(new.server_version, instances.server_version),
+                disk = COALESCE(new.disk, instances.disk), reported_at = new.at,
+                settings = COALESCE(new.settings, instances.settings)
+            FROM ",
+            reported!($database),
+            " WHERE instances.id = new.id"
+        )
+    };
+}
+
+/// Selects the instances whose health or settings differ from reports.
+const CHANGED_BY_REPORT: Sql = Sql { sqlite: changed_by_report!(sqlite), postgres: changed_by_report!(postgres) };
+const UPDATE_BY_REPORT: Sql = Sql { sqlite: update_by_report!(sqlite), postgres: update_by_report!(postgres) };
 
 const INSTANCE: &str = "SELECT * FROM instances WHERE id = $1";
 
@@ -104,43 +172,20 @@ impl Store {
         }
     }
 
-    /// Writes reports of guests in one transaction; returns events for health and settings that
-    /// changed.
+    /// Writes reports of guests in one transaction, at most one of each instance; returns events for
+    /// health and settings that changed.
     pub(crate) async fn report(&self, reports: &[InstanceReport]) -> Result<Vec<Event>> {
-        let mut changed = Vec::new();
+        let earlier: Vec<_> = reports
+            .iter()
+            .filter_map(|report| {
+                let EarlierHealth { health, at } = report.earlier.clone()?;
+                let observed = Observed::new(health);
+                Some(InstanceReport { instance: report.instance, observed, at, earlier: None })
+            })
+            .collect();
         let mut tx = self.db().begin().await?;
-        for report in reports {
-            let health = rows::json(&report.observed.health)?;
-            let id = Value::from(report.instance.to_string());
-            let before =
-                tx.row("SELECT health, settings FROM instances WHERE id = $1", std::slice::from_ref(&id)).await?;
-            let Some(before) = before else { continue };
-            if before.text("health")? != health {
-                let kind = EventKind::Health { health: report.observed.health.clone() };
-                changed.push(Event::new(report.at, report.instance, kind));
-            }
-            let settings = report.observed.settings.as_ref().map(rows::json).transpose()?;
-            if let Some(state) = &report.observed.settings
-                && settings != before.maybe_text("settings")?
-            {
-                changed.push(Event::new(report.at, report.instance, EventKind::Settings { state: state.clone() }));
-            }
-            let values = [
-                id,
-                health.into(),
-                report.observed.server_version.clone().into(),
-                report.observed.disk.as_ref().map(rows::json).transpose()?.into(),
-                rows::micros(report.at).into(),
-                settings.into(),
-            ];
-            tx.execute(
-                "UPDATE instances SET health = $2, server_version = COALESCE($3, server_version),
-                    disk = COALESCE($4, disk), reported_at = $5, settings = COALESCE($6, settings)
-                WHERE id = $1",
-                &values,
-            )
-            .await?;
-        }
+        let mut changed = write_reports(&mut tx, &earlier).await?;
+        changed.extend(write_reports(&mut tx, reports).await?);
         tx.commit().await?;
         Ok(changed)
     }
@@ -191,5 +236,44 @@ impl Store {
             )
             .await?;
         found.iter().map(rows::instance).collect()
+    }
+}
+
+async fn write_reports(tx: &mut Tx, reports: &[InstanceReport]) -> Result<Vec<Event>> {
+    if reports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = reports.iter().map(ReportRow::new).collect::<Result<Vec<_>>>()?;
+    let parameter = [Value::from(rows::json(&rows)?)];
+    let mut events = Vec::new();
+    for row in tx.rows(tx.text(CHANGED_BY_REPORT), &parameter).await? {
+        let id: InstanceId = rows::id(&row.text("id")?)?;
+        let Some(report) = reports.iter().find(|report| report.instance == id) else { continue };
+        let observed = &report.observed;
+        let mut add = |kind| events.push(Event::new(report.at, id, kind));
+        if row.int("health")? != 0 {
+            add(EventKind::Health { health: observed.health.clone() });
+        }
+        if let Some(state) =
+            observed.settings.as_ref().filter(|_| row.int("settings").is_ok_and(|changed| changed != 0))
+        {
+            add(EventKind::Settings { state: state.clone() });
+        }
+    }
+    tx.execute(tx.text(UPDATE_BY_REPORT), &parameter).await?;
+    Ok(events)
+}
+
+impl ReportRow {
+    fn new(report: &InstanceReport) -> Result<Self> {
+        let InstanceReport { instance, observed, at, earlier: _ } = report;
+        Ok(Self {
+            id: instance.to_string(),
+            health: rows::json(&observed.health)?,
+            server_version: observed.server_version.clone(),
+            disk: observed.disk.as_ref().map(rows::json).transpose()?,
+            at: rows::micros(*at),
+            settings: observed.settings.as_ref().map(rows::json).transpose()?,
+        })
     }
 }

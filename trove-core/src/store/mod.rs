@@ -30,7 +30,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 
-pub(crate) use instances::InstanceReport;
+pub(crate) use instances::{EarlierHealth, InstanceReport};
 pub(crate) use journal::{
     CancelMode, InsertOutcome, InstanceChange, InstanceRelease, Journal, JournalEntry, JournalRecord, NewOperation,
 };

@@ -4,10 +4,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{PendingReport, attachment::Attachment, notice_receiver::NoticeReceiver};
+use super::{ReportQueue, attachment::Attachment, notice_receiver::NoticeReceiver};
 use crate::{
     datastore::{Driver, ProgressSink, RegistryLogin},
     error::{Error, Result},
@@ -41,7 +41,7 @@ pub(crate) struct GuestDirectory {
     transport: Arc<dyn Transport>,
     settings: AgentSettings,
     clock: Clock,
-    reports: mpsc::Sender<PendingReport>,
+    reports: ReportQueue,
     drops: DropCounters,
     /// Notified when an attachment is lost.
     any_lost: Arc<Notify>,
@@ -77,7 +77,7 @@ impl GuestDirectory {
         broker: Arc<dyn MessageBroker>,
         settings: AgentSettings,
         clock: Clock,
-        reports: mpsc::Sender<PendingReport>,
+        reports: ReportQueue,
     ) -> Self {
         let stop = CancellationToken::new();
         Self {

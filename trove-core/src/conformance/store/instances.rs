@@ -12,7 +12,7 @@ use crate::{
         SettingsState, mib,
     },
     secret::{MasterKey, MasterKeys, SecretString},
-    store::{InsertOutcome, InstanceChange, InstanceRelease, InstanceReport, Store},
+    store::{EarlierHealth, InsertOutcome, InstanceChange, InstanceRelease, InstanceReport, Store},
 };
 
 pub(super) fn cases() -> Vec<Case<Store>> {
@@ -22,6 +22,7 @@ pub(super) fn cases() -> Vec<Case<Store>> {
         lists_are_paged_in_order_of_creation,
         only_one_operation_leaves_a_state,
         reports_change_only_observed_fields,
+        a_batch_of_reports_tells_which_health_changed,
         release_and_flavor_change_with_the_journal_row,
         root_history_is_removed_with_its_instance,
         scratch_servers_are_recorded_until_deleted,
@@ -105,7 +106,7 @@ async fn reports_change_only_observed_fields(store: &Store) {
         .server_version(Some("17.1".to_owned()))
         .disk(Some(disk))
         .settings(Some(SettingsState { restart_required: vec!["cache".to_owned()], rejected: None }));
-    let report = InstanceReport { instance: instance.id, observed, at: at(50) };
+    let report = InstanceReport { instance: instance.id, observed, at: at(50), earlier: None };
     let unknown = InstanceReport { instance: InstanceId::new_v4(), ..report.clone() };
     let changed = store.report(&[report.clone(), unknown]).await.unwrap();
     let settings = SettingsState { restart_required: vec!["cache".to_owned()], rejected: None };
@@ -126,6 +127,28 @@ async fn reports_change_only_observed_fields(store: &Store) {
     };
     assert_eq!(read, expected);
     remove(store, &instance).await;
+}
+
+async fn a_batch_of_reports_tells_which_health_changed(store: &Store) {
+    let (instance, _) = insert(store, "report").await;
+    let down = Health::Down(Problem::new(Condition::Exited, "it exited with code 1"));
+    let earlier = Some(EarlierHealth { health: down.clone(), at: at(51) });
+    let recovered =
+        InstanceReport { instance: instance.id, observed: Observed::new(Health::Healthy), at: at(52), earlier };
+    let (other, _) = insert(store, "other report").await;
+    let stopped = Observed::new(Health::Stopped);
+    let of_other = InstanceReport { instance: other.id, observed: stopped, at: at(52), earlier: None };
+    let mut changed = store.report(&[of_other, recovered]).await.unwrap();
+    changed.sort_by_key(|event| (event.instance != instance.id, event.at));
+    let expected = [
+        Event::new(at(51), instance.id, EventKind::Health { health: down }),
+        Event::new(at(52), instance.id, EventKind::Health { health: Health::Healthy }),
+        Event::new(at(52), other.id, EventKind::Health { health: Health::Stopped }),
+    ];
+    assert_eq!(changed, expected);
+    for instance in [instance, other] {
+        remove(store, &instance).await;
+    }
 }
 
 async fn release_and_flavor_change_with_the_journal_row(store: &Store) {

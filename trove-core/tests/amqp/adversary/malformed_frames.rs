@@ -152,12 +152,13 @@ async fn undecodable_notices_are_dropped_and_not_logged() {
         false_report.replace("data_missing", secret).into_bytes(),
         "[".repeat(100_000).into_bytes(),
         false_report.replace("\"settled\":false", "\"settled\":1e999").into_bytes(),
+        false_report.replace("MESSAGE", &"x".repeat(500_000)).into_bytes(),
     ];
     for (number, text) in texts.iter().enumerate() {
         fixture.send(&Frame { sequence: next.sequence + number as u64, ..next }.seal(&key, text)).await;
     }
-    // A valid but much too long message is shown truncated, without control characters.
-    let long = false_report.replace("MESSAGE", &format!("\\u001b[31m{}", "x".repeat(500_000)));
+    // A valid but too long message is shown truncated, without control characters.
+    let long = false_report.replace("MESSAGE", &format!("\\u001b[31m{}", "x".repeat(10_000)));
     fixture.send(&Frame { sequence: next.sequence + 100, ..next }.seal(&key, long.as_bytes())).await;
     let shown = format!("[31m{}", "x".repeat(1996));
     fixture.until_reported(own, &shown).await;
@@ -177,7 +178,8 @@ async fn a_flood_of_frames_does_not_affect_other_guests() {
         for wave in 0..20 {
             let frames = (0..200u64).map(|number| {
                 let sequence = next.sequence + wave * 200 + number;
-                let report = false_report.replace("flood", &format!("flood {sequence}"));
+                let length = if number == 0 { 500_000 } else { 1 };
+                let report = false_report.replace("flood", &format!("{sequence} flood{}", "!".repeat(length)));
                 let frame = Frame { sequence, ..next }.seal(&key, report.as_bytes());
                 let (channel, exchange) = (&channel, &exchange);
                 async move { published(channel, exchange, "", &frame).await.unwrap() }
