@@ -30,6 +30,9 @@ use crate::{
 /// How long a job that succeeded waits until its final observation is sent to the control plane.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a call of the driver may take to end when the agent is shut down.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
 /// The part of the used or free space, as 1 / `DISK_CHANGE_FRACTION`, whose change is reported at once.
 const DISK_CHANGE_FRACTION: u64 = 20;
 
@@ -97,9 +100,15 @@ impl Agent {
         agent.tasks.spawn(async move { stop.run_until_cancelled(cleaner.drop_retired_identities()).await });
         let monitor = agent.clone();
         agent.tasks.spawn(async move {
-            while AssertUnwindSafe(monitor.monitor()).catch_unwind().await.is_err() {
-                tracing::error!(instance = %monitor.instance, "driver panicked while monitoring");
-                tokio::time::sleep(monitor.context.settings.observe_every).await;
+            let monitored = async {
+                while AssertUnwindSafe(monitor.monitor()).catch_unwind().await.is_err() {
+                    tracing::error!(instance = %monitor.instance, "driver panicked while monitoring");
+                    tokio::time::sleep(monitor.context.settings.observe_every).await;
+                }
+            };
+            tokio::select! {
+                () = monitored => {}
+                () = monitor.shutdown_overdue() => {}
             }
         });
         agent
@@ -125,8 +134,13 @@ impl Agent {
         ));
         let agent = self.clone();
         self.tasks.spawn(async move {
-            let result = AssertUnwindSafe(agent.run_job(&cx, job)).catch_unwind().await;
-            let result = result.unwrap_or_else(|_| Err(Error::internal("the job panicked")));
+            let result = tokio::select! {
+                result = AssertUnwindSafe(agent.run_job(&cx, job)).catch_unwind() => {
+                    result.unwrap_or_else(|_| Err(Error::internal("the job panicked")))
+                }
+                // Dropping a call is allowed at any time, and is tried last because cancelling it is cleaner.
+                () = agent.shutdown_overdue() => Err(Error::cancelled("the agent was shut down")),
+            };
             agent.observe_now.notify_one();
             agent.state.state().finish(&key, result, changes);
             // If this fails and the agent restarts, the job runs again.
@@ -295,6 +309,12 @@ impl Agent {
 
     fn epoch(&self) -> u64 {
         self.state.state().epoch
+    }
+
+    /// Completes when calls of the driver have ignored for too long that the agent is shut down.
+    async fn shutdown_overdue(&self) {
+        self.context.stop.cancelled().await;
+        tokio::time::sleep(SHUTDOWN_GRACE).await;
     }
 
     /// Observes the server, reports, and restarts the server if that is safe, until shut down.

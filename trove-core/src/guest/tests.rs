@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,7 +26,7 @@ use crate::{
     rpc::{InProcess, KeyRing, Notifier},
 };
 
-/// Prepares until cancelled, and panics at its first removal.
+/// Prepares until cancelled, never ends a stop, and panics at its first removal.
 #[derive(Clone, Default)]
 struct FaultyDatastore {
     preparing: Arc<Notify>,
@@ -46,7 +46,7 @@ impl Datastore for FaultyDatastore {
     }
 
     async fn stop(&self, _cx: &Cx) -> Result<()> {
-        Ok(())
+        std::future::pending().await
     }
 
     async fn remove(&self, _cx: &Cx) -> Result<()> {
@@ -106,11 +106,21 @@ async fn removal_cancels_running_jobs_and_is_retried_after_a_panic() {
 async fn callers_with_a_lower_epoch_are_rejected() {
     let agent = start_agent(&FaultyDatastore::default(), in_memory);
     run(&agent, OperationId::new_v4(), 5, Job::Start).await.unwrap();
-    assert_eq!(run(&agent, OperationId::new_v4(), 4, Job::Stop).await.unwrap_err().kind(), Kind::Fenced);
+    assert_eq!(run(&agent, OperationId::new_v4(), 4, Job::Start).await.unwrap_err().kind(), Kind::Fenced);
     let error = agent.accounts(OperationId::new_v4(), 4, AccountsCall::RootEnabled).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Fenced);
-    run(&agent, OperationId::new_v4(), 5, Job::Stop).await.unwrap();
+    run(&agent, OperationId::new_v4(), 5, Job::Start).await.unwrap();
     agent.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_ignores_its_cancellation_delays_a_shutdown_by_seconds_only() {
+    let agent = start_agent(&FaultyDatastore::default(), in_memory);
+    let running = agent.start_job(OperationId::new_v4(), 1, Job::Stop).await;
+    assert_eq!(running.unwrap(), JobStatus::Running);
+    let started = Instant::now();
+    agent.shut_down().await;
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
 #[cfg(feature = "amqp")]
