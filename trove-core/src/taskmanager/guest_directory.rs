@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{ReportQueue, attachment::Attachment, notice_receiver::NoticeReceiver};
 use crate::{
     datastore::{Driver, ProgressSink, RegistryLogin},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     guest::{
         self, AccountsCall, AccountsReply, AgentSettings, GuestIdentity, Job, JobStatus, LocalAgent, LocalConnection,
         message::{self, Failure, Request, Response},
@@ -145,7 +145,12 @@ impl GuestDirectory {
         let notices = Arc::new(NoticeReceiver::new(instance.id, reports, clock, attachment.clone()));
         let (transport, identity, drops) = (self.transport.clone(), identity.clone(), self.drops.clone());
         let key = identity.key.clone();
-        let client = RpcClient::open(transport, instance.id, key, notices.clone(), drops.clone()).await?;
+        let client = RpcClient::open(transport, instance.id, key, notices.clone(), drops.clone()).await;
+        // The broker may still have a consumer of an attempt whose answer was lost, until it notices.
+        let client = client.map_err(|error| match error.kind() {
+            Kind::Conflict => Error::busy("the guest is still attached").with_source(error),
+            _ => error,
+        })?;
         let start = |datastore| {
             let connection = LocalConnection { identity, endpoint, drops, stop: attachment.stop.clone() };
             let lost = attachment.clone();

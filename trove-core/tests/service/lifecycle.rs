@@ -14,6 +14,7 @@ use trove_core::{
     layer::FaultAction,
     lifecycle::State,
     model::{Condition, EventKind, Health, NewDatabase, NewUser, OperationStatus, PageRequest, Problem, Status},
+    rpc::{Address, InProcess, MessageBroker},
     secret::{ExposeSecret, SecretString},
     time::{Clock, Timestamp},
 };
@@ -423,4 +424,24 @@ async fn starting_an_incomplete_service_names_the_missing_part() {
     assert!(missing(Trove::builder().store("sqlite::memory:").platform(world.platform())).await.contains("datastore"));
     let twice = builder(&world, "sqlite::memory:").await.datastore(world.driver());
     assert!(missing(twice).await.contains("two datastores"));
+}
+
+#[tokio::test]
+async fn a_guest_is_attached_once_its_queue_has_no_other_consumer() {
+    let (world, broker, id) = (World::new(), InProcess::new(), InstanceId::new_v4());
+    let (transport, queue) = (broker.control(), Address::control(id));
+    transport.create(&queue).await.unwrap();
+    let consumer = transport.open(&queue).await.unwrap();
+    let trove = builder(&world, "sqlite::memory:").await.message_broker(broker).start().await.unwrap();
+    let mut events = trove.events();
+    let creation = trove.create(orders().id(id)).await.unwrap();
+    loop {
+        if let EventKind::Failed { error, .. } = events.next().await.unwrap().kind {
+            assert_eq!(error.kind, Kind::Busy, "{error:?}");
+            break;
+        }
+    }
+    drop(consumer);
+    creation.active().await.unwrap();
+    trove.shut_down().await;
 }
