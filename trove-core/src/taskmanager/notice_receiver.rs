@@ -133,7 +133,7 @@ impl Drop for ProgressSubscription {
     }
 }
 
-/// What a guest may cause at once: up to [`BUDGET`], and then once in a [`BUDGET_INTERVAL`].
+/// A rate limit: [`BUDGET`] reports at once, and then one per [`BUDGET_INTERVAL`].
 struct Budget {
     left: u32,
     since: Instant,

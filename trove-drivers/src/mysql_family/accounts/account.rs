@@ -94,7 +94,7 @@ pub(super) fn is_unlisted<D: Dialect>() -> String {
 }
 
 /// Returns the condition that selects accounts that would be taken for root or for any user: those named root that
-/// connect from particular hosts, and those without a name.
+/// connect from particular hosts, and anonymous ones.
 pub(super) fn is_disguised<D: Dialect>() -> String {
     let root = literal(ROOT);
     format!("NOT ({}) AND (User = '' OR User = {root} AND Host <> {})", D::IS_ROLE, literal(ANYWHERE))

@@ -1,9 +1,9 @@
 //! Accounts that are the definers of views, routines, triggers and events.
 //!
-//! Without their definer these objects stop working, and events, which act without a session, have to
-//! stop. So a definer that is dropped or renamed leaves
-//! a locked account of the same name and privileges. It is removed with the last object that it
-//! defines, or taken over by a new user of its name.
+//! Without their definer these objects stop working. So a definer that is dropped or renamed leaves a
+//! locked account of the same name and privileges on data. It is removed with the last object that it
+//! defines, or taken over by a new user of its name. Its events, which run without a session, are
+//! disabled.
 
 use trove_core::error::Result;
 

@@ -33,8 +33,10 @@ pub(super) async fn enable<D: Dialect>(session: &mut AdminSession, secret: &Secr
 pub(super) async fn disable<D: Dialect>(session: &mut AdminSession) -> Result<()> {
     // A session of root could undo this until the session has ended.
     for _ in 0..2 {
-        for account in select(session, &is_disguised::<D>()).await? {
-            session.run(&format!("DROP USER IF EXISTS {}", account.quoted())).await?;
+        // Dropped last, so that a repeated call finds those whose sessions may go on.
+        let disguised = select(session, &is_disguised::<D>()).await?;
+        for account in &disguised {
+            session.run(&format!("ALTER USER {} ACCOUNT LOCK", account.quoted())).await?;
         }
         if exists(session).await? {
             definers::lock_out::<D>(session, &Account::root()).await?;
@@ -44,12 +46,15 @@ pub(super) async fn disable<D: Dialect>(session: &mut AdminSession) -> Result<()
             definers::render_harmless::<D>(session, account).await?;
         }
         let users = select(session, &is_tenants::<D>()).await?;
-        // Clients that logged in without a name of their own have that of no user.
+        // The session of an anonymous account has any name that the client gave, even that of a user.
         let ended = |client: &ClientSession| {
             let is = |accounts: &[Account]| accounts.iter().any(|account| account.name == client.user);
-            is(&unlisted) || client.is_remote && !is(&users)
+            is(&unlisted) || client.is_remote && (!disguised.is_empty() || !is(&users))
         };
         end_sessions(session, ended).await?;
+        for account in &disguised {
+            session.run(&format!("DROP USER IF EXISTS {}", account.quoted())).await?;
+        }
     }
     Ok(())
 }

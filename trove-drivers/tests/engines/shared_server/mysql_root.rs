@@ -231,16 +231,21 @@ pub async fn nothing_of_mysql_acts_for_root_once_it_is_disabled(fixture: &Fixtur
         "CREATE USER root@'172.%' IDENTIFIED BY 'x'",
         "CREATE USER ''@'%' IDENTIFIED BY 'x'",
         "GRANT SELECT, CREATE USER ON *.* TO ''@'%'",
+        // Takes precedence over users who may connect from anywhere.
+        "CREATE USER ''@'1%' IDENTIFIED BY 'y'",
+        "GRANT SELECT, CREATE USER ON *.* TO ''@'1%'",
     ] {
         root.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
-    let mut nameless = fixture.client("whoever", "x", "app").await.unwrap();
+    let mut anonymous = fixture.client("app", "y", "app").await.unwrap();
 
     accounts.disable_root(&cx()).await.unwrap();
-    for session in [&mut root, &mut bob, &mut nameless] {
+    for session in [&mut root, &mut bob, &mut anonymous] {
         assert!(session.run("SELECT 1").await.is_err(), "a session goes on");
     }
-    for (user, password) in [("root", "r00t"), ("root", "x"), ("whoever", "x"), ("bob", ""), ("bob", "b")] {
+    for (user, password) in
+        [("root", "r00t"), ("root", "x"), ("anonymous", "x"), ("app", "y"), ("bob", ""), ("bob", "b")]
+    {
         assert!(fixture.client(user, password, "").await.is_err(), "{user} can log in with {password:?}");
     }
     assert_eq!(users(fixture).await, ["app", "trove_x"]);
