@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::common::{
-    Fixture, POSTGRESQL_17, app_spec, container_ids, cx, docker_client, eventually, file_names, observe_until,
+    Fixture, POSTGRESQL_17, app_spec, container_ids, cx, docker_client, eventually, file_names, observe_until, pause,
 };
 use bollard::query_parameters::KillContainerOptions;
 use trove_core::{
@@ -47,12 +47,12 @@ async fn container_events_and_damaged_data_are_reported() {
 
     let watched = fixture.reattach();
     let change = tokio::spawn(async move { watched.changed().await });
-    docker.pause_container(&name).await.unwrap();
+    pause(&name).await;
     assert!(matches!(fixture.wait_for_condition(Condition::Paused).await, Health::Down(_)));
     // The pause may have preceded the event stream.
     eventually("an event ends the wait", async || {
         docker.unpause_container(&name).await.unwrap();
-        docker.pause_container(&name).await.unwrap();
+        pause(&name).await;
         if change.is_finished() { Ok(()) } else { Err("waiting".to_owned()) }
     })
     .await;

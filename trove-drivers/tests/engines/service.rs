@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::common::{HANG_LIMIT, ScopeCleanup, postgresql_driver};
+use crate::common::{HANG_LIMIT, ScopeCleanup, pause, postgresql_driver};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use trove_core::{
@@ -16,8 +16,6 @@ use trove_core::{
     store::Store,
 };
 use trove_drivers::LocalPlatform;
-
-const DOCKER_ATTEMPTS: usize = 5;
 
 struct Service {
     trove: Trove,
@@ -55,16 +53,8 @@ impl Service {
 }
 
 fn docker(args: &[&str]) {
-    for _ in 0..DOCKER_ATTEMPTS {
-        let output = Command::new("docker").args(args).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        // On a busy machine the processes of a container may not freeze before the engine's deadline.
-        if !error.contains("unable to freeze") {
-            assert!(output.status.success(), "docker {args:?}: {error}");
-            return;
-        }
-    }
-    panic!("docker {args:?} failed {DOCKER_ATTEMPTS} times");
+    let output = Command::new("docker").args(args).output().unwrap();
+    assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 async fn count_rows_after(instance: &InstanceHandle, sql: &str) -> i64 {
@@ -106,7 +96,7 @@ async fn failed_servers_are_restarted_without_losing_rows() {
 
     docker(&["kill", &container]);
     wait_until_restarted(&mut events, &[Condition::Killed]).await;
-    docker(&["pause", &container]);
+    pause(&container).await;
     wait_until_restarted(&mut events, &[Condition::Paused]).await;
     docker(&["rm", "--force", &container]);
     wait_until_restarted(&mut events, &[Condition::Removed, Condition::Killed]).await;

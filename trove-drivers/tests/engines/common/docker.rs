@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, LogsOptions, RemoveContainerOptions};
 use futures_util::StreamExt;
 
+const PAUSE_ATTEMPTS: usize = 5;
+
 pub async fn docker_client() -> bollard::Docker {
     bollard::Docker::connect_with_defaults().unwrap().negotiate_version().await.unwrap()
 }
@@ -30,6 +32,19 @@ pub async fn container_log(container: &str) -> String {
 
 fn label_filter(scope: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("io.trove.scope={scope}")])])
+}
+
+/// Pauses a container. Retries, because the processes may not freeze before the engine's deadline on
+/// a busy machine.
+pub async fn pause(container: &str) {
+    let docker = docker_client().await;
+    for _ in 1..PAUSE_ATTEMPTS {
+        match docker.pause_container(container).await {
+            Err(error) if error.to_string().contains("unable to freeze") => {}
+            paused => return paused.unwrap(),
+        }
+    }
+    docker.pause_container(container).await.unwrap();
 }
 
 /// Removes the containers and networks of a scope when dropped, even if the test panics.

@@ -25,7 +25,7 @@ use trove_drivers::LocalPlatform;
 pub use {
     application::query_as_app,
     client::Client,
-    docker::{ScopeCleanup, container_ids, container_log, docker_client, network_ids},
+    docker::{ScopeCleanup, container_ids, container_log, docker_client, network_ids, pause},
     engine_version::{
         EngineVersion, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18,
     },
