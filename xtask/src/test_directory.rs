@@ -233,9 +233,18 @@ fn suffix(number: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::mem::ManuallyDrop;
+    use std::path::PathBuf;
 
     use super::{Leftovers, TestDirectory};
+
+    /// Creates a file in a directory, because another test may reuse the name of the directory.
+    fn mark(directory: &TestDirectory) -> PathBuf {
+        let file = directory.path().join("mark");
+        fs::write(&file, "").unwrap();
+        file
+    }
 
     #[test]
     fn leftovers_are_recognized_by_paths_below_the_directory() {
@@ -253,15 +262,15 @@ mod tests {
     fn directories_are_distinct_and_removed() {
         let (one, other) = (TestDirectory::create().unwrap(), TestDirectory::create().unwrap());
         assert_ne!(one.path(), other.path());
-        let path = one.path().to_owned();
+        let file = mark(&one);
         drop(one);
-        assert!(!path.exists() && other.path().exists());
+        assert!(!file.exists() && other.path().exists());
     }
 
     #[test]
     fn only_directories_without_a_running_owner_are_abandoned() {
         let run = TestDirectory::create().unwrap();
-        let path = run.path().to_owned();
+        let (path, file) = (run.path().to_owned(), mark(&run));
         assert!(TestDirectory::abandoned(&path).is_none());
         // As after `kill -9`: the lock is released, the directory stays.
         let TestDirectory { _lock: lock, .. } = &*ManuallyDrop::new(run);
@@ -269,6 +278,6 @@ mod tests {
         let abandoned = TestDirectory::abandoned(&path).unwrap();
         assert!(TestDirectory::abandoned(&path).is_none(), "two runs clean up the same directory");
         drop(abandoned);
-        assert!(!path.exists());
+        assert!(!file.exists());
     }
 }
