@@ -67,6 +67,7 @@
 //! |---|---|
 //! | `sqlite`, `postgres` (default) | the control plane ([`Trove`]) with its store; without either, only the contracts and the agent are built |
 //! | `amqp` | the AMQP transport, and agents that are processes of their own |
+//! | `amqp-tls` | TLS to the broker and its HTTP API, with rustls |
 //! | `amqp-management` | the control plane's end of that transport, with a client of RabbitMQ's HTTP API |
 //! | `conformance` | the conformance suites and the in-memory implementations |
 

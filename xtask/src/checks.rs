@@ -21,7 +21,7 @@ pub(crate) fn lints() -> Result<()> {
 
 /// Checks `trove-core` without features and with each one alone, since a feature may only add.
 pub(crate) fn feature_sets() -> Result<()> {
-    for feature in ["", "sqlite", "postgres", "amqp", "amqp-management", "conformance"] {
+    for feature in ["", "sqlite", "postgres", "amqp", "amqp-tls", "amqp-management", "conformance"] {
         cargo(["check", "--package", "trove-core", "--no-default-features", "--features", feature])
             .timeout(BUILD_TIMEOUT)
             .run()?;

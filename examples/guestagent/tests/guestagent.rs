@@ -5,6 +5,9 @@
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
 #[path = "../../../trove-core/tests/amqp/broker.rs"]
 mod broker;
+#[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
+#[path = "../../../trove-core/tests/amqp/certificates.rs"]
+mod certificates;
 
 use std::{
     collections::BTreeSet,

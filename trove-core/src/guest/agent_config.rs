@@ -15,7 +15,7 @@ use crate::{
     id::InstanceId,
     model::Instance,
     platform::AgentSetup,
-    rpc::{Broker, BrokerEndpoint, BrokerLogin, InstanceKey},
+    rpc::{Broker, BrokerEndpoint, BrokerLogin, CaCertificates, InstanceKey},
     secret::SecretString,
 };
 
@@ -26,7 +26,8 @@ use crate::{
 ///   "guest": {
 ///     "instance": "5f2b…", "datastore": "postgresql", "should_run": true, "epoch": 1,
 ///     "key": { "number": 1, "text": "…" },
-///     "broker": { "host": "broker", "port": 5672, "vhost": "/", "user": "guest.5f2b….1", "password": "…" }
+///     "broker": { "host": "broker", "port": 5672, "vhost": "/", "user": "guest.5f2b….1", "password": "…",
+///                 "ca": "-----BEGIN CERTIFICATE-----…" }
 ///   },
 ///   "host": { "directory": "/var/lib/databases/guests/5f2b…", "volume": "/var/lib/databases/volumes/5f2b…", … }
 /// }
@@ -73,6 +74,9 @@ struct BrokerSection {
     user: String,
     #[serde(with = "wire::secret")]
     password: SecretString,
+    /// The trusted certificate authorities in PEM format; absent without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -90,7 +94,8 @@ pub(crate) fn agent_setup(
     login: Option<RegistryLogin>,
 ) -> Option<AgentSetup> {
     let BrokerEndpoint::Amqp(broker) = endpoint else { return None };
-    let Broker { host, port, vhost } = broker.clone();
+    let Broker { host, port, vhost, tls } = broker.clone();
+    let ca = tls.map(|trusted| trusted.pem().to_owned());
     let BrokerLogin { user, password } = identity.login.clone();
     let guest = GuestSection {
         instance: instance.id,
@@ -98,7 +103,7 @@ pub(crate) fn agent_setup(
         should_run: should_run(instance),
         epoch: instance.epoch,
         key: identity.key.clone(),
-        broker: BrokerSection { host, port, vhost, user, password },
+        broker: BrokerSection { host, port, vhost, user, password, ca },
         login,
     };
     // Cannot fail: all map keys are strings.
@@ -145,8 +150,10 @@ impl AgentConfig {
         if host.instance != guest.instance {
             return Err(invalid("conflicting instance ids"));
         }
-        let BrokerSection { host: broker_host, port, vhost, user, password } = guest.broker;
-        let endpoint = BrokerEndpoint::Amqp(Broker { host: broker_host, port, vhost });
+        let BrokerSection { host: broker_host, port, vhost, user, password, ca } = guest.broker;
+        let tls = ca.map(CaCertificates::from_pem).transpose();
+        let tls = tls.map_err(|error| invalid("unusable certificates").with_source(error))?;
+        let endpoint = BrokerEndpoint::Amqp(Broker { host: broker_host, port, vhost, tls });
         let GuestSection { instance, datastore, should_run, epoch, key, .. } = guest;
         let identity = GuestIdentity { key, login: BrokerLogin { user, password } };
         Ok(Self { instance, datastore, identity, endpoint, should_run, epoch, host })

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     datastore::Driver,
     error::{Error, Kind, Result},
-    rpc::{DropCounters, KeyRing, Notifier, RpcServer, next_delay, reconnect_delays},
+    rpc::{BrokerEndpoint, DropCounters, KeyRing, Notifier, RpcServer, next_delay, reconnect_delays},
 };
 
 /// How long another agent may consume the queue before this one gives up. A broker detects a dead
@@ -77,6 +77,9 @@ pub async fn serve(
     // The agent must not outlive the lock if this future is dropped.
     let _stop_on_drop = stop.clone().drop_guard();
     let identities = state.state().identities.clone();
+    if let BrokerEndpoint::Amqp(broker) = &endpoint {
+        broker.warn_without_tls();
+    }
     let (keys, transport) = (KeyRing::default(), endpoint.connect(identities.logins()));
     identities.apply(&keys, &*transport);
     let context = AgentContext {

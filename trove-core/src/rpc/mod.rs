@@ -61,9 +61,9 @@
 //!   happens.
 //! - **Delay.** Within its session a frame may arrive late. The epoch in it decides whether it
 //!   still takes effect: a guest rejects a caller that another one has superseded.
-//! - **Broker logins.** Connections to the broker are not encrypted: logins of guests and of the
+//! - **Broker logins, without TLS.** Without [TLS](CaCertificates), logins of guests and of the
 //!   control plane, and the administrator's at the management API, can be intercepted on the
-//!   network in between. Use a dedicated network or a tunnel.
+//!   network to the broker. Each start logs a warning.
 //! - **Forward secrecy.** Keys are not agreed on by Diffie-Hellman: the holder of an instance's key
 //!   can decrypt all recorded sessions under it, and impersonate either side to the other, until
 //!   the key is rotated.
@@ -165,7 +165,7 @@ mod tests;
 mod transport;
 
 #[cfg(feature = "amqp")]
-pub use amqp::{Amqp, Broker};
+pub use amqp::{Amqp, Broker, CaCertificates};
 #[cfg(feature = "amqp-management")]
 pub use amqp::{Management, RabbitMq};
 pub use client::{NotificationHandler, OnGuestRestart, RpcClient};

@@ -21,6 +21,8 @@ use trove_core::{
 };
 use uuid::Uuid;
 
+use crate::certificates::{Authority, Certificate};
+
 /// Bounds how long the broker may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// The broker's message size limit: twice the longest frame, so that frames in between reach the
@@ -28,6 +30,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(180);
 pub const MAX_MESSAGE_BYTES: usize = 2 * MAX_FRAME_BYTES;
 /// The port of the management API.
 pub const MANAGEMENT_PORT: u16 = 15672;
+/// The ports with TLS, for the host name `localhost`.
+pub const TLS_PORT: u16 = 5671;
+pub const MANAGEMENT_TLS_PORT: u16 = 15671;
 
 /// A broker in a container, which is removed when dropped.
 pub struct RabbitMqContainer {
@@ -35,6 +40,8 @@ pub struct RabbitMqContainer {
     password: String,
     broker: Broker,
     management: Management,
+    /// The certificate of the authority that certified the broker.
+    authority: String,
     _configuration: TempDir,
 }
 
@@ -74,9 +81,18 @@ impl RabbitMqContainer {
             "rabbitmq.conf",
             format!(
                 "default_user = control\ndefault_pass = {password}\nloopback_users = none\n\
-                 max_message_size = {MAX_MESSAGE_BYTES}\nlog.console = true\nlog.console.level = warning\n"
+                 max_message_size = {MAX_MESSAGE_BYTES}\nlog.console = true\nlog.console.level = warning\n\
+                 listeners.ssl.default = {TLS_PORT}\nssl_options.certfile = /etc/broker/certificate.pem\n\
+                 ssl_options.keyfile = /etc/broker/key.pem\nmanagement.tcp.port = {MANAGEMENT_PORT}\n\
+                 management.ssl.port = {MANAGEMENT_TLS_PORT}\n\
+                 management.ssl.certfile = /etc/broker/certificate.pem\n\
+                 management.ssl.keyfile = /etc/broker/key.pem\n"
             ),
         );
+        let authority = Authority::new();
+        let Certificate { pem, key } = authority.issue("localhost");
+        write("certificate.pem", pem);
+        write("key.pem", key);
         let container = format!("trove-test-rabbitmq-{}", Uuid::new_v4());
         let image = std::env::var("TROVE_IMAGE_RABBITMQ_4_0").expect("TROVE_IMAGE_RABBITMQ_4_0 names an image");
         let mount = format!("{}:/etc/broker:ro", configuration.path().display());
@@ -107,14 +123,15 @@ impl RabbitMqContainer {
         let host = address(&container);
         let control = BrokerLogin::new("control", password.as_str());
         let management = Management::new(&format!("http://{host}:{MANAGEMENT_PORT}"), "/", control).unwrap();
-        Self { container, password, broker: Broker::at(host), management, _configuration: configuration }
+        let (broker, authority) = (Broker::at(host), authority.pem);
+        Self { container, password, broker, management, authority, _configuration: configuration }
     }
 
     /// Waits until the ports are open.
     async fn wait_until_ready(&self) {
         let (since, host) = (Instant::now(), self.host());
         let open = |port: u16| TcpStream::connect((host.as_str(), port)).is_ok();
-        while !open(self.broker.port) || !open(MANAGEMENT_PORT) {
+        while ![self.broker.port, TLS_PORT, MANAGEMENT_PORT, MANAGEMENT_TLS_PORT].into_iter().all(open) {
             assert!(
                 since.elapsed() < START_TIMEOUT,
                 "the broker did not start: {}",
@@ -127,6 +144,11 @@ impl RabbitMqContainer {
     /// Returns the current address.
     pub fn host(&self) -> String {
         address(&self.container)
+    }
+
+    /// Returns the certificate of the authority that certified the broker.
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Returns the login of the control plane.

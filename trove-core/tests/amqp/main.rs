@@ -11,6 +11,7 @@
 mod adversary;
 mod broker;
 mod call_gate;
+mod certificates;
 #[path = "../service/configuration.rs"]
 mod configuration;
 #[path = "../service/fixture.rs"]
@@ -22,6 +23,7 @@ mod outage;
 mod proxy;
 mod raw_client;
 mod remote_agent;
+mod tls;
 #[path = "../service/upgrade.rs"]
 mod upgrade;
 

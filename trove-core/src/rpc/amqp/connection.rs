@@ -2,21 +2,26 @@
 
 use std::{
     cell::RefCell,
+    io,
     sync::{Arc, Weak},
     time::Duration,
 };
 
+use async_rs::{Runtime, Tokio, util::RuntimeParts};
 use lapin::{
     Channel, Connection, ConnectionProperties, ErrorKind,
     protocol::{AMQPErrorKind, AMQPSoftError},
-    runtime::default_runtime,
-    tcp::{AMQPUriTcpExt, OwnedTLSConfig},
+    tcp::AsyncTcpStream,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tracing::dispatcher::{self, DefaultGuard, Dispatch};
 
+use super::{
+    CaCertificates,
+    stream::{self, StreamReactor},
+};
 use crate::{
     error::{Error, Result},
     rpc::BrokerLogin,
@@ -46,16 +51,35 @@ const CHANNELS_PER_CONNECTION: usize = 1024;
 pub struct Broker {
     /// The host name or IP address.
     pub host: String,
-    /// The AMQP port; 5672 by default.
+    /// The port; 5672 by default, and 5671 with TLS.
     pub port: u16,
     /// The virtual host; `/` by default.
     pub vhost: String,
+    /// The trusted certificate authorities. `None`, the default, disables TLS.
+    pub tls: Option<CaCertificates>,
 }
 
 impl Broker {
     /// Returns the address of the broker on a host, with the default port and virtual host.
     pub fn at(host: impl Into<String>) -> Self {
-        Self { host: host.into(), port: 5672, vhost: "/".to_owned() }
+        Self { host: host.into(), port: 5672, vhost: "/".to_owned(), tls: None }
+    }
+
+    /// Enables TLS and sets the port to 5671. The broker must present a certificate of a trusted
+    /// authority for its [`host`](Self::host).
+    #[must_use]
+    pub fn with_tls(self, trusted: CaCertificates) -> Self {
+        Self { port: 5671, tls: Some(trusted), ..self }
+    }
+
+    /// Warns if the connection is not encrypted.
+    pub(crate) fn warn_without_tls(&self) {
+        if self.tls.is_none() {
+            tracing::warn!(
+                host = self.host,
+                "the connection to the message broker is not encrypted: an eavesdropper can read the login"
+            );
+        }
     }
 }
 
@@ -142,7 +166,7 @@ impl ConnectionPool {
         let mut logins = self.logins.lock().clone();
         let mut last = Error::invalid("there is no login for the message broker");
         while let Some(login) = logins.pop() {
-            let connecting = connect_untraced(self.uri(login));
+            let connecting = connect_untraced(self.uri(login), self.broker.clone());
             last = match timeout(METHOD_TIMEOUT, connecting).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) if is_login_rejected(&error) => unreachable(error),
@@ -174,15 +198,17 @@ thread_local! {
 }
 
 /// Connects with lapin's tracing disabled, because TRACE logs the password.
-async fn connect_untraced(uri: AMQPUri) -> lapin::Result<Connection> {
-    let connect = async |uri: AMQPUri, runtime| {
+async fn connect_untraced(uri: AMQPUri, broker: Broker) -> lapin::Result<Connection> {
+    let connect = async move |_, _| {
         // This runs on the thread of the connection, for which tracing stays disabled until it
         // ends.
         TRACING_DISABLED.set(Some(dispatcher::set_default(&Dispatch::none())));
-        let opened = uri.connect_with_config_async(OwnedTLSConfig::default().as_ref(), &runtime).await;
-        opened.map_err(lapin::Error::from)
+        // The caller's timeout does not end this.
+        let stream = timeout(METHOD_TIMEOUT, stream::connect(&broker)).await.map_err(io::Error::from)??;
+        Ok(AsyncTcpStream::Plain(stream))
     };
-    Connection::connector(uri, default_runtime()?, connect, ConnectionProperties::default()).await
+    let runtime = Runtime::new(RuntimeParts::new(Tokio::current(), StreamReactor(Tokio::current())));
+    Connection::connector(uri, runtime, connect, ConnectionProperties::default()).await
 }
 
 fn is_login_rejected(error: &lapin::Error) -> bool {

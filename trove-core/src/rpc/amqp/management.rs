@@ -3,11 +3,15 @@
 use std::{fmt, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, Method, StatusCode, Url};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+#[cfg(feature = "amqp-tls")]
+use tokio_rustls::rustls::RootCertStore;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "amqp-tls")]
+use super::certificates::{CaCertificates, client_config};
 use crate::{
     error::{Error, Result},
     id::InstanceId,
@@ -48,16 +52,49 @@ impl Management {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](crate::error::Kind::Invalid) if `url` is not an HTTP URL.
+    /// [`Invalid`](crate::error::Kind::Invalid) if `url` is not an HTTP URL. An HTTPS URL needs
+    /// [`with_tls`](Self::with_tls).
     pub fn new(url: &str, vhost: impl Into<String>, login: BrokerLogin) -> Result<Self> {
-        let invalid = || Error::invalid("the URL of the RabbitMQ management API must be like http://broker:15672");
+        #[cfg(not(feature = "amqp-tls"))]
+        let client = Client::builder();
+        // Otherwise a client would need the authorities of the system, although it does not use them.
+        #[cfg(feature = "amqp-tls")]
+        let client = Client::builder().tls_backend_preconfigured(client_config(RootCertStore::empty())?);
+        Self::build(url, "http", client, (vhost.into(), login))
+    }
+
+    /// Creates a client like [`new`](Self::new) at an HTTPS URL, such as `https://broker:15671`. The
+    /// server must present a certificate of a trusted authority for the host of the URL.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](crate::error::Kind::Invalid) if `url` is not an HTTPS URL.
+    #[cfg(feature = "amqp-tls")]
+    pub fn with_tls(url: &str, trusted: &CaCertificates, vhost: impl Into<String>, login: BrokerLogin) -> Result<Self> {
+        let client = Client::builder().tls_backend_preconfigured(trusted.client().as_ref().clone()).https_only(true);
+        Self::build(url, "https", client, (vhost.into(), login))
+    }
+
+    fn build(url: &str, scheme: &str, client: ClientBuilder, (vhost, login): (String, BrokerLogin)) -> Result<Self> {
+        let invalid =
+            || Error::invalid(format!("the URL of the RabbitMQ management API must be like {scheme}://broker:15672"));
         let url = Url::parse(url).map_err(|_| invalid())?;
-        if url.cannot_be_a_base() || !url.scheme().starts_with("http") {
+        if url.cannot_be_a_base() || url.scheme() != scheme {
             return Err(invalid());
         }
-        let client = Client::builder().timeout(REQUEST_TIMEOUT).build();
+        let client = client.timeout(REQUEST_TIMEOUT).build();
         let client = client.map_err(|error| Error::internal("could not build the HTTP client").with_source(error))?;
-        Ok(Self { client, url, vhost: vhost.into(), login })
+        Ok(Self { client, url, vhost, login })
+    }
+
+    /// Warns if requests are not encrypted.
+    pub(super) fn warn_without_tls(&self) {
+        if self.url.scheme() != "https" {
+            tracing::warn!(
+                host = self.url.host_str(),
+                "requests to the RabbitMQ management API are not encrypted: an eavesdropper can read the login"
+            );
+        }
     }
 
     /// Creates the user of a guest with the permissions and limits it needs, or updates an existing

@@ -12,6 +12,7 @@
 //! Unroutable frames go to a queue of length zero, which rejects them, rather than being returned
 //! as `mandatory`: a `basic.return` does not identify its frame among those in flight.
 
+mod certificates;
 mod connection;
 mod consumer;
 #[cfg(feature = "amqp-management")]
@@ -19,6 +20,7 @@ mod management;
 mod publisher;
 #[cfg(feature = "amqp-management")]
 mod rabbitmq;
+mod stream;
 
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
+pub use certificates::CaCertificates;
 pub use connection::Broker;
 #[cfg(feature = "amqp-management")]
 pub use management::Management;
@@ -52,8 +55,8 @@ const NOWHERE: &str = "trove.nowhere";
 
 /// The transport over a RabbitMQ broker, version 3.10 or later. Clones share their connections.
 ///
-/// It connects on first use and reconnects as needed. Connections are not encrypted; frames are
-/// sealed, but logins are not. A frame is in flight until the broker confirms it or the connection
+/// It connects on first use and reconnects as needed. Frames are sealed, but logins are encrypted
+/// only [with TLS](Broker::with_tls) (feature `amqp-tls`). A frame is in flight until the broker confirms it or the connection
 /// breaks. Frames are transient: a broker that restarts keeps the queues and loses the frames. An
 /// [`RpcClient`](super::RpcClient) then resends its calls, and notifications report state that is
 /// reported again.

@@ -27,7 +27,8 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct RabbitMq {
-    broker: Broker,
+    /// The address at which guests connect.
+    guest_broker: Broker,
     control: Amqp,
     management: Management,
 }
@@ -36,7 +37,19 @@ impl RabbitMq {
     /// Creates a message broker from its address, the login of the control plane and its management
     /// API. Must be called within a Tokio runtime.
     pub fn new(broker: Broker, control: BrokerLogin, management: Management) -> Self {
-        Self { control: Amqp::new(broker.clone(), control), broker, management }
+        broker.warn_without_tls();
+        management.warn_without_tls();
+        let guest_broker = broker.clone();
+        Self { control: Amqp::new(broker, control), guest_broker, management }
+    }
+
+    /// Sets the address at which guests connect to the broker, if it is another one on their network.
+    /// The default is the address of the control plane. A remote agent reads the address when it
+    /// starts.
+    #[must_use]
+    pub fn guest_broker(self, broker: Broker) -> Self {
+        broker.warn_without_tls();
+        Self { guest_broker: broker, ..self }
     }
 }
 
@@ -48,7 +61,7 @@ impl MessageBroker for RabbitMq {
 
     async fn authorize(&self, instance: InstanceId, login: &BrokerLogin) -> Result<BrokerEndpoint> {
         self.management.ensure_guest(instance, login).await?;
-        Ok(BrokerEndpoint::Amqp(self.broker.clone()))
+        Ok(BrokerEndpoint::Amqp(self.guest_broker.clone()))
     }
 
     async fn revoke(&self, user: &str) -> Result<()> {
