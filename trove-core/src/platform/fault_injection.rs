@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{AgentSetup, Compute, Ensured, Networks, Placement, Platform, Volumes};
+use super::{AgentSetup, Compute, EndpointRequest, Ensured, Networks, Placement, Platform, Volumes};
 use crate::{
     error::Result,
     id::InstanceId,
@@ -45,10 +45,10 @@ impl Volumes for FaultInjecting {
 
 #[async_trait]
 impl Networks for FaultInjecting {
-    async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>> {
-        let arguments = (instance, public);
+    async fn ensure_endpoint(&self, instance: InstanceId, request: EndpointRequest) -> Result<Ensured<Endpoint>> {
+        let arguments = (instance, request);
         let call = call("ensure_endpoint", &arguments);
-        self.injector.run(&call, &|| self.inner.networks.ensure_endpoint(instance, public)).await
+        self.injector.run(&call, &|| self.inner.networks.ensure_endpoint(instance, request)).await
     }
 
     async fn release_endpoint(&self, instance: InstanceId) -> Result<()> {

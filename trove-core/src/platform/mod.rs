@@ -40,6 +40,16 @@ pub enum Ensured<T> {
     Pending(Duration),
 }
 
+/// What an instance needs of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointRequest {
+    /// Whether the endpoint is reachable from other machines.
+    pub public: bool,
+    /// The port that clients of the engine expect. The endpoint has this port if the platform can
+    /// provide it.
+    pub port: u16,
+}
+
 /// Manages volumes.
 #[async_trait]
 pub trait Volumes: Send + Sync {
@@ -54,9 +64,8 @@ pub trait Volumes: Send + Sync {
 /// Manages endpoints.
 #[async_trait]
 pub trait Networks: Send + Sync {
-    /// Ensures that the instance has an endpoint and returns the same one at every call. A `public`
-    /// endpoint is reachable from other machines.
-    async fn ensure_endpoint(&self, instance: InstanceId, public: bool) -> Result<Ensured<Endpoint>>;
+    /// Ensures that the instance has an endpoint and returns the same one at every call.
+    async fn ensure_endpoint(&self, instance: InstanceId, request: EndpointRequest) -> Result<Ensured<Endpoint>>;
 
     /// Releases the endpoint of the instance.
     async fn release_endpoint(&self, instance: InstanceId) -> Result<()>;

@@ -12,7 +12,7 @@ use crate::{
     id::InstanceId,
     lifecycle::State,
     model::{AssignedSettings, NewDatabase, NewUser, OperationStatus, UserName},
-    platform::Ensured,
+    platform::{EndpointRequest, Ensured},
     secret::{MasterKeys, Sealed},
     store::InstanceChange,
 };
@@ -125,7 +125,9 @@ impl Flow for CreateInstance {
                 Ok(control.platform.volumes.ensure_volume(instance.id, instance.volume).await?.into())
             }
             CreateStep::Endpoint => {
-                match control.platform.networks.ensure_endpoint(instance.id, instance.public).await? {
+                let port = control.guests.driver(&instance.datastore)?.manifest().port;
+                let request = EndpointRequest { public: instance.public, port };
+                match control.platform.networks.ensure_endpoint(instance.id, request).await? {
                     Ensured::Ready(endpoint) => cx.change.endpoint = Some(Some(endpoint)),
                     Ensured::Pending(pause) => return Ok(Next::Wait(pause)),
                 }

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     id::{InstanceId, OperationId},
     model::{ByteSize, DatastoreVersion, Flavor, Instance, ParameterCatalog, gib},
-    platform::{Ensured, Placement},
+    platform::{EndpointRequest, Ensured, Placement},
     time::Timestamp,
 };
 
@@ -149,7 +149,8 @@ impl ControlPlane {
         instance.image.clone_from(&version.image);
         let platform = &self.platform;
         ready(async || platform.volumes.ensure_volume(id, VOLUME).await).await?;
-        let endpoint = ready(async || platform.networks.ensure_endpoint(id, false).await).await?;
+        let request = EndpointRequest { public: false, port: driver.manifest().port };
+        let endpoint = ready(async || platform.networks.ensure_endpoint(id, request).await).await?;
         let placed = ready(async || platform.compute.ensure_compute(&instance, &endpoint, None).await).await?;
         let Placement::InProcess(mut host) = placed else {
             return Err(Error::unsupported(

@@ -10,7 +10,7 @@ use trove_core::{
     error::{Error, Result},
     id::InstanceId,
     model::{ByteSize, Flavor, Instance, mib},
-    platform::{Compute, Ensured, Networks, Placement, Volumes},
+    platform::{Compute, EndpointRequest, Ensured, Networks, Placement, Volumes},
     time::Timestamp,
 };
 
@@ -140,7 +140,8 @@ impl DriverTestbed for DockerTestbed {
     async fn allocate(&self) -> Result<GuestHost> {
         let instance = self.instance().await?;
         self.local.ensure_volume(instance.id, instance.volume).await?;
-        let Ensured::Ready(endpoint) = self.local.ensure_endpoint(instance.id, false).await? else {
+        let request = EndpointRequest { public: false, port: self.driver.manifest().port };
+        let Ensured::Ready(endpoint) = self.local.ensure_endpoint(instance.id, request).await? else {
             return Err(pending());
         };
         let placed = self.local.ensure_compute(&instance, &endpoint, None).await?;

@@ -42,9 +42,9 @@ impl Compute for LocalPlatform {
         host.server = server_identity(instance.id);
         host.network = self.0.network();
         host.endpoint = endpoint.clone();
-        let (local, id, port) = (Arc::clone(&self.0), instance.id, endpoint.port);
+        let (local, id, endpoint) = (Arc::clone(&self.0), instance.id, endpoint.clone());
         blocking(move || {
-            if !local.volume(id).exists() || !local.has_port(id, port)? {
+            if !local.volume(id).exists() || !local.has_endpoint(id, &endpoint)? {
                 return Err(Error::conflict("compute was requested before the volume and the endpoint"));
             }
             let made = fs::create_dir_all(&directory).and_then(|()| own(&directory, None, None, 0o700));

@@ -7,7 +7,7 @@ use crate::container::{SCOPE_LABEL, blocking, failed};
 
 impl LocalPlatform {
     /// Lists everything that instances have on this host, in words: containers, the network,
-    /// volumes, agents' directories, ports, and what is still being deleted. Empty if there are no
+    /// volumes, agents' directories, endpoints, and what is still being deleted. Empty if there are no
     /// instances.
     pub async fn inventory(&self) -> Result<Vec<String>> {
         let (docker, network) = (&self.0.docker, self.0.network());
@@ -18,7 +18,7 @@ impl LocalPlatform {
         }
         let root = self.0.root.clone();
         let files = blocking(move || {
-            let parts = [("volumes", "volume"), ("guests", "guest"), ("ports", "port"), ("trash", "trash")];
+            let parts = [("volumes", "volume"), ("guests", "guest"), ("endpoints", "endpoint"), ("trash", "trash")];
             let listed = parts.iter().map(|(part, what)| {
                 let directory = root.join(part);
                 names(&directory, what).map_err(|error| failed("list", &directory, error))
@@ -30,7 +30,7 @@ impl LocalPlatform {
     }
 }
 
-/// Lists a directory, except the draft of a port reservation.
+/// Lists a directory, except the draft of a reservation.
 pub(super) fn names(directory: &Path, what: &str) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {

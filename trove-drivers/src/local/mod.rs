@@ -3,12 +3,12 @@
 //! Everything of an instance is below one directory and is found by the instance's id:
 //!
 //! ```text
-//! <root>/lock              held locked while a process uses the directory
-//! <root>/volumes/<id>/     the volume
-//! <root>/guests/<id>/      the agent's own directory: configuration, sockets
-//! <root>/ports/<port>      the owner of the port
-//! <root>/shared/           shared between instances and reproducible: data templates
-//! <root>/trash/            what is being deleted; swept at the next start
+//! <root>/lock                  held locked while a process uses the directory
+//! <root>/volumes/<id>/         the volume
+//! <root>/guests/<id>/          the agent's own directory: configuration, sockets
+//! <root>/endpoints/<address>   the owner of the address
+//! <root>/shared/               shared between instances and reproducible: data templates
+//! <root>/trash/                what is being deleted; swept at the next start
 //! ```
 //!
 //! The agent runs in this process or, if there is a message broker and an [agent
@@ -76,8 +76,8 @@ struct LocalState {
     scope: String,
     docker: Docker,
     ports: RangeInclusive<u16>,
-    /// Held by the one call at a time that reserves or releases a port.
-    port_claims: parking_lot::Mutex<networks::PortClaims>,
+    /// Held by the one call at a time that reserves or releases an address.
+    claims: parking_lot::Mutex<networks::Claims>,
     trash: Trash,
     agents: Option<AgentSupervisors>,
     _lock: File,
@@ -134,7 +134,8 @@ impl LocalPlatformBuilder {
         self
     }
 
-    /// Assigns ports from this range to instances. The default is 20000 to 29999.
+    /// Assigns ports from this range to public instances, and to private ones if the port of their
+    /// engine is taken. The default is 20000 to 29999.
     #[must_use]
     pub fn ports(mut self, ports: RangeInclusive<u16>) -> Self {
         self.ports = ports;
@@ -182,18 +183,18 @@ impl LocalPlatformBuilder {
             .transpose()?;
         let root = make_root(&self.root)?;
         let lock = lock(&root)?;
-        for part in ["volumes", "guests", "ports", "shared"] {
+        for part in ["volumes", "guests", "endpoints", "shared"] {
             let path = root.join(part);
             make_private(&path).map_err(|error| failed("create the directory", &path, error))?;
         }
         let trash = Trash::swept(root.join("trash"))?;
-        let ports = root.join("ports");
-        networks::remove_draft(&ports)
-            .map_err(|error| failed("remove a draft of a port reservation", &ports, error))?;
+        let endpoints = root.join("endpoints");
+        networks::remove_draft(&endpoints)
+            .map_err(|error| failed("remove a draft of a reservation", &endpoints, error))?;
         let scope = short_hash(root.as_os_str().as_encoded_bytes());
-        let (docker, ports, port_claims) = (self.docker, self.ports, Default::default());
-        let inner = LocalState { root, scope, docker, ports, port_claims, trash, agents, _lock: lock };
-        inner.claim_reserved_ports()?;
+        let (docker, ports, claims) = (self.docker, self.ports, Default::default());
+        let inner = LocalState { root, scope, docker, ports, claims, trash, agents, _lock: lock };
+        inner.claim_reserved()?;
         Ok(LocalPlatform(Arc::new(inner)))
     }
 }
@@ -218,8 +219,8 @@ impl LocalState {
         self.root.join("shared")
     }
 
-    fn ports_directory(&self) -> PathBuf {
-        self.root.join("ports")
+    fn endpoints(&self) -> PathBuf {
+        self.root.join("endpoints")
     }
 
     fn network(&self) -> String {
@@ -351,7 +352,7 @@ mod tests {
         assert_eq!((mode(&given), mode(&given.join("volumes"))), (0o755, 0o700));
         let made = directory.path().join("made");
         drop(LocalPlatform::connect(&made).unwrap());
-        for part in ["", "volumes", "guests", "ports", "shared", "trash"] {
+        for part in ["", "volumes", "guests", "endpoints", "shared", "trash"] {
             assert_eq!(mode(&made.join(part)), 0o700, "{part}");
         }
     }

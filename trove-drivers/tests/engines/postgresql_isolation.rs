@@ -63,7 +63,9 @@ async fn assert_confined(fixture: &Fixture) {
         assert_eq!(labels.get(&format!("io.trove.{label}")).map(String::as_str), Some(value));
     }
     let ports = found.network_settings.unwrap().ports.unwrap();
-    assert_eq!(ports["5432/tcp"].as_ref().unwrap()[0].host_ip.as_deref(), Some("127.0.0.1"));
+    let published = &ports["5432/tcp"].as_ref().unwrap()[0];
+    assert_eq!(published.host_ip.as_ref(), Some(&fixture.host.endpoint.host));
+    assert!(fixture.host.endpoint.host.starts_with("127."));
     let volume = fs::metadata(&fixture.host.volume).unwrap();
     assert_eq!((volume.uid(), volume.mode() & 0o777), (server.uid, 0o700));
     for user in ["trove_admin", "postgres", "server"] {

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     id::InstanceId,
     model::{ByteSize, Condition, Flavor, Health, Instance, Problem, UserName, mib},
-    platform::{Compute, Ensured, Networks, Placement, Volumes},
+    platform::{Compute, EndpointRequest, Ensured, Networks, Placement, Volumes},
     time::Timestamp,
 };
 
@@ -67,7 +67,8 @@ impl DriverTestbed for MemoryTestbed {
         instance.version_number.clone_from(&version.name);
         instance.image.clone_from(&version.image);
         platform.ensure_volume(id, instance.volume).await?;
-        let Ensured::Ready(endpoint) = platform.ensure_endpoint(id, false).await? else {
+        let request = EndpointRequest { public: false, port: self.driver.manifest().port };
+        let Ensured::Ready(endpoint) = platform.ensure_endpoint(id, request).await? else {
             return Err(server_not_found());
         };
         for _ in 0..2 {

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     id::InstanceId,
     model::{ByteSize, Endpoint, Instance, gib},
-    platform::{AgentSetup, Compute, Ensured, Networks, Placement, Platform, Volumes},
+    platform::{AgentSetup, Compute, EndpointRequest, Ensured, Networks, Placement, Platform, Volumes},
 };
 
 /// The maximum size of a volume.
@@ -57,7 +57,7 @@ impl Volumes for MemoryPlatform {
 
 #[async_trait]
 impl Networks for MemoryPlatform {
-    async fn ensure_endpoint(&self, instance: InstanceId, _public: bool) -> Result<Ensured<Endpoint>> {
+    async fn ensure_endpoint(&self, instance: InstanceId, _request: EndpointRequest) -> Result<Ensured<Endpoint>> {
         self.0
             .call(|world| {
                 if !world.endpoints.contains_key(&instance) {

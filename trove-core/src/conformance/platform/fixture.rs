@@ -11,7 +11,7 @@ use crate::{
     guest,
     id::InstanceId,
     model::{Endpoint, Instance},
-    platform::{AgentSetup, Ensured, Placement, Platform},
+    platform::{AgentSetup, EndpointRequest, Ensured, Placement, Platform},
     secret::ExposeSecret,
 };
 
@@ -19,6 +19,8 @@ use crate::{
 const DELETION_TIMEOUT: Duration = Duration::from_secs(120);
 /// The interval at which leftovers are listed.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The port that endpoints are requested with.
+const PORT: u16 = 7770;
 /// The maximum number of awaits at which a call is dropped.
 const CANCELLATION_POINTS: usize = 12;
 
@@ -86,7 +88,8 @@ impl PlatformFixture {
     /// Ensures its endpoint.
     pub(super) async fn ensure_endpoint(&self, instance: &Instance) -> Endpoint {
         let platform = self.platform();
-        ready("endpoint", || platform.networks.ensure_endpoint(instance.id, instance.public)).await
+        let request = EndpointRequest { public: instance.public, port: PORT };
+        ready("endpoint", || platform.networks.ensure_endpoint(instance.id, request)).await
     }
 
     /// Ensures its compute. Requires its volume and endpoint.

@@ -16,7 +16,7 @@ use trove_core::{
     datastore::{Accounts, Cx, Datastore, GuestHost, Prepare},
     id::{InstanceId, OperationId},
     model::{ByteSize, Condition, Flavor, Health, Instance, NewDatabase, NewUser, Observed, PageRequest},
-    platform::{Compute, Ensured, Networks, Placement, Platform, Volumes},
+    platform::{Compute, EndpointRequest, Ensured, Networks, Placement, Platform, Volumes},
     time::Timestamp,
 };
 use trove_drivers::LocalPlatform;
@@ -121,7 +121,7 @@ impl Fixture {
         }
         assert_eq!(container_ids(self.local.scope()).await, Vec::<String>::new());
         assert_eq!(network_ids(self.local.scope()).await, Vec::<String>::new());
-        for part in ["volumes", "guests", "ports", "trash"] {
+        for part in ["volumes", "guests", "endpoints", "trash"] {
             let left: Vec<_> = std::fs::read_dir(self.directory.path().join("root").join(part)).unwrap().collect();
             assert!(left.is_empty(), "{part}: {left:?}");
         }
@@ -145,7 +145,8 @@ pub async fn allocate_host(local: &LocalPlatform, id: InstanceId, engine: Engine
     instance.version_number = engine.version.to_owned();
     instance.image = engine.image();
     assert_eq!(local.ensure_volume(id, instance.volume).await.unwrap(), Ensured::Ready(()));
-    let Ensured::Ready(endpoint) = local.ensure_endpoint(id, false).await.unwrap() else { panic!("pending") };
+    let request = EndpointRequest { public: false, port: engine.driver().manifest().port };
+    let Ensured::Ready(endpoint) = local.ensure_endpoint(id, request).await.unwrap() else { panic!("pending") };
     let placed = local.ensure_compute(&instance, &endpoint, None).await.unwrap();
     let Ensured::Ready(Placement::InProcess(host)) = placed else { panic!("pending") };
     *host
