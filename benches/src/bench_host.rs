@@ -96,6 +96,9 @@ impl Drop for BenchHost {
         let filter = format!("label={LABEL}={}", self.platform.scope());
         remove(&["ps", "--all", "--quiet", "--filter", &filter], &["rm", "--force", "--volumes"]);
         remove(&["network", "ls", "--quiet", "--filter", &filter], &["network", "rm"]);
+        // It exists only if this process is root and an instance was not deleted.
+        let table = format!("trove-{}", self.platform.scope());
+        let _ = Command::new("nft").args(["delete", "table", "inet", &table]).output();
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Tests create everything below the directory that the run sets as `TMPDIR`. Containers and
 //! networks of the library carry the directory of their instance in the label `io.trove.directory`,
-//! those of tests a directory of the test. So what belongs to this run is recognized by a path
+//! those of tests a directory of the test, and a packet filter that of its platform in the comment. So what belongs to this run is recognized by a path
 //! below its directory, and other runs and services are never touched.
 //!
 //! A run holds a lock in its directory. A directory whose lock is free belongs to a run that was
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::command::{Command, process_tree};
 use crate::docker::docker;
 use crate::error::{Error, Result, all_ok};
+use crate::machine;
 
 /// The start of the names of the directories.
 const PREFIX: &str = "trove-test-";
@@ -44,12 +45,14 @@ pub(crate) struct TestDirectory {
     _lock: File,
 }
 
-/// The leftovers of tests: containers, networks and images by id with their names, and processes.
+/// The leftovers of tests: containers, networks and images by id with their names, tables of the
+/// packet filter, and processes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Leftovers {
     containers: BTreeMap<String, String>,
     networks: BTreeMap<String, String>,
     images: BTreeMap<String, String>,
+    tables: Vec<String>,
     processes: Vec<String>,
 }
 
@@ -140,6 +143,7 @@ impl TestDirectory {
             containers: self.below(&containers),
             networks: self.below(&networks),
             images: self.below(&labelled_images()?),
+            tables: self.tables(&packet_filter_tables()?),
             processes,
         })
     }
@@ -153,6 +157,21 @@ impl TestDirectory {
         });
         let ours = rows.filter(|(_, _, paths)| paths.split(',').any(|path| Path::new(path).starts_with(&self.path)));
         ours.map(|(id, name, _)| (id.to_owned(), name.to_owned())).collect()
+    }
+
+    /// Returns the names of the tables in a listing whose comments are paths below this directory.
+    fn tables(&self, listing: &str) -> Vec<String> {
+        let (mut table, mut ours) = ("", Vec::new());
+        for line in listing.lines().map(str::trim) {
+            if let Some(name) = line.strip_prefix("table inet ") {
+                table = name.trim_end_matches(" {");
+            } else if let Some(comment) = line.strip_prefix("comment ")
+                && Path::new(comment.trim_matches('"')).starts_with(&self.path)
+            {
+                ours.push(table.to_owned());
+            }
+        }
+        ours
     }
 
     /// Returns true if a process belongs to this directory: its command line has a path below it, as
@@ -199,22 +218,33 @@ impl Leftovers {
         let containers = self.containers.keys().map(|id| docker(["rm", "--force", "--volumes", id]));
         let networks = self.networks.keys().map(|id| docker(["network", "rm", id]));
         let images = self.images.keys().map(|id| docker(["rmi", "--force", id]));
-        all_ok(containers.chain(networks).chain(images).filter_map(|command| command.output().err()))
+        let tables = self.tables.iter().map(|name| Command::new("nft").args(["delete", "table", "inet", name]));
+        all_ok(containers.chain(networks).chain(images).chain(tables).filter_map(|command| command.output().err()))
     }
 }
 
 impl fmt::Display for Leftovers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |things: &BTreeMap<String, String>| things.values().cloned().collect();
-        let kinds: [(Vec<String>, _); 4] = [
+        let kinds: [(Vec<String>, _); 5] = [
             (names(&self.containers), "container"),
             (names(&self.networks), "network"),
             (names(&self.images), "image"),
+            (self.tables.clone(), "packet filter"),
             (self.processes.clone(), "process"),
         ];
         let listed = kinds.iter().filter(|(names, _)| !names.is_empty());
         let listed: Vec<_> = listed.map(|(names, kind)| format!("{kind} {}", names.join(", "))).collect();
         f.write_str(&listed.join(" and "))
+    }
+}
+
+/// Returns the tables of the packet filter; none if this process cannot create any.
+fn packet_filter_tables() -> Result<String> {
+    if machine::is_root() && machine::has_program("nft") {
+        Command::new("nft").args(["list", "ruleset", "inet"]).output()
+    } else {
+        Ok(String::new())
     }
 }
 
@@ -256,6 +286,18 @@ mod tests {
         );
         let leftovers = Leftovers { containers: run.below(&listing), ..Leftovers::default() };
         assert_eq!(leftovers.to_string(), "container by-label, by-mount");
+    }
+
+    #[test]
+    fn packet_filters_are_recognized_by_their_comments() {
+        let run = TestDirectory::create().unwrap();
+        let listing = format!(
+            "table inet other {{\n\tchain input {{\n\t}}\n}}\n\
+             table inet service {{\n\tcomment \"/var/lib/databases\"\n}}\n\
+             table inet ours {{\n\tcomment \"{}/.tmpA/root\"\n\tchain input {{\n\t}}\n}}\n",
+            run.path().display()
+        );
+        assert_eq!(run.tables(&listing), ["ours"]);
     }
 
     #[test]

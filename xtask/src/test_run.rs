@@ -100,19 +100,22 @@ struct Prepared {
     images: Vec<AvailableImage>,
 }
 
-/// Builds the tests and makes the engine, the images and the registry program available.
+/// Builds the tests and makes the engine, the images and other programs available.
 fn prepare(report: &mut Report) -> Result<Prepared> {
     let programs = report.stage("building the tests", test_programs::build)?;
     let _lock = machine::lock_setup()?;
     report.stage("docker engine", docker::ensure)?;
     let images = report.stage("images", images::ensure_all)?;
-    report.stage("registry", ensure_registry)?;
+    report.stage("programs", ensure_programs)?;
     report.stage("killed runs", TestDirectory::remove_abandoned)?;
     Ok(Prepared { programs, images })
 }
 
-/// Makes a registry program available, for a test that pulls from a registry with authentication.
-fn ensure_registry() -> Result<()> {
+/// Makes the programs available that tests start.
+fn ensure_programs() -> Result<()> {
+    if machine::is_root() && !["nft", "ip", "sysctl"].into_iter().all(machine::has_program) {
+        machine::apt_install("nftables iproute2 procps", "testing the isolation of networks")?;
+    }
     let named = env::var_os(REGISTRY_VARIABLE).is_some_and(|program| !program.is_empty());
     if named || machine::has_program("docker-registry") {
         return Ok(());

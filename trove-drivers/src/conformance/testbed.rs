@@ -205,6 +205,9 @@ impl Drop for DockerTestbed {
         if let Ok(Err(error)) = removed.join() {
             tracing::error!(error = error.report(), "failed to remove containers of the conformance suite");
         }
+        if let Err(error) = self.local.remove_firewall() {
+            tracing::error!(error = error.report(), "failed to remove the packet filter of the conformance suite");
+        }
         self.file_systems.unmount_all();
     }
 }

@@ -297,6 +297,8 @@ impl ContainerSpec {
             }),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             network_mode: Some(network_mode),
+            // The daemon would resolve names for the server in the network of the host.
+            dns: Some(vec!["127.0.0.1".to_owned()]),
             port_bindings,
             ..Default::default()
         };

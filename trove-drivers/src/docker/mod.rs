@@ -20,6 +20,7 @@ pub(crate) use container::{
 };
 use error::{DockerRequest, translate};
 pub(crate) use events::EventWaiter;
+pub(crate) use network::interface_name;
 
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 

@@ -58,7 +58,7 @@ impl Docker {
     }
 }
 
-/// Interface names have at most 15 characters.
-fn interface_name(network: &str) -> String {
+/// Returns the name of the interface of a network, which has at most 15 characters.
+pub(crate) fn interface_name(network: &str) -> String {
     format!("trv{}", short_hash(network.as_bytes()))
 }

@@ -1,4 +1,4 @@
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::Arc};
 
 use trove_core::error::Result;
 
@@ -7,7 +7,7 @@ use crate::container::{SCOPE_LABEL, blocking, failed};
 
 impl LocalPlatform {
     /// Lists everything that instances have on this host, in words: containers, the network,
-    /// volumes, agents' directories, endpoints, and what is still being deleted. Empty if there are no
+    /// its packet filter, volumes, agents' directories, endpoints, and what is still being deleted. Empty if there are no
     /// instances.
     pub async fn inventory(&self) -> Result<Vec<String>> {
         let (docker, network) = (&self.0.docker, self.0.network());
@@ -16,14 +16,16 @@ impl LocalPlatform {
         if docker.has_network(&network).await? {
             found.push(format!("network {network}"));
         }
-        let root = self.0.root.clone();
+        let local = Arc::clone(&self.0);
         let files = blocking(move || {
             let parts = [("volumes", "volume"), ("guests", "guest"), ("endpoints", "endpoint"), ("trash", "trash")];
             let listed = parts.iter().map(|(part, what)| {
-                let directory = root.join(part);
+                let directory = local.root.join(part);
                 names(&directory, what).map_err(|error| failed("list", &directory, error))
             });
-            listed.collect::<Result<Vec<_>>>().map(|lists| lists.concat())
+            let mut found = listed.collect::<Result<Vec<_>>>()?.concat();
+            found.extend(local.firewall.found()?.map(|table| format!("packet filter {table}")));
+            Ok(found)
         });
         found.extend(files.await?);
         Ok(found)

@@ -16,9 +16,13 @@
 //! its configuration is `guests/<id>/agent.json`, and while it is running it holds the lock of
 //! `guests/<id>/agent.lock`. Containers, networks and labels carry the scope of the directory, so
 //! that several platforms can share one Docker Engine.
+//!
+//! The network of the servers and the nftables table that isolates them are both called
+//! `trove-<scope>`. They are made with the first instance and removed with the last one.
 
 mod agents;
 mod compute;
+mod firewall;
 mod inventory;
 mod networks;
 mod trash;
@@ -32,6 +36,8 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use trove_core::{
@@ -41,7 +47,7 @@ use trove_core::{
     platform::Platform,
 };
 
-use self::{agents::AgentSupervisors, trash::Trash};
+use self::{agents::AgentSupervisors, firewall::Firewall, trash::Trash};
 use crate::{
     container::{failed, open_lock_file, own},
     docker::Docker,
@@ -50,6 +56,11 @@ use crate::{
 
 /// Marks a directory as a platform's. It is created before anything else in it.
 const LOCK: &str = "lock";
+
+/// How long the directory may stay locked after its platform was dropped: a process that this one
+/// starts at the same time has a copy of the lock until it executes its program.
+const LOCK_GRACE: Duration = Duration::from_secs(2);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The default range of ports for instances.
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
@@ -78,6 +89,7 @@ struct LocalState {
     ports: RangeInclusive<u16>,
     /// Held by the one call at a time that reserves or releases an address.
     claims: parking_lot::Mutex<networks::Claims>,
+    firewall: Firewall,
     trash: Trash,
     agents: Option<AgentSupervisors>,
     _lock: File,
@@ -117,6 +129,12 @@ impl LocalPlatform {
             agent_program: None,
             agent_environment: Vec::new(),
         }
+    }
+
+    /// Removes the packet filter.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn remove_firewall(&self) -> Result<()> {
+        self.0.firewall.remove()
     }
 
     /// Returns the value of the label `io.trove.scope` on the containers and networks of this
@@ -193,7 +211,8 @@ impl LocalPlatformBuilder {
             .map_err(|error| failed("remove a draft of a reservation", &endpoints, error))?;
         let scope = short_hash(root.as_os_str().as_encoded_bytes());
         let (docker, ports, claims) = (self.docker, self.ports, Default::default());
-        let inner = LocalState { root, scope, docker, ports, claims, trash, agents, _lock: lock };
+        let firewall = Firewall::open(&network_name(&scope), &root, !networks::reservations(&endpoints)?.is_empty())?;
+        let inner = LocalState { root, scope, docker, ports, claims, firewall, trash, agents, _lock: lock };
         inner.claim_reserved()?;
         Ok(LocalPlatform(Arc::new(inner)))
     }
@@ -224,8 +243,13 @@ impl LocalState {
     }
 
     fn network(&self) -> String {
-        format!("trove-{}", self.scope)
+        network_name(&self.scope)
     }
+}
+
+/// Returns the name of the network and of the table of the packet filter.
+fn network_name(scope: &str) -> String {
+    format!("trove-{scope}")
 }
 
 /// Returns the user that the server of an instance runs as: a user of its own if this process is
@@ -284,13 +308,17 @@ fn make_private(path: &Path) -> io::Result<()> {
 }
 
 fn lock(root: &Path) -> Result<File> {
-    let file = open_lock_file(&root.join(LOCK)).map_err(|error| failed("lock the directory", root, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::conflict(format!("directory {} is in use by another process", root.display())))
+    let (file, since) = (open_lock_file(&root.join(LOCK)), Instant::now());
+    let file = file.map_err(|error| failed("lock the directory", root, error))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_GRACE => thread::sleep(LOCK_POLL_INTERVAL),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::conflict(format!("directory {} is in use by another process", root.display())));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock the directory", root, error)),
         }
-        Err(TryLockError::Error(error)) => Err(failed("lock the directory", root, error)),
     }
 }
 

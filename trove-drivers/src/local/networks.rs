@@ -74,7 +74,11 @@ impl Networks for LocalPlatform {
     async fn ensure_endpoint(&self, instance: InstanceId, request: EndpointRequest) -> Result<Ensured<Endpoint>> {
         let local = Arc::clone(&self.0);
         blocking(move || {
-            let reserved = local.reserve(&mut local.claims.lock(), instance, request)?;
+            let reserved = {
+                let mut claims = local.claims.lock();
+                local.firewall.ensure()?;
+                local.reserve(&mut claims, instance, request)?
+            };
             let host = match (reserved.ip().is_unspecified(), request.public) {
                 (false, _) => IpAddr::V4(*reserved.ip()),
                 (true, true) => own_address(),
@@ -87,8 +91,12 @@ impl Networks for LocalPlatform {
 
     async fn release_endpoint(&self, instance: InstanceId) -> Result<()> {
         let local = Arc::clone(&self.0);
-        let last = blocking(move || local.release(instance)).await?;
-        if last { self.0.docker.remove_network(&self.0.network()).await } else { Ok(()) }
+        if blocking(move || local.release(instance)).await? {
+            self.0.docker.remove_network(&self.0.network()).await?;
+            let local = Arc::clone(&self.0);
+            blocking(move || local.remove_unused_firewall()).await?;
+        }
+        Ok(())
     }
 }
 
@@ -149,6 +157,12 @@ impl LocalState {
             claims.release(address);
         }
         Ok(others == 0)
+    }
+
+    /// Removes the packet filter, unless an address was reserved in the meantime.
+    fn remove_unused_firewall(&self) -> Result<()> {
+        let _lock = self.claims.lock();
+        if reservations(&self.endpoints())?.is_empty() { self.firewall.remove() } else { Ok(()) }
     }
 
     /// Claims the addresses that were reserved before this process started.
@@ -243,10 +257,11 @@ mod tests {
     use trove_core::error::Kind;
 
     use super::*;
+    use crate::local::firewall::Firewall;
 
     const PUBLIC: EndpointRequest = EndpointRequest { public: true, port: 5432 };
 
-    /// The directory of a platform.
+    /// The directory of a platform. Its packet filter is removed with it.
     struct Directory(TempDir);
 
     impl Directory {
@@ -260,6 +275,13 @@ mod tests {
 
         fn endpoints(&self) -> std::path::PathBuf {
             self.0.path().join("endpoints")
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let scope = crate::hash::short_hash(self.0.path().canonicalize().unwrap().as_os_str().as_encoded_bytes());
+            drop(Firewall::open(&super::super::network_name(&scope), self.0.path(), false).unwrap());
         }
     }
 

@@ -8,6 +8,7 @@ mod container_settings;
 mod container_upgrades;
 mod minimal_engine;
 mod mysql_disk_space;
+mod network_isolation;
 mod parameter_values;
 mod postgresql_isolation;
 mod postgresql_lifecycle;

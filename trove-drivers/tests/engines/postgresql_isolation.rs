@@ -47,6 +47,7 @@ async fn assert_confined(fixture: &Fixture) {
     assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
     assert_eq!(host.security_opt.unwrap(), ["no-new-privileges:true"]);
     assert!(host.pids_limit.unwrap() > 0);
+    assert_eq!(host.dns.unwrap(), ["127.0.0.1"]);
     assert!(host.tmpfs.unwrap()["/tmp"].ends_with(",size=16m"));
     assert_eq!(host.log_config.unwrap().typ.unwrap(), "local");
     let server = fixture.host.server;

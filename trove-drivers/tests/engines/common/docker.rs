@@ -1,6 +1,6 @@
 //! Containers and networks in the Docker Engine, found by the scope of a platform.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, process::Command};
 
 use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, LogsOptions, RemoveContainerOptions};
 use futures_util::StreamExt;
@@ -47,7 +47,13 @@ pub async fn pause(container: &str) {
     docker.pause_container(container).await.unwrap();
 }
 
-/// Removes the containers and networks of a scope when dropped, even if the test panics.
+/// Runs `nft` and returns what it printed; `None` if it failed or is absent.
+pub fn nft(words: &str) -> Option<String> {
+    let output = Command::new("nft").args(words.split(' ')).output().ok()?;
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+}
+
+/// Removes the containers, networks and packet filter of a scope when dropped, even if the test panics.
 pub struct ScopeCleanup {
     pub scope: String,
 }
@@ -69,5 +75,6 @@ impl Drop for ScopeCleanup {
             });
         });
         let _ = cleanup.join();
+        nft(&format!("delete table inet trove-{}", self.scope));
     }
 }

@@ -25,7 +25,7 @@ use trove_drivers::LocalPlatform;
 pub use {
     application::query_as_app,
     client::Client,
-    docker::{ScopeCleanup, container_ids, container_log, docker_client, network_ids, pause},
+    docker::{ScopeCleanup, container_ids, container_log, docker_client, network_ids, nft, pause},
     engine_version::{
         EngineVersion, MARIADB_10_11, MARIADB_11_8, MYSQL_9_7, POSTGRESQL_15, POSTGRESQL_17, POSTGRESQL_18,
     },
@@ -121,6 +121,7 @@ impl Fixture {
         }
         assert_eq!(container_ids(self.local.scope()).await, Vec::<String>::new());
         assert_eq!(network_ids(self.local.scope()).await, Vec::<String>::new());
+        assert_eq!(nft(&format!("list table inet trove-{}", self.local.scope())), None);
         for part in ["volumes", "guests", "endpoints", "trash"] {
             let left: Vec<_> = std::fs::read_dir(self.directory.path().join("root").join(part)).unwrap().collect();
             assert!(left.is_empty(), "{part}: {left:?}");
