@@ -171,6 +171,7 @@ impl Builder {
         if self.drivers.is_empty() {
             return Err(missing("datastore"));
         }
+        self.guest.check()?;
         let manifests: Vec<_> = self.drivers.iter().map(|driver| driver.manifest().clone()).collect();
         let mut drivers = HashMap::new();
         for driver in self.drivers {

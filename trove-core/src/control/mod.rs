@@ -13,7 +13,7 @@ mod new_instance;
 mod operation;
 mod uri;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -34,6 +34,7 @@ use crate::{
     error::{Error, Result},
     events::{EventStream, Events},
     flow::{Engine, Flow},
+    guest::REPORT_EXPIRES,
     id::{InstanceId, OperationId},
     lifecycle::{self, Action, State},
     model::{AssignedSettings, Condition, Event, EventKind, Flavor, Health, Instance, Operation, Problem},
@@ -43,8 +44,6 @@ use crate::{
     time::{Clock, elapsed},
 };
 
-/// The age at which a health report expires.
-const REPORT_EXPIRES: Duration = Duration::from_secs(90);
 /// How often a request is retried if the instance changes concurrently.
 const MAX_RACES: usize = 8;
 

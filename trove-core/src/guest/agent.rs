@@ -36,6 +36,9 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// The part of the used or free space, as 1 / `DISK_CHANGE_FRACTION`, whose change is reported at once.
 const DISK_CHANGE_FRACTION: u64 = 20;
 
+/// The age at which the control plane does not rely on a report any more.
+pub(crate) const REPORT_EXPIRES: Duration = Duration::from_secs(90);
+
 /// Intervals of a guest agent.
 #[derive(Clone, Copy, Debug)]
 pub struct AgentSettings {
@@ -50,6 +53,17 @@ pub struct AgentSettings {
 impl Default for AgentSettings {
     fn default() -> Self {
         Self { observe_every: Duration::from_secs(2), report_every: Duration::from_secs(30) }
+    }
+}
+
+impl AgentSettings {
+    /// Returns [`Invalid`](Kind::Invalid) if reports would expire before the next ones.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.report_every < REPORT_EXPIRES {
+            return Ok(());
+        }
+        let (every, expires) = (self.report_every, REPORT_EXPIRES);
+        Err(Error::invalid(format!("guests cannot report every {every:?}, because reports expire after {expires:?}")))
     }
 }
 
@@ -322,6 +336,7 @@ impl Agent {
         let mut policy = RestartPolicy::default();
         let mut start_failure: Option<String> = None;
         let mut last: Option<(Observed, Instant)> = None;
+        let mut replacements = self.context.notifier.replacements();
         while !self.context.stop.is_cancelled() {
             let intent = self.intent();
             if intent != Intent::None {
@@ -345,7 +360,9 @@ impl Agent {
                 let stale = last.as_ref().is_none_or(|(last, at)| {
                     has_changed(last, &observed) || at.elapsed() >= self.context.settings.report_every
                 });
+                let stale = stale || replacements.has_changed().unwrap_or(false);
                 if stale && self.intent() == intent {
+                    replacements.mark_unchanged();
                     last = Some((observed.clone(), Instant::now()));
                     let notice = Notice::Observed { observed: observed.clone(), settled: false };
                     self.context.notifier.notify(message::write(&notice));

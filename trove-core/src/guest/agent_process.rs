@@ -45,13 +45,14 @@ const LOCK_FILE: &str = "agent.lock";
 ///
 /// [`NotFound`](Kind::NotFound) if the queue of the guest is gone, [`Conflict`](Kind::Conflict) if
 /// another agent manages the same server or consumes the queue, [`Invalid`](Kind::Invalid) if the
-/// driver is for another datastore, and the errors of [`Driver::attach`].
+/// driver is for another datastore or the settings are contradictory, and the errors of [`Driver::attach`].
 pub async fn serve(
     config: AgentConfig,
     driver: Arc<dyn Driver>,
     settings: AgentSettings,
     stop: CancellationToken,
 ) -> Result<()> {
+    settings.check()?;
     let AgentConfig { instance, datastore, identity, endpoint, should_run, epoch, mut host } = config;
     let offered = &driver.manifest().name;
     if *offered != datastore {

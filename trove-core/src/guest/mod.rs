@@ -43,6 +43,7 @@ pub use agent_config::AgentConfig;
 #[cfg(feature = "amqp")]
 pub use agent_process::serve;
 
+pub(crate) use agent::REPORT_EXPIRES;
 #[cfg(feature = "amqp")]
 pub(crate) use agent_config::agent_setup;
 #[cfg(all(feature = "amqp", feature = "conformance"))]

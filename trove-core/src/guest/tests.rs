@@ -17,13 +17,14 @@ use super::{
     agent::{Agent, AgentContext},
     agent_state::AgentStateStore,
     identity::GuestIdentities,
+    request_handler::GuestRequestHandler,
 };
 use crate::{
     datastore::{Abilities, Cx, Datastore, Prepare},
     error::{Error, Kind, Result},
     id::{InstanceId, OperationId},
     model::{Health, Observed},
-    rpc::{InProcess, KeyRing, Notifier},
+    rpc::{Address, DropCounters, InProcess, KeyRing, NotificationHandler, Notifier, RpcClient, RpcServer, Transport},
 };
 
 /// Prepares until cancelled, never ends a stop, and panics at its first removal.
@@ -145,4 +146,61 @@ async fn restarted_agents_join_jobs_that_are_done_and_rerun_interrupted_ones() {
     assert_eq!(rerun.unwrap(), JobStatus::Running);
     assert_eq!(agent.start_job(OperationId::new_v4(), 2, Job::Start).await.unwrap_err().kind(), Kind::Fenced);
     agent.shut_down().await;
+}
+
+/// Signals notices.
+#[derive(Default)]
+struct NoticeSignal(Notify);
+
+#[async_trait]
+impl NotificationHandler for NoticeSignal {
+    async fn handle(&self, _notice: &[u8]) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_control_plane_receives_a_report_although_nothing_changed() {
+    let (instance, transport) = (InstanceId::new_v4(), Arc::new(InProcess::new()));
+    for address in [Address::guest(instance), Address::control(instance)] {
+        transport.create(&address).await.unwrap();
+    }
+    let (identity, stop) = (GuestIdentity::generate(instance, 1).unwrap(), CancellationToken::new());
+    let (key, notifier) = (identity.key.clone(), Notifier::new());
+    let context = AgentContext {
+        settings: AgentSettings { report_every: Duration::MAX, ..AgentSettings::default() },
+        notifier: notifier.clone(),
+        keys: KeyRing::new(key.clone()),
+        transport: transport.clone(),
+        stop: stop.clone(),
+    };
+    let keys = context.keys.clone();
+    let agent = Agent::spawn(
+        instance,
+        Arc::new(FaultyDatastore::default()),
+        in_memory(GuestIdentities::new(identity)),
+        context,
+    );
+    let handler = Arc::new(GuestRequestHandler(agent.clone()));
+    let server = RpcServer::new(transport.clone(), instance, keys, handler, notifier, DropCounters::new()).unwrap();
+    let serving = tokio::spawn(server.run(stop.clone()));
+    for _ in 0..3 {
+        let notices = Arc::new(NoticeSignal::default());
+        let client = loop {
+            let opened =
+                RpcClient::open(transport.clone(), instance, key.clone(), notices.clone(), DropCounters::new()).await;
+            match opened {
+                Ok(client) => break client,
+                // The queue of the previous control plane is closed in the background.
+                Err(error) => assert_eq!(error.kind(), Kind::Conflict),
+            }
+            tokio::task::yield_now().await;
+        };
+        let reported = tokio::time::timeout(Duration::from_secs(600), notices.0.notified()).await;
+        reported.expect("the agent does not report");
+        drop(client);
+    }
+    agent.shut_down().await;
+    stop.cancel();
+    serving.await.unwrap().unwrap();
 }

@@ -49,6 +49,8 @@ pub struct Notifier(Arc<NotifierState>);
 struct NotifierState {
     queue: Mutex<VecDeque<Notification>>,
     queued: Notify,
+    /// How many sessions have replaced an earlier one.
+    replacements: watch::Sender<u64>,
 }
 
 struct Notification {
@@ -57,10 +59,7 @@ struct Notification {
 }
 
 /// Serves the requests of the control plane to one guest.
-pub struct RpcServer {
-    state: Arc<ServerState>,
-    notifier: Notifier,
-}
+pub struct RpcServer(Arc<ServerState>);
 
 struct ServerState {
     transport: Arc<dyn Transport>,
@@ -71,6 +70,7 @@ struct ServerState {
     /// True once a session is established.
     session: watch::Sender<bool>,
     handler: Arc<dyn RequestHandler>,
+    notifier: Notifier,
     drops: DropRecorder,
     tasks: TaskTracker,
     handlers: CancellationToken,
@@ -115,6 +115,12 @@ impl Notifier {
         self.push(Notification { payload, sent: Some(sent) });
         // An error means that the notification was discarded.
         let _ = flushed.await;
+    }
+
+    /// Returns a receiver that changes when a session replaces an earlier one. The control plane has
+    /// then probably restarted, and lost what it was notified of.
+    pub(crate) fn replacements(&self) -> watch::Receiver<u64> {
+        self.0.replacements.subscribe()
     }
 
     fn push(&self, notification: Notification) {
@@ -164,11 +170,12 @@ impl RpcServer {
             calls: Mutex::default(),
             session: watch::Sender::new(false),
             handler,
+            notifier,
             drops: DropRecorder::new(Address::guest(instance), drops),
             tasks: TaskTracker::new(),
             handlers: CancellationToken::new(),
         });
-        Ok(Self { state, notifier })
+        Ok(Self(state))
     }
 
     /// Serves requests until `stop` is cancelled, and then waits for the requests in progress.
@@ -179,14 +186,14 @@ impl RpcServer {
     /// [`Conflict`](Kind::Conflict) if another server consumes the queue of this guest,
     /// [`NotFound`](Kind::NotFound) if the queue does not exist.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
-        let Self { state, notifier } = self;
+        let Self(state) = self;
         let Some(consumer) = stop.run_until_cancelled(state.open()).await.transpose()? else { return Ok(()) };
         // Dropping this future cancels the requests in progress.
         let _handlers = state.handlers.clone().drop_guard();
         let ended = tokio::select! {
             ended = state.receive(consumer) => ended,
             () = state.wake() => Ok(()),
-            () = state.send_notifications(&notifier) => Ok(()),
+            () = state.send_notifications() => Ok(()),
             () = stop.cancelled() => Ok(()),
         };
         state.tasks.close();
@@ -218,7 +225,12 @@ impl ServerState {
                     delays = reconnect_delays();
                     // A full queue must not starve other tasks.
                     tokio::task::coop::consume_budget().await;
-                    let received = self.peer.lock().receive(delivery.frame());
+                    let (received, replacements) = {
+                        let mut peer = self.peer.lock();
+                        (peer.receive(delivery.frame()), peer.replacements())
+                    };
+                    let seen = &self.notifier.0.replacements;
+                    seen.send_if_modified(|seen| std::mem::replace(seen, replacements) != replacements);
                     match received {
                         Ok(ControlEvent::Offer(welcome)) => {
                             self.log_failure(self.transport.send(&self.control, welcome).await);
@@ -305,7 +317,7 @@ impl ServerState {
     }
 
     /// Sends notifications in order, several of them before the first is confirmed.
-    async fn send_notifications(&self, notifier: &Notifier) {
+    async fn send_notifications(&self) {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.session.subscribe().wait_for(|established| *established).await;
         let mut in_flight: VecDeque<(Notification, Result<SendFuture>)> = VecDeque::new();
@@ -333,7 +345,7 @@ impl ServerState {
                         in_flight.pop_front().into_iter().for_each(|(notification, _)| notification.finish());
                     }
                 },
-                notification = notifier.next(), if has_room => {
+                notification = self.notifier.next(), if has_room => {
                     let sent = self.start_send(|peer| peer.notify(&notification.payload));
                     in_flight.push_back((notification, sent));
                 }

@@ -68,6 +68,8 @@ pub(super) struct GuestPeer {
     /// The last offer that was accepted and not yet confirmed.
     candidate: Option<Session>,
     session: Option<Session>,
+    /// How many sessions have replaced an earlier one.
+    replacements: u64,
 }
 
 /// An event that a guest receives from the control plane.
@@ -168,7 +170,12 @@ impl ControlPeer {
 impl GuestPeer {
     pub(super) fn new(instance: InstanceId, keys: KeyRing) -> Result<Self> {
         let boot_id = Token::generate()?.as_uuid();
-        Ok(Self { instance, boot_id, keys, candidate: None, session: None })
+        Ok(Self { instance, boot_id, keys, candidate: None, session: None, replacements: 0 })
+    }
+
+    /// Returns how many sessions have replaced an earlier one.
+    pub(super) fn replacements(&self) -> u64 {
+        self.replacements
     }
 
     /// Seals a `Wake` under each key, because the control plane may know only one of them.
@@ -202,6 +209,7 @@ impl GuestPeer {
                 let opened = candidate.opener.open(frame)?;
                 // Only the sender of the current offer can have sealed this frame.
                 self.keys.activate(candidate.key);
+                self.replacements += u64::from(self.session.is_some());
                 self.session = self.candidate.take();
                 opened
             }

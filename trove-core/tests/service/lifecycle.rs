@@ -312,7 +312,7 @@ async fn an_instance_without_reports_has_unknown_status() {
     let world = World::new();
     let clock = Clock::manual(Timestamp::UNIX_EPOCH);
     let no_reports =
-        guest::AgentSettings { observe_every: Duration::from_secs(3600), report_every: Duration::from_secs(3600) };
+        guest::AgentSettings { observe_every: Duration::from_secs(3600), ..guest::AgentSettings::default() };
     let trove =
         builder(&world, "sqlite::memory:").await.clock(clock.clone()).guest_settings(no_reports).start().await.unwrap();
     let ticking = async {
