@@ -27,7 +27,7 @@ use trove_benches::Result;
 /// The connection parameters of the library.
 pub(super) const URI_PARAMETERS: &str = "?frame_max=8192&heartbeat=10";
 /// The prefetch count of the library.
-const PREFETCH: u16 = 64;
+const PREFETCH: u16 = 8;
 
 const GUEST_QUEUE: &str = "baseline.guest";
 const CONTROL_QUEUE: &str = "baseline.control";

@@ -26,8 +26,9 @@ use crate::{
     },
 };
 
-/// The maximum number of frames that are fetched and not acknowledged.
-const PREFETCH: u16 = 64;
+/// The maximum number of frames that are fetched and not acknowledged. A compromised guest can fill
+/// each with a megabyte.
+const PREFETCH: u16 = 8;
 /// How long the broker may take to detect that the connection of the previous consumer is gone:
 /// twice the heartbeat interval, and a margin.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(30);
