@@ -8,10 +8,8 @@ use std::{
 
 use serde::Serialize;
 use tokio::{process::Command, time::sleep};
-use trove_benches::{BenchHost, Engine, Result, process_memory};
+use trove_benches::{BenchHost, BrokerContainer, Engine, Result, process_memory};
 use trove_core::{control::NewInstance, rpc::RabbitMq};
-
-use crate::broker::BrokerContainer;
 
 /// How long the agent is idle before its memory is measured.
 const IDLE_TIME: Duration = Duration::from_secs(30);
@@ -27,7 +25,7 @@ pub(super) struct AgentMemory {
 
 /// Measures the agent of a PostgreSQL server.
 pub(super) async fn measure(slot: &mut Option<BenchHost>) -> Result<AgentMemory> {
-    let broker = BrokerContainer::start()?;
+    let broker = BrokerContainer::start(env!("CARGO_TARGET_TMPDIR"))?;
     broker.wait_until_ready().await?;
     let program = build_agent().await?;
     let host = slot.insert(BenchHost::with_agents(env!("CARGO_TARGET_TMPDIR"), Engine::PostgreSql, &program)?);

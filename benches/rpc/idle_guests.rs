@@ -9,12 +9,11 @@ use lapin::{
 };
 use serde::Serialize;
 use tokio::time::sleep;
-use trove_benches::Result;
+use trove_benches::{BrokerContainer, Result};
 use trove_core::rpc::Amqp;
 
 use crate::{
     baseline::URI_PARAMETERS,
-    broker::BrokerContainer,
     trove::{ControlEnd, Guest, GuestEnd},
 };
 
@@ -42,7 +41,7 @@ pub(super) async fn measure(guest_counts: &[usize]) -> Result<Vec<BrokerMemory>>
 
 /// Measures the minimum for a guest: a connection, a queue and a consumer.
 async fn measure_baseline(guest_counts: &[usize]) -> Result<Vec<f64>> {
-    let broker = BrokerContainer::start()?;
+    let broker = BrokerContainer::start(env!("CARGO_TARGET_TMPDIR"))?;
     broker.wait_until_ready().await?;
     let (uri, mut guests) = (format!("{}{URI_PARAMETERS}", broker.uri()), Vec::new());
     let mut measured = vec![idle_memory(&broker).await?];
@@ -64,7 +63,7 @@ async fn measure_baseline(guest_counts: &[usize]) -> Result<Vec<f64>> {
 
 /// Measures guests that have a broker user, a queue in each direction and an open session.
 async fn measure_trove(guest_counts: &[usize]) -> Result<Vec<f64>> {
-    let broker = BrokerContainer::start()?;
+    let broker = BrokerContainer::start(env!("CARGO_TARGET_TMPDIR"))?;
     broker.wait_until_ready().await?;
     let ((endpoint, login), management) = (broker.control_login(), broker.management()?);
     let (control, mut guests) = (Amqp::new(endpoint.clone(), login), Vec::new());

@@ -31,7 +31,6 @@
 
 mod agent_memory;
 mod baseline;
-mod broker;
 mod child_process;
 mod guest_process;
 mod idle_guests;
@@ -47,12 +46,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
-use trove_benches::{Options, Result, Sample, Table, process_cpu_time, ratios, run};
+use trove_benches::{BrokerContainer, Options, Result, Sample, Table, process_cpu_time, ratios, run};
 use trove_core::rpc::Amqp;
 
 use agent_memory::AgentMemory;
 use baseline::BaselineEnd;
-use broker::BrokerContainer;
 use child_process::{ChildProcess, Request};
 use idle_guests::BrokerMemory;
 use load::{Load, LoadResult};
@@ -173,7 +171,7 @@ async fn measure_messages(rounds: usize, seconds: f64, with_oslo: bool) -> Resul
 
 impl Setup {
     async fn start(with_oslo: bool) -> Result<Self> {
-        let broker = BrokerContainer::start()?;
+        let broker = BrokerContainer::start(env!("CARGO_TARGET_TMPDIR"))?;
         broker.wait_until_ready().await?;
         let (endpoint, login) = broker.control_login();
         let control = Amqp::new(endpoint.clone(), login);

@@ -10,6 +10,7 @@
 
 mod baseline;
 mod bench_host;
+mod broker;
 mod engine;
 mod options;
 mod program;
@@ -21,6 +22,7 @@ mod usage;
 
 pub use baseline::{Baseline, BaselineServer, DockerClient};
 pub use bench_host::BenchHost;
+pub use broker::BrokerContainer;
 pub use engine::Engine;
 pub use options::Options;
 pub use program::{Result, run};

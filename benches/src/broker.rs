@@ -11,9 +11,10 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::time::sleep;
-use trove_benches::{Result, container_cpu_time, container_memory};
 use trove_core::rpc::{Broker, BrokerLogin, Management};
 use uuid::Uuid;
+
+use crate::{Result, container_cpu_time, container_memory};
 
 /// The deadline for the start of a broker.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,7 +23,8 @@ const PASSWORD: &str = "correct-horse";
 const IMAGE_VARIABLE: &str = "TROVE_IMAGE_RABBITMQ_4_0";
 
 /// A running broker; removed with its data when dropped.
-pub(super) struct BrokerContainer {
+#[derive(Debug)]
+pub struct BrokerContainer {
     container: String,
     port: u16,
     management_port: u16,
@@ -31,12 +33,12 @@ pub(super) struct BrokerContainer {
 
 impl BrokerContainer {
     /// Starts a broker in the network of the host, so that no port forwarding affects the
-    /// measurements.
-    pub(super) fn start() -> Result<Self> {
+    /// measurements. Its files are below `parent`.
+    pub fn start(parent: &str) -> Result<Self> {
         let image = env::var(IMAGE_VARIABLE).ok().filter(|image| !image.is_empty());
         let image = image.ok_or_else(|| format!("{IMAGE_VARIABLE} is not set; `cargo xtask bench` sets it"))?;
         let [port, management_port, distribution_port, epmd_port] = free_ports()?;
-        let configuration = TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR"))?;
+        let configuration = TempDir::with_prefix_in("bench-", parent)?;
         fs::set_permissions(configuration.path(), fs::Permissions::from_mode(0o755))?;
         write(configuration.path(), "enabled_plugins", "[rabbitmq_management].\n")?;
         let settings = format!(
@@ -69,7 +71,7 @@ impl BrokerContainer {
     }
 
     /// Waits until both ports accept connections.
-    pub(super) async fn wait_until_ready(&self) -> Result<()> {
+    pub async fn wait_until_ready(&self) -> Result<()> {
         let started = Instant::now();
         let accepts = |port: u16| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
         while !accepts(self.port) || !accepts(self.management_port) {
@@ -82,29 +84,30 @@ impl BrokerContainer {
     }
 
     /// Returns the address of the broker and the login of its administrator.
-    pub(super) fn control_login(&self) -> (Broker, BrokerLogin) {
+    pub fn control_login(&self) -> (Broker, BrokerLogin) {
         let mut broker = Broker::at(Ipv4Addr::LOCALHOST.to_string());
         broker.port = self.port;
         (broker, BrokerLogin::new(USER, PASSWORD))
     }
 
     /// Returns the same as a URI.
-    pub(super) fn uri(&self) -> String {
+    pub fn uri(&self) -> String {
         format!("amqp://{USER}:{PASSWORD}@{}:{}/%2f", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    pub(super) fn management(&self) -> Result<Management> {
+    /// Returns its management API.
+    pub fn management(&self) -> Result<Management> {
         let url = format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.management_port);
         Ok(Management::new(&url, "/", BrokerLogin::new(USER, PASSWORD))?)
     }
 
     /// Returns the CPU time of the broker in seconds.
-    pub(super) async fn cpu_time(&self) -> Result<f64> {
+    pub async fn cpu_time(&self) -> Result<f64> {
         container_cpu_time(&self.container).await
     }
 
     /// Returns the memory of the broker in bytes, without the inactive file cache.
-    pub(super) async fn memory(&self) -> Result<f64> {
+    pub async fn memory(&self) -> Result<f64> {
         container_memory(&self.container).await
     }
 }
