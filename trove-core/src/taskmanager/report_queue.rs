@@ -21,18 +21,21 @@ const MAX_BYTES: usize = 32 << 20;
 const BASE_BYTES: usize = 256;
 
 /// The reports that wait to be stored: of each instance the newest one, with the worst health since
-/// the last one that was stored. Instances are taken in the order in which they began to wait, so
-/// that one that reports often does not delay the others. Cheap to clone.
+/// the last one that was stored. Those for which someone waits are taken first, and then instances
+/// in the order in which they began to wait, so that one that reports often does not delay the
+/// others. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportQueue(Arc<watch::Sender<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     waiting: HashMap<InstanceId, QueuedReport>,
+    /// The instances in the order in which they began to wait, and some that were taken before their
+    /// turn.
     order: VecDeque<InstanceId>,
+    /// Those of them for which someone waits until their report is stored.
+    urgent: VecDeque<InstanceId>,
     bytes: usize,
-    /// True if someone waits until a report is stored.
-    urgent: bool,
     closed: bool,
 }
 
@@ -64,24 +67,25 @@ impl ReportQueue {
 
     /// Waits until the queue has a report or is closed.
     pub(crate) async fn filled(&self) {
-        self.wait_for(|state| !state.order.is_empty()).await;
+        self.wait_for(|state| !state.waiting.is_empty()).await;
     }
 
     /// Waits until the queue should be emptied without delay, because someone waits or it has this
     /// many reports or is closed.
     pub(crate) async fn pressing(&self, count: usize) {
-        self.wait_for(|state| state.urgent || state.order.len() >= count).await;
+        self.wait_for(|state| !state.urgent.is_empty() || state.waiting.len() >= count).await;
     }
 
     /// Takes up to `count` reports, one of each instance.
     pub(crate) fn take(&self, count: usize) -> Vec<QueuedReport> {
         let mut taken = Vec::new();
         self.0.send_if_modified(|state| {
-            let count = count.min(state.order.len());
-            let instances = state.order.drain(..count).collect::<Vec<_>>();
-            taken.extend(instances.into_iter().filter_map(|instance| state.waiting.remove(&instance)));
+            while taken.len() < count
+                && let Some(instance) = state.urgent.pop_front().or_else(|| state.order.pop_front())
+            {
+                taken.extend(state.waiting.remove(&instance));
+            }
             state.bytes -= taken.iter().map(QueuedReport::size).sum::<usize>();
-            state.urgent = state.waiting.values().any(QueuedReport::is_urgent);
             false
         });
         taken
@@ -121,6 +125,7 @@ impl State {
         }
         let instance = added.report.instance;
         let before = self.waiting.remove(&instance);
+        let was_urgent = before.as_ref().is_some_and(QueuedReport::is_urgent);
         let (is_new, size_before) = (before.is_none(), before.as_ref().map_or(0, QueuedReport::size));
         // A report that is replaced makes room for its successor, so only another instance can be refused.
         if is_new && self.bytes + added.size() > MAX_BYTES {
@@ -132,12 +137,14 @@ impl State {
             None => added,
         };
         self.bytes = self.bytes - size_before + merged.size();
-        self.urgent |= merged.is_urgent();
+        if merged.is_urgent() && !was_urgent {
+            self.urgent.push_back(instance);
+        }
         self.waiting.insert(instance, merged);
         if is_new {
             self.order.push_back(instance);
         }
-        is_new || self.urgent
+        is_new || !self.urgent.is_empty()
     }
 }
 
@@ -294,16 +301,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn someone_who_waits_is_told_once_and_makes_the_queue_pressing() {
-        let (queue, id) = (ReportQueue::new(), InstanceId::new_v4());
+    async fn someone_who_waits_is_told_once_and_does_not_wait_for_others() {
+        let (queue, id, other) = (ReportQueue::new(), InstanceId::new_v4(), InstanceId::new_v4());
+        queue.push(report(other, 1, Health::Healthy));
+        queue.push(report(id, 1, Health::Healthy));
         let waiting = queue.push_urgent(report(id, 1, Health::Healthy));
         queue.push(report(id, 2, Health::Healthy));
         queue.filled().await;
         queue.pressing(usize::MAX).await;
         let queued = queue.take(1).pop().unwrap();
+        assert_eq!(queued.report, report(id, 2, Health::Healthy));
         queued.stored.into_iter().for_each(|stored| stored.send(()).unwrap());
         waiting.await.unwrap();
-        assert!(!queue.0.borrow().urgent);
+        assert!(queue.0.borrow().urgent.is_empty());
+        assert_eq!(taken(&queue, 9), [report(other, 1, Health::Healthy)]);
         queue.close();
         queue.push_urgent(report(id, 3, Health::Healthy)).await.unwrap_err();
         queue.filled().await;
