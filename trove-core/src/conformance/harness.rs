@@ -77,6 +77,9 @@ pub enum Selection {
     /// The cases that exercise code of the single implementation, such as its SQL. Leaves out those
     /// that exercise code which implementations usually share, such as fencing.
     Specific,
+    /// Those of them whose names contain none of these texts, which name the groups that exercise code
+    /// shared with another implementation that runs them.
+    SpecificWithout(&'static [&'static str]),
     /// The cases whose names, without the name of the implementation, contain this text.
     Matching(&'static str),
 }
@@ -86,6 +89,9 @@ impl Selection {
         match self {
             Self::All => true,
             Self::Specific => case.coverage == Coverage::Specific,
+            Self::SpecificWithout(texts) => {
+                case.coverage == Coverage::Specific && !texts.iter().any(|text| case.name.contains(text))
+            }
             Self::Matching(text) => case.name.contains(text),
         }
     }

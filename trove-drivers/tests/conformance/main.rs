@@ -1,7 +1,8 @@
 //! The driver and platform suites on the drivers and the platform of this crate, one test for each
 //! case.
 //! `TROVE_TEST_FULL=1` runs all cases on all versions. Otherwise the cases that exercise code which
-//! drivers share are left to Valkey, whose servers start fastest (`examples/valkey`).
+//! drivers share are left to Valkey, whose servers start fastest (`examples/valkey`), and those of
+//! the accounts that MySQL and MariaDB share to MariaDB.
 
 #![allow(unreachable_pub, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -30,6 +31,18 @@ use trove_core::{
 };
 use trove_drivers::conformance::{DockerTestbed, LocalTestbed, Sessions};
 
+/// Leaves out what exercises code that MySQL shares with MariaDB.
+const MYSQL_ONLY: Selection = Selection::SpecificWithout(&[
+    "accounts::users",
+    "accounts::databases",
+    "accounts::privileges",
+    "accounts::identifiers",
+    "accounts::pagination",
+    "accounts::hosts",
+    "accounts::concurrency",
+    "accounts::cancellation",
+]);
+
 fn main() -> ExitCode {
     // Dropped, and thereby removed, after the last test.
     let images = Arc::new(Mutex::new(Images::new()));
@@ -41,6 +54,7 @@ fn main() -> ExitCode {
     for engine in engines.into_iter().take(if full { 5 } else { 2 }) {
         let name = format!("{}_{}", engine.datastore, engine.version.replace('.', "_"));
         let images = images.clone();
+        let selection = if !full && engine.datastore == "mysql" { MYSQL_ONLY } else { selection };
         harness = harness.driver(&name, selection, async move || {
             let patched = images.lock().await.patched(engine).await;
             testbed(engine, Release::new(engine.version, patched))
