@@ -116,6 +116,8 @@ impl LocalPlatform {
     /// be writable by others, and must be empty or a platform's: otherwise
     /// [`Invalid`](trove_core::error::Kind::Invalid).
     /// [`Conflict`](trove_core::error::Kind::Conflict) if another process uses the directory.
+    /// [`Unavailable`](trove_core::error::Kind::Unavailable) if this process may filter packets, but
+    /// the packet filter cannot be changed.
     pub fn connect(root: impl Into<PathBuf>) -> Result<Self> {
         Self::builder(root).connect()
     }
