@@ -26,12 +26,8 @@ use std::process::ExitCode;
 
 use baseline::CommitBaseline;
 use tempfile::TempDir;
-use trove_benches::{BenchHost, Engine, Options, Result, Sample, Table, ratios, run};
-use trove_core::{
-    bench::{FlowWorkload, JournalCalls},
-    control::NewInstance,
-    secret::{ExposeSecret, generate_password},
-};
+use trove_benches::{BenchHost, Engine, Options, Result, Sample, StoreServer, Table, ratios, run};
+use trove_core::bench::{FlowWorkload, JournalCalls};
 
 const CONCURRENCIES: [usize; 2] = [1, 16];
 
@@ -72,18 +68,12 @@ async fn sqlite(size: Size) -> Result<()> {
 }
 
 async fn postgresql(host: &BenchHost, size: Size) -> Result<()> {
-    let trove = host.start().await?;
-    let password = generate_password(22)?;
-    let new = NewInstance::new("store", "postgresql").database("store").user("store", password.clone());
-    let server = trove.create(new).await?.active().await?;
-    let url = server.uri("store")?.user("store").with_password(&password);
-    let workload = FlowWorkload::connect(url.expose_secret()).await?;
-    let baseline = CommitBaseline::postgres(url.expose_secret()).await?;
+    let server = StoreServer::start(host).await?;
+    let workload = FlowWorkload::connect(server.url()).await?;
+    let baseline = CommitBaseline::postgres(server.url()).await?;
     compare("PostgreSQL", &workload, &baseline, size).await?;
     workload.close().await;
-    server.delete().await?.wait().await?;
-    trove.shut_down().await;
-    Ok(())
+    server.stop().await
 }
 
 async fn compare(database: &str, workload: &FlowWorkload, baseline: &CommitBaseline, size: Size) -> Result<()> {

@@ -23,13 +23,9 @@ use std::{process::ExitCode, time::Duration};
 use baseline::UpdateBaseline;
 use tempfile::TempDir;
 use trove_benches::{
-    BenchHost, Engine, Options, Result, Sample, Table, container_cpu_time, process_cpu_time, ratios, run,
+    BenchHost, Engine, Options, Result, Sample, StoreServer, Table, container_cpu_time, process_cpu_time, ratios, run,
 };
-use trove_core::{
-    bench::ReportWorkload,
-    control::NewInstance,
-    secret::{ExposeSecret, generate_password},
-};
+use trove_core::bench::ReportWorkload;
 
 fn main() -> ExitCode {
     // Outlives the runtime, because nothing may run on the host when it is dropped.
@@ -80,14 +76,10 @@ async fn sqlite(size: Size) -> Result<()> {
 }
 
 async fn postgresql(host: &BenchHost, size: Size) -> Result<()> {
-    let trove = host.start().await?;
-    let password = generate_password(22)?;
-    let new = NewInstance::new("store", "postgresql").database("store").user("store", password.clone());
-    let server = trove.create(new).await?.active().await?;
-    let url = server.uri("store")?.user("store").with_password(&password);
-    let workload = ReportWorkload::connect(url.expose_secret(), size.instances).await?;
-    let baseline = UpdateBaseline::connect(url.expose_secret(), workload.instances().collect()).await?;
-    let container = format!("trove-{}", server.id);
+    let server = StoreServer::start(host).await?;
+    let workload = ReportWorkload::connect(server.url(), size.instances).await?;
+    let baseline = UpdateBaseline::connect(server.url(), workload.instances().collect()).await?;
+    let container = server.container();
     let (mut ours, mut bare) = (Usage::default(), Usage::default());
     // Without a pause first, because statements are prepared and files grow.
     workload.run(Duration::ZERO, 0).await?;
@@ -110,9 +102,7 @@ async fn postgresql(host: &BenchHost, size: Size) -> Result<()> {
     table.row(["ratio".to_owned(), ratio(&ours.process, &bare.process), ratio(&ours.server, &bare.server)]);
     println!("\n{table}");
     workload.close().await;
-    server.delete().await?.wait().await?;
-    trove.shut_down().await;
-    Ok(())
+    server.stop().await
 }
 
 /// The processor time of each round, as a part of its duration.
