@@ -1,4 +1,4 @@
-//! What guests that flood the control plane with reports do to it and to the other instances.
+//! The effect of guests that flood the control plane with reports on it and on other instances.
 //!
 //! **Attack**: three guests send reports of a megabyte each, 75 a second in all, over RabbitMQ. They
 //! are a process of their own, with the keys and broker logins of their instances.
@@ -113,7 +113,7 @@ async fn create(trove: &Trove, name: &str, count: usize) -> Result<Vec<InstanceH
     Ok(try_join_all(created).await?)
 }
 
-/// What a period did to the service.
+/// The measurements of a period.
 struct Observation {
     /// By how much the memory of this process grew, in MiB.
     growth: f64,
