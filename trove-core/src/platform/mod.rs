@@ -40,7 +40,7 @@ pub enum Ensured<T> {
     Pending(Duration),
 }
 
-/// What an instance needs of its endpoint.
+/// The requirements of an instance for its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndpointRequest {
     /// Whether the endpoint is reachable from other machines.

@@ -32,7 +32,7 @@ pub(super) const DRAFT: &str = "draft";
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 0);
 const ADDRESSES: u32 = 1 << 22;
 /// How many of them are tried for an instance.
-const MAX_TRIES: u32 = 64;
+const MAX_TRIES: usize = 64;
 
 /// The addresses that this process has claimed among all platforms on the machine.
 ///
@@ -109,7 +109,7 @@ impl LocalState {
             return Ok(*address);
         }
         let own_addresses = if request.public { 0 } else { MAX_TRIES };
-        let candidates = loopback_addresses(&id).take(own_addresses as usize).map(|ip| (ip, request.port));
+        let candidates = loopback_addresses(&id).take(own_addresses).map(|ip| (ip, request.port));
         for (ip, port) in candidates.chain(self.ports_from(&id).map(|port| (Ipv4Addr::UNSPECIFIED, port))) {
             let address = SocketAddrV4::new(ip, port);
             if reserved.iter().any(|(other, _)| overlap(other, &address)) || !claims.claim(address)? {

@@ -76,8 +76,7 @@ impl Management {
     }
 
     fn build(url: &str, scheme: &str, client: ClientBuilder, (vhost, login): (String, BrokerLogin)) -> Result<Self> {
-        let invalid =
-            || Error::invalid(format!("the URL of the RabbitMQ management API must be like {scheme}://broker:15672"));
+        let invalid = || Error::invalid(format!("the URL of the RabbitMQ management API must begin with {scheme}://"));
         let url = Url::parse(url).map_err(|_| invalid())?;
         if url.cannot_be_a_base() || url.scheme() != scheme {
             return Err(invalid());
